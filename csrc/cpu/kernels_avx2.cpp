@@ -1,0 +1,13 @@
+#include "kernels.h"
+#include "tile.h"
+
+namespace fastclip::cpu {
+
+// 12 accumulators of 16 registers.
+using Avx2Tile = Tile<4, 4, 3>;
+
+const Kernels kAvx2 = {
+    "avx2", 3, Avx2Tile::load_rows, Avx2Tile::score_block, Avx2Tile::find_nonfinite,
+};
+
+}  // namespace fastclip::cpu

@@ -1,0 +1,13 @@
+#include "kernels.h"
+#include "tile.h"
+
+namespace fastclip::cpu {
+
+// 24 accumulators of 32 registers.
+using Avx512Tile = Tile<8, 6, 4>;
+
+const Kernels kAvx512 = {
+    "avx512", 4, Avx512Tile::load_rows, Avx512Tile::score_block, Avx512Tile::find_nonfinite,
+};
+
+}  // namespace fastclip::cpu

@@ -1,0 +1,13 @@
+#include "kernels.h"
+#include "tile.h"
+
+namespace fastclip::cpu {
+
+// 128-bit vectors: SSE2 or NEON, 9 accumulators of 16 registers.
+using PortableTile = Tile<2, 3, 3>;
+
+const Kernels kPortable = {
+    "portable", 3, PortableTile::load_rows, PortableTile::score_block, PortableTile::find_nonfinite,
+};
+
+}  // namespace fastclip::cpu

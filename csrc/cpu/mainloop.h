@@ -1,0 +1,97 @@
+// The loop that every question shares: scores of a range of queries with a range of keys, block by
+// block, handed to a reducer. No more than one block of scores exists per thread.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "fastclip/exact_score.h"
+#include "fastclip/matrix.h"
+#include "kernels.h"
+#include "threads.h"
+
+namespace fastclip::cpu {
+
+// Rows per block. A float64 key block stays in half of a 1 MiB L2 cache while the queries pass over
+// it; a query block is converted once per sweep, so that it may be larger than that.
+inline constexpr int64_t kKeyBlockBytes = 512 << 10;
+inline constexpr int64_t kMaxKeyBlock = 256;
+inline constexpr int64_t kMaxQueryBlock = 256;
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+inline int64_t key_block_rows(int64_t steps, int64_t key_tile) {
+  const int64_t row_bytes = std::max<int64_t>(1, steps) * kLanes * 8;
+  return round_up(std::clamp<int64_t>(kKeyBlockBytes / row_bytes, 1, kMaxKeyBlock), key_tile);
+}
+
+// Memory on a cache line, zeroed: padding rows must hold numbers.
+template <class T>
+class AlignedBuffer {
+ public:
+  explicit AlignedBuffer(int64_t size) {
+    const size_t bytes = static_cast<size_t>(round_up(std::max<int64_t>(size, 1) * sizeof(T), 64));
+    data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
+    if (!data_) throw std::bad_alloc();
+    std::fill_n(reinterpret_cast<char*>(data_.get()), bytes, 0);
+  }
+  T* get() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::unique_ptr<T, Free> data_;
+};
+
+// Calls reduce(scores, ld, first_key, count) for each block of keys, in increasing order, with
+// scores[i * ld + j] of queries.row(i) and key first_key + j. Leaves early when interrupted.
+template <class Reduce>
+void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, int64_t first_key,
+           int64_t last_key, Interrupt& interrupt, Reduce&& reduce) {
+  const int64_t steps = lane_steps(queries.cols);
+  const int64_t row = steps * kLanes;
+  const int64_t block =
+      std::min(key_block_rows(steps, kernels.key_tile),
+               round_up(std::max<int64_t>(last_key - first_key, 1), kernels.key_tile));
+  AlignedBuffer<double> query_rows(queries.rows * row);
+  AlignedBuffer<double> key_rows(block * row);
+  AlignedBuffer<float> scores(queries.rows * block);
+  kernels.load_rows(queries, query_rows.get());
+  for (int64_t begin = first_key; begin < last_key; begin += block) {
+    if (interrupt.poll()) return;
+    const int64_t end = std::min(begin + block, last_key);
+    // Rows beyond `end` keep what an earlier block left there; their scores are not looked at.
+    kernels.load_rows(keys.slice(begin, end), key_rows.get());
+    kernels.score_block(query_rows.get(), queries.rows, key_rows.get(), end - begin, steps,
+                        scores.get(), block);
+    reduce(static_cast<const float*>(scores.get()), block, begin, end - begin);
+  }
+}
+
+// Cuts queries x keys into tasks. Many queries are split alone; few queries split the keys too, so
+// that every thread has something to do.
+struct Plan {
+  Plan(int64_t queries, int64_t keys, int64_t query_block, int64_t key_block, int threads)
+      : query_block(query_block), query_blocks(ceil_div(queries, query_block)) {
+    constexpr int64_t kTasksPerThread = 4;  // evens out threads of unequal speed
+    const int64_t wanted = ceil_div(kTasksPerThread * threads, std::max<int64_t>(query_blocks, 1));
+    const int64_t key_blocks = std::max<int64_t>(1, ceil_div(keys, key_block));
+    const int64_t parts = threads == 1 ? 1 : std::clamp<int64_t>(wanted, 1, key_blocks);
+    keys_per_part = key_block * std::max<int64_t>(1, ceil_div(ceil_div(keys, parts), key_block));
+    key_parts = ceil_div(keys, keys_per_part);
+  }
+
+  int64_t tasks() const { return query_blocks * key_parts; }
+
+  int64_t query_block;
+  int64_t query_blocks;
+  int64_t keys_per_part = 1;
+  int64_t key_parts = 1;
+};
+
+}  // namespace fastclip::cpu

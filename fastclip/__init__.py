@@ -1,0 +1,11 @@
+"""Open-vocabulary CLIP at any vocabulary size, with exact answers, without the similarity matrix."""
+
+from importlib.metadata import version as _version
+
+from fastclip import data
+from fastclip.config import show_config
+from fastclip.ops import PackedKeys, TopK, pack, similarity, topk
+
+__version__ = _version("fastclip")
+
+__all__ = ["PackedKeys", "TopK", "data", "pack", "show_config", "similarity", "topk"]

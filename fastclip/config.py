@@ -1,0 +1,40 @@
+"""What this build of fastclip can do and what it uses here."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+import torch
+
+from fastclip import _C
+
+
+def config() -> dict[str, str]:
+    """Version, instruction sets, CUDA, threads and compiler, as shown by :func:`show_config`."""
+    return {
+        "fastclip": version("fastclip"),
+        "compiler": _C.compiler,
+        "instruction sets found": ", ".join(_C.available_isas()),
+        "instruction set in use": _C.isa(),
+        "CUDA": "not built",
+        "threads": str(torch.get_num_threads()),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+
+
+def show_config() -> None:
+    """Print version, instruction sets found and chosen, CUDA built or not, and threads.
+
+    The instruction set can be forced with the environment variable ``FASTCLIP_CPU_CAPABILITY``
+    (one of those found); the number of threads is that of ``torch.get_num_threads()``.
+
+    Examples
+    --------
+    >>> import fastclip
+    >>> fastclip.show_config()  # doctest: +ELLIPSIS
+    fastclip: ...
+    """
+    for name, value in config().items():
+        print(f"{name}: {value}")

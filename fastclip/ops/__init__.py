@@ -1,0 +1,7 @@
+"""Questions about the scores of queries and keys, answered without holding all the scores."""
+
+from fastclip.ops.pack import PackedKeys, pack
+from fastclip.ops.similarity import similarity
+from fastclip.ops.topk import TopK, topk
+
+__all__ = ["PackedKeys", "TopK", "pack", "similarity", "topk"]

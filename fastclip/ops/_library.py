@@ -1,0 +1,19 @@
+"""The schemas of the operators that torch sees, in one place.
+
+Each operator's module adds its kernel, its fake kernel (shapes only, for ``torch.compile``) and,
+where a value can be differentiated, its backward.
+"""
+
+import torch
+
+library = torch.library.Library("fastclip", "DEF")
+
+# `check_keys` is False where the keys are packed, and so known to be finite.
+library.define(
+    "similarity(Tensor queries, Tensor keys, ScalarType dtype, bool check_keys) -> Tensor"
+)
+library.define("similarity_out(Tensor queries, Tensor keys, Tensor(a!) out, bool check_keys) -> ()")
+library.define("topk(Tensor queries, Tensor keys, int k, bool check_keys) -> (Tensor, Tensor)")
+library.define(
+    "scatter_rows(Tensor row, Tensor source, Tensor weight, Tensor features, int rows) -> Tensor"
+)

@@ -1,0 +1,150 @@
+"""The block of scores itself, for when it is wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fastclip import _C
+from fastclip.ops._arguments import (
+    ALLOWED_DTYPES,
+    DTYPES,
+    Array,
+    as_rows,
+    as_tensor,
+    check_finite,
+    check_same_width,
+    keys_as_rows,
+    matrix,
+    with_adjacent_elements,
+)
+from fastclip.ops._library import library
+from fastclip.ops.pack import PackedKeys
+
+
+def similarity(
+    queries: Array,
+    keys: Array | PackedKeys,
+    *,
+    out: Array | None = None,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """Return the exact score of every query with every key, ``queries @ keys.T``.
+
+    A score is the inner product accumulated in float64 in 16 interleaved lanes, rounded once to
+    float32. It is the same to the bit for any number of threads and instruction set, and the same
+    that :func:`fastclip.topk` ranks by. Differentiable in ``queries`` and ``keys``.
+
+    Parameters
+    ----------
+    queries : tensor or array [N, d], float32, float16 or bfloat16
+    keys : tensor or array [V, d], or PackedKeys
+        Their rows may have any stride. No keys or no queries give an empty result.
+    out : tensor or array [N, V], optional
+        Where to write, also a memory map larger than the memory; the elements of a row must be
+        adjacent. No gradient then.
+    dtype : torch.dtype, default: that of ``out``, else torch.float32
+        float32, float16 or bfloat16; the two short ones are rounded from the float32 score.
+
+    Returns
+    -------
+    Tensor [N, V]
+        ``out`` as a tensor if it was given. Beyond inputs and result, each thread uses about
+        16 bytes * 256 * d of workspace.
+
+    Raises
+    ------
+    TypeError
+        An argument is no array or has another dtype.
+    ValueError
+        An argument has a wrong shape, is not on the CPU, or holds NaN or infinity.
+
+    Examples
+    --------
+    >>> import torch, fastclip
+    >>> fastclip.similarity(torch.eye(2), torch.tensor([[0.5, 0.25]]))
+    tensor([[0.5000],
+            [0.2500]])
+    """
+    query_rows = as_rows("queries", queries)
+    key_rows, checked = keys_as_rows(keys)
+    check_same_width(query_rows, key_rows)
+    if out is None:
+        dtype = torch.float32 if dtype is None else dtype
+        if dtype not in DTYPES:
+            raise TypeError(f"dtype: {ALLOWED_DTYPES} is allowed, got {dtype}")
+        result: torch.Tensor = torch.ops.fastclip.similarity(
+            query_rows, key_rows, dtype, not checked
+        )
+        return result
+    target = _as_target(out, (query_rows.shape[0], key_rows.shape[0]), dtype)
+    if torch.is_grad_enabled() and (query_rows.requires_grad or key_rows.requires_grad):
+        raise ValueError("out: results written into out have no gradient; use torch.no_grad()")
+    torch.ops.fastclip.similarity_out(query_rows, key_rows, target, not checked)
+    return target
+
+
+def _as_target(out: Array, shape: tuple[int, int], dtype: torch.dtype | None) -> torch.Tensor:
+    flags = getattr(out, "flags", None)
+    if flags is not None and not flags.writeable:
+        raise ValueError("out: the array is read-only")
+    target = as_rows("out", out)
+    if tuple(target.shape) != shape:
+        raise ValueError(f"out: shape {shape} is needed, got {tuple(target.shape)}")
+    if dtype is not None and target.dtype != dtype:
+        raise TypeError(f"out: dtype {dtype} was asked for, out has {target.dtype}")
+    if target.requires_grad:
+        raise ValueError("out: must not require a gradient")
+    if shape[1] > 1 and (target.stride(1) != 1 or target.stride(0) < shape[1]):
+        raise ValueError(
+            f"out: elements of a row must be adjacent and rows apart, got strides {target.stride()}"
+        )
+    if isinstance(out, torch.Tensor) or target.data_ptr() == as_tensor("out", out).data_ptr():
+        return target
+    raise ValueError("out: its strides cannot be written to without a copy")
+
+
+def _similarity_out(
+    queries: torch.Tensor, keys: torch.Tensor, out: torch.Tensor, check_keys: bool
+) -> None:
+    queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
+    check_finite("queries", queries)
+    if check_keys:
+        check_finite("keys", keys)
+    _C.similarity(matrix(queries), matrix(keys), matrix(out), torch.get_num_threads())
+
+
+def _similarity(
+    queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype, check_keys: bool
+) -> torch.Tensor:
+    out = _similarity_fake(queries, keys, dtype, check_keys)
+    _similarity_out(queries, keys, out, check_keys)
+    return out
+
+
+def _similarity_fake(
+    queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype, check_keys: bool
+) -> torch.Tensor:
+    return queries.new_empty((queries.shape[0], keys.shape[0]), dtype=dtype)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    ctx.save_for_backward(inputs[0], inputs[1])
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    queries, keys = ctx.saved_tensors
+    grad = grad.float()
+    grad_queries = (grad @ keys.float()).to(queries.dtype) if ctx.needs_input_grad[0] else None
+    grad_keys = (grad.T @ queries.float()).to(keys.dtype) if ctx.needs_input_grad[1] else None
+    return grad_queries, grad_keys, None, None
+
+
+library.impl("similarity", _similarity, "CPU")
+library.impl("similarity_out", _similarity_out, "CPU")
+torch.library.register_fake("fastclip::similarity", _similarity_fake, lib=library)
+torch.library.register_fake("fastclip::similarity_out", lambda *_: None, lib=library)
+torch.library.register_autograd(
+    "fastclip::similarity", _backward, setup_context=_setup_context, lib=library
+)
