@@ -1,4 +1,4 @@
-"""Open-vocabulary CLIP at any vocabulary size, with exact answers, without the similarity matrix."""
+"""Open-vocabulary CLIP at any vocabulary size: exact answers without the similarity matrix."""
 
 from importlib.metadata import version as _version
 

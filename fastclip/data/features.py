@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+
+from .files import replacing
 
 FORMAT = "fastclip.features"
 VERSION = "1"
@@ -46,12 +47,25 @@ class FeatureMetadata:
         Prompt template of text features with ``{}`` for the name, such as ``"a {}"``.
     normalized : bool, optional
         Whether the rows have unit length.
+
+    Raises
+    ------
+    TypeError
+        A wrong type.
     """
 
     model: str | None = None
     pretrained: str | None = None
     template: str | None = None
     normalized: bool | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("model", "pretrained", "template"):
+            value = getattr(self, key)
+            if not (value is None or isinstance(value, str)):
+                raise TypeError(f"{key} is a {type(value).__name__}, allowed: str or None")
+        if not (self.normalized is None or isinstance(self.normalized, bool)):
+            raise TypeError(f"normalized is {self.normalized!r}, allowed: True, False or None")
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,12 +194,12 @@ def write_features(path: str | os.PathLike[str], features: Features) -> None:
     path : path-like
         Ends in ``.safetensors``; an existing file is replaced.
     features : Features
-        On any device. Names must be encodable as UTF-8.
+        On any device. Names and metadata must be encodable as UTF-8.
 
     Raises
     ------
     ValueError
-        Another suffix; a name with a lone surrogate.
+        Another suffix; a name or metadata with a lone surrogate.
     OSError
         The file cannot be written.
 
@@ -212,18 +226,18 @@ def write_features(path: str | os.PathLike[str], features: Features) -> None:
     for key in ("model", "pretrained", "template"):
         value = getattr(features.metadata, key)
         if value is not None:
+            try:
+                value.encode()  # JSON can hold a lone surrogate, but safetensors does not read it
+            except UnicodeEncodeError as error:
+                raise ValueError(
+                    f"{key} is {value!r}, allowed: text that UTF-8 can hold"
+                ) from error
             metadata[key] = value
     if features.metadata.normalized is not None:
         metadata["normalized"] = "true" if features.metadata.normalized else "false"
 
-    # Not tempfile: its files are readable by their owner only.
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with replacing(path) as part:
         _write_safetensors(part, tensors, metadata)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _encode_names(names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:

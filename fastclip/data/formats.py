@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -37,6 +39,10 @@ def file_errors(path: Path) -> Iterator[None]:
         EOFError,
         NotImplementedError,  # a zip compression that this Python lacks
         RuntimeError,  # an encrypted zip
+        SyntaxError,  # with TokenError: a damaged npy header
+        tokenize.TokenError,
+        MemoryError,  # with OverflowError: a shape that no array has
+        OverflowError,
         zipfile.BadZipFile,
         zlib.error,
         SafetensorError,
@@ -106,7 +112,7 @@ def _decode_names(utf8: torch.Tensor, offsets: torch.Tensor) -> list[str]:
         )
     text = utf8.numpy().tobytes()
     names = []
-    for i, (start, stop) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
+    for i, (start, stop) in enumerate(itertools.pairwise(borders)):
         try:
             names.append(text[start:stop].decode())
         except UnicodeDecodeError as error:
@@ -143,26 +149,22 @@ def _describe(shapes: dict[str, tuple[bool, tuple[int, ...]]]) -> str:
 def read_npy(path: Path) -> torch.Tensor:
     """The array of an npy file, [V, d], memory-mapped and read-only."""
     with file_errors(path):
-        _, dtype, _ = _npy_header_of(path)
+        with open(path, "rb") as file:
+            dtype, _ = _npy_header(file)
         check_npy_dtype("array", dtype)
         return share(np.lib.format.open_memmap(path, mode="r"))
 
 
-def _npy_header_of(path: Path) -> tuple[bool, np.dtype[Any], tuple[int, ...]]:
-    with open(path, "rb") as file:
-        return _npy_header(file)
-
-
-def _npy_header(file: Any) -> tuple[bool, np.dtype[Any], tuple[int, ...]]:
+def _npy_header(file: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
     version = np.lib.format.read_magic(file)
     # Version 3 exists for field names that are not latin-1: never an array of numbers.
     if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     else:
         raise ValueError(f"npy version {version}, allowed: (1, 0) and (2, 0)")
-    return fortran, dtype, shape
+    return dtype, shape
 
 
 def check_npy_dtype(name: str, dtype: np.dtype[Any]) -> None:
@@ -190,8 +192,7 @@ def read_npz(path: Path, array: str | None) -> Features:
         for member in archive.namelist():
             if member.endswith(".npy"):
                 with archive.open(member) as file:
-                    _, dtype, shape = _npy_header(file)
-                headers[member.removesuffix(".npy")] = dtype, shape
+                    headers[member.removesuffix(".npy")] = _npy_header(file)
         shapes = {key: (dtype.kind == "f", shape) for key, (dtype, shape) in headers.items()}
         key = choose_array(path, shapes, array)
         check_npy_dtype(f"array {key!r}", headers[key][0])

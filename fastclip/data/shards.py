@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -110,11 +111,10 @@ def _read_names(tables: list[Path], columns: tuple[str, ...], rows: list[int]) -
     return None if column is None else names
 
 
-def _strings(values: object, column: str) -> list[str]:
+def _strings(values: Any, column: str) -> list[str]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    assert isinstance(values, pa.ChunkedArray)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):

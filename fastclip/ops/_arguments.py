@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
+import torch.utils.dlpack
 
 from fastclip import _C
 
@@ -47,7 +48,7 @@ def as_tensor(name: str, x: Array) -> torch.Tensor:
     if isinstance(x, np.ndarray):
         return _from_numpy(name, x)
     if hasattr(x, "__dlpack__"):
-        tensor: torch.Tensor = torch.from_dlpack(x)
+        tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(x)
         return tensor
     raise TypeError(
         f"{name}: a torch tensor, NumPy array or DLPack array is needed, got {type(x).__name__}"
@@ -90,7 +91,8 @@ def check_finite(name: str, rows: torch.Tensor) -> None:
 
 def matrix(rows: torch.Tensor) -> _C.Matrix:
     """Describe the memory of ``rows`` to the extension; the elements of a row must be adjacent."""
-    return _C.Matrix(rows.data_ptr(), DTYPES[rows.dtype], *rows.shape, rows.stride(0))
+    height, width = rows.shape
+    return _C.Matrix(rows.data_ptr(), DTYPES[rows.dtype], height, width, rows.stride(0))
 
 
 def with_adjacent_elements(rows: torch.Tensor) -> torch.Tensor:

@@ -149,7 +149,8 @@ def _scatter_rows(
     pairs = torch.sparse_coo_tensor(
         torch.stack([row, source]), weight, (rows, features.shape[0]), check_invariants=False
     )
-    return torch.sparse.mm(pairs, features.float())
+    total: torch.Tensor = torch.sparse.mm(pairs, features.float())
+    return total
 
 
 def _scatter_rows_fake(

@@ -1,0 +1,72 @@
+# `make demo` and `make test` each set up everything they need in .venv, from Python 3.10 or newer
+# and a C++ compiler alone.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
+CPP := $(shell find csrc -name '*.h' -o -name '*.cpp')
+
+.PHONY: demo test lint unit sanitize clang wheel bench clean
+
+demo: .venv/installed
+	$(BIN)/fastclip demo --output fastclip-demo.html
+
+test: lint unit sanitize clang wheel
+	@echo "All checks passed."
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "fastclip needs Python 3.10 or newer; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	  echo "Python's venv module does not work here (Debian: apt install python3-venv)"; exit 1; }
+	$(BIN)/pip install --quiet --upgrade pip
+
+.venv/installed: .venv/bin/pip $(SOURCES)
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/bin/pip $(SOURCES)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ .venv/installed
+
+.venv/installed-bench: .venv/installed-dev
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	@touch $@
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+
+unit: .venv/installed-dev
+	$(BIN)/pytest
+
+# The operations again, on a build that stops at the first bad access or undefined behaviour. Python
+# itself leaks at exit, so leaks are not looked for; libstdc++ must be there for the sanitizer to
+# find before torch throws its first exception.
+sanitize: .venv/installed-dev
+	CMAKE_ARGS="-DFASTCLIP_SANITIZE=ON -DCMAKE_CXX_COMPILER=g++" $(BIN)/pip install --quiet \
+	  --no-deps --upgrade --target build/sanitize .
+	PYTHONPATH=build/sanitize \
+	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 FASTCLIP_EXPECT_PATH=build/sanitize \
+	  $(BIN)/pytest -s tests/ops tests/test_process.py
+
+# The same sources through the other compiler, warnings included.
+clang: .venv/installed-dev
+	@if command -v clang++ > /dev/null; then \
+	  CMAKE_ARGS="-DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_FLAGS=-Werror" \
+	    $(BIN)/pip install --quiet --no-deps --upgrade --target build/clang . && \
+	  PYTHONPATH=build/clang FASTCLIP_EXPECT_PATH=build/clang $(BIN)/pytest tests/ops; \
+	else \
+	  echo "clang++ is not installed: the clang build is not checked here"; \
+	fi
+
+wheel: .venv/installed-dev
+	tests/wheel.sh $(BIN)/python
+
+bench: .venv/installed-bench
+	$(BIN)/python benches/run.py topk
+
+clean:
+	rm -rf .venv build dist fastclip/_C*.so *.egg-info

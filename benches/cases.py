@@ -1,0 +1,112 @@
+"""The measured cases: inputs, our call, the peers' calls, and what makes an answer right."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import fastclip
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+import reference
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question on one input.
+
+    ``operations`` counts a multiplication and an addition as two. ``check`` raises AssertionError
+    where an answer is wrong; it is called on the very inputs that are timed.
+    """
+
+    description: str
+    operations: float
+    ours: Mapping[str, Call]
+    peers: Mapping[str, Call]
+    check: Callable[[str, Any], None]
+
+
+def unit_rows(count: int, width: int, seed: int) -> torch.Tensor:
+    rows = torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(rows)
+
+
+def caption_mixes(count: int, seed: int) -> torch.Tensor:
+    """Keys with the statistics of real captions: unit-length mixes of two of the shipped ones."""
+    generator = torch.Generator().manual_seed(seed)
+    captions = fastclip.data.load_sample("coco-captions").normalized().features
+    pairs = torch.randint(len(captions), (2, count), generator=generator)
+    weight = torch.rand(count, 1, generator=generator)
+    return torch.nn.functional.normalize(
+        captions[pairs[0]] * weight + captions[pairs[1]] * (1 - weight)
+    )
+
+
+def image_rows(count: int, seed: int) -> torch.Tensor:
+    """Return real image features, repeated in random order up to ``count``."""
+    images = fastclip.data.load_sample("coco-images").normalized().features
+    generator = torch.Generator().manual_seed(seed)
+    return images[torch.randint(len(images), (count,), generator=generator)]
+
+
+def topk_case(name: str, queries: torch.Tensor, keys: torch.Tensor, k: int) -> Case:
+    import faiss
+
+    packed = fastclip.pack(keys)
+    index = faiss.IndexFlatIP(keys.shape[1])
+    index.add(keys.numpy())
+    faiss.omp_set_num_threads(torch.get_num_threads())
+
+    checked = torch.linspace(0, len(queries) - 1, min(8, len(queries))).long()
+    values, indices = zip(
+        *(reference.topk(queries[i : i + 1], keys, k) for i in checked), strict=True
+    )
+
+    def check(who: str, answer: Any) -> None:
+        if who.startswith("fastclip"):
+            assert np.array_equal(answer.indices[checked].numpy(), np.concatenate(indices))
+            assert reference.same_bits(answer.values[checked], np.concatenate(values))
+            return
+        # Peers round otherwise and may exchange near-ties: their scores must agree.
+        scores = answer[0] if isinstance(answer, tuple) else answer.values
+        scores = np.asarray(scores)[checked.numpy()]
+        np.testing.assert_allclose(scores, np.concatenate(values), atol=2e-6)
+
+    (n, d), v = queries.shape, len(keys)
+    return Case(
+        description=f"top-{k}, {n:,} x {v:,} x {d} float32, {name}",
+        operations=2.0 * n * v * d,
+        ours={
+            "fastclip.topk": lambda: fastclip.topk(queries, keys, k),
+            "fastclip.topk, packed keys": lambda: fastclip.topk(queries, packed, k),
+        },
+        peers={
+            "torch mm + topk": lambda: (queries @ keys.T).topk(k),
+            "FAISS IndexFlatIP": lambda: index.search(queries.numpy(), k),
+        },
+        check=check,
+    )
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "topk": lambda: topk_case(
+        "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
+    ),
+    "topk-real": lambda: topk_case(
+        "real images, mixes of real captions", image_rows(2048, 0), caption_mixes(131_072, 1), 10
+    ),
+    "topk-one-query": lambda: topk_case(
+        "random unit rows", unit_rows(1, 512, 0), unit_rows(1_000_000, 512, 1), 10
+    ),
+    "topk-small": lambda: topk_case(
+        "random unit rows", unit_rows(64, 512, 0), unit_rows(1000, 512, 1), 5
+    ),
+}

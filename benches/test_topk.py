@@ -1,0 +1,23 @@
+"""The same cases under pytest-benchmark: pytest benches [-k topk-small]."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+from cases import CASES, Case
+
+
+@cache
+def build(name: str) -> Case:
+    return CASES[name]()
+
+
+@pytest.mark.parametrize("side", ["fastclip.topk", "torch mm + topk", "FAISS IndexFlatIP"])
+@pytest.mark.parametrize("name", CASES)
+def test_topk(benchmark: Any, name: str, side: str) -> None:
+    case = build(name)
+    call = {**case.ours, **case.peers}[side]
+    benchmark.group = case.description
+    case.check(side, benchmark.pedantic(call, rounds=3, warmup_rounds=1))

@@ -1,0 +1,45 @@
+"""The command ``fastclip``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fastclip.cli import demo, info, topk
+from fastclip.cli._common import Commands
+
+app = typer.Typer(
+    cls=Commands, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+)
+app.command("topk")(topk.command)
+app.command("info")(info.command)
+app.command("demo")(demo.command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"fastclip {version('fastclip')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Open-vocabulary CLIP at any vocabulary size, with exact answers."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Run the command line; the entry point of ``fastclip``."""
+    app(prog_name="fastclip")

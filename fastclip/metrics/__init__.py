@@ -1,0 +1,5 @@
+"""Figures of merit."""
+
+from fastclip.metrics.retrieval import recall
+
+__all__ = ["recall"]

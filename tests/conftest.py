@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+from fastclip import _C
+
+hypothesis.settings.register_profile(
+    "fastclip",
+    deadline=None,  # timings of shared machines are no test
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("fastclip")
+
+
+@pytest.fixture(params=_C.available_isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test on every instruction set of this machine."""
+    _C.select_isa(request.param)
+    yield request.param
+    _C.select_isa("")
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Put the number of threads back that the test found."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets, where the environment names one."""
+    folder = os.environ.get("FASTCLIP_TEST_DATA")
+    if not folder:
+        pytest.skip("FASTCLIP_TEST_DATA does not name a folder of data sets")
+    return Path(folder)
+
+
+def pytest_sessionstart() -> None:
+    """Make sure that the build is tested which the caller meant, not another one in its place."""
+    expected = os.environ.get("FASTCLIP_EXPECT_PATH")
+    if expected and not Path(_C.__file__).is_relative_to(Path(expected).resolve()):
+        raise pytest.UsageError(f"fastclip was imported from {_C.__file__}, not from {expected}")

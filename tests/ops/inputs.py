@@ -1,0 +1,96 @@
+"""Inputs that operations are tried on: hypothesis strategies and named hard cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+LAYOUTS = {
+    "contiguous": lambda x: x.clone(),
+    "columns of a wider matrix": lambda x: _wider(x)[:, 3 : 3 + x.shape[1]],
+    "every second row": lambda x: x.repeat_interleave(2, dim=0)[::2],
+    "transposed": lambda x: x.T.clone().T,
+    "unaligned": lambda x: torch.cat([x.new_zeros(1), x.flatten()])[1:].view(x.shape),
+}
+
+
+def _wider(x: torch.Tensor) -> torch.Tensor:
+    wide = torch.full((x.shape[0], x.shape[1] + 7), float("nan"), dtype=x.dtype)
+    wide[:, 3 : 3 + x.shape[1]] = x
+    return wide
+
+
+VALUES = {
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "few values, many ties": lambda rng, shape: rng.integers(-1, 2, shape),
+    "exponents from 2^-20 to 2^15": lambda rng, shape: (
+        rng.standard_normal(shape) * 2.0 ** rng.integers(-20, 14, shape)
+    ),
+    "denormals": lambda rng, shape: rng.standard_normal(shape) * 1e-41,
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    queries: torch.Tensor
+    keys: torch.Tensor
+
+
+@st.composite
+def problems(draw: st.DrawFn, max_queries: int = 20, max_keys: int = 70) -> Problem:
+    """Queries and keys of any small shape, 0 included, dtype, memory layout and kind of values."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    width = draw(st.integers(0, 70))
+    kind = draw(st.sampled_from(sorted(VALUES)))
+
+    def rows(count: int) -> torch.Tensor:
+        values = torch.from_numpy(np.asarray(VALUES[kind](rng, (count, width)), np.float32))
+        if count > 1 and draw(st.booleans()):
+            values[count // 2 :] = values[: count - count // 2].clone()  # duplicates
+        dtype = draw(st.sampled_from(DTYPES))
+        return LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))](values.to(dtype))
+
+    return Problem(rows(draw(st.integers(0, max_queries))), rows(draw(st.integers(0, max_keys))))
+
+
+def _unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    x = rng.standard_normal(shape)
+    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def _with(x: np.ndarray, index: object, value: object) -> np.ndarray:
+    x = x.copy()
+    x[index] = value
+    return x
+
+
+def hard_cases() -> dict[str, Problem]:
+    """Inputs on which shortcuts go wrong."""
+    rng = np.random.default_rng(0)
+    q, k = _unit(rng, 9, 70), _unit(rng, 700, 70)
+    cases = {
+        "all keys equal": (q, np.repeat(k[:1], 700, axis=0)),
+        "keys within 1e-7 of each other": (q, k[:1] + 1e-7 * k),
+        "duplicates across blocks of keys": (q, np.tile(k[:70], (10, 1))),
+        "huge common offset": (q + 1e4, k + 1e4),
+        "one huge norm": (q, _with(k, 5, k[5] * 1e30)),
+        "norms from 1e-20 to 1e20": (q, k * np.logspace(-20, 20, 700)[:, None]),
+        "one outlier dimension": (_with(q, (..., 3), 50), _with(k, (..., 3), 80)),
+        "denormals": (q * 1e-38, k * 1e-3),
+        "scores that overflow": (q * 1e30, k * 1e30),
+        "zeros": (np.zeros_like(q), k),
+        "only the sign of zero differs": (np.abs(q) * 1e-30, -np.abs(k) * 1e-30),
+        "rising order": (q[:1], np.linspace(-1, 1, 700)[:, None] * q[:1]),
+        "best key last": (q, np.concatenate([k * 1e-3, q])),
+    }
+    return {
+        name: Problem(
+            torch.from_numpy(queries.astype(np.float32)), torch.from_numpy(keys.astype(np.float32))
+        )
+        for name, (queries, keys) in cases.items()
+    }

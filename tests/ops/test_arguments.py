@@ -1,0 +1,134 @@
+"""Wrong arguments: each function names the argument, what it was and what is allowed."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+import fastclip
+
+FUNCTIONS = {
+    "pack": lambda queries, keys: fastclip.pack(keys),
+    "similarity": fastclip.similarity,
+    "topk": lambda queries, keys: fastclip.topk(queries, keys, 1),
+}
+
+GOOD = torch.randn(5, 8)
+
+WRONG = {
+    "list": ([[1.0]], TypeError, "tensor, NumPy array or DLPack array is needed, got list"),
+    "vector": (GOOD[0], ValueError, r"2 dimensions \[rows, d\] are needed, got shape \(8,\)"),
+    "3-D": (GOOD[None], ValueError, r"got shape \(1, 5, 8\)"),
+    "float64": (GOOD.double(), TypeError, "float32, float16 or bfloat16 is allowed, got float64"),
+    "int64": (GOOD.long(), TypeError, "got int64"),
+    "numpy float64": (GOOD.double().numpy(), TypeError, r"got <f8 \(float64\)"),
+    "numpy big-endian": (GOOD.numpy().astype(">f4"), TypeError, "got >f4"),
+    "numpy strings": (np.array([["a"]]), TypeError, "got <U1"),
+    "sparse": (GOOD.to_sparse(), TypeError, "a dense tensor is needed, got layout"),
+    "other device": (GOOD.to("meta"), ValueError, "is on device 'meta'"),
+}
+
+
+@pytest.mark.parametrize(("value", "error", "message"), WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize("argument", ["queries", "keys"])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_wrong_arrays(
+    function: str, argument: str, value: object, error: type[Exception], message: str
+) -> None:
+    if (function, argument) == ("pack", "queries"):
+        return
+    arguments = {"queries": GOOD, "keys": GOOD, argument: value}
+    with pytest.raises(error, match=f"^{argument}: .*{message}"):
+        FUNCTIONS[function](**arguments)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("width", [1, 7, 16, 100])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_not_finite(isa: str, function: str, width: int, dtype: torch.dtype, number: float) -> None:
+    for argument in ("queries", "keys"):
+        if (function, argument) == ("pack", "queries"):
+            continue
+        for row, column in [(0, 0), (3, width - 1), (4, width // 2)]:
+            bad = torch.randn(5, width).to(dtype)
+            bad[row, column] = number
+            arguments = {"queries": torch.randn(5, width), "keys": torch.randn(5, width)}
+            with pytest.raises(ValueError, match=f"^{argument}: row {row} holds NaN or infinity"):
+                FUNCTIONS[function](**{**arguments, argument: bad})
+
+
+def test_the_first_of_many_rows_is_named(isa: str) -> None:
+    keys = torch.randn(20_000, 64)  # several tasks
+    keys[[7001, 7002, 19_999], 5] = float("nan")
+    with pytest.raises(ValueError, match="keys: row 7001 holds"):
+        fastclip.pack(keys)
+
+
+def test_the_largest_finite_numbers_pass(isa: str) -> None:
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        x = torch.full((3, 17), torch.finfo(dtype).max, dtype=dtype)
+        assert torch.equal(fastclip.pack(x).rows, x.float())
+
+
+@pytest.mark.parametrize("function", ["similarity", "topk"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_widths_differ(function: str, packed: bool) -> None:
+    keys = torch.randn(5, 9)
+    with pytest.raises(ValueError, match=r"keys: rows must be as long .* got 9 and 8"):
+        FUNCTIONS[function](GOOD, fastclip.pack(keys) if packed else keys)
+
+
+@pytest.mark.parametrize("k", [0, -1, 6, 2**40])
+def test_k_out_of_range(k: int) -> None:
+    with pytest.raises(ValueError, match=f"k: must be from 1 to the number of keys 5, got {k}"):
+        fastclip.topk(GOOD, GOOD, k)
+
+
+def test_k_is_an_integer() -> None:
+    with pytest.raises(TypeError):
+        fastclip.topk(GOOD, GOOD, 1.0)
+    assert fastclip.topk(GOOD, GOOD, np.int32(2)).values.shape == (5, 2)
+
+
+class OnlyDLPack:
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+
+    def __dlpack__(self, **options: object) -> object:
+        return self.x.__dlpack__()
+
+    def __dlpack_device__(self) -> object:
+        return self.x.__dlpack_device__()
+
+
+ARRAYS = {
+    "numpy": lambda x: x.numpy(),
+    "numpy float16": lambda x: x.half().numpy(),
+    "numpy read-only": lambda x: np.frombuffer(x.numpy().tobytes(), np.float32).reshape(x.shape),
+    "numpy backwards": lambda x: x.numpy()[::-1, ::-1],
+    "numpy Fortran": lambda x: np.asfortranarray(x.numpy()),
+    "numpy field of records": lambda x: _record_field(x.numpy()),
+    "DLPack": OnlyDLPack,
+    "parameter": torch.nn.Parameter,
+}
+
+
+def _record_field(x: np.ndarray) -> np.ndarray:
+    records = np.zeros(x.shape, np.dtype([("flag", "u1"), ("x", "f4")]))
+    records["x"] = x
+    return records["x"]
+
+
+@pytest.mark.parametrize("make", ARRAYS.values(), ids=ARRAYS.keys())
+def test_arrays_of_other_kinds(make) -> None:
+    array = make(GOOD.clone())
+    plain = array.x if isinstance(array, OnlyDLPack) else array
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = fastclip.similarity(array, array)
+    assert reference.same_bits(result.detach(), reference.similarity(plain, plain))

@@ -1,0 +1,65 @@
+"""The operators as torch sees them: schemas, fake kernels, torch.compile."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import fastclip
+
+OPERATORS = {
+    "topk": lambda q, k: (torch.ops.fastclip.topk.default, (q, k, 3, True)),
+    "similarity": lambda q, k: (torch.ops.fastclip.similarity.default, (q, k, torch.half, True)),
+    "similarity_out": lambda q, k: (
+        torch.ops.fastclip.similarity_out.default,
+        (q.detach(), k.detach(), torch.empty(len(q), len(k)), True),
+    ),
+    "scatter_rows": lambda q, k: (
+        torch.ops.fastclip.scatter_rows.default,
+        (torch.tensor([0, 2]), torch.tensor([1, 1]), torch.ones(2), k.detach(), 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_opcheck(operator: str, requires_grad: bool) -> None:
+    q = torch.randn(4, 8, requires_grad=requires_grad)
+    k = torch.randn(6, 8, requires_grad=requires_grad)
+    op, arguments = OPERATORS[operator](q, k)
+    torch.library.opcheck(op, arguments)
+
+
+def _loss(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    best = fastclip.topk(torch.nn.functional.normalize(queries), keys, 3)
+    return best.values.sum() + fastclip.similarity(queries, keys).mean()
+
+
+@pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
+def test_compiles_as_one_graph(backend: str) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(_loss, fullgraph=True, backend=backend, dynamic=True)
+    for count in (5, 9):
+        q, k = torch.randn(count, 16, requires_grad=True), torch.randn(20, 16)
+        loss = compiled(q, k)
+        (grad,) = torch.autograd.grad(loss, q)
+        (expected,) = torch.autograd.grad(_loss(q, k), q)
+        torch.testing.assert_close(loss, _loss(q, k))
+        torch.testing.assert_close(grad, expected)
+
+
+def test_compiles_with_packed_keys() -> None:
+    torch._dynamo.reset()
+    keys = fastclip.pack(torch.randn(20, 16))
+    compiled = torch.compile(lambda q: fastclip.topk(q, keys, 3).indices, fullgraph=True)
+    q = torch.randn(5, 16)
+    assert torch.equal(compiled(q), fastclip.topk(q, keys, 3).indices)
+
+
+def test_scatter_rows_adds_repeated_pairs() -> None:
+    features = torch.randn(3, 4)
+    row, source = torch.tensor([1, 1, 0, 1]), torch.tensor([2, 0, 1, 2])
+    weight = torch.randn(4)
+    expected = torch.zeros(2, 4).index_add_(0, row, weight[:, None] * features[source])
+    result = torch.ops.fastclip.scatter_rows(row, source, weight, features, 2)
+    torch.testing.assert_close(result, expected)

@@ -1,0 +1,135 @@
+"""How the extension behaves inside a process: instruction sets, threads, signals, fork."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import reference
+import torch
+
+import fastclip
+from fastclip import _C
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("name", _C.available_isas())
+def test_environment_forces_an_instruction_set(name: str) -> None:
+    done = run("import fastclip; fastclip.show_config()", FASTCLIP_CPU_CAPABILITY=name)
+    assert f"instruction set in use: {name}\n" in done.stdout
+
+
+def test_unknown_instruction_set() -> None:
+    done = run("import fastclip; fastclip.show_config()", FASTCLIP_CPU_CAPABILITY="mmx")
+    assert done.returncode != 0
+    assert "FASTCLIP_CPU_CAPABILITY: 'mmx' is not an instruction set" in done.stderr
+    assert "portable" in done.stderr
+    with pytest.raises(ValueError, match="'mmx' is not an instruction set"):
+        _C.select_isa("mmx")
+
+
+def test_import_prints_nothing_and_leaves_threads_alone() -> None:
+    done = run(
+        "import torch; n = torch.get_num_threads(); import fastclip; "
+        "assert torch.get_num_threads() == n; assert not torch.cuda.is_initialized()"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_flushed_denormals_are_kept_in_scores(isa: str, threads: None) -> None:
+    torch.set_num_threads(2)
+    q, k = torch.full((3, 5), 1e-41), torch.full((2000, 5), 3.0)
+    try:
+        if not torch.set_flush_denormal(True):
+            pytest.skip("torch cannot flush denormals here")
+        result = fastclip.similarity(q, k)
+        assert (q[0, 0] * 1.0).item() == 0.0  # the caller's setting is back
+    finally:
+        torch.set_flush_denormal(False)
+    assert reference.same_bits(result, reference.similarity(q, k))
+
+
+def test_calls_from_several_python_threads(threads: None) -> None:
+    torch.set_num_threads(2)
+    q, k = torch.randn(50, 33), torch.randn(3000, 33)
+    expected = fastclip.topk(q, k, 5)
+    results: list[fastclip.TopK] = []
+    workers = [
+        threading.Thread(target=lambda: results.extend(fastclip.topk(q, k, 5) for _ in range(20)))
+        for _ in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(results) == 80
+    assert all(torch.equal(r.values, expected.values) for r in results)
+    assert all(torch.equal(r.indices, expected.indices) for r in results)
+
+
+def test_other_python_threads_run_meanwhile() -> None:
+    q, k = torch.randn(200, 512), torch.randn(60_000, 512)
+    ticks = 0
+    worker = threading.Thread(target=lambda: fastclip.topk(q, k, 5))
+    worker.start()
+    while worker.is_alive():
+        ticks += 1
+        time.sleep(0.001)
+    assert ticks > 5
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_works_after_fork(threads: None) -> None:
+    torch.set_num_threads(2)
+    q, k = torch.randn(5, 16), torch.randn(5000, 16)
+    expected = fastclip.topk(q, k, 3)
+    child = os.fork()
+    if child == 0:
+        same = torch.equal(fastclip.topk(q, k, 3).indices, expected.indices)
+        os._exit(0 if same else 1)
+    deadline = time.monotonic() + 60
+    while (status := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            pytest.fail("the forked child hangs")
+        time.sleep(0.01)
+    assert status == (child, 0)
+
+
+def test_ctrl_c_ends_a_long_call() -> None:
+    # About a hundred times the work that fits into the time that is waited.
+    code = """
+import torch, fastclip
+keys = torch.randn(1, 4096).expand(100_000_000, 4096)
+print("ready", flush=True)
+try:
+    fastclip.similarity(torch.randn(64, 4096), keys[:1])
+    fastclip.topk(torch.randn(64, 4096), fastclip.PackedKeys(keys), 3)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[0] == "interrupted\n"
+    finally:
+        process.kill()

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Builds the source distribution and, from it, the wheel; installs the wheel into an environment
+# that sees the dependencies of PYTHON but not this checkout, and uses it from an empty directory.
+set -euo pipefail
+python=$(realpath --no-symlinks "$1")
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+"$python" -m build --outdir "$work/dist" . > "$work/build.log" 2>&1 ||
+  { cat "$work/build.log"; exit 1; }
+ls "$work/dist"
+
+"$python" -m venv "$work/venv"
+# Packages that .pth files add, an editable install among them, are not taken over this way.
+"$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+  > "$("$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
+"$work/venv/bin/pip" install --quiet --no-deps --no-index "$work"/dist/*.whl
+
+mkdir "$work/empty"
+cd "$work/empty"
+"$work/venv/bin/python" - "$work/venv" <<'PYTHON'
+import sys
+
+import fastclip
+
+assert fastclip.__file__.startswith(sys.argv[1]), fastclip.__file__
+images = fastclip.data.load_sample("coco-images").features
+assert fastclip.topk(images, images, 1).indices.flatten().tolist() == list(range(500))
+PYTHON
+"$work/venv/bin/fastclip" demo --output demo.html > demo.txt
+grep -q '0.552' demo.txt
+test -s demo.html
+test -z "$(ls -A | grep -v '^demo\.')"
+echo "The wheel works from an empty directory."
