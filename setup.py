@@ -26,6 +26,7 @@ class CMakeBuild(build_ext):
             raise RuntimeError("fastclip needs cmake and ninja to build: pip install cmake ninja")
         configure = [
             cmake,
+            "--fresh",  # options of an earlier build, a sanitizer or compiler, must not stay
             f"-S{source}",
             f"-B{build}",
             "-GNinja",

@@ -50,7 +50,7 @@ class Job {
 
 class Pool {
  public:
-  void run(Job& job, int helpers) {
+  void run(Job& job, int helpers, Interrupt& interrupt) {
     {
       std::lock_guard lock(mutex_);
       for (; started_ < helpers; ++started_) std::thread([this] { serve(); }).detach();
@@ -61,7 +61,11 @@ class Pool {
     std::unique_lock lock(mutex_);
     // Helpers that never got to this job need not come any more.
     waiting_.erase(std::remove(waiting_.begin(), waiting_.end(), &job), waiting_.end());
-    idle_.wait(lock, [&] { return job.helpers == 0; });
+    while (!idle_.wait_for(lock, Interrupt::kInterval, [&] { return job.helpers == 0; })) {
+      lock.unlock();
+      interrupt.poll();
+      lock.lock();
+    }
   }
 
  private:
@@ -105,7 +109,7 @@ void parallel_for(int64_t tasks, int threads, Interrupt& interrupt,
   Job job(tasks, interrupt, task);
   const int helpers = static_cast<int>(std::min<int64_t>(threads, tasks)) - 1;
   if (helpers > 0) {
-    shared_pool().run(job, helpers);
+    shared_pool().run(job, helpers, interrupt);
   } else {
     job.work();
   }

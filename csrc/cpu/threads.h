@@ -12,6 +12,8 @@ namespace fastclip::cpu {
 // Asks the calling thread now and then whether to stop (Ctrl-C) and tells all the others.
 class Interrupt {
  public:
+  static constexpr std::chrono::milliseconds kInterval{50};  // between two questions
+
   explicit Interrupt(std::function<bool()> asked_to_stop)
       : asked_to_stop_(std::move(asked_to_stop)), owner_(std::this_thread::get_id()) {}
 
@@ -22,7 +24,7 @@ class Interrupt {
   bool poll() {
     if (std::this_thread::get_id() == owner_) {
       const auto now = std::chrono::steady_clock::now();
-      if (now - last_ > std::chrono::milliseconds(50)) {
+      if (now - last_ > kInterval) {
         last_ = now;
         if (asked_to_stop_()) stop();
       }
