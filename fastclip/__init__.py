@@ -2,10 +2,10 @@
 
 from importlib.metadata import version as _version
 
-from fastclip import data
+from fastclip import data, metrics
 from fastclip.config import show_config
 from fastclip.ops import PackedKeys, TopK, pack, similarity, topk
 
 __version__ = _version("fastclip")
 
-__all__ = ["PackedKeys", "TopK", "data", "pack", "show_config", "similarity", "topk"]
+__all__ = ["PackedKeys", "TopK", "data", "metrics", "pack", "show_config", "similarity", "topk"]

@@ -10,7 +10,11 @@ from fastclip.cli import demo, info, topk
 from fastclip.cli._common import Commands
 
 app = typer.Typer(
-    cls=Commands, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+    name="fastclip",
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
 )
 app.command("topk")(topk.command)
 app.command("info")(info.command)

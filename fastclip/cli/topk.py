@@ -35,12 +35,13 @@ def command(
     queries: Annotated[
         str,
         typer.Argument(
+            metavar="QUERIES",
             help="A .safetensors, .npy or .npz file, a folder of .npy shards, or a sample. "
             "FILE.npz:ARRAY names an array inside.",
             show_default=False,
         ),
     ],
-    keys: Annotated[str, typer.Argument(help="As QUERIES.", show_default=False)],
+    keys: Annotated[str, typer.Argument(metavar="KEYS", help="As QUERIES.", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="Keys per query.")] = 5,
     metric: Annotated[
         Metric,

@@ -137,6 +137,10 @@ class Features:
     def __len__(self) -> int:
         return self.features.shape[0]
 
+    def __repr__(self) -> str:
+        rows, dim = self.features.shape
+        return f"Features({rows} x {dim}, {'no names' if self.names is None else 'named'})"
+
     @property
     def dim(self) -> int:
         """Number of columns, d."""
