@@ -115,15 +115,25 @@ def test_ctrl_c_ends_a_long_call() -> None:
     # About a hundred times the work that fits into the time that is waited.
     code = """
 import torch, fastclip
+from fastclip.ops._arguments import matrix
 keys = torch.randn(1, 4096).expand(100_000_000, 4096)
+values, indices = torch.empty(64, 3), torch.empty(64, 3, dtype=torch.int64)
 print("ready", flush=True)
 try:
     fastclip.similarity(torch.randn(64, 4096), keys[:1])
-    fastclip.topk(torch.randn(64, 4096), fastclip.PackedKeys(keys), 3)
+    queries = torch.randn(64, 4096)
+    addresses = values.data_ptr(), indices.data_ptr()
+    fastclip._C.topk(matrix(queries), matrix(keys), None, 3, *addresses, 2)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        # A test run in the background ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

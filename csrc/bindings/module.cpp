@@ -6,11 +6,13 @@
 #include "../cpu/isa.h"
 #include "../cpu/ops.h"
 #include "fastclip/matrix.h"
+#include "fastclip/screen.h"
 
 namespace py = pybind11;
 using fastclip::DType;
 using fastclip::Matrix;
 using fastclip::MutableMatrix;
+using fastclip::ScreenKeys;
 using fastclip::cpu::Interrupt;
 
 namespace {
@@ -58,15 +60,45 @@ PYBIND11_MODULE(_C, m) {
           });
         });
 
-  m.def("topk", [](const Matrix& queries, const Matrix& keys, int64_t k, uintptr_t values,
-                   uintptr_t indices, int threads) {
+  py::class_<ScreenKeys>(m, "ScreenKeys")
+      .def(py::init([](uintptr_t codes, uintptr_t bounds, uintptr_t center, int64_t keys,
+                       int64_t cols) {
+        const int64_t padded = (keys + fastclip::kPanel - 1) / fastclip::kPanel * fastclip::kPanel;
+        const auto* rows = reinterpret_cast<const float*>(bounds);
+        return ScreenKeys{reinterpret_cast<const uint8_t*>(codes),
+                          rows,
+                          rows + padded,
+                          rows + 2 * padded,
+                          reinterpret_cast<const float*>(center),
+                          keys,
+                          cols,
+                          fastclip::code_width(cols)};
+      }));
+
+  m.def("code_width", &fastclip::code_width);
+  m.attr("panel") = fastclip::kPanel;
+
+  m.def("pack", [](const Matrix& keys, uintptr_t codes, uintptr_t bounds, uintptr_t center,
+                   int threads) {
+    const int64_t padded = (keys.rows + fastclip::kPanel - 1) / fastclip::kPanel * fastclip::kPanel;
+    auto* rows = reinterpret_cast<float*>(bounds);
     without_gil([&](Interrupt& interrupt) {
-      fastclip::cpu::topk(queries, keys, k, reinterpret_cast<float*>(values),
-                          reinterpret_cast<int64_t*>(indices), threads, interrupt);
+      fastclip::cpu::pack(keys, fastclip::code_width(keys.cols), reinterpret_cast<float*>(center),
+                          reinterpret_cast<uint8_t*>(codes), rows, rows + padded, rows + 2 * padded,
+                          threads, interrupt);
       return 0;
     });
   });
 
+  m.def("topk", [](const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, int64_t k,
+                   uintptr_t values, uintptr_t indices, int threads) {
+    return without_gil([&](Interrupt& interrupt) {
+      return fastclip::cpu::topk(queries, keys, screen, k, reinterpret_cast<float*>(values),
+                                 reinterpret_cast<int64_t*>(indices), threads, interrupt);
+    });
+  });
+
+  m.def("has_screen", [] { return fastclip::cpu::kernels().query_levels > 0; });
   m.def("available_isas", &fastclip::cpu::available_isas);
   m.def("isa", [] { return std::string(fastclip::cpu::kernels().name); });
   m.def("select_isa", &fastclip::cpu::select_isa);

@@ -1,16 +1,36 @@
-// What differs between instruction sets: three functions on blocks of rows. Everything else
-// (threads, reducers, checks) is compiled once, for the baseline.
+// What differs between instruction sets: functions on blocks of rows. Everything else (threads,
+// reducers, checks) is compiled once, for the baseline.
 #pragma once
 
 #include <cstdint>
 
 #include "fastclip/matrix.h"
+#include "fastclip/screen.h"
 
 namespace fastclip::cpu {
 
+// The orthogonal R of screen.h: signs, Hadamard transforms of blocks of 2^log2_block numbers, and a
+// reflection across the blocks. `signs` includes the normalisation of the transforms.
+struct Rotation {
+  int64_t width;
+  int log2_block;
+  const float* signs;  // [width]
+};
+
+// Of one rotated and coded row. The sums are infinite or NaN where the row's numbers overflowed.
+struct RowSums {
+  float scale = 0;
+  int32_t code_sum = 0;
+  double length_squared = 0;
+  double error_squared = 0;
+  double code_length_squared = 0;
+};
+
 struct Kernels {
   const char* name;
-  // Rows of a key block must be padded with zero rows to a multiple of this.
+
+  // --- exact scores ---
+  // Rows of a key block must be padded to a multiple of this.
   int64_t key_tile;
   // Converts finite rows to float64 in the order that score_block reads:
   // [rows][16 / W][steps][W], element 16 j + W p + w at [p][j][w], zero beyond `cols`.
@@ -18,14 +38,31 @@ struct Kernels {
   // Exact scores of every pair: scores[i * ld + j], i < queries, j < keys rounded up to key_tile.
   void (*score_block)(const double* queries, int64_t num_queries, const double* keys,
                       int64_t num_keys, int64_t steps, float* scores, int64_t ld);
+
   // The first row that holds a NaN or an infinity, or -1.
   int64_t (*find_nonfinite)(const Matrix& rows);
+
+  // --- screen ---
+  // Codes [rows][rotation.width] in -levels ... levels of (row - center) rotated. `scratch` holds
+  // rotation.width floats.
+  void (*encode_rows)(const Matrix& rows, const Rotation& rotation, const float* center, int levels,
+                      float* scratch, int8_t* codes, RowSums* sums);
+  // Largest code of a query: 127, or less where products of pairs are added in 16 bits. 0: this
+  // instruction set has no screen that would be faster than exact scores.
+  int query_levels;
+  // Appends to `hits` the pairs of all queries and of the keys of panels [first, last) with
+  // x + alpha E_k + beta N_k >= thresholds[query], and returns how many they are. `hits` has room
+  // for all pairs. Query codes are [num_queries][width].
+  int64_t (*screen)(const int8_t* queries, const ScreenQuery* coefficients, const float* thresholds,
+                    int64_t num_queries, const ScreenKeys& keys, int64_t first, int64_t last,
+                    Hit* hits);
 };
 
 extern const Kernels kPortable;
 #ifdef FASTCLIP_X86
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
+extern const Kernels kAvx512Vnni;
 #endif
 
 }  // namespace fastclip::cpu

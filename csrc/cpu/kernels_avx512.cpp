@@ -1,13 +1,21 @@
-#include "kernels.h"
-#include "tile.h"
+#include "isa_avx512.h"
 
 namespace fastclip::cpu {
+namespace {
 
-// 24 accumulators of 32 registers.
-using Avx512Tile = Tile<8, 6, 4>;
+struct Avx512 : Avx512Base {
+  // Pairs of products are added in 16 bits: 2 * 255 * 63 is the most that fits.
+  static constexpr int kQueryLevels = 63;
 
-const Kernels kAvx512 = {
-    "avx512", 4, Avx512Tile::load_rows, Avx512Tile::score_block, Avx512Tile::find_nonfinite,
+  static Ints multiply_add(Ints sum, Ints keys, Ints queries) {
+    const __m512i pairs =
+        _mm512_maddubs_epi16(reinterpret_cast<__m512i>(keys), reinterpret_cast<__m512i>(queries));
+    return sum + reinterpret_cast<Ints>(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+  }
 };
+
+}  // namespace
+
+const Kernels kAvx512 = avx512_kernels<Avx512>("avx512");
 
 }  // namespace fastclip::cpu

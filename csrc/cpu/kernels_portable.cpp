@@ -1,3 +1,4 @@
+#include "encode.h"
 #include "kernels.h"
 #include "tile.h"
 
@@ -7,7 +8,14 @@ namespace fastclip::cpu {
 using PortableTile = Tile<2, 3, 3>;
 
 const Kernels kPortable = {
-    "portable", 3, PortableTile::load_rows, PortableTile::score_block, PortableTile::find_nonfinite,
+    "portable",
+    3,
+    PortableTile::load_rows,
+    PortableTile::score_block,
+    PortableTile::find_nonfinite,
+    encode_rows,
+    0,
+    nullptr,
 };
 
 }  // namespace fastclip::cpu

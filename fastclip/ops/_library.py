@@ -13,7 +13,10 @@ library.define(
     "similarity(Tensor queries, Tensor keys, ScalarType dtype, bool check_keys) -> Tensor"
 )
 library.define("similarity_out(Tensor queries, Tensor keys, Tensor(a!) out, bool check_keys) -> ()")
-library.define("topk(Tensor queries, Tensor keys, int k, bool check_keys) -> (Tensor, Tensor)")
+# `screen` is empty, or codes, bounds and center of packed keys; the third result counts survivors.
+library.define(
+    "topk(Tensor queries, Tensor keys, Tensor[] screen, int k) -> (Tensor, Tensor, Tensor)"
+)
 library.define(
     "scatter_rows(Tensor row, Tensor source, Tensor weight, Tensor features, int rows) -> Tensor"
 )

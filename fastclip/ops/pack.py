@@ -6,20 +6,36 @@ from dataclasses import dataclass
 
 import torch
 
-from fastclip.ops._arguments import Array, as_rows, check_finite, with_adjacent_elements
+from fastclip import _C
+from fastclip.ops._arguments import (
+    Array,
+    as_rows,
+    check_finite,
+    matrix,
+    with_adjacent_elements,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class PackedKeys:
-    """Keys that were checked and laid out for the kernels. Made by :func:`pack`.
+    """Keys with the codes that searches screen them by. Made by :func:`pack`.
 
     Attributes
     ----------
-    rows : Tensor [V, d] float32
-        The keys, all finite, on aligned memory of their own. Not to be written to.
+    rows : Tensor [V, d] float32, float16 or bfloat16
+        The keys themselves, all finite; not to be written to.
+    codes : Tensor [ceil(V / 32), w / 4, 32, 4] uint8
+        Centred, rotated and quantised keys; w is d rounded up to a multiple of 64.
+    bounds : Tensor [3, 32 ceil(V / 32)] float32
+        Scale, length of the quantisation error and length of each centred key.
+    center : Tensor [d] float32
+        What the keys were centred on.
     """
 
     rows: torch.Tensor
+    codes: torch.Tensor
+    bounds: torch.Tensor
+    center: torch.Tensor
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -33,21 +49,24 @@ class PackedKeys:
         return f"PackedKeys({self.shape[0]} x {self.shape[1]})"
 
 
-def pack(keys: Array) -> PackedKeys:
-    """Prepare keys for many calls: check them and convert them to float32 once.
+def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
+    """Prepare keys for many calls: check them, and code them in one byte a number.
 
     The answers of every function are the same to the bit for packed keys and for the keys
-    themselves. Packed keys are a constant: no gradient flows into them.
+    themselves; searches are faster. Packed keys are a constant: no gradient flows into them.
 
     Parameters
     ----------
     keys : tensor or array [V, d], float32, float16 or bfloat16
-        Any row stride. Copied: later changes of ``keys`` do not reach the packed keys.
+        Any row stride.
+    copy : bool, default True
+        Keep a copy of ``keys``. With False the packed keys refer to the memory of ``keys`` (a
+        memory map stays on disk), which must not be changed as long as they are used.
 
     Returns
     -------
     PackedKeys
-        Holds 4 V d bytes.
+        Holds V (w + 12) bytes, w being d rounded up to a multiple of 64, and ``keys``.
 
     Raises
     ------
@@ -69,4 +88,23 @@ def pack(keys: Array) -> PackedKeys:
     """
     rows = with_adjacent_elements(as_rows("keys", keys).detach())
     check_finite("keys", rows)
-    return PackedKeys(rows.to(torch.float32, copy=True, memory_format=torch.contiguous_format))
+    if copy:
+        rows = rows.clone(memory_format=torch.contiguous_format)
+    return PackedKeys(rows, *encode(rows))
+
+
+def encode(rows: torch.Tensor) -> list[torch.Tensor]:
+    """Return codes, bounds and center of finite rows, as :class:`PackedKeys` holds them."""
+    count, width = rows.shape
+    panels = -(-count // _C.panel)
+    codes = torch.empty((panels, _C.code_width(width) // 4, _C.panel, 4), dtype=torch.uint8)
+    bounds = torch.empty((3, panels * _C.panel))
+    center = torch.zeros(width)
+    _C.pack(
+        matrix(rows),
+        codes.data_ptr(),
+        bounds.data_ptr(),
+        center.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return [codes, bounds, center]

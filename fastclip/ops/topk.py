@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, Literal, NamedTuple, SupportsIndex, overload
 
 import torch
 
@@ -18,7 +18,12 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._library import library
-from fastclip.ops.pack import PackedKeys
+from fastclip.ops.pack import PackedKeys, encode
+
+# Packing costs about as much as screening that many queries saves; see benches/results.
+_PACK_FROM_QUERIES = 256
+_PACK_FROM_KEYS = 8192
+_PACK_KEYS = 1 << 18  # at a time: bounds the memory
 
 
 class TopK(NamedTuple):
@@ -30,13 +35,39 @@ class TopK(NamedTuple):
     """[N, k] int64: rows of ``keys``."""
 
 
-def topk(queries: Array, keys: Array | PackedKeys, k: SupportsIndex) -> TopK:
+@overload
+def topk(
+    queries: Array,
+    keys: Array | PackedKeys,
+    k: SupportsIndex,
+    *,
+    return_survivors: Literal[False] = ...,
+) -> TopK: ...
+@overload
+def topk(
+    queries: Array,
+    keys: Array | PackedKeys,
+    k: SupportsIndex,
+    *,
+    return_survivors: Literal[True],
+) -> tuple[TopK, torch.Tensor]: ...
+def topk(
+    queries: Array,
+    keys: Array | PackedKeys,
+    k: SupportsIndex,
+    *,
+    return_survivors: bool = False,
+) -> TopK | tuple[TopK, torch.Tensor]:
     """Return the k keys with the largest inner product with each query, and these scores.
 
     The same as ``(queries @ keys.T).topk(k)`` without the [N, V] matrix, and exact: a score is the
     inner product accumulated in float64 in 16 interleaved lanes, rounded once to float32; keys are
     ordered by that score, equal scores by the lower index. The answer is the same to the bit for
-    any number of threads and instruction set.
+    any number of threads and instruction set, packed or not.
+
+    Packed keys are screened first: a bound on each score from one byte a number drops the pairs
+    that cannot be among the best; the survivors are scored exactly. Many queries with unpacked keys
+    pack these on the way.
 
     Differentiable in ``values``, with respect to ``queries`` and unpacked ``keys``.
 
@@ -47,14 +78,18 @@ def topk(queries: Array, keys: Array | PackedKeys, k: SupportsIndex) -> TopK:
     keys : tensor or array [V, d], or PackedKeys
         Their rows may have any stride.
     k : int, 1 <= k <= V
+    return_survivors : bool, default False
+        Also return how many of the N V pairs were scored exactly, an int64 scalar. It depends on
+        threads and instruction set, unlike the answer.
 
     Returns
     -------
     TopK
         ``values`` [N, k] float32 and ``indices`` [N, k] int64, best first. Beyond inputs and
-        result, each thread uses about 16 bytes * 256 * d of workspace plus at most about 16 MiB
+        result, each thread uses about 24 bytes * 512 * d of workspace plus at most about 16 MiB
         of candidates (48 bytes * k where that is more); a call with few queries also 12 bytes
-        * N * k for each part that the keys are split into.
+        * N * k for each part that the keys are split into; one with many queries and unpacked keys
+        up to 2^18 (w + 12) bytes, w being d rounded up to a multiple of 64.
 
     Raises
     ------
@@ -76,52 +111,79 @@ def topk(queries: Array, keys: Array | PackedKeys, k: SupportsIndex) -> TopK:
     'a toilet with an unusual green seat and back'
     """
     query_rows = as_rows("queries", queries)
-    key_rows, checked = keys_as_rows(keys)
+    key_rows, _ = keys_as_rows(keys)
     check_same_width(query_rows, key_rows)
     k = operator.index(k)
     if not 1 <= k <= key_rows.shape[0]:
         raise ValueError(f"k: must be from 1 to the number of keys {key_rows.shape[0]}, got {k}")
-    return TopK(*torch.ops.fastclip.topk(query_rows, key_rows, k, not checked))
+    screen = [keys.codes, keys.bounds, keys.center] if isinstance(keys, PackedKeys) else []
+    values, indices, survivors = torch.ops.fastclip.topk(query_rows, key_rows, screen, k)
+    best = TopK(values, indices)
+    return (best, survivors) if return_survivors else best
 
 
 def _topk(
-    queries: torch.Tensor, keys: torch.Tensor, k: int, check_keys: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     check_finite("queries", queries)
-    if check_keys:
-        check_finite("keys", keys)
-    values, indices = _topk_fake(queries, keys, k, check_keys)
-    _C.topk(
-        matrix(queries),
-        matrix(keys),
-        k,
-        values.data_ptr(),
-        indices.data_ptr(),
-        torch.get_num_threads(),
+    if screen:
+        return _search(queries, keys, screen, k)
+    check_finite("keys", keys)
+    if len(queries) < _PACK_FROM_QUERIES or len(keys) < _PACK_FROM_KEYS or not _C.has_screen():
+        return _search(queries, keys, [], k)
+    values, indices, survivors = _topk_fake(queries[:, :0], keys, screen, 0)
+    survivors.zero_()
+    for begin in range(0, len(keys), _PACK_KEYS):
+        part = keys[begin : begin + _PACK_KEYS]
+        found = _search(queries, part, encode(part), min(k, len(part)))
+        # Parts come in the order of their keys, so that a stable sort keeps the tie rule.
+        values, order = torch.cat([values, found[0]], 1).sort(dim=1, descending=True, stable=True)
+        indices = torch.cat([indices, found[1] + begin], 1).gather(1, order)[:, :k]
+        values = values[:, :k]
+        survivors += found[2]
+    return values.contiguous(), indices.contiguous(), survivors
+
+
+def _search(
+    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    values, indices, survivors = _topk_fake(queries, keys, screen, k)
+    addresses = [tensor.data_ptr() for tensor in screen]
+    survivors.fill_(
+        _C.topk(
+            matrix(queries),
+            matrix(keys),
+            _C.ScreenKeys(*addresses, *keys.shape) if screen else None,
+            k,
+            values.data_ptr(),
+            indices.data_ptr(),
+            torch.get_num_threads(),
+        )
     )
-    return values, indices
+    return values, indices, survivors
 
 
 def _topk_fake(
-    queries: torch.Tensor, keys: torch.Tensor, k: int, check_keys: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     shape = (queries.shape[0], k)
-    return queries.new_empty(shape, dtype=torch.float32), queries.new_empty(
-        shape, dtype=torch.int64
+    return (
+        queries.new_empty(shape, dtype=torch.float32),
+        queries.new_empty(shape, dtype=torch.int64),
+        queries.new_empty((), dtype=torch.int64),
     )
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    queries, keys, _, _ = inputs
-    _, indices = output
-    ctx.mark_non_differentiable(indices)
+    queries, keys, screen, _ = inputs
+    _, indices, survivors = output
+    ctx.mark_non_differentiable(indices, survivors)
     ctx.save_for_backward(queries, keys, indices)
+    ctx.screen_tensors = len(screen)
 
 
-def _backward(
-    ctx: Any, grad_values: torch.Tensor, grad_indices: torch.Tensor | None
-) -> tuple[torch.Tensor | None, ...]:
+def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> tuple[Any, ...]:
     queries, keys, indices = ctx.saved_tensors
     grad = grad_values.float().reshape(-1)
     key = indices.reshape(-1)
@@ -132,7 +194,7 @@ def _backward(
         grad_queries = scatter_rows(query, key, grad, keys, queries.shape[0]).to(queries.dtype)
     if ctx.needs_input_grad[1]:
         grad_keys = scatter_rows(key, query, grad, queries, keys.shape[0]).to(keys.dtype)
-    return grad_queries, grad_keys, None, None
+    return grad_queries, grad_keys, [None] * ctx.screen_tensors, None
 
 
 def _scatter_rows(

@@ -288,10 +288,18 @@ def test_closed_pipe_ends_quietly():
         assert process.wait(60) == 1
 
 
+def hear_ctrl_c():
+    """Undo that a test run in the background ignores SIGINT, which its children would inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupt_when(ready, arguments, folder, stderr):
     """Run the command, send SIGINT once ``ready()``, and return its status."""
     before = sorted(file.name for file in folder.iterdir())
-    with subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=folder, stderr=stderr) as process:
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], cwd=folder, stderr=stderr, preexec_fn=hear_ctrl_c
+    )
+    try:
         deadline = time.monotonic() + 60
         while not ready():
             assert process.poll() is None, "ended before it could be interrupted"
@@ -299,6 +307,9 @@ def interrupt_when(ready, arguments, folder, stderr):
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
         status = process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
     assert sorted(file.name for file in folder.iterdir()) == before
     return status
 

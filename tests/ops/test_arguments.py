@@ -72,7 +72,7 @@ def test_the_first_of_many_rows_is_named(isa: str) -> None:
 def test_the_largest_finite_numbers_pass(isa: str) -> None:
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         x = torch.full((3, 17), torch.finfo(dtype).max, dtype=dtype)
-        assert torch.equal(fastclip.pack(x).rows, x.float())
+        assert torch.equal(fastclip.pack(x).rows, x)
 
 
 @pytest.mark.parametrize("function", ["similarity", "topk"])

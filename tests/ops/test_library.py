@@ -6,9 +6,14 @@ import pytest
 import torch
 
 import fastclip
+from fastclip.ops.pack import encode
 
 OPERATORS = {
-    "topk": lambda q, k: (torch.ops.fastclip.topk.default, (q, k, 3, True)),
+    "topk": lambda q, k: (torch.ops.fastclip.topk.default, (q, k, [], 3)),
+    "topk, packed": lambda q, k: (
+        torch.ops.fastclip.topk.default,
+        (q, k.detach(), encode(k.detach()), 3),
+    ),
     "similarity": lambda q, k: (torch.ops.fastclip.similarity.default, (q, k, torch.half, True)),
     "similarity_out": lambda q, k: (
         torch.ops.fastclip.similarity_out.default,

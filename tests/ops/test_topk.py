@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import reference
@@ -32,30 +34,41 @@ def test_equals_the_reference(isa: str, problem: Problem, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("k", [1, 10, 64, 700])
+@pytest.mark.parametrize("packed", [False, True], ids=["", "packed"])
 @pytest.mark.parametrize("problem", hard_cases().values(), ids=hard_cases().keys())
-def test_hard_cases(isa: str, problem: Problem, k: int) -> None:
-    assert_exact(problem, k)
+def test_hard_cases(isa: str, problem: Problem, packed: bool, k: int) -> None:
+    assert_exact(problem, k, fastclip.pack(problem.keys) if packed else None)
 
 
 @pytest.mark.parametrize(
     ("queries", "keys", "width", "k"),
     [(1, 5000, 40, 7), (1, 5000, 40, 5000), (7, 900, 4100, 3), (600, 900, 20, 100), (40, 1, 65, 1)],
 )
+@pytest.mark.parametrize("packed", [False, True], ids=["", "packed"])
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
 def test_blocks_and_threads(
-    isa: str, threads: None, num_threads: int, queries: int, keys: int, width: int, k: int
+    isa: str,
+    threads: None,
+    num_threads: int,
+    packed: bool,
+    queries: int,
+    keys: int,
+    width: int,
+    k: int,
 ) -> None:
     generator = torch.Generator().manual_seed(keys)
     q = torch.randint(-2, 3, (queries, width), generator=generator).float()  # many ties
+    problem = Problem(q, torch.randn(keys, width, generator=generator).round())
     torch.set_num_threads(num_threads)
-    assert_exact(Problem(q, torch.randn(keys, width, generator=generator).round()), k)
+    assert_exact(problem, k, fastclip.pack(problem.keys) if packed else None)
 
 
-def test_a_thousand_ties_for_the_last_place(isa: str) -> None:
+@pytest.mark.parametrize("packed", [False, True], ids=["", "packed"])
+def test_a_thousand_ties_for_the_last_place(isa: str, packed: bool) -> None:
     keys = torch.zeros(3000, 8)
     keys[500:1500] = 1.0
     keys[2990:] = 2.0
-    result = fastclip.topk(torch.ones(2, 8), keys, 20)
+    result = fastclip.topk(torch.ones(2, 8), fastclip.pack(keys) if packed else keys, 20)
     assert result.indices[0].tolist() == [*range(2990, 3000), *range(500, 510)]
 
 
@@ -123,3 +136,23 @@ def test_gradient_of_one_side_only() -> None:
     fastclip.topk(q, fastclip.pack(k), 2).values.sum().backward()
     expected = k[fastclip.topk(q, k, 2).indices].sum(1)
     torch.testing.assert_close(q.grad, expected)
+
+
+def test_packs_many_keys_on_the_way(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["fastclip.ops.topk"]
+    monkeypatch.setattr(module, "_PACK_FROM_QUERIES", 2)
+    monkeypatch.setattr(module, "_PACK_FROM_KEYS", 2)
+    monkeypatch.setattr(module, "_PACK_KEYS", 64)
+    for problem in hard_cases().values():
+        assert_exact(problem, 10)
+    assert_exact(Problem(torch.randn(40, 70), torch.randn(700, 70).round()), 100)
+
+
+def test_survivors(isa: str) -> None:
+    queries, keys = (torch.nn.functional.normalize(torch.randn(n, 512)) for n in (50, 20_000))
+    plain, scored = fastclip.topk(queries, keys, 5, return_survivors=True)
+    screened, survivors = fastclip.topk(queries, fastclip.pack(keys), 5, return_survivors=True)
+    assert scored == 50 * 20_000
+    assert survivors == scored if isa == "portable" else survivors < scored / 20
+    assert torch.equal(plain.indices, screened.indices)
+    assert reference.same_bits(plain.values, screened.values)

@@ -59,6 +59,16 @@ class TopK {
     }
   }
 
+  // Reduces a query to its best k, so that threshold() is the k-th best score seen. False while
+  // fewer than k have been seen.
+  bool settle(int64_t query) {
+    State& state = states_[query];
+    if (state.size < k_) return false;
+    if (state.size > k_ || !state.gated) select(state, entries_.data() + query * capacity_);
+    return true;
+  }
+  float threshold(int64_t query) const { return states_[query].threshold; }
+
   // Writes the best min(k, keys seen) of a query in order and returns how many they are.
   int64_t finish(int64_t query, float* scores, int64_t* indices) {
     State& state = states_[query];

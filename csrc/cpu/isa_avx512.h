@@ -1,0 +1,47 @@
+// What AVX-512 processors with and without VNNI share.
+#pragma once
+
+#include <immintrin.h>
+
+#include "encode.h"
+#include "kernels.h"
+#include "screen_tile.h"
+#include "tile.h"
+
+namespace fastclip::cpu {
+namespace {
+
+struct Avx512Base {
+  typedef int32_t Ints __attribute__((vector_size(64)));
+  typedef float Floats __attribute__((vector_size(64)));
+  static constexpr int kRows = 12;  // 24 accumulators of 32 registers
+
+  // The plain intrinsic makes GCC 12 warn of an uninitialised pass-through; this is the same
+  // instruction.
+  static Floats to_float(Ints x) {
+    return _mm512_maskz_cvtepi32_ps(0xffff, reinterpret_cast<__m512i>(x));
+  }
+  static uint32_t at_least(Floats x, float threshold) {
+    return _mm512_cmp_ps_mask(x, _mm512_set1_ps(threshold), _CMP_GE_OQ);
+  }
+};
+
+// 24 accumulators of 32 registers.
+using Avx512Tile = Tile<8, 6, 4>;
+
+template <class Isa>
+constexpr Kernels avx512_kernels(const char* name) {
+  return {
+      name,
+      4,
+      Avx512Tile::load_rows,
+      Avx512Tile::score_block,
+      Avx512Tile::find_nonfinite,
+      encode_rows,
+      Isa::kQueryLevels,
+      ScreenTile<Isa>::screen,
+  };
+}
+
+}  // namespace
+}  // namespace fastclip::cpu

@@ -1,0 +1,84 @@
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "fastclip/float16.h"
+#include "isa.h"
+#include "mainloop.h"
+#include "ops.h"
+#include "screen.h"
+
+namespace fastclip::cpu {
+namespace {
+
+// Any vector would do as the centre; a sample's mean is nearly as good as the mean of all.
+void sample_mean(const Matrix& keys, float* center) {
+  constexpr int64_t kSample = 8192;
+  const Kernels& isa = kernels();
+  const int64_t count = std::min(keys.rows, kSample);
+  const int64_t steps = lane_steps(keys.cols);
+  AlignedBuffer<double> row(steps * kLanes);
+  std::vector<double> sums(steps * kLanes);
+  // load_rows keeps its own order of elements: sum in it and undo it once, by loading 0, 1, 2, ...
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t at = i * keys.rows / count;
+    isa.load_rows(keys.slice(at, at + 1), row.get());
+    for (int64_t j = 0; j < steps * kLanes; ++j) sums[j] += row.get()[j];
+  }
+  std::vector<float> position(keys.cols);
+  for (int64_t j = 0; j < keys.cols; ++j) position[j] = static_cast<float>(j + 1);
+  isa.load_rows({reinterpret_cast<const char*>(position.data()), DType::kFloat32, 1, keys.cols, 0},
+                row.get());
+  for (int64_t j = 0; j < steps * kLanes; ++j) {
+    const auto element = static_cast<int64_t>(row.get()[j]) - 1;
+    if (element >= 0) center[element] = static_cast<float>(sums[j] / static_cast<double>(count));
+  }
+}
+
+// Codes of up to a panel of rows to [width / 4][kPanel][4], 128 added.
+void interleave(const int8_t* rows, int64_t count, int64_t width, uint8_t* panel) {
+  for (int64_t i = 0; i < width; i += 4) {
+    for (int64_t r = 0; r < kPanel; ++r) {
+      uint32_t four = 0;
+      if (r < count) std::memcpy(&four, rows + r * width + i, 4);
+      four ^= 0x80808080u;  // int8 to uint8 with 128 added
+      std::memcpy(panel + (i / 4 * kPanel + r) * 4, &four, 4);
+    }
+  }
+}
+
+}  // namespace
+
+void pack(const Matrix& keys, int64_t width, float* center, uint8_t* codes, float* scale,
+          float* error, float* norm, int threads, Interrupt& interrupt) {
+  constexpr int64_t kPanelsPerTask = 16;
+  if (keys.rows == 0) return;
+  const Kernels& isa = kernels();
+  const SeededRotation rotation(width);
+  const int64_t panels = ceil_div(keys.rows, kPanel);
+  {
+    FloatEnvironment environment;
+    sample_mean(keys, center);
+  }
+  parallel_for(ceil_div(panels, kPanelsPerTask), threads, interrupt, [&](int64_t task) {
+    std::vector<float> scratch(width);
+    std::vector<int8_t> rows(kPanel * width);
+    std::vector<RowSums> sums(kPanel);
+    const int64_t last = std::min(panels, (task + 1) * kPanelsPerTask);
+    for (int64_t panel = task * kPanelsPerTask; panel < last; ++panel) {
+      const int64_t begin = panel * kPanel;
+      const int64_t count = std::min(kPanel, keys.rows - begin);
+      isa.encode_rows(keys.slice(begin, begin + count), rotation.view(), center, 127,
+                      scratch.data(), rows.data(), sums.data());
+      interleave(rows.data(), count, width, codes + begin * width);
+      for (int64_t r = 0; r < kPanel; ++r) {
+        const RowBounds bounds = bound_row(r < count ? sums[r] : RowSums{}, rotation.error());
+        scale[begin + r] = r < count ? sums[r].scale : 0;
+        error[begin + r] = round_up_to_float(bounds.error);
+        norm[begin + r] = round_up_to_float(bounds.norm);
+      }
+    }
+  });
+}
+
+}  // namespace fastclip::cpu

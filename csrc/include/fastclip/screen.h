@@ -1,0 +1,84 @@
+// The screen: bounds on exact scores from int8 codes, tight enough to drop nearly all pairs unseen.
+//
+// A key k is centred on a vector c, the same for all keys, and rotated by an orthogonal R; a query
+// q is rotated only. Both become codes of one byte a number with one scale a row:
+//
+//   R(k - c) = s_k k8 + e_k,   |e_k| <= E_k,   |k - c| <= N_k
+//   R q      = s_q q8 + e_q,   |e_q| <= B s_q, |q8| = alpha
+//
+//   q.k - q.c = Rq.R(k - c) = s_q s_k (q8.k8) + s_q q8.e_k + e_q.R(k - c)
+//   |q.k - q.c - s_q s_k (q8.k8)| <= s_q (alpha E_k + B N_k)                               (1)
+//
+// R is orthogonal only in exact arithmetic. encode.h computes it in float32, one rounding after the
+// other, each of which moves the vector by at most 2^-24 of its length: at most `rotation_error` of
+// the length in all, which E_k and B include, as they include what the row's own norms may be off.
+//
+// The exact score is q.k, summed in float64 and rounded to float32, so it differs from q.k by at
+// most (2^-24 + d 2^-52) |q| |k| + 2^-149 <= 2^-23 |q| (N_k + |c|) + 2^-149. With beta = B + 2^-23
+// |q|/s_q and gamma = (2^-23 |q| |c| + 2^-149) / s_q, for x = s_k (q8.k8):
+//
+//   |exact score - q.c - s_q x| <= s_q (alpha E_k + beta N_k + gamma)                      (2)
+//
+// x and the right side are evaluated in float32, in which q8.k8 <= 2^24 * 4 is rounded too: at most
+// five roundings of numbers no larger than alpha (N_k + E_k) + beta N_k. The stored E_k is larger
+// by 2^-20 (N_k + E_k) and the stored N_k and alpha by 2^-20 of themselves, which covers them 3
+// times.
+//
+// All of this needs numbers that do not overflow: |q| |k| < kLargestScore. Beyond, every pair is
+// scored exactly; so are those of a query too short for a scale, whose gamma is infinite.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+namespace fastclip {
+
+inline constexpr int64_t kPanel = 32;  // keys side by side in memory
+inline constexpr int64_t kWidth = 64;  // codes per row are a multiple of this, zero-padded
+inline constexpr double kLargestScore = 1e37;
+inline constexpr float kShortestRow = 1e-30f;  // shorter rows are not coded but bounded by length
+
+constexpr int64_t code_width(int64_t cols) {
+  return cols == 0 ? kWidth : (cols + kWidth - 1) / kWidth * kWidth;
+}
+
+// Keys as pack leaves them. Arrays are padded to whole panels.
+struct ScreenKeys {
+  const uint8_t* codes = nullptr;  // [panels][width / 4][kPanel][4], k8 + 128
+  const float* scale = nullptr;    // s_k
+  const float* error = nullptr;    // E_k
+  const float* norm = nullptr;     // N_k
+  const float* center = nullptr;   // c, [cols]
+  int64_t keys = 0;
+  int64_t cols = 0;
+  int64_t width = 0;  // code_width(cols)
+};
+
+// What the screen asks of one query: the codes and the coefficients of (2), in units of s_q.
+struct ScreenQuery {
+  float alpha = 0;
+  float beta = 0;
+  int32_t correction = 0;  // - 128 sum(q8): takes back the 128 added to the codes of the keys
+};
+
+// A pair that the screen could not drop: x of (2).
+struct Hit {
+  int32_t query;
+  int32_t key;  // from the first key of the call
+  float x;
+};
+
+// Length lost in the float32 rotation, as a fraction: subtraction of the centre 1 rounding, p
+// butterflies p, normalisation 2, reflection over m blocks 2 (m + 2).
+inline double rotation_error(int p, int64_t m) {
+  return static_cast<double>(p + 3 + 2 * (m + 2)) * 0x1p-24 * 1.01;
+}
+
+inline float round_down(double x) {
+  const float f = static_cast<float>(x);
+  return static_cast<double>(f) <= x ? f : std::nextafter(f, -INFINITY);
+}
+
+inline float round_up_to_float(double x) { return -round_down(-x); }
+
+}  // namespace fastclip
