@@ -43,3 +43,24 @@ def same_bits(a: torch.Tensor | np.ndarray, b: torch.Tensor | np.ndarray) -> boo
     a, b = np.asarray(a), np.asarray(b)
     assert a.dtype == b.dtype == np.float32
     return a.shape == b.shape and bool((a.view(np.int32) == b.view(np.int32)).all())
+
+
+def rank(
+    queries: torch.Tensor | np.ndarray, keys: torch.Tensor | np.ndarray, targets: np.ndarray
+) -> np.ndarray:
+    """Return how many keys are ahead of each target: a higher score, or equal and a lower index."""
+    scores = similarity(queries, keys)
+    target = scores[np.arange(len(scores)), targets][:, None]
+    earlier = np.arange(scores.shape[1]) < targets[:, None]
+    return ((scores > target) | ((scores == target) & earlier)).sum(1)
+
+
+def count_above(
+    queries: torch.Tensor | np.ndarray,
+    keys: torch.Tensor | np.ndarray,
+    thresholds: np.ndarray,
+    per: str,
+) -> np.ndarray:
+    """Return how many scores are strictly above the threshold of their query."""
+    above = similarity(queries, keys) > thresholds[:, None]
+    return above.sum(0 if per == "key" else 1)

@@ -98,6 +98,26 @@ PYBIND11_MODULE(_C, m) {
     });
   });
 
+  m.def("count_ahead",
+        [](const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, uintptr_t scores,
+           uintptr_t ties, uintptr_t per_query, uintptr_t per_key, int threads) {
+          return without_gil([&](Interrupt& interrupt) {
+            return fastclip::cpu::count_ahead(
+                queries, keys, screen, reinterpret_cast<const float*>(scores),
+                reinterpret_cast<const int64_t*>(ties), reinterpret_cast<int64_t*>(per_query),
+                reinterpret_cast<int64_t*>(per_key), threads, interrupt);
+          });
+        });
+
+  m.def("pair_scores", [](const Matrix& queries, const Matrix& keys, uintptr_t indices,
+                          uintptr_t out, int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::pair_scores(queries, keys, reinterpret_cast<const int64_t*>(indices),
+                                 reinterpret_cast<float*>(out), threads, interrupt);
+      return 0;
+    });
+  });
+
   m.def("has_screen", [] { return fastclip::cpu::kernels().query_levels > 0; });
   m.def("available_isas", &fastclip::cpu::available_isas);
   m.def("isa", [] { return std::string(fastclip::cpu::kernels().name); });

@@ -26,6 +26,23 @@ struct RowSums {
   double code_length_squared = 0;
 };
 
+// A block of queries against a few panels of keys.
+struct ScreenCall {
+  const int8_t* codes;              // [num_queries][keys->width]
+  const ScreenQuery* coefficients;  // [num_queries]
+  const float* thresholds;          // [num_queries]
+  int64_t num_queries;
+  const ScreenKeys* keys;
+  int64_t first, last;  // panels
+  // Takes the pairs with x + alpha E_k + beta N_k >= thresholds[query]; has room for all pairs.
+  Hit* hits;
+  // When counting: pairs with x - (alpha E_k + beta N_k) >= sure[query] are no hits but add one to
+  // query_counts[query] and key_counts[key - 32 first].
+  const float* sure = nullptr;
+  int32_t* query_counts = nullptr;
+  int32_t* key_counts = nullptr;  // may be null
+};
+
 struct Kernels {
   const char* name;
 
@@ -50,12 +67,8 @@ struct Kernels {
   // Largest code of a query: 127, or less where products of pairs are added in 16 bits. 0: this
   // instruction set has no screen that would be faster than exact scores.
   int query_levels;
-  // Appends to `hits` the pairs of all queries and of the keys of panels [first, last) with
-  // x + alpha E_k + beta N_k >= thresholds[query], and returns how many they are. `hits` has room
-  // for all pairs. Query codes are [num_queries][width].
-  int64_t (*screen)(const int8_t* queries, const ScreenQuery* coefficients, const float* thresholds,
-                    int64_t num_queries, const ScreenKeys& keys, int64_t first, int64_t last,
-                    Hit* hits);
+  // Returns how many hits there are.
+  int64_t (*screen)(const ScreenCall& call);
 };
 
 extern const Kernels kPortable;

@@ -53,11 +53,11 @@ class AlignedBuffer {
 template <class Reduce>
 void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, int64_t first_key,
            int64_t last_key, Interrupt& interrupt, Reduce&& reduce) {
+  if (first_key >= last_key) return;
   const int64_t steps = lane_steps(queries.cols);
   const int64_t row = steps * kLanes;
-  const int64_t block =
-      std::min(key_block_rows(steps, kernels.key_tile),
-               round_up(std::max<int64_t>(last_key - first_key, 1), kernels.key_tile));
+  const int64_t block = std::min(key_block_rows(steps, kernels.key_tile),
+                                 round_up(last_key - first_key, kernels.key_tile));
   AlignedBuffer<double> query_rows(queries.rows * row);
   AlignedBuffer<double> key_rows(block * row);
   AlignedBuffer<float> scores(queries.rows * block);

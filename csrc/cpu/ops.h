@@ -22,6 +22,18 @@ void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& 
 int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, int64_t k,
              float* values, int64_t* indices, int threads, Interrupt& interrupt);
 
+// A key is ahead of a query's threshold with a higher score, or with an equal one and an index
+// below ties[query]. Adds how many keys are ahead of each query's threshold to per_query, and for
+// how many queries each key is to per_key; either may be null. Returns how many pairs were scored
+// exactly.
+int64_t count_ahead(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
+                    const float* scores, const int64_t* ties, int64_t* per_query, int64_t* per_key,
+                    int threads, Interrupt& interrupt);
+
+// out[i] = exact score of query i and key indices[i].
+void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices, float* out,
+                 int threads, Interrupt& interrupt);
+
 // Fills the arrays that `screen` points at, padded to whole panels of keys; see ScreenKeys.
 void pack(const Matrix& keys, int64_t width, float* center, uint8_t* codes, float* scale,
           float* error, float* norm, int threads, Interrupt& interrupt);

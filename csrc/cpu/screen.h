@@ -1,6 +1,7 @@
 // The screen on the host: the rotation, coded rows and their bounds.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "fastclip/matrix.h"
 #include "fastclip/screen.h"
 #include "kernels.h"
+#include "mainloop.h"
 
 namespace fastclip::cpu {
 
@@ -36,6 +38,14 @@ RowBounds bound_row(const RowSums& sums, double rotation_error);
 struct CodedQueries {
   CodedQueries(const Kernels& kernels, const Matrix& queries, const ScreenKeys& keys);
 
+  // The right side of (2) in units of s_q.
+  float margin(int64_t i, const ScreenKeys& keys, int64_t key) const {
+    return coefficients[i].alpha * keys.error[key] + coefficients[i].beta * keys.norm[key] +
+           gamma[i];
+  }
+  // Whether no score can overflow, which the bounds rely on.
+  bool can_screen(double longest_key) const { return longest * longest_key < kLargestScore; }
+
   std::vector<int8_t> codes;
   std::vector<ScreenQuery> coefficients;
   std::vector<float> gamma;    // of (2)
@@ -47,5 +57,55 @@ struct CodedQueries {
 // Bound on the largest |k|. Times `longest` it must stay below kLargestScore for the bounds to
 // hold.
 double longest_key(const ScreenKeys& keys);
+
+// Exact scores of single pairs of a block of queries, for what the screen could not decide.
+class PairScorer {
+ public:
+  PairScorer(const Kernels& kernels, const Matrix& queries, const Matrix& keys, int64_t batch);
+
+  // Pairs to score at a time.
+  int64_t batch() const { return batch_; }
+  // Scores of query i with at most batch() keys; valid until the next call.
+  const float* score(int64_t i, const int64_t* indices, int64_t count);
+  // Asks for the row of a key that will be scored soon.
+  void prefetch(int64_t key) const;
+
+ private:
+  const Kernels& kernels_;
+  const Matrix keys_;
+  const int64_t batch_;
+  const int64_t steps_;
+  AlignedBuffer<double> query_rows_, key_rows_;
+  AlignedBuffer<float> scores_;
+};
+
+// After every kWindow keys a search asks whether screening them was worth it: a pair scored alone
+// costs about ten times its share of a block of exact scores.
+inline constexpr int64_t kWindow = 4096;
+inline constexpr double kWorthScreening = 1.0 / 16;
+inline constexpr int64_t kMaxPanels = 8;  // in one call of the kernel
+
+// Walks over panels [first, last): screen(first, last) takes up to kMaxPanels and returns how many
+// pairs were scored exactly so far. Returns the first panel that was not screened because too many
+// pairs survived (or because of an interrupt).
+template <class Screen>
+int64_t walk_panels(int64_t first, int64_t last, int64_t queries, Interrupt& interrupt,
+                    Screen&& screen) {
+  int64_t step = 1;  // few keys at first: nothing may be known yet to drop pairs by
+  int64_t window_end = first + kWindow / kPanel, before = 0;
+  while (first < last && !interrupt.poll()) {
+    const int64_t end = std::min(first + step, last);
+    const int64_t scored = screen(first, end);
+    first = end;
+    step = std::min(2 * step, kMaxPanels);
+    if (first >= window_end) {
+      const double pairs = static_cast<double>(queries) * kWindow;
+      if (static_cast<double>(scored - before) > kWorthScreening * pairs) return first;
+      before = scored;
+      window_end = first + kWindow / kPanel;
+    }
+  }
+  return first;
+}
 
 }  // namespace fastclip::cpu

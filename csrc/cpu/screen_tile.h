@@ -18,36 +18,11 @@ struct ScreenTile {
   static constexpr int kLanes32 = sizeof(Ints) / 4;
   static constexpr int kVectors = kPanel / kLanes32;
 
-  struct Queries {
-    const int8_t* codes;
-    const ScreenQuery* coefficients;
-    const float* thresholds;
-    int32_t first;
-  };
-
-  static int64_t screen(const int8_t* codes, const ScreenQuery* coefficients,
-                        const float* thresholds, int64_t num_queries, const ScreenKeys& keys,
-                        int64_t first, int64_t last, Hit* hits) {
-    Hit* end = hits;
-    for (int64_t panel = first; panel < last; ++panel) {
-      int64_t i = 0;
-      for (; i + Isa::kRows <= num_queries; i += Isa::kRows) {
-        end = screen_rows<Isa::kRows>(at(codes, coefficients, thresholds, i, keys.width), keys,
-                                      panel, first, end);
-      }
-      end = screen_rest<Isa::kRows - 1>(num_queries - i,
-                                        at(codes, coefficients, thresholds, i, keys.width), keys,
-                                        panel, first, end);
-    }
-    return end - hits;
+  static int64_t screen(const ScreenCall& call) {
+    return call.sure != nullptr ? screen_panels<true>(call) : screen_panels<false>(call);
   }
 
  private:
-  static Queries at(const int8_t* codes, const ScreenQuery* coefficients, const float* thresholds,
-                    int64_t i, int64_t width) {
-    return {codes + i * width, coefficients + i, thresholds + i, static_cast<int32_t>(i)};
-  }
-
   template <class Vec>
   static Vec load(const void* from) {
     Vec v;
@@ -55,40 +30,62 @@ struct ScreenTile {
     return v;
   }
 
-  template <int M>
-  static Hit* screen_rest(int64_t left, const Queries& queries, const ScreenKeys& keys,
-                          int64_t panel, int64_t first, Hit* end) {
+  template <bool Count>
+  static int64_t screen_panels(const ScreenCall& call) {
+    Hit* end = call.hits;
+    for (int64_t panel = call.first; panel < call.last; ++panel) {
+      int64_t i = 0;
+      for (; i + Isa::kRows <= call.num_queries; i += Isa::kRows) {
+        end = screen_rows<Count, Isa::kRows>(call, i, panel, end);
+      }
+      end = screen_rest<Count, Isa::kRows - 1>(call, i, panel, end);
+    }
+    return end - call.hits;
+  }
+
+  // Fewer than kRows queries are left: instantiate the narrower tiles and pick one.
+  template <bool Count, int M>
+  static Hit* screen_rest(const ScreenCall& call, int64_t i, int64_t panel, Hit* end) {
     if constexpr (M > 0) {
-      if (left == M) return screen_rows<M>(queries, keys, panel, first, end);
-      return screen_rest<M - 1>(left, queries, keys, panel, first, end);
+      if (call.num_queries - i == M) return screen_rows<Count, M>(call, i, panel, end);
+      return screen_rest<Count, M - 1>(call, i, panel, end);
     }
     return end;
   }
 
-  template <int M>
-  static Hit* screen_rows(const Queries& queries, const ScreenKeys& keys, int64_t panel,
-                          int64_t first, Hit* end) {
+  template <bool Count, int M>
+  static Hit* screen_rows(const ScreenCall& call, int64_t first_query, int64_t panel, Hit* end) {
+    const ScreenKeys& keys = *call.keys;
     Ints dots[M][kVectors];
-    multiply<M>(queries, keys, panel, dots);
+    multiply<M>(call, first_query, panel, dots);
     for (int v = 0; v < kVectors; ++v) {
       const int64_t key = panel * kPanel + v * kLanes32;
+      const int64_t left = keys.keys - key;  // the last panel may have room for more
+      const uint32_t valid = left >= kLanes32 ? ~0u : left > 0 ? (1u << left) - 1 : 0u;
       const Floats scale = load<Floats>(keys.scale + key);
       const Floats error = load<Floats>(keys.error + key);
       const Floats norm = load<Floats>(keys.norm + key);
-      const uint32_t valid = keys.keys - key >= kLanes32 ? ~0u
-                             : keys.keys > key           ? (1u << (keys.keys - key)) - 1
-                                                         : 0u;
+      const int64_t from_first = key - call.first * kPanel;
       for (int m = 0; m < M; ++m) {
-        const ScreenQuery& query = queries.coefficients[m];
+        const int64_t i = first_query + m;
+        const ScreenQuery& query = call.coefficients[i];
         const Floats x = Isa::to_float(dots[m][v]) * scale;
         const Floats margin = query.alpha * error + query.beta * norm;
-        uint32_t passed = Isa::at_least(x + margin, queries.thresholds[m]) & valid;
+        uint32_t passed = Isa::at_least(x + margin, call.thresholds[i]) & valid;
+        if constexpr (Count) {
+          const uint32_t sure = Isa::at_least(x - margin, call.sure[i]) & valid;
+          passed &= ~sure;
+          call.query_counts[i] += __builtin_popcount(sure);
+          if (call.key_counts != nullptr && sure != 0) {
+            count_keys(sure, call.key_counts + from_first);
+          }
+        }
         if (__builtin_expect(passed != 0, 0)) {
           float lanes[kLanes32];
           __builtin_memcpy(lanes, &x, sizeof(x));
           for (; passed != 0; passed &= passed - 1) {
             const int lane = __builtin_ctz(passed);
-            *end++ = {queries.first + m, static_cast<int32_t>(key - first * kPanel) + lane,
+            *end++ = {static_cast<int32_t>(i), static_cast<int32_t>(from_first) + lane,
                       lanes[lane]};
           }
         }
@@ -97,27 +94,35 @@ struct ScreenTile {
     return end;
   }
 
+  static void count_keys(uint32_t sure, int32_t* counts) {
+    for (int lane = 0; lane < kLanes32; ++lane) {
+      counts[lane] += static_cast<int32_t>((sure >> lane) & 1u);
+    }
+  }
+
   // dots[m][v] = q8.k8 of query m and the keys of vector v.
   template <int M>
-  static void multiply(const Queries& queries, const ScreenKeys& keys, int64_t panel,
+  static void multiply(const ScreenCall& call, int64_t first_query, int64_t panel,
                        Ints (&dots)[M][kVectors]) {
+    const int64_t width = call.keys->width;
+    const int8_t* queries = call.codes + first_query * width;
     Ints sums[M][kVectors];
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) {
-        sums[m][v] = Ints{} + queries.coefficients[m].correction;
+        sums[m][v] = Ints{} + call.coefficients[first_query + m].correction;
       }
     }
-    const uint8_t* codes = keys.codes + panel * kPanel * keys.width;
-    for (int64_t i = 0; i < keys.width; i += 4, codes += kPanel * 4) {
+    const uint8_t* codes = call.keys->codes + panel * kPanel * width;
+    for (int64_t i = 0; i < width; i += 4, codes += kPanel * 4) {
       Ints k[kVectors];
 #pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) k[v] = load<Ints>(codes + v * sizeof(Ints));
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
         int32_t four;
-        __builtin_memcpy(&four, queries.codes + m * keys.width + i, 4);
+        __builtin_memcpy(&four, queries + m * width + i, 4);
         const Ints q = Ints{} + four;
 #pragma GCC unroll 16
         for (int v = 0; v < kVectors; ++v) sums[m][v] = Isa::multiply_add(sums[m][v], k[v], q);

@@ -1,13 +1,12 @@
 // Top-k through the screen: pairs whose upper bound is below the k-th best lower bound are dropped,
 // the rest is scored exactly, most promising first.
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <limits>
 #include <vector>
 
 #include "fastclip/topk.h"
-#include "isa.h"
-#include "mainloop.h"
 #include "ops.h"
 #include "screen.h"
 #include "topk_plan.h"
@@ -15,12 +14,8 @@
 namespace fastclip::cpu {
 namespace {
 
-constexpr int64_t kScreenQueryBlock = 512;
-constexpr int64_t kMaxPanels = 8;  // between two updates of the thresholds
-// A pair scored alone costs about ten times its share of a block of exact scores: where more than
-// this fraction survives, blocks are faster.
-constexpr double kWorthScreening = 1.0 / 16;
-constexpr int64_t kWindow = 4096;  // keys after which that is asked, again and again
+constexpr int64_t kQueryBlock = 512;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // A pair that the screen let pass, with bounds on its exact score in units of s_q from q.c.
 struct Candidate {
@@ -29,55 +24,55 @@ struct Candidate {
   int64_t key;
 };
 
+constexpr int64_t candidates_per_query(int64_t k) { return 2 * k + 128; }
+
 class ScreenedTopK {
  public:
   ScreenedTopK(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
                const ScreenKeys& screen, int64_t part_keys, int64_t k)
       : kernels_(kernels),
-        keys_(keys),
         screen_(screen),
         k_(k),
-        capacity_(2 * k + 128),
-        batch_(round_up(std::max<int64_t>(4, k / 16), kernels.key_tile)),
-        steps_(lane_steps(queries.cols)),
+        capacity_(candidates_per_query(k)),
         coded_(kernels, queries, screen),
+        scorer_(kernels, queries, keys, std::max<int64_t>(4, k / 16)),
         best_(queries.rows, part_keys, k),
-        rows_(queries.rows),
-        floor_(queries.rows, -std::numeric_limits<float>::infinity()),
-        thresholds_(queries.rows, -std::numeric_limits<float>::infinity()),
+        floor_(queries.rows, -kInfinity),
+        thresholds_(queries.rows, -kInfinity),
         counts_(queries.rows),
         candidates_(queries.rows * capacity_),
         lowers_(capacity_),
-        query_rows_(queries.rows * steps_ * kLanes),
-        key_rows_(batch_ * steps_ * kLanes),
-        scores_(batch_),
-        hits_(queries.rows * kMaxPanels * kPanel) {
-    kernels.load_rows(queries, query_rows_.get());
-  }
+        batch_(scorer_.batch()),
+        hits_(queries.rows * kMaxPanels * kPanel) {}
 
-  bool usable(double longest_key) const { return coded_.longest * longest_key < kLargestScore; }
-  int64_t certified() const { return certified_; }
+  const CodedQueries& coded() const { return coded_; }
   TopK& best() { return best_; }
 
-  // Screens panels [first, last), at most kMaxPanels.
-  void screen_panels(int64_t first, int64_t last) {
-    const int64_t count =
-        kernels_.screen(coded_.codes.data(), coded_.coefficients.data(), thresholds_.data(), rows_,
-                        screen_, first, last, hits_.data());
+  // Returns how many pairs were scored exactly so far.
+  int64_t screen_panels(int64_t first, int64_t last) {
+    ScreenCall call{coded_.codes.data(),
+                    coded_.coefficients.data(),
+                    thresholds_.data(),
+                    static_cast<int64_t>(counts_.size()),
+                    &screen_,
+                    first,
+                    last,
+                    hits_.data()};
+    const int64_t count = kernels_.screen(call);
     for (int64_t h = 0; h < count; ++h) add(hits_[h], first * kPanel);
+    return scored_;
   }
 
-  void certify_all() {
-    for (int64_t i = 0; i < rows_; ++i) certify(i);
+  int64_t certify_all() {
+    for (size_t i = 0; i < counts_.size(); ++i) certify(i);
+    return scored_;
   }
 
  private:
   void add(const Hit& hit, int64_t first_key) {
     const int64_t i = hit.query;
     const int64_t key = first_key + hit.key;
-    const ScreenQuery& query = coded_.coefficients[i];
-    const float margin =
-        query.alpha * screen_.error[key] + query.beta * screen_.norm[key] + coded_.gamma[i];
+    const float margin = coded_.margin(i, screen_, key);
     if (hit.x + margin < floor_[i]) return;
     candidates_[i * capacity_ + counts_[i]++] = {hit.x - margin, hit.x + margin, key};
     if (counts_[i] == capacity_) certify(i);
@@ -97,9 +92,11 @@ class ScreenedTopK {
     std::sort(begin, end, [](const Candidate& a, const Candidate& b) { return a.upper > b.upper; });
     prefetch(begin, end);
     for (Candidate* c = begin; c < end && !(c->upper < floor_[i]);) {
-      const int64_t count = std::min<int64_t>(batch_, end - c);
+      const int64_t count = std::min<int64_t>(scorer_.batch(), end - c);
       prefetch(c + count, end);
-      score(i, c, count);
+      for (int64_t j = 0; j < count; ++j) batch_[j] = c[j].key;
+      best_.merge(i, scorer_.score(i, batch_.data(), count), batch_.data(), count);
+      scored_ += count;
       c += count;
       if (best_.settle(i)) {
         raise(i, round_down((best_.threshold(i) - coded_.offset[i]) / coded_.scale[i]));
@@ -108,7 +105,7 @@ class ScreenedTopK {
     counts_[i] = 0;
   }
 
-  // Keys whose exact score is at most `floor` away from q.c, in units of s_q, are out.
+  // From now on, keys whose upper bound is below `floor` are out.
   void raise(int64_t i, float floor) {
     if (!(floor > floor_[i])) return;
     floor_[i] = floor;
@@ -116,76 +113,27 @@ class ScreenedTopK {
   }
 
   void prefetch(const Candidate* from, const Candidate* end) const {
-    const int64_t bytes = keys_.cols * size_of(keys_.dtype);
-    for (const Candidate* c = from; c < std::min(from + batch_, end); ++c) {
-      for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(keys_.row(c->key) + at);
+    for (const Candidate* c = from; c < std::min(from + scorer_.batch(), end); ++c) {
+      scorer_.prefetch(c->key);
     }
-  }
-
-  void score(int64_t i, const Candidate* candidates, int64_t count) {
-    const int64_t row = steps_ * kLanes;
-    for (int64_t c = 0; c < count; ++c) {
-      const int64_t key = candidates[c].key;
-      kernels_.load_rows(keys_.slice(key, key + 1), key_rows_.get() + c * row);
-    }
-    kernels_.score_block(query_rows_.get() + i * row, 1, key_rows_.get(), count, steps_,
-                         scores_.data(), batch_);
-    for (int64_t c = 0; c < count; ++c) best_.merge(i, &scores_[c], &candidates[c].key, 1);
-    certified_ += count;
   }
 
   const Kernels& kernels_;
-  const Matrix keys_;
   const ScreenKeys& screen_;
   const int64_t k_;
   const int64_t capacity_;
-  const int64_t batch_;
-  const int64_t steps_;
   const CodedQueries coded_;
+  PairScorer scorer_;
   TopK best_;
-  const int64_t rows_;
-  std::vector<float> floor_;       // upper bounds below this are out
+  std::vector<float> floor_;
   std::vector<float> thresholds_;  // floor - gamma, as the kernel asks for it
   std::vector<int64_t> counts_;
   std::vector<Candidate> candidates_;
   std::vector<float> lowers_;
-  AlignedBuffer<double> query_rows_, key_rows_;
-  std::vector<float> scores_;
+  std::vector<int64_t> batch_;
   std::vector<Hit> hits_;
-  int64_t certified_ = 0;
+  int64_t scored_ = 0;
 };
-
-// Best keys of a block of queries among panels [first, last); returns the exact scores computed.
-int64_t search(ScreenedTopK& screened, const Kernels& kernels, const Matrix& queries,
-               const Matrix& keys, int64_t first, int64_t last, double longest_key,
-               Interrupt& interrupt) {
-  const int64_t last_key = std::min(last * kPanel, keys.rows);
-  int64_t step = 1;  // few keys at first: nothing is known yet to drop pairs by
-  bool worth = screened.usable(longest_key);
-  int64_t window_end = first + kWindow / kPanel, certified = 0;
-  while (worth && first < last) {
-    if (interrupt.poll()) return screened.certified();
-    const int64_t end = std::min(first + step, last);
-    screened.screen_panels(first, end);
-    first = end;
-    step = std::min(2 * step, kMaxPanels);
-    if (first >= window_end) {
-      const double seen = static_cast<double>(queries.rows) * kWindow;
-      worth = static_cast<double>(screened.certified() - certified) < kWorthScreening * seen;
-      certified = screened.certified();
-      window_end = first + kWindow / kPanel;
-    }
-  }
-  screened.certify_all();
-  if (first * kPanel >= last_key) return screened.certified();
-  sweep(kernels, queries, keys, first * kPanel, last_key, interrupt,
-        [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
-          for (int64_t i = 0; i < queries.rows; ++i) {
-            screened.best().accumulate(i, scores + i * ld, count, begin);
-          }
-        });
-  return screened.certified() + queries.rows * (last_key - first * kPanel);
-}
 
 }  // namespace
 
@@ -193,20 +141,33 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
                       const ScreenKeys& screen, int64_t k, float* values, int64_t* indices,
                       int threads, Interrupt& interrupt) {
   const double longest = longest_key(screen);
-  std::atomic<int64_t> survivors{0};
-  const auto candidate_bytes = static_cast<int64_t>(sizeof(Candidate)) * (2 * k + 128);
-  const int64_t block = std::clamp<int64_t>((16 << 20) / candidate_bytes, 1, kScreenQueryBlock);
+  std::atomic<int64_t> scored{0};
+  const auto candidate_bytes = static_cast<int64_t>(sizeof(Candidate)) * candidates_per_query(k);
+  const int64_t block = std::clamp<int64_t>((16 << 20) / candidate_bytes, 1, kQueryBlock);
   const Plan plan(queries.rows, keys.rows, block, kPanel, threads);
-  reduce_topk(plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
-              [&](const TopKTask& task, auto&& finish) {
-                const Matrix block_queries = queries.slice(task.first_query, task.last_query);
-                ScreenedTopK screened(isa, block_queries, keys, screen,
-                                      task.last_key - task.first_key, task.k);
-                survivors += search(screened, isa, block_queries, keys, task.first_key / kPanel,
-                                    ceil_div(task.last_key, kPanel), longest, interrupt);
-                finish(screened.best());
+  reduce_topk(
+      plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
+      [&](const TopKTask& task, auto&& finish) {
+        const Matrix rows = queries.slice(task.first_query, task.last_query);
+        ScreenedTopK screened(isa, rows, keys, screen, task.last_key - task.first_key, task.k);
+        int64_t panel = task.first_key / kPanel;
+        if (screened.coded().can_screen(longest)) {
+          panel = walk_panels(
+              panel, ceil_div(task.last_key, kPanel), rows.rows, interrupt,
+              [&](int64_t first, int64_t last) { return screened.screen_panels(first, last); });
+        }
+        scored += screened.certify_all();
+        const int64_t rest = std::min(panel * kPanel, task.last_key);
+        scored += rows.rows * (task.last_key - rest);
+        sweep(isa, rows, keys, rest, task.last_key, interrupt,
+              [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
+                for (int64_t i = 0; i < rows.rows; ++i) {
+                  screened.best().accumulate(i, scores + i * ld, count, begin);
+                }
               });
-  return survivors;
+        finish(screened.best());
+      });
+  return scored;
 }
 
 }  // namespace fastclip::cpu

@@ -20,6 +20,8 @@ Array: TypeAlias = Any
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 """Number types of features, with the number that the extension knows them by."""
 
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
 ALLOWED_DTYPES = "float32, float16 or bfloat16"
 
 
@@ -74,13 +76,37 @@ def check_same_width(queries: torch.Tensor, keys: torch.Tensor) -> None:
         )
 
 
-def keys_as_rows(keys: Array | PackedKeys) -> tuple[torch.Tensor, bool]:
-    """Return the rows of ``keys`` and whether they are known to be finite."""
+def as_keys(keys: Array | PackedKeys) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Return the rows of ``keys`` and, if they are packed, the tensors to screen them by."""
     from fastclip.ops.pack import PackedKeys
 
     if isinstance(keys, PackedKeys):
-        return keys.rows, True
-    return as_rows("keys", keys), False
+        return keys.rows, [keys.codes, keys.bounds, keys.center]
+    return as_rows("keys", keys), []
+
+
+def as_indices(name: str, x: Array, count: int) -> torch.Tensor:
+    """Return ``count`` integers as an int64 tensor on the CPU."""
+    if isinstance(x, np.ndarray) and x.dtype.kind in "iu":
+        x = torch.from_numpy(x.astype(np.int64))
+    tensor = as_tensor(name, x)
+    if tensor.dtype not in INTEGERS:
+        raise TypeError(f"{name}: integers are needed, got {_short(tensor.dtype)}")
+    if tensor.shape != (count,):
+        raise ValueError(f"{name}: shape ({count},) is needed, got {tuple(tensor.shape)}")
+    if tensor.device.type != "cpu":
+        raise ValueError(f"{name}: is on device '{tensor.device}', 'cpu' is needed")
+    return tensor.to(torch.int64).contiguous()
+
+
+def check_range(name: str, indices: torch.Tensor, count: int, of: str) -> None:
+    wrong = torch.nonzero((indices < 0) | (indices >= count)).flatten()
+    if wrong.numel():
+        at = int(wrong[0])
+        raise ValueError(
+            f"{name}: must be from 0 to {count - 1}, one of {count} {of}, "
+            f"got {int(indices[at])} at {at}"
+        )
 
 
 def check_finite(name: str, rows: torch.Tensor) -> None:
@@ -93,6 +119,15 @@ def matrix(rows: torch.Tensor) -> _C.Matrix:
     """Describe the memory of ``rows`` to the extension; the elements of a row must be adjacent."""
     height, width = rows.shape
     return _C.Matrix(rows.data_ptr(), DTYPES[rows.dtype], height, width, rows.stride(0))
+
+
+def screen_keys(screen: list[torch.Tensor], keys: torch.Tensor) -> _C.ScreenKeys | None:
+    """Describe packed keys to the extension; None if ``screen`` is empty."""
+    if not screen:
+        return None
+    codes, bounds, center = screen
+    count, width = keys.shape
+    return _C.ScreenKeys(codes.data_ptr(), bounds.data_ptr(), center.data_ptr(), count, width)
 
 
 def with_adjacent_elements(rows: torch.Tensor) -> torch.Tensor:

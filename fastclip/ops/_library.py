@@ -20,3 +20,9 @@ library.define(
 library.define(
     "scatter_rows(Tensor row, Tensor source, Tensor weight, Tensor features, int rows) -> Tensor"
 )
+# Counts of keys ahead of each threshold, [N], or of the thresholds that each key is ahead of, [V].
+library.define(
+    "count_ahead(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties,"
+    " bool per_key) -> (Tensor, Tensor)"
+)
+library.define("pair_scores(Tensor queries, Tensor keys, Tensor indices) -> Tensor")

@@ -11,11 +11,11 @@ from fastclip.ops._arguments import (
     ALLOWED_DTYPES,
     DTYPES,
     Array,
+    as_keys,
     as_rows,
     as_tensor,
     check_finite,
     check_same_width,
-    keys_as_rows,
     matrix,
     with_adjacent_elements,
 )
@@ -68,20 +68,20 @@ def similarity(
             [0.2500]])
     """
     query_rows = as_rows("queries", queries)
-    key_rows, checked = keys_as_rows(keys)
+    key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
     if out is None:
         dtype = torch.float32 if dtype is None else dtype
         if dtype not in DTYPES:
             raise TypeError(f"dtype: {ALLOWED_DTYPES} is allowed, got {dtype}")
         result: torch.Tensor = torch.ops.fastclip.similarity(
-            query_rows, key_rows, dtype, not checked
+            query_rows, key_rows, dtype, not screen
         )
         return result
     target = _as_target(out, (query_rows.shape[0], key_rows.shape[0]), dtype)
     if torch.is_grad_enabled() and (query_rows.requires_grad or key_rows.requires_grad):
         raise ValueError("out: results written into out have no gradient; use torch.no_grad()")
-    torch.ops.fastclip.similarity_out(query_rows, key_rows, target, not checked)
+    torch.ops.fastclip.similarity_out(query_rows, key_rows, target, not screen)
     return target
 
 

@@ -10,11 +10,12 @@ import torch
 from fastclip import _C
 from fastclip.ops._arguments import (
     Array,
+    as_keys,
     as_rows,
     check_finite,
     check_same_width,
-    keys_as_rows,
     matrix,
+    screen_keys,
     with_adjacent_elements,
 )
 from fastclip.ops._library import library
@@ -111,12 +112,11 @@ def topk(
     'a toilet with an unusual green seat and back'
     """
     query_rows = as_rows("queries", queries)
-    key_rows, _ = keys_as_rows(keys)
+    key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
     k = operator.index(k)
     if not 1 <= k <= key_rows.shape[0]:
         raise ValueError(f"k: must be from 1 to the number of keys {key_rows.shape[0]}, got {k}")
-    screen = [keys.codes, keys.bounds, keys.center] if isinstance(keys, PackedKeys) else []
     values, indices, survivors = torch.ops.fastclip.topk(query_rows, key_rows, screen, k)
     best = TopK(values, indices)
     return (best, survivors) if return_survivors else best
@@ -149,12 +149,11 @@ def _search(
     queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     values, indices, survivors = _topk_fake(queries, keys, screen, k)
-    addresses = [tensor.data_ptr() for tensor in screen]
     survivors.fill_(
         _C.topk(
             matrix(queries),
             matrix(keys),
-            _C.ScreenKeys(*addresses, *keys.shape) if screen else None,
+            screen_keys(screen, keys),
             k,
             values.data_ptr(),
             indices.data_ptr(),

@@ -15,6 +15,8 @@ FUNCTIONS = {
     "pack": lambda queries, keys: fastclip.pack(keys),
     "similarity": fastclip.similarity,
     "topk": lambda queries, keys: fastclip.topk(queries, keys, 1),
+    "rank": lambda queries, keys: fastclip.rank(queries, keys, torch.zeros(5, dtype=torch.int64)),
+    "count_above": lambda queries, keys: fastclip.count_above(queries, keys, 0.5),
 }
 
 GOOD = torch.randn(5, 8)
@@ -75,7 +77,7 @@ def test_the_largest_finite_numbers_pass(isa: str) -> None:
         assert torch.equal(fastclip.pack(x).rows, x)
 
 
-@pytest.mark.parametrize("function", ["similarity", "topk"])
+@pytest.mark.parametrize("function", [f for f in FUNCTIONS if f != "pack"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_widths_differ(function: str, packed: bool) -> None:
     keys = torch.randn(5, 9)

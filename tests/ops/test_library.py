@@ -14,6 +14,14 @@ OPERATORS = {
         torch.ops.fastclip.topk.default,
         (q, k.detach(), encode(k.detach()), 3),
     ),
+    "count_ahead": lambda q, k: (
+        torch.ops.fastclip.count_ahead.default,
+        (q, k, encode(k.detach()), torch.zeros(4), torch.zeros(4, dtype=torch.int64), True),
+    ),
+    "pair_scores": lambda q, k: (
+        torch.ops.fastclip.pair_scores.default,
+        (q.detach(), k.detach(), torch.tensor([1, 5, 0, 0])),
+    ),
     "similarity": lambda q, k: (torch.ops.fastclip.similarity.default, (q, k, torch.half, True)),
     "similarity_out": lambda q, k: (
         torch.ops.fastclip.similarity_out.default,
@@ -56,9 +64,15 @@ def test_compiles_as_one_graph(backend: str) -> None:
 def test_compiles_with_packed_keys() -> None:
     torch._dynamo.reset()
     keys = fastclip.pack(torch.randn(20, 16))
-    compiled = torch.compile(lambda q: fastclip.topk(q, keys, 3).indices, fullgraph=True)
+
+    def search(q: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        best = fastclip.topk(q, keys, 3).indices
+        return best, fastclip.rank(q, keys, best[:, 1]), fastclip.count_above(q, keys, 0.5)
+
     q = torch.randn(5, 16)
-    assert torch.equal(compiled(q), fastclip.topk(q, keys, 3).indices)
+    found = torch.compile(search, fullgraph=True)(q)
+    assert all(torch.equal(a, b) for a, b in zip(found, search(q), strict=True))
+    assert torch.equal(found[1], torch.ones(5, dtype=torch.int64))
 
 
 def test_scatter_rows_adds_repeated_pairs() -> None:

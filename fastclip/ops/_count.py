@@ -1,0 +1,88 @@
+"""What rank and count_above share: counting the keys ahead of a threshold."""
+
+from __future__ import annotations
+
+import torch
+
+from fastclip import _C
+from fastclip.ops._arguments import (
+    check_finite,
+    check_range,
+    matrix,
+    screen_keys,
+    with_adjacent_elements,
+)
+from fastclip.ops._library import library
+
+
+def _count_ahead(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    scores: torch.Tensor,
+    ties: torch.Tensor,
+    per_key: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
+    check_finite("queries", queries)
+    if not screen:
+        check_finite("keys", keys)
+    if torch.isnan(scores).any():
+        raise ValueError(f"thresholds: NaN at {int(torch.isnan(scores).nonzero()[0])}")
+    counts, survivors = _count_ahead_fake(queries, keys, screen, scores, ties, per_key)
+    address = counts.zero_().data_ptr()
+    survivors.fill_(
+        _C.count_ahead(
+            matrix(queries),
+            matrix(keys),
+            screen_keys(screen, keys),
+            scores.data_ptr(),
+            ties.data_ptr(),
+            0 if per_key else address,
+            address if per_key else 0,
+            torch.get_num_threads(),
+        )
+    )
+    return counts, survivors
+
+
+def _count_ahead_fake(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    scores: torch.Tensor,
+    ties: torch.Tensor,
+    per_key: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    count = keys.shape[0] if per_key else queries.shape[0]
+    return (
+        queries.new_empty((count,), dtype=torch.int64),
+        queries.new_empty((), dtype=torch.int64),
+    )
+
+
+def _pair_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
+    check_finite("queries", queries)
+    check_range("targets", indices, keys.shape[0], "keys")
+    scores = _pair_scores_fake(queries, keys, indices)
+    _C.pair_scores(
+        matrix(queries),
+        matrix(keys),
+        indices.data_ptr(),
+        scores.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return scores
+
+
+def _pair_scores_fake(
+    queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor
+) -> torch.Tensor:
+    return queries.new_empty((queries.shape[0],), dtype=torch.float32)
+
+
+library.impl("count_ahead", _count_ahead, "CPU")
+library.impl("pair_scores", _pair_scores, "CPU")
+torch.library.register_fake("fastclip::count_ahead", _count_ahead_fake, lib=library)
+torch.library.register_fake("fastclip::pair_scores", _pair_scores_fake, lib=library)

@@ -1,0 +1,87 @@
+"""The place of a given key among all."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+
+from fastclip.ops import _count as _count  # registers the operators
+from fastclip.ops._arguments import Array, as_indices, as_keys, as_rows, check_same_width
+from fastclip.ops.pack import PackedKeys
+
+
+@overload
+def rank(
+    queries: Array,
+    keys: Array | PackedKeys,
+    targets: Array,
+    *,
+    return_survivors: Literal[False] = ...,
+) -> torch.Tensor: ...
+@overload
+def rank(
+    queries: Array,
+    keys: Array | PackedKeys,
+    targets: Array,
+    *,
+    return_survivors: Literal[True],
+) -> tuple[torch.Tensor, torch.Tensor]: ...
+def rank(
+    queries: Array,
+    keys: Array | PackedKeys,
+    targets: Array,
+    *,
+    return_survivors: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Return how many keys are ahead of each query's target key: 0 for the best one.
+
+    The place of ``targets[i]`` in ``(queries @ keys.T)[i].argsort(descending=True)``, without
+    sorting or holding the [N, V] scores: keys with a larger exact score (see
+    :func:`fastclip.topk`) are ahead, and among equal scores those with a lower index. So a target
+    is among ``topk(queries, keys, k).indices`` if and only if its rank is below k. The answer is
+    the same to the bit for any number of threads and instruction set, packed or not.
+
+    Parameters
+    ----------
+    queries : tensor or array [N, d], float32, float16 or bfloat16
+    keys : tensor or array [V, d], or PackedKeys
+        Packed keys are screened: only scores close to the target's are computed exactly.
+    targets : integer tensor or array [N]
+        A row of ``keys`` for each query.
+    return_survivors : bool, default False
+        Also return how many of the N V pairs were scored exactly, an int64 scalar.
+
+    Returns
+    -------
+    Tensor [N] int64
+        Beyond inputs and result, each thread uses about 24 bytes * 512 * d of workspace and
+        2 MiB.
+
+    Raises
+    ------
+    TypeError
+        An argument is no array or has another dtype.
+    ValueError
+        An argument has a wrong shape, is not on the CPU, holds NaN or infinity, or a target is
+        not a row of ``keys``.
+
+    Examples
+    --------
+    >>> import fastclip, torch
+    >>> images = fastclip.data.load_sample("coco-images").normalized().features
+    >>> captions = fastclip.data.load_sample("coco-captions").normalized().features
+    >>> ranks = fastclip.rank(images, captions, torch.arange(500))
+    >>> (ranks < 5).double().mean()  # recall at 5
+    tensor(0.8080, dtype=torch.float64)
+    """
+    query_rows = as_rows("queries", queries).detach()  # whole numbers have no gradient
+    key_rows, screen = as_keys(keys)
+    key_rows = key_rows.detach()
+    check_same_width(query_rows, key_rows)
+    indices = as_indices("targets", targets, len(query_rows))
+    scores = torch.ops.fastclip.pair_scores(query_rows, key_rows, indices)
+    ranks, survivors = torch.ops.fastclip.count_ahead(
+        query_rows, key_rows, screen, scores, indices, False
+    )
+    return (ranks, survivors) if return_survivors else ranks
