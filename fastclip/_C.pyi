@@ -26,6 +26,39 @@ def count_ahead(
     threads: int,
 ) -> int: ...
 def pair_scores(queries: Matrix, keys: Matrix, indices: int, out: int, threads: int) -> None: ...
+
+class Pairs:
+    def __len__(self) -> int: ...
+    def write(self, rows: int, crow: int, col: int, values: int) -> None: ...
+
+def pairs_above(
+    queries: Matrix,
+    keys: Matrix,
+    screen: ScreenKeys | None,
+    threshold: float,
+    later_only: bool,
+    threads: int,
+) -> Pairs: ...
+def group_beats(
+    queries: Matrix,
+    keys: Matrix,
+    screen: ScreenKeys | None,
+    scores: int,
+    ties: int,
+    groups: int,
+    words: int,
+    bits: int,
+    threads: int,
+) -> int: ...
+def group_max(
+    queries: Matrix,
+    keys: Matrix,
+    groups: int,
+    num_groups: int,
+    values: int,
+    indices: int,
+    threads: int,
+) -> None: ...
 def code_width(cols: int) -> int: ...
 def pack(keys: Matrix, codes: int, bounds: int, center: int, threads: int) -> None: ...
 def has_screen() -> bool: ...

@@ -4,17 +4,33 @@ from importlib.metadata import version as _version
 
 from fastclip import data, metrics
 from fastclip.config import show_config
-from fastclip.ops import PackedKeys, TopK, count_above, pack, rank, similarity, topk
+from fastclip.ops import (
+    GroupMax,
+    PackedKeys,
+    TopK,
+    count_above,
+    group_beats,
+    group_max,
+    pack,
+    pairs_above,
+    rank,
+    similarity,
+    topk,
+)
 
 __version__ = _version("fastclip")
 
 __all__ = [
+    "GroupMax",
     "PackedKeys",
     "TopK",
     "count_above",
     "data",
+    "group_beats",
+    "group_max",
     "metrics",
     "pack",
+    "pairs_above",
     "rank",
     "show_config",
     "similarity",

@@ -64,3 +64,36 @@ def count_above(
     """Return how many scores are strictly above the threshold of their query."""
     above = similarity(queries, keys) > thresholds[:, None]
     return above.sum(0 if per == "key" else 1)
+
+
+def group_max(
+    queries: torch.Tensor | np.ndarray, keys: torch.Tensor | np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best score of each group and its key, the first of equal ones."""
+    scores = similarity(queries, keys)
+    best = [np.flatnonzero(groups == g) for g in range(groups.max() + 1)]
+    indices = np.stack([keys[scores[:, keys].argmax(1)] for keys in best], axis=1)
+    return np.take_along_axis(scores, indices, axis=1), indices
+
+
+def group_beats(
+    queries: torch.Tensor | np.ndarray,
+    keys: torch.Tensor | np.ndarray,
+    groups: np.ndarray,
+    targets: np.ndarray,
+) -> np.ndarray:
+    """Return whether a group has a key ahead of the target, [N, G] bool."""
+    scores = similarity(queries, keys)
+    target = scores[np.arange(len(scores)), targets][:, None]
+    earlier = np.arange(scores.shape[1]) < targets[:, None]
+    ahead = (scores > target) | ((scores == target) & earlier)
+    return np.stack([ahead[:, groups == g].any(1) for g in range(groups.max() + 1)], axis=1)
+
+
+def pairs_above(
+    queries: torch.Tensor | np.ndarray, keys: torch.Tensor | np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows, columns and scores of all pairs strictly above, in order."""
+    scores = similarity(queries, keys)
+    rows, columns = np.nonzero(scores > np.float32(threshold))
+    return rows, columns, scores[rows, columns]

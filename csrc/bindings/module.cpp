@@ -3,6 +3,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
 #include "../cpu/isa.h"
 #include "../cpu/ops.h"
 #include "fastclip/matrix.h"
@@ -14,6 +18,9 @@ using fastclip::Matrix;
 using fastclip::MutableMatrix;
 using fastclip::ScreenKeys;
 using fastclip::cpu::Interrupt;
+using Pairs = std::vector<fastclip::cpu::ScoredPair>;
+
+PYBIND11_MAKE_OPAQUE(Pairs)
 
 namespace {
 
@@ -114,6 +121,49 @@ PYBIND11_MODULE(_C, m) {
     without_gil([&](Interrupt& interrupt) {
       fastclip::cpu::pair_scores(queries, keys, reinterpret_cast<const int64_t*>(indices),
                                  reinterpret_cast<float*>(out), threads, interrupt);
+      return 0;
+    });
+  });
+
+  py::class_<Pairs>(m, "Pairs")
+      .def("__len__", [](const Pairs& pairs) { return pairs.size(); })
+      .def("write",
+           [](const Pairs& pairs, int64_t rows, uintptr_t crow, uintptr_t col, uintptr_t values) {
+             auto* ends = reinterpret_cast<int64_t*>(crow);
+             std::fill(ends, ends + rows + 1, 0);
+             for (size_t p = 0; p < pairs.size(); ++p) {
+               ++ends[pairs[p].query + 1];
+               reinterpret_cast<int64_t*>(col)[p] = pairs[p].key;
+               reinterpret_cast<float*>(values)[p] = pairs[p].score;
+             }
+             std::partial_sum(ends, ends + rows + 1, ends);
+           });
+
+  m.def("pairs_above", [](const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
+                          float threshold, bool later_only, int threads) {
+    return without_gil([&](Interrupt& interrupt) {
+      return fastclip::cpu::pairs_above(queries, keys, screen, threshold, later_only, threads,
+                                        interrupt);
+    });
+  });
+
+  m.def("group_beats",
+        [](const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, uintptr_t scores,
+           uintptr_t ties, uintptr_t groups, int64_t words, uintptr_t bits, int threads) {
+          return without_gil([&](Interrupt& interrupt) {
+            return fastclip::cpu::group_beats(
+                queries, keys, screen, reinterpret_cast<const float*>(scores),
+                reinterpret_cast<const int64_t*>(ties), reinterpret_cast<const int64_t*>(groups),
+                words, reinterpret_cast<uint64_t*>(bits), threads, interrupt);
+          });
+        });
+
+  m.def("group_max", [](const Matrix& queries, const Matrix& keys, uintptr_t groups,
+                        int64_t num_groups, uintptr_t values, uintptr_t indices, int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::group_max(queries, keys, reinterpret_cast<const int64_t*>(groups), num_groups,
+                               reinterpret_cast<float*>(values),
+                               reinterpret_cast<int64_t*>(indices), threads, interrupt);
       return 0;
     });
   });

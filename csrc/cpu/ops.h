@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "fastclip/matrix.h"
 #include "fastclip/screen.h"
@@ -22,6 +23,17 @@ void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& 
 int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, int64_t k,
              float* values, int64_t* indices, int threads, Interrupt& interrupt);
 
+// What a key must pass: a higher score, or an equal one with an index below `tie`.
+struct Threshold {
+  float score;
+  int64_t tie;
+
+  bool passed(float other, int64_t key) const {
+    return other > score || (other == score && key < tie);
+  }
+};
+std::vector<Threshold> join_thresholds(const float* scores, const int64_t* ties, int64_t count);
+
 // A key is ahead of a query's threshold with a higher score, or with an equal one and an index
 // below ties[query]. Adds how many keys are ahead of each query's threshold to per_query, and for
 // how many queries each key is to per_key; either may be null. Returns how many pairs were scored
@@ -33,6 +45,28 @@ int64_t count_ahead(const Matrix& queries, const Matrix& keys, const ScreenKeys*
 // out[i] = exact score of query i and key indices[i].
 void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices, float* out,
                  int threads, Interrupt& interrupt);
+
+struct ScoredPair {
+  int64_t query;
+  int64_t key;
+  float score;
+};
+
+// All pairs with a score above the threshold, ordered by query, then key; with `later_only` those
+// alone whose key has the higher index.
+std::vector<ScoredPair> pairs_above(const Matrix& queries, const Matrix& keys,
+                                    const ScreenKeys* screen, float threshold, bool later_only,
+                                    int threads, Interrupt& interrupt);
+
+// Sets bit groups[key] of bits[query] (words of 64) for every key ahead of the query's threshold,
+// as in count_ahead. Returns how many pairs were scored exactly.
+int64_t group_beats(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
+                    const float* scores, const int64_t* ties, const int64_t* groups, int64_t words,
+                    uint64_t* bits, int threads, Interrupt& interrupt);
+
+// Best score and key of each group, [queries, num_groups]; every group has a key.
+void group_max(const Matrix& queries, const Matrix& keys, const int64_t* groups, int64_t num_groups,
+               float* values, int64_t* indices, int threads, Interrupt& interrupt);
 
 // Fills the arrays that `screen` points at, padded to whole panels of keys; see ScreenKeys.
 void pack(const Matrix& keys, int64_t width, float* center, uint8_t* codes, float* scale,

@@ -1,9 +1,24 @@
 """Questions about the scores of queries and keys, answered without holding all the scores."""
 
 from fastclip.ops.count_above import count_above
+from fastclip.ops.group_beats import group_beats
+from fastclip.ops.group_max import GroupMax, group_max
 from fastclip.ops.pack import PackedKeys, pack
+from fastclip.ops.pairs_above import pairs_above
 from fastclip.ops.rank import rank
 from fastclip.ops.similarity import similarity
 from fastclip.ops.topk import TopK, topk
 
-__all__ = ["PackedKeys", "TopK", "count_above", "pack", "rank", "similarity", "topk"]
+__all__ = [
+    "GroupMax",
+    "PackedKeys",
+    "TopK",
+    "count_above",
+    "group_beats",
+    "group_max",
+    "pack",
+    "pairs_above",
+    "rank",
+    "similarity",
+    "topk",
+]

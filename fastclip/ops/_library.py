@@ -26,3 +26,16 @@ library.define(
     " bool per_key) -> (Tensor, Tensor)"
 )
 library.define("pair_scores(Tensor queries, Tensor keys, Tensor indices) -> Tensor")
+library.define(
+    "group_max(Tensor queries, Tensor keys, Tensor groups, int num_groups, bool check_keys)"
+    " -> (Tensor, Tensor)"
+)
+library.define(
+    "group_beats(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties,"
+    " Tensor groups, int num_groups) -> (Tensor, Tensor)"
+)
+# Row starts, columns and scores of a CSR matrix.
+library.define(
+    "pairs_above(Tensor queries, Tensor keys, Tensor[] screen, float threshold, bool later_only)"
+    " -> (Tensor, Tensor, Tensor)"
+)

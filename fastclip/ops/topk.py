@@ -18,6 +18,7 @@ from fastclip.ops._arguments import (
     screen_keys,
     with_adjacent_elements,
 )
+from fastclip.ops._gather import picked_backward, save_picked
 from fastclip.ops._library import library
 from fastclip.ops.pack import PackedKeys, encode
 
@@ -177,57 +178,17 @@ def _topk_fake(
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
     queries, keys, screen, _ = inputs
     _, indices, survivors = output
+    save_picked(ctx, queries, keys, indices)
     ctx.mark_non_differentiable(indices, survivors)
-    ctx.save_for_backward(queries, keys, indices)
     ctx.screen_tensors = len(screen)
 
 
 def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> tuple[Any, ...]:
-    queries, keys, indices = ctx.saved_tensors
-    grad = grad_values.float().reshape(-1)
-    key = indices.reshape(-1)
-    query = torch.arange(indices.shape[0], device=key.device).repeat_interleave(indices.shape[1])
-    scatter_rows = torch.ops.fastclip.scatter_rows
-    grad_queries = grad_keys = None
-    if ctx.needs_input_grad[0]:
-        grad_queries = scatter_rows(query, key, grad, keys, queries.shape[0]).to(queries.dtype)
-    if ctx.needs_input_grad[1]:
-        grad_keys = scatter_rows(key, query, grad, queries, keys.shape[0]).to(keys.dtype)
-    return grad_queries, grad_keys, [None] * ctx.screen_tensors, None
-
-
-def _scatter_rows(
-    row: torch.Tensor,
-    source: torch.Tensor,
-    weight: torch.Tensor,
-    features: torch.Tensor,
-    rows: int,
-) -> torch.Tensor:
-    """Return a [rows, d] float32 sum: ``result[row[p]] += weight[p] * features[source[p]]``.
-
-    An operator of its own because torch.compile cannot trace sparse tensors.
-    """
-    pairs = torch.sparse_coo_tensor(
-        torch.stack([row, source]), weight, (rows, features.shape[0]), check_invariants=False
-    )
-    total: torch.Tensor = torch.sparse.mm(pairs, features.float())
-    return total
-
-
-def _scatter_rows_fake(
-    row: torch.Tensor,
-    source: torch.Tensor,
-    weight: torch.Tensor,
-    features: torch.Tensor,
-    rows: int,
-) -> torch.Tensor:
-    return features.new_empty((rows, features.shape[1]), dtype=torch.float32)
+    return (*picked_backward(ctx, grad_values), [None] * ctx.screen_tensors, None)
 
 
 library.impl("topk", _topk, "CPU")
-library.impl("scatter_rows", _scatter_rows, "CPU")
 torch.library.register_fake("fastclip::topk", _topk_fake, lib=library)
-torch.library.register_fake("fastclip::scatter_rows", _scatter_rows_fake, lib=library)
 torch.library.register_autograd(
     "fastclip::topk", _backward, setup_context=_setup_context, lib=library
 )

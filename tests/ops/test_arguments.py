@@ -16,6 +16,11 @@ FUNCTIONS = {
     "similarity": fastclip.similarity,
     "topk": lambda queries, keys: fastclip.topk(queries, keys, 1),
     "rank": lambda queries, keys: fastclip.rank(queries, keys, torch.zeros(5, dtype=torch.int64)),
+    "group_max": lambda queries, keys: fastclip.group_max(queries, keys, torch.arange(5)),
+    "group_beats": lambda queries, keys: fastclip.group_beats(
+        queries, keys, torch.arange(5), torch.zeros(5, dtype=torch.int64)
+    ),
+    "pairs_above": lambda queries, keys: fastclip.pairs_above(queries, keys, 0.5),
     "count_above": lambda queries, keys: fastclip.count_above(queries, keys, 0.5),
 }
 

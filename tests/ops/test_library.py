@@ -8,6 +8,7 @@ import torch
 import fastclip
 from fastclip.ops.pack import encode
 
+TARGETS = torch.tensor([1, 5, 0, 0])
 OPERATORS = {
     "topk": lambda q, k: (torch.ops.fastclip.topk.default, (q, k, [], 3)),
     "topk, packed": lambda q, k: (
@@ -18,9 +19,29 @@ OPERATORS = {
         torch.ops.fastclip.count_ahead.default,
         (q, k, encode(k.detach()), torch.zeros(4), torch.zeros(4, dtype=torch.int64), True),
     ),
+    "group_max": lambda q, k: (
+        torch.ops.fastclip.group_max.default,
+        (q, k, torch.tensor([0, 1, 1, 0, 2, 2]), 3, True),
+    ),
+    "group_beats": lambda q, k: (
+        torch.ops.fastclip.group_beats.default,
+        (
+            q.detach(),
+            k.detach(),
+            [],
+            torch.zeros(4),
+            torch.zeros(4).long(),
+            torch.zeros(6).long(),
+            1,
+        ),
+    ),
+    "pairs_above": lambda q, k: (
+        torch.ops.fastclip.pairs_above.default,
+        (q.detach(), k.detach(), [], 0.5, False),
+    ),
     "pair_scores": lambda q, k: (
         torch.ops.fastclip.pair_scores.default,
-        (q.detach(), k.detach(), torch.tensor([1, 5, 0, 0])),
+        (q.detach(), k.detach(), TARGETS),
     ),
     "similarity": lambda q, k: (torch.ops.fastclip.similarity.default, (q, k, torch.half, True)),
     "similarity_out": lambda q, k: (

@@ -1,0 +1,162 @@
+"""Which groups of keys beat a target."""
+
+from __future__ import annotations
+
+from typing import Literal, SupportsIndex, overload
+
+import torch
+
+from fastclip import _C
+from fastclip.ops import _count as _count  # registers pair_scores
+from fastclip.ops._arguments import (
+    Array,
+    as_indices,
+    as_keys,
+    as_rows,
+    check_finite,
+    check_same_width,
+    matrix,
+    screen_keys,
+    with_adjacent_elements,
+)
+from fastclip.ops._groups import as_groups, check_groups
+from fastclip.ops._library import library
+from fastclip.ops.pack import PackedKeys
+
+
+@overload
+def group_beats(
+    queries: Array,
+    keys: Array | PackedKeys,
+    groups: Array,
+    targets: Array,
+    *,
+    num_groups: SupportsIndex | None = ...,
+    return_survivors: Literal[False] = ...,
+) -> torch.Tensor: ...
+@overload
+def group_beats(
+    queries: Array,
+    keys: Array | PackedKeys,
+    groups: Array,
+    targets: Array,
+    *,
+    num_groups: SupportsIndex | None = ...,
+    return_survivors: Literal[True],
+) -> tuple[torch.Tensor, torch.Tensor]: ...
+def group_beats(
+    queries: Array,
+    keys: Array | PackedKeys,
+    groups: Array,
+    targets: Array,
+    *,
+    num_groups: SupportsIndex | None = None,
+    return_survivors: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Return, for each query, the set of groups that hold a key ahead of the target key.
+
+    Bit ``g % 64`` of ``result[i, g // 64]`` is set if and only if group g has a key that
+    :func:`fastclip.rank` counts: one with a larger exact score, or an equal one and a lower index.
+    The groups that an image's true class would lose to, were they in the vocabulary. The answer is
+    the same to the bit for any number of threads and instruction set, packed or not.
+
+    Parameters
+    ----------
+    queries : tensor or array [N, d], float32, float16 or bfloat16
+        No queries (N = 0) give an empty result.
+    keys : tensor or array [V, d], or PackedKeys
+        At least one. Packed keys are screened: only scores close to the target's are computed
+        exactly.
+    groups : integer tensor or array [V]
+        The group of each key, in any order; every group from 0 to the largest needs a key.
+    targets : integer tensor or array [N]
+        A row of ``keys`` for each query.
+    num_groups : int, optional
+        G; needed inside torch.compile, where shapes cannot depend on the content of ``groups``.
+    return_survivors : bool, default False
+        Also return how many of the N V pairs were scored exactly, an int64 scalar.
+
+    Returns
+    -------
+    Tensor [N, ceil(G / 64)] int64
+        Beyond inputs and result, each thread uses about 24 bytes * 512 * d of workspace and
+        2 MiB.
+
+    Raises
+    ------
+    TypeError
+        An argument is no array or has another dtype.
+    ValueError
+        An argument has a wrong shape, is not on the CPU, or holds NaN or infinity, there are no
+        keys, a group or target is out of range, or a group has no key.
+
+    Examples
+    --------
+    >>> import torch, fastclip
+    >>> keys = torch.tensor([[0.5], [0.7], [0.1], [0.9]])
+    >>> beats = fastclip.group_beats(
+    ...     torch.ones(1, 1), keys, groups=torch.tensor([0, 1, 1, 2]), targets=torch.tensor([0])
+    ... )
+    >>> f"{beats.item():b}"  # groups 1 and 2
+    '110'
+    """
+    query_rows = as_rows("queries", queries).detach()  # bits have no gradient
+    key_rows, screen = as_keys(keys)
+    key_rows = key_rows.detach()
+    check_same_width(query_rows, key_rows)
+    ids, count = as_groups(groups, key_rows, num_groups)
+    indices = as_indices("targets", targets, len(query_rows))
+    scores = torch.ops.fastclip.pair_scores(query_rows, key_rows, indices)
+    bits, survivors = torch.ops.fastclip.group_beats(
+        query_rows, key_rows, screen, scores, indices, ids, count
+    )
+    return (bits, survivors) if return_survivors else bits
+
+
+def _group_beats(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    scores: torch.Tensor,
+    ties: torch.Tensor,
+    groups: torch.Tensor,
+    num_groups: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
+    if not screen:
+        check_finite("keys", keys)
+    check_groups(groups, num_groups)
+    bits, survivors = _group_beats_fake(queries, keys, screen, scores, ties, groups, num_groups)
+    survivors.fill_(
+        _C.group_beats(
+            matrix(queries),
+            matrix(keys),
+            screen_keys(screen, keys),
+            scores.data_ptr(),
+            ties.data_ptr(),
+            groups.data_ptr(),
+            bits.shape[1],
+            bits.zero_().data_ptr(),
+            torch.get_num_threads(),
+        )
+    )
+    return bits, survivors
+
+
+def _group_beats_fake(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    scores: torch.Tensor,
+    ties: torch.Tensor,
+    groups: torch.Tensor,
+    num_groups: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return (
+        queries.new_empty((queries.shape[0], -(-num_groups // 64)), dtype=torch.int64),
+        queries.new_empty((), dtype=torch.int64),
+    )
+
+
+library.impl("group_beats", _group_beats, "CPU")
+torch.library.register_fake("fastclip::group_beats", _group_beats_fake, lib=library)

@@ -1,0 +1,122 @@
+"""All pairs above a threshold."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from fastclip import _C
+from fastclip.ops._arguments import (
+    Array,
+    as_keys,
+    as_rows,
+    check_finite,
+    check_same_width,
+    matrix,
+    screen_keys,
+    with_adjacent_elements,
+)
+from fastclip.ops._library import library
+from fastclip.ops.pack import PackedKeys
+
+
+def pairs_above(
+    queries: Array | PackedKeys, keys: Array | PackedKeys, threshold: float
+) -> torch.Tensor:
+    """Return every pair of a query and a key with a score above ``threshold``, and the scores.
+
+    The non-zero part of ``s * (s > threshold)`` for ``s = queries @ keys.T``, without the [N, V]
+    matrix. Scores are those of :func:`fastclip.topk`; strictly above. Where ``queries is keys``,
+    each pair of two rows comes once, with the earlier row as query: near-duplicates of a set. The
+    answer is the same to the bit for any number of threads and instruction set, packed or not.
+
+    Parameters
+    ----------
+    queries : tensor or array [N, d], float32, float16 or bfloat16, or PackedKeys
+    keys : tensor or array [V, d], or PackedKeys
+        Packed keys are screened: only scores that may pass are computed.
+    threshold : float
+        Rounded to float32.
+
+    Returns
+    -------
+    Tensor [N, V], float32, sparse CSR with int64 indices
+        In order of rows and columns. Beyond inputs and result, 24 bytes for each pair, and each
+        thread uses about 24 bytes * 512 * d of workspace and 2 MiB.
+
+    Raises
+    ------
+    TypeError
+        An argument is no array or has another dtype.
+    ValueError
+        An argument has a wrong shape, is not on the CPU, or holds NaN or infinity, or the threshold
+        is NaN.
+
+    Examples
+    --------
+    >>> import fastclip
+    >>> lvis = fastclip.data.load_sample("lvis").normalized()
+    >>> pairs = fastclip.pairs_above(lvis.features, lvis.features, 0.95).to_sparse_coo()
+    >>> [(lvis.names[i], lvis.names[j]) for i, j in pairs.indices().T[:3]]
+    [('alcohol', 'liquor'), ('armchair', 'chair'), ('baseball', 'softball')]
+    """
+    once = queries is keys
+    query_rows = queries.rows if isinstance(queries, PackedKeys) else as_rows("queries", queries)
+    key_rows, screen = as_keys(keys)
+    check_same_width(query_rows, key_rows)
+    threshold = float(threshold)
+    if threshold != threshold:
+        raise ValueError("threshold: must be a number, got nan")
+    crow, col, values = torch.ops.fastclip.pairs_above(
+        query_rows.detach(), key_rows.detach(), screen, threshold, once
+    )
+    shape = (query_rows.shape[0], key_rows.shape[0])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(crow, col, values, shape, check_invariants=False)
+
+
+def _pairs_above(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    threshold: float,
+    later_only: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
+    check_finite("queries", queries)
+    if not screen:
+        check_finite("keys", keys)
+    pairs = _C.pairs_above(
+        matrix(queries),
+        matrix(keys),
+        screen_keys(screen, keys),
+        threshold,
+        later_only,
+        torch.get_num_threads(),
+    )
+    crow = torch.empty(queries.shape[0] + 1, dtype=torch.int64)
+    col = torch.empty(len(pairs), dtype=torch.int64)
+    values = torch.empty(len(pairs))
+    pairs.write(queries.shape[0], crow.data_ptr(), col.data_ptr(), values.data_ptr())
+    return crow, col, values
+
+
+def _pairs_above_fake(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    threshold: float,
+    later_only: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    count = torch.library.get_ctx().new_dynamic_size()
+    return (
+        queries.new_empty((queries.shape[0] + 1,), dtype=torch.int64),
+        queries.new_empty((count,), dtype=torch.int64),
+        queries.new_empty((count,), dtype=torch.float32),
+    )
+
+
+library.impl("pairs_above", _pairs_above, "CPU")
+torch.library.register_fake("fastclip::pairs_above", _pairs_above_fake, lib=library)
