@@ -4,8 +4,27 @@ from importlib.metadata import version as _version
 
 from fastclip import data, metrics
 from fastclip.config import show_config
-from fastclip.ops import PackedKeys, TopK, pack, similarity, topk
+from fastclip.ops import (
+    PackedKeys,
+    PixelScores,
+    TopK,
+    pack,
+    pixel_scores,
+    similarity,
+    topk,
+)
 
 __version__ = _version("fastclip")
 
-__all__ = ["PackedKeys", "TopK", "data", "metrics", "pack", "show_config", "similarity", "topk"]
+__all__ = [
+    "PackedKeys",
+    "PixelScores",
+    "TopK",
+    "data",
+    "metrics",
+    "pack",
+    "pixel_scores",
+    "show_config",
+    "similarity",
+    "topk",
+]

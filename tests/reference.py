@@ -43,3 +43,21 @@ def same_bits(a: torch.Tensor | np.ndarray, b: torch.Tensor | np.ndarray) -> boo
     a, b = np.asarray(a), np.asarray(b)
     assert a.dtype == b.dtype == np.float32
     return a.shape == b.shape and bool((a.view(np.int32) == b.view(np.int32)).all())
+
+
+def score_maps(pixels: torch.Tensor | np.ndarray, tags: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Return the exact score of each tag and pixel, [B, T, h, w] float32."""
+    x = rows64(pixels)
+    images, width, h, w = x.shape
+    rows = x.transpose(0, 2, 3, 1).reshape(images * h * w, width)
+    return similarity(rows, tags).reshape(images, h, w, len(tags)).transpose(0, 3, 1, 2)
+
+
+def pixel_scores(
+    pixels: torch.Tensor | np.ndarray, tags: torch.Tensor | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best score of each tag in each image and the first pixel that has it."""
+    maps = score_maps(pixels, tags)
+    maps = maps.reshape(*maps.shape[:2], maps.shape[2] * maps.shape[3])
+    locations = maps.argmax(2)
+    return np.take_along_axis(maps, locations[..., None], axis=2)[..., 0], locations

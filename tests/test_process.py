@@ -111,15 +111,23 @@ def test_works_after_fork(threads: None) -> None:
     assert status == (child, 0)
 
 
-def test_ctrl_c_ends_a_long_call() -> None:
-    # About a hundred times the work that fits into the time that is waited.
-    code = """
+LONG_CALLS = {
+    "topk": "fastclip.topk(torch.randn(64, 4096), fastclip.PackedKeys(keys), 3)",
+    "pixel_scores": "fastclip.pixel_scores(pixels, fastclip.PackedKeys(keys[:5_000_000]))",
+}
+
+
+@pytest.mark.parametrize("call", LONG_CALLS.values(), ids=LONG_CALLS.keys())
+def test_ctrl_c_ends_a_long_call(call: str) -> None:
+    # Many times the work that fits into the time that is waited.
+    code = f"""
 import torch, fastclip
 keys = torch.randn(1, 4096).expand(100_000_000, 4096)
+pixels = torch.randn(1, 4096, 8, 8)
 print("ready", flush=True)
 try:
     fastclip.similarity(torch.randn(64, 4096), keys[:1])
-    fastclip.topk(torch.randn(64, 4096), fastclip.PackedKeys(keys), 3)
+    {call}
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """

@@ -67,6 +67,15 @@ PYBIND11_MODULE(_C, m) {
     });
   });
 
+  m.def("pixel_scores", [](const Matrix& pixels, int64_t images, const Matrix& tags,
+                           uintptr_t values, uintptr_t locations, int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::pixel_scores(pixels, images, tags, reinterpret_cast<float*>(values),
+                                  reinterpret_cast<int64_t*>(locations), threads, interrupt);
+      return 0;
+    });
+  });
+
   m.def("available_isas", &fastclip::cpu::available_isas);
   m.def("isa", [] { return std::string(fastclip::cpu::kernels().name); });
   m.def("select_isa", &fastclip::cpu::select_isa);

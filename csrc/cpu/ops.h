@@ -20,4 +20,9 @@ void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& 
 void topk(const Matrix& queries, const Matrix& keys, int64_t k, float* values, int64_t* indices,
           int threads, Interrupt& interrupt);
 
+// The nearest pixel of each tag: values and locations are [images, tags.rows]. `pixels` holds the
+// pixels of one image after those of another; each has at least one.
+void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, float* values,
+                  int64_t* locations, int threads, Interrupt& interrupt);
+
 }  // namespace fastclip::cpu

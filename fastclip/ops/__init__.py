@@ -1,7 +1,16 @@
 """Questions about the scores of queries and keys, answered without holding all the scores."""
 
 from fastclip.ops.pack import PackedKeys, pack
+from fastclip.ops.pixel_scores import PixelScores, pixel_scores
 from fastclip.ops.similarity import similarity
 from fastclip.ops.topk import TopK, topk
 
-__all__ = ["PackedKeys", "TopK", "pack", "similarity", "topk"]
+__all__ = [
+    "PackedKeys",
+    "PixelScores",
+    "TopK",
+    "pack",
+    "pixel_scores",
+    "similarity",
+    "topk",
+]

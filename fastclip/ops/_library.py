@@ -17,3 +17,6 @@ library.define("topk(Tensor queries, Tensor keys, int k, bool check_keys) -> (Te
 library.define(
     "scatter_rows(Tensor row, Tensor source, Tensor weight, Tensor features, int rows) -> Tensor"
 )
+library.define(
+    "pixel_scores(Tensor pixels, Tensor tags, bool check_tags) -> (Tensor values, Tensor locations)"
+)

@@ -35,6 +35,31 @@ def _loss(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     return best.values.sum() + fastclip.similarity(queries, keys).mean()
 
 
+PIXEL_OPERATORS = {
+    "pixel_scores": lambda p, t: (torch.ops.fastclip.pixel_scores.default, (p, t, True)),
+}
+
+
+@pytest.mark.parametrize("operator", PIXEL_OPERATORS)
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_opcheck_of_pixels(operator: str, requires_grad: bool) -> None:
+    pixels = torch.randn(2, 8, 3, 4, requires_grad=requires_grad)
+    tags = torch.randn(6, 8, requires_grad=requires_grad)
+    op, arguments = PIXEL_OPERATORS[operator](pixels, tags)
+    torch.library.opcheck(op, arguments)
+
+
+@pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
+def test_pixels_compile_as_one_graph(backend: str) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(fastclip.pixel_scores, fullgraph=True, backend=backend, dynamic=True)
+    for h in (3, 5):
+        pixels, tags = torch.randn(2, 8, h, 4), torch.randn(6, 8)
+        result, expected = compiled(pixels, tags), fastclip.pixel_scores(pixels, tags)
+        assert torch.equal(result.values, expected.values)
+        assert torch.equal(result.locations, expected.locations)
+
+
 @pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
 def test_compiles_as_one_graph(backend: str) -> None:
     torch._dynamo.reset()
