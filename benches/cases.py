@@ -14,6 +14,8 @@ import torch
 import fastclip
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
+sys.path.append(str(Path(__file__).parent.parent / "tests" / "ops"))
+import inputs
 import reference
 
 Call = Callable[[], Any]
@@ -96,6 +98,59 @@ def topk_case(name: str, queries: torch.Tensor, keys: torch.Tensor, k: int) -> C
     )
 
 
+def pixel_labels_case(name: str, pixels: torch.Tensor, size: tuple[int, int]) -> Case:
+    tags = fastclip.data.load_sample("lvis").normalized().features
+    packed = fastclip.pack(tags)
+
+    def up_sample(features: torch.Tensor) -> torch.Tensor:
+        maps = torch.einsum("bdhw,td->bthw", features, tags)
+        return torch.nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+    exact = reference.score_maps(pixels[:1], tags)
+    rows = slice(None, None, max(1, size[0] // 8))  # all tags of all rows are 2 GB
+    dense = np.concatenate(
+        [
+            reference.bilinear(exact[:, i : i + 100], size)[0, :, rows]
+            for i in range(0, len(tags), 100)
+        ]
+    )
+    values, indices = dense.max(0), dense.argmax(0)
+
+    def check(who: str, answer: Any) -> None:
+        if who.startswith("fastclip"):
+            assert np.array_equal(answer.indices[0, 0, rows].numpy(), indices)
+            assert reference.same_bits(answer.values[0, 0, rows], values)
+            return
+        np.testing.assert_allclose(answer.values[0, rows].numpy(), values, atol=2e-6)
+
+    survivors = fastclip.pixel_labels(pixels, tags, size, return_survivors=True).survivors
+    images, d, h, w = pixels.shape
+    share = survivors.sum().item() / (images * h * w * len(tags))
+    return Case(
+        description=f"pixel labels, {images} images {h} x {w} to {size[0]} x {size[1]}, "
+        f"{len(tags):,} tags x {d} float32, {name}, {share:.2%} of tags per cell survive",
+        operations=2.0 * images * h * w * d * len(tags),
+        ours={
+            "fastclip.pixel_labels": lambda: fastclip.pixel_labels(pixels, tags, size),
+            "fastclip.pixel_labels, packed tags": lambda: fastclip.pixel_labels(
+                pixels, packed, size
+            ),
+        },
+        peers={"torch einsum + interpolate + max": lambda: up_sample(pixels).max(1)},
+        check=check,
+    )
+
+
+def smooth_pixels(images: int, side: int) -> torch.Tensor:
+    tags = fastclip.data.load_sample("lvis").normalized().features
+    return inputs.smooth_pixels(tags, images, side, side)
+
+
+def random_pixels(images: int, side: int) -> torch.Tensor:
+    rows = unit_rows(images * side * side, 512, 0)
+    return rows.view(images, side, side, 512).permute(0, 3, 1, 2).contiguous()
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "topk": lambda: topk_case(
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
@@ -108,5 +163,9 @@ CASES: dict[str, Callable[[], Case]] = {
     ),
     "topk-small": lambda: topk_case(
         "random unit rows", unit_rows(64, 512, 0), unit_rows(1000, 512, 1), 5
+    ),
+    "pixel-labels": lambda: pixel_labels_case("smooth pixels", smooth_pixels(2, 28), (448, 448)),
+    "pixel-labels-random": lambda: pixel_labels_case(
+        "random pixels", random_pixels(2, 28), (448, 448)
     ),
 }

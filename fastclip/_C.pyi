@@ -9,6 +9,17 @@ def topk(
 def pixel_scores(
     pixels: Matrix, images: int, tags: Matrix, values: int, locations: int, threads: int
 ) -> None: ...
+def pixel_labels(
+    pixels: Matrix,
+    images: int,
+    tags: Matrix,
+    shape: tuple[int, int, int, int, int],  # h, w, H, W, k
+    background: float,
+    values: int,
+    indices: int,
+    survivors: int,
+    threads: int,
+) -> None: ...
 def available_isas() -> list[str]: ...
 def isa() -> str: ...
 def select_isa(name: str) -> None: ...

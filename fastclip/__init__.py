@@ -6,9 +6,11 @@ from fastclip import data, metrics
 from fastclip.config import show_config
 from fastclip.ops import (
     PackedKeys,
+    PixelLabels,
     PixelScores,
     TopK,
     pack,
+    pixel_labels,
     pixel_scores,
     similarity,
     topk,
@@ -18,11 +20,13 @@ __version__ = _version("fastclip")
 
 __all__ = [
     "PackedKeys",
+    "PixelLabels",
     "PixelScores",
     "TopK",
     "data",
     "metrics",
     "pack",
+    "pixel_labels",
     "pixel_scores",
     "show_config",
     "similarity",

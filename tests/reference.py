@@ -61,3 +61,39 @@ def pixel_scores(
     maps = maps.reshape(*maps.shape[:2], maps.shape[2] * maps.shape[3])
     locations = maps.argmax(2)
     return np.take_along_axis(maps, locations[..., None], axis=2)[..., 0], locations
+
+
+def _positions(count: int, cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lower and upper neighbour and the weight of the upper one, in torch's float32."""
+    scale = np.float32(cells) / np.float32(count)
+    at = np.maximum(
+        scale * (np.arange(count, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0
+    )
+    low = np.minimum(at.astype(np.int64), cells - 1)
+    weight = np.minimum(at - low.astype(np.float32), np.float32(1 - 2**-24))
+    return low, np.minimum(low + 1, cells - 1), weight
+
+
+def bilinear(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Up-sample [B, T, h, w] in the precision of ``maps``: first down, then along."""
+    top, bottom, down = _positions(size[0], maps.shape[2])
+    left, right, along = _positions(size[1], maps.shape[3])
+    down, along = down[:, None].astype(maps.dtype), along.astype(maps.dtype)
+    maps = maps[:, :, top] + down * (maps[:, :, bottom] - maps[:, :, top])
+    return maps[..., left] + along * (maps[..., right] - maps[..., left])
+
+
+def pixel_labels(
+    pixels: torch.Tensor | np.ndarray,
+    tags: torch.Tensor | np.ndarray,
+    size: tuple[int, int],
+    k: int,
+    background: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return values and indices of the k best maps at each output pixel."""
+    maps = bilinear(score_maps(pixels, tags), size)
+    if background is not None:
+        maps = np.concatenate([maps, np.full_like(maps[:, :1], background)], axis=1)
+    indices = np.argsort(-maps, axis=1, kind="stable")[:, :k]
+    values = np.take_along_axis(maps, indices, axis=1)
+    return values, np.where(indices == len(tags), -1, indices)

@@ -114,6 +114,7 @@ def test_works_after_fork(threads: None) -> None:
 LONG_CALLS = {
     "topk": "fastclip.topk(torch.randn(64, 4096), fastclip.PackedKeys(keys), 3)",
     "pixel_scores": "fastclip.pixel_scores(pixels, fastclip.PackedKeys(keys[:5_000_000]))",
+    "pixel_labels": "fastclip.pixel_labels(pixels, fastclip.PackedKeys(keys[:5_000_000]), (9, 9))",
 }
 
 

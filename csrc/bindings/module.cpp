@@ -3,6 +3,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
+#include <vector>
+
 #include "../cpu/isa.h"
 #include "../cpu/ops.h"
 #include "fastclip/matrix.h"
@@ -72,6 +75,18 @@ PYBIND11_MODULE(_C, m) {
     without_gil([&](Interrupt& interrupt) {
       fastclip::cpu::pixel_scores(pixels, images, tags, reinterpret_cast<float*>(values),
                                   reinterpret_cast<int64_t*>(locations), threads, interrupt);
+      return 0;
+    });
+  });
+
+  m.def("pixel_labels", [](const Matrix& pixels, int64_t images, const Matrix& tags,
+                           std::array<int64_t, 5> shape, float background, uintptr_t values,
+                           uintptr_t indices, uintptr_t survivors, int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::pixel_labels(
+          pixels, images, tags, {shape[0], shape[1], shape[2], shape[3], shape[4]}, background,
+          reinterpret_cast<float*>(values), reinterpret_cast<int64_t*>(indices),
+          reinterpret_cast<int64_t*>(survivors), threads, interrupt);
       return 0;
     });
   });

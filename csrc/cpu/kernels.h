@@ -1,5 +1,5 @@
-// What differs between instruction sets: three functions on blocks of rows. Everything else
-// (threads, reducers, checks) is compiled once, for the baseline.
+// What differs between instruction sets: a few functions on blocks of rows or pixels. Everything
+// else (threads, reducers, checks) is compiled once, for the baseline.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,34 @@
 #include "fastclip/matrix.h"
 
 namespace fastclip::cpu {
+
+// Of the corner scores of all tags in a cell.
+struct CornerBounds {
+  float best_low;  // the best of the tags' smallest corners
+  float largest;   // the largest magnitude
+};
+
+inline constexpr int64_t kCellRows = 4;  // rows of a cell that are worked on together
+
+// A cell of four neighbouring feature pixels, the tags that may win in it and where its output
+// goes.
+struct Cell {
+  int64_t tags;
+  const int64_t* tag_indices;  // [tags], increasing
+  int64_t edge_stride;         // `tags` rounded up to 16, or more
+  const float* corners;        // [4][edge_stride]: top left, top right, bottom left, bottom right
+  int64_t height, width;       // output pixels
+  const float* y_weights;      // [height]
+  const float* x_weights;      // [width], to be read up to a multiple of 16
+  int64_t k;
+  float background;  // competes after all tags, with index -1; -infinity for none
+  float* values;     // output pixel (y, x), place j: at j * place_stride + y * row_stride + x
+  int64_t* indices;
+  int64_t row_stride, place_stride;
+  float* edges;        // workspace [kCellRows][2][edge_stride]
+  float* best;         // workspace [k][16]
+  int32_t* best_tags;  // workspace [k][16]
+};
 
 struct Kernels {
   const char* name;
@@ -20,6 +48,10 @@ struct Kernels {
                       int64_t num_keys, int64_t steps, float* scores, int64_t ld);
   // The first row that holds a NaN or an infinity, or -1.
   int64_t (*find_nonfinite)(const Matrix& rows);
+  // low[t] and high[t]: the smallest and largest of corners[0..3][t], t < tags.
+  CornerBounds (*corner_bounds)(const float* const* corners, int64_t tags, float* low, float* high);
+  // Interpolates the tags of a cell and writes the k best of each output pixel.
+  void (*label_cell)(const Cell& cell);
 };
 
 extern const Kernels kPortable;

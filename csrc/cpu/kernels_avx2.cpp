@@ -1,3 +1,4 @@
+#include "cell.h"
 #include "kernels.h"
 #include "tile.h"
 
@@ -6,8 +7,16 @@ namespace fastclip::cpu {
 // 12 accumulators of 16 registers.
 using Avx2Tile = Tile<4, 4, 3>;
 
+using Avx2Cell = CellKernels<8>;
+
 const Kernels kAvx2 = {
-    "avx2", 3, Avx2Tile::load_rows, Avx2Tile::score_block, Avx2Tile::find_nonfinite,
+    "avx2",
+    3,
+    Avx2Tile::load_rows,
+    Avx2Tile::score_block,
+    Avx2Tile::find_nonfinite,
+    Avx2Cell::corner_bounds,
+    Avx2Cell::label_cell,
 };
 
 }  // namespace fastclip::cpu

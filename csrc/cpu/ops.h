@@ -25,4 +25,16 @@ void topk(const Matrix& queries, const Matrix& keys, int64_t k, float* values, i
 void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, float* values,
                   int64_t* locations, int threads, Interrupt& interrupt);
 
+// Sizes of pixel_labels: feature pixels, output pixels, places.
+struct LabelShape {
+  int64_t h, w, height, width, k;
+};
+
+// values and indices are [images, k, height, width]; survivors [images] counts the (cell, tag)
+// pairs that were interpolated. `background` is -infinity where there is none. Throws
+// std::overflow_error where a score is too large to be interpolated.
+void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, const LabelShape& shape,
+                  float background, float* values, int64_t* indices, int64_t* survivors,
+                  int threads, Interrupt& interrupt);
+
 }  // namespace fastclip::cpu

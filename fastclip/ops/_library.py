@@ -20,3 +20,7 @@ library.define(
 library.define(
     "pixel_scores(Tensor pixels, Tensor tags, bool check_tags) -> (Tensor values, Tensor locations)"
 )
+library.define(
+    "pixel_labels(Tensor pixels, Tensor tags, SymInt[2] size, int k, float? background, "
+    "bool check_tags) -> (Tensor values, Tensor indices, Tensor survivors)"
+)

@@ -136,6 +136,7 @@ def test_arrays_of_other_kinds(make) -> None:
 
 PIXEL_FUNCTIONS = {
     "pixel_scores": fastclip.pixel_scores,
+    "pixel_labels": lambda pixels, tags: fastclip.pixel_labels(pixels, tags, (4, 4)),
 }
 
 PIXELS = torch.randn(2, 8, 3, 4)

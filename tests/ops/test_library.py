@@ -37,6 +37,10 @@ def _loss(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
 
 PIXEL_OPERATORS = {
     "pixel_scores": lambda p, t: (torch.ops.fastclip.pixel_scores.default, (p, t, True)),
+    "pixel_labels": lambda p, t: (
+        torch.ops.fastclip.pixel_labels.default,
+        (p.detach(), t.detach(), (7, 9), 2, 0.1, True),
+    ),
 }
 
 
@@ -49,15 +53,26 @@ def test_opcheck_of_pixels(operator: str, requires_grad: bool) -> None:
     torch.library.opcheck(op, arguments)
 
 
+def _segment(pixels: torch.Tensor, tags: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    size = (pixels.shape[2] * 4, pixels.shape[3] * 4)
+    values, indices, survivors = fastclip.pixel_labels(
+        pixels, tags, size, 2, background=0.2, return_survivors=True
+    )
+    return fastclip.pixel_scores(pixels, tags).values.sum(), values, indices, survivors
+
+
 @pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
 def test_pixels_compile_as_one_graph(backend: str) -> None:
     torch._dynamo.reset()
-    compiled = torch.compile(fastclip.pixel_scores, fullgraph=True, backend=backend, dynamic=True)
+    compiled = torch.compile(_segment, fullgraph=True, backend=backend, dynamic=True)
     for h in (3, 5):
-        pixels, tags = torch.randn(2, 8, h, 4), torch.randn(6, 8)
-        result, expected = compiled(pixels, tags), fastclip.pixel_scores(pixels, tags)
-        assert torch.equal(result.values, expected.values)
-        assert torch.equal(result.locations, expected.locations)
+        pixels, tags = torch.randn(2, 8, h, 4, requires_grad=True), torch.randn(6, 8)
+        result, expected = compiled(pixels, tags), _segment(pixels, tags)
+        for got, want in zip(result, expected, strict=True):
+            torch.testing.assert_close(got, want)
+        (grad,) = torch.autograd.grad(result[0], pixels)
+        (want,) = torch.autograd.grad(expected[0], pixels)
+        torch.testing.assert_close(grad, want)
 
 
 @pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
