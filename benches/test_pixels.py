@@ -1,4 +1,4 @@
-"""The cases of pixels under pytest-benchmark: pytest benches [-k pixel-labels]."""
+"""The cases of pixels and masks under pytest-benchmark: pytest benches [-k refine-masks]."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cases import CASES
 
 
 @pytest.mark.parametrize("side", ["ours", "peers"])
-@pytest.mark.parametrize("name", ["pixel-labels", "pixel-labels-random"])
+@pytest.mark.parametrize("name", ["pixel-labels", "pixel-labels-random", "refine-masks"])
 def test_pixels(benchmark: Any, name: str, side: str) -> None:
     case = CASES[name]()
     who, call = next(iter(getattr(case, side).items()))

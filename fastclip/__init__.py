@@ -12,6 +12,7 @@ from fastclip.ops import (
     pack,
     pixel_labels,
     pixel_scores,
+    refine_masks,
     similarity,
     topk,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "pack",
     "pixel_labels",
     "pixel_scores",
+    "refine_masks",
     "show_config",
     "similarity",
     "topk",

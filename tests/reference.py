@@ -97,3 +97,40 @@ def pixel_labels(
     indices = np.argsort(-maps, axis=1, kind="stable")[:, :k]
     values = np.take_along_axis(maps, indices, axis=1)
     return values, np.where(indices == len(tags), -1, indices)
+
+
+def refine_masks(
+    images: torch.Tensor | np.ndarray,
+    masks: torch.Tensor | np.ndarray,
+    iterations: int,
+    dilations: tuple[int, ...],
+) -> np.ndarray:
+    """Return the refined masks, float64."""
+    count = len(dilations)
+
+    def windows(planes: np.ndarray) -> np.ndarray:  # [count, 9, B, C, H, W]
+        h, w = planes.shape[2:]
+        return np.stack(
+            [
+                [
+                    padded[:, :, dy : dy + h, dx : dx + w]
+                    for dy in (0, d, 2 * d)
+                    for dx in (0, d, 2 * d)
+                ]
+                for d in dilations
+                for padded in [np.pad(planes, ((0, 0), (0, 0), (d, d), (d, d)), mode="edge")]
+            ]
+        )
+
+    def neighbours(planes: np.ndarray) -> np.ndarray:  # [8 count, B, C, H, W]
+        return np.delete(windows(planes), 4, axis=1).reshape(8 * count, *planes.shape)
+
+    image, mask = rows64(images), rows64(masks)
+    deviation = windows(image).reshape(9 * count, *image.shape).std(axis=0, ddof=1)
+    difference = np.abs(neighbours(image) - image)
+    logits = -(difference / (1e-8 + 0.1 * deviation)).mean(axis=2, keepdims=True)
+    weights = np.exp(logits - logits.max(axis=0))
+    weights /= weights.sum(axis=0)
+    for _ in range(iterations):
+        mask = (weights * neighbours(mask)).sum(axis=0)
+    return mask

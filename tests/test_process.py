@@ -115,6 +115,7 @@ LONG_CALLS = {
     "topk": "fastclip.topk(torch.randn(64, 4096), fastclip.PackedKeys(keys), 3)",
     "pixel_scores": "fastclip.pixel_scores(pixels, fastclip.PackedKeys(keys[:5_000_000]))",
     "pixel_labels": "fastclip.pixel_labels(pixels, fastclip.PackedKeys(keys[:5_000_000]), (9, 9))",
+    "refine_masks": "fastclip.refine_masks(pixels[:, :3], pixels[:, :9], iterations=10**12)",
 }
 
 

@@ -91,6 +91,18 @@ PYBIND11_MODULE(_C, m) {
     });
   });
 
+  m.def("refine_masks", [](uintptr_t images, uintptr_t masks, std::array<int64_t, 5> shape,
+                           int64_t iterations, const std::vector<int64_t>& dilations, uintptr_t out,
+                           int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::refine_masks(reinterpret_cast<const float*>(images),
+                                  reinterpret_cast<const float*>(masks),
+                                  {shape[0], shape[1], shape[2], shape[3], shape[4]}, iterations,
+                                  dilations, reinterpret_cast<float*>(out), threads, interrupt);
+      return 0;
+    });
+  });
+
   m.def("available_isas", &fastclip::cpu::available_isas);
   m.def("isa", [] { return std::string(fastclip::cpu::kernels().name); });
   m.def("select_isa", &fastclip::cpu::select_isa);

@@ -36,6 +36,14 @@ struct Cell {
   int32_t* best_tags;  // workspace [k][16]
 };
 
+// The neighbours of a row of pixels, each as a row of its own that is shifted to lie below it.
+// `width` is a multiple of 16 and all rows can be read that far.
+struct NeighbourRows {
+  int64_t width;
+  int64_t neighbours;
+  const float* const* rows;  // [neighbours]
+};
+
 struct Kernels {
   const char* name;
   // Rows of a key block must be padded with zero rows to a multiple of this.
@@ -52,6 +60,12 @@ struct Kernels {
   CornerBounds (*corner_bounds)(const float* const* corners, int64_t tags, float* low, float* high);
   // Interpolates the tags of a cell and writes the k best of each output pixel.
   void (*label_cell)(const Cell& cell);
+  // weights[neighbour * width + x]: affinities of a row of pixels; see refine_masks.cpp.
+  void (*affinities)(const NeighbourRows* channels, const float* const* centres,
+                     int64_t num_channels, float* weights);
+  // out[x] = the weighted sum of the neighbours of x, put back into [low, high].
+  void (*weighted_mean)(const NeighbourRows& mask, const float* weights, float low, float high,
+                        float* out);
 };
 
 extern const Kernels kPortable;

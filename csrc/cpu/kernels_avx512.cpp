@@ -1,5 +1,6 @@
 #include "cell.h"
 #include "kernels.h"
+#include "neighbours.h"
 #include "tile.h"
 
 namespace fastclip::cpu {
@@ -8,6 +9,7 @@ namespace fastclip::cpu {
 using Avx512Tile = Tile<8, 6, 4>;
 
 using Avx512Cell = CellKernels<16>;
+using Avx512Neighbours = NeighbourKernels<16>;
 
 const Kernels kAvx512 = {
     "avx512",
@@ -17,6 +19,8 @@ const Kernels kAvx512 = {
     Avx512Tile::find_nonfinite,
     Avx512Cell::corner_bounds,
     Avx512Cell::label_cell,
+    Avx512Neighbours::affinities,
+    Avx512Neighbours::weighted_mean,
 };
 
 }  // namespace fastclip::cpu

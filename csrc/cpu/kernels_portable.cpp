@@ -1,5 +1,6 @@
 #include "cell.h"
 #include "kernels.h"
+#include "neighbours.h"
 #include "tile.h"
 
 namespace fastclip::cpu {
@@ -8,6 +9,7 @@ namespace fastclip::cpu {
 using PortableTile = Tile<2, 3, 3>;
 
 using PortableCell = CellKernels<4>;
+using PortableNeighbours = NeighbourKernels<4>;
 
 const Kernels kPortable = {
     "portable",
@@ -17,6 +19,8 @@ const Kernels kPortable = {
     PortableTile::find_nonfinite,
     PortableCell::corner_bounds,
     PortableCell::label_cell,
+    PortableNeighbours::affinities,
+    PortableNeighbours::weighted_mean,
 };
 
 }  // namespace fastclip::cpu

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "fastclip/matrix.h"
 #include "threads.h"
@@ -35,6 +36,17 @@ struct LabelShape {
 // std::overflow_error where a score is too large to be interpolated.
 void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, const LabelShape& shape,
                   float background, float* values, int64_t* indices, int64_t* survivors,
+                  int threads, Interrupt& interrupt);
+
+// Sizes of refine_masks.
+struct MaskShape {
+  int64_t batch, channels, masks, height, width;
+};
+
+// images [batch, channels, height, width], masks and out [batch, masks, height, width], all
+// contiguous.
+void refine_masks(const float* images, const float* masks, const MaskShape& shape,
+                  int64_t iterations, const std::vector<int64_t>& dilations, float* out,
                   int threads, Interrupt& interrupt);
 
 }  // namespace fastclip::cpu

@@ -3,6 +3,7 @@
 from fastclip.ops.pack import PackedKeys, pack
 from fastclip.ops.pixel_labels import PixelLabels, pixel_labels
 from fastclip.ops.pixel_scores import PixelScores, pixel_scores
+from fastclip.ops.refine_masks import refine_masks
 from fastclip.ops.similarity import similarity
 from fastclip.ops.topk import TopK, topk
 
@@ -14,6 +15,7 @@ __all__ = [
     "pack",
     "pixel_labels",
     "pixel_scores",
+    "refine_masks",
     "similarity",
     "topk",
 ]

@@ -24,3 +24,6 @@ library.define(
     "pixel_labels(Tensor pixels, Tensor tags, SymInt[2] size, int k, float? background, "
     "bool check_tags) -> (Tensor values, Tensor indices, Tensor survivors)"
 )
+library.define(
+    "refine_masks(Tensor images, Tensor masks, int iterations, int[] dilations) -> Tensor"
+)

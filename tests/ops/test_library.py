@@ -41,6 +41,10 @@ PIXEL_OPERATORS = {
         torch.ops.fastclip.pixel_labels.default,
         (p.detach(), t.detach(), (7, 9), 2, 0.1, True),
     ),
+    "refine_masks": lambda p, t: (
+        torch.ops.fastclip.refine_masks.default,
+        (p.detach(), p[:, :2].detach(), 2, [1, 2]),
+    ),
 }
 
 
@@ -58,7 +62,8 @@ def _segment(pixels: torch.Tensor, tags: torch.Tensor) -> tuple[torch.Tensor, ..
     values, indices, survivors = fastclip.pixel_labels(
         pixels, tags, size, 2, background=0.2, return_survivors=True
     )
-    return fastclip.pixel_scores(pixels, tags).values.sum(), values, indices, survivors
+    refined = fastclip.refine_masks(values, values, iterations=2)
+    return fastclip.pixel_scores(pixels, tags).values.sum(), indices, survivors, refined
 
 
 @pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
