@@ -14,6 +14,8 @@ import torch
 import fastclip
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
+sys.path.append(str(Path(__file__).parent.parent / "tests" / "ops"))
+import inputs
 import reference
 
 Call = Callable[[], Any]
@@ -96,6 +98,108 @@ def topk_case(name: str, queries: torch.Tensor, keys: torch.Tensor, k: int) -> C
     )
 
 
+def pixel_labels_case(name: str, pixels: torch.Tensor, size: tuple[int, int]) -> Case:
+    tags = fastclip.data.load_sample("lvis").normalized().features
+    packed = fastclip.pack(tags)
+
+    def up_sample(features: torch.Tensor) -> torch.Tensor:
+        maps = torch.einsum("bdhw,td->bthw", features, tags)
+        return torch.nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+    exact = reference.score_maps(pixels[:1], tags)
+    rows = slice(None, None, max(1, size[0] // 8))  # all tags of all rows are 2 GB
+    dense = np.concatenate(
+        [
+            reference.bilinear(exact[:, i : i + 100], size)[0, :, rows]
+            for i in range(0, len(tags), 100)
+        ]
+    )
+    values, indices = dense.max(0), dense.argmax(0)
+
+    def check(who: str, answer: Any) -> None:
+        if who.startswith("fastclip"):
+            assert np.array_equal(answer.indices[0, 0, rows].numpy(), indices)
+            assert reference.same_bits(answer.values[0, 0, rows], values)
+            return
+        np.testing.assert_allclose(answer.values[0, rows].numpy(), values, atol=2e-6)
+
+    survivors = fastclip.pixel_labels(pixels, tags, size, return_survivors=True).survivors
+    images, d, h, w = pixels.shape
+    share = survivors.sum().item() / (images * h * w * len(tags))
+    return Case(
+        description=f"pixel labels, {images} images {h} x {w} to {size[0]} x {size[1]}, "
+        f"{len(tags):,} tags x {d} float32, {name}, {share:.2%} of tags per cell survive",
+        operations=2.0 * images * h * w * d * len(tags),
+        ours={
+            "fastclip.pixel_labels": lambda: fastclip.pixel_labels(pixels, tags, size),
+            "fastclip.pixel_labels, packed tags": lambda: fastclip.pixel_labels(
+                pixels, packed, size
+            ),
+        },
+        peers={"torch einsum + interpolate + max": lambda: up_sample(pixels).max(1)},
+        check=check,
+    )
+
+
+def smooth_pixels(images: int, side: int) -> torch.Tensor:
+    tags = fastclip.data.load_sample("lvis").normalized().features
+    return inputs.smooth_pixels(tags, images, side, side)
+
+
+def smooth_images(images: int, side: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(images, 3, side // 16, side // 16, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
+    return smooth + 0.05 * torch.randn(smooth.shape, generator=generator)
+
+
+def random_pixels(images: int, side: int) -> torch.Tensor:
+    rows = unit_rows(images * side * side, 512, 0)
+    return rows.view(images, side, side, 512).permute(0, 3, 1, 2).contiguous()
+
+
+def pamr(
+    images: torch.Tensor, masks: torch.Tensor, iterations: int, dilations: tuple[int, ...]
+) -> torch.Tensor:
+    """As the authors do it in torch: one dilated convolution of each plane per neighbourhood."""
+    every = torch.eye(9).view(9, 1, 3, 3)
+    others = torch.cat([every[:4], every[5:]])
+    functional = torch.nn.functional
+
+    def neighbours(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        b, c, h, w = x.shape
+        planes = x.reshape(b * c, 1, h, w)
+        found = [
+            functional.conv2d(functional.pad(planes, [d] * 4, mode="replicate"), kernel, dilation=d)
+            for d in dilations
+        ]
+        return torch.cat(found, dim=1).view(b, c, len(dilations) * len(kernel), h, w)
+
+    deviation = neighbours(images, every).std(2, keepdim=True)
+    difference = (neighbours(images, others) - images[:, :, None]).abs()
+    weights = (-difference / (1e-8 + 0.1 * deviation)).mean(1, keepdim=True).softmax(2)
+    for _ in range(iterations):
+        masks = (neighbours(masks, others) * weights).sum(2)
+    return masks
+
+
+def refine_masks_case(images: torch.Tensor, masks: torch.Tensor) -> Case:
+    dilations = (1, 2, 4, 8, 12, 24)
+    exact = reference.refine_masks(images[:1], masks[:1, :2], 10, dilations)
+
+    def check(who: str, answer: Any) -> None:
+        np.testing.assert_allclose(answer[:1, :2].numpy(), exact, atol=1e-5)
+
+    (b, t, h, w), taps = masks.shape, 8 * len(dilations)
+    return Case(
+        description=f"mask refinement (PAMR), {b} x {t} masks of {h} x {w}, 10 iterations",
+        operations=2.0 * b * t * h * w * taps * 10,
+        ours={"fastclip.refine_masks": lambda: fastclip.refine_masks(images, masks)},
+        peers={"torch, as the authors do it": lambda: pamr(images, masks, 10, dilations)},
+        check=check,
+    )
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "topk": lambda: topk_case(
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
@@ -109,4 +213,9 @@ CASES: dict[str, Callable[[], Case]] = {
     "topk-small": lambda: topk_case(
         "random unit rows", unit_rows(64, 512, 0), unit_rows(1000, 512, 1), 5
     ),
+    "pixel-labels": lambda: pixel_labels_case("smooth pixels", smooth_pixels(2, 28), (448, 448)),
+    "pixel-labels-random": lambda: pixel_labels_case(
+        "random pixels", random_pixels(2, 28), (448, 448)
+    ),
+    "refine-masks": lambda: refine_masks_case(smooth_images(1, 448), torch.rand(1, 21, 448, 448)),
 }

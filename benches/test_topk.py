@@ -15,7 +15,7 @@ def build(name: str) -> Case:
 
 
 @pytest.mark.parametrize("side", ["fastclip.topk", "torch mm + topk", "FAISS IndexFlatIP"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("topk")])
 def test_topk(benchmark: Any, name: str, side: str) -> None:
     case = build(name)
     call = {**case.ours, **case.peers}[side]

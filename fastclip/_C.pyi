@@ -62,6 +62,29 @@ def group_max(
 def code_width(cols: int) -> int: ...
 def pack(keys: Matrix, codes: int, bounds: int, center: int, threads: int) -> None: ...
 def has_screen() -> bool: ...
+def pixel_scores(
+    pixels: Matrix, images: int, tags: Matrix, values: int, locations: int, threads: int
+) -> None: ...
+def pixel_labels(
+    pixels: Matrix,
+    images: int,
+    tags: Matrix,
+    shape: tuple[int, int, int, int, int],  # h, w, H, W, k
+    background: float,
+    values: int,
+    indices: int,
+    survivors: int,
+    threads: int,
+) -> None: ...
+def refine_masks(
+    images: int,
+    masks: int,
+    shape: tuple[int, int, int, int, int],  # B, channels, masks, H, W
+    iterations: int,
+    dilations: list[int],
+    out: int,
+    threads: int,
+) -> None: ...
 def available_isas() -> list[str]: ...
 def isa() -> str: ...
 def select_isa(name: str) -> None: ...

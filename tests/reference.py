@@ -97,3 +97,94 @@ def pairs_above(
     scores = similarity(queries, keys)
     rows, columns = np.nonzero(scores > np.float32(threshold))
     return rows, columns, scores[rows, columns]
+
+
+def score_maps(pixels: torch.Tensor | np.ndarray, tags: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Return the exact score of each tag and pixel, [B, T, h, w] float32."""
+    x = rows64(pixels)
+    images, width, h, w = x.shape
+    rows = x.transpose(0, 2, 3, 1).reshape(images * h * w, width)
+    return similarity(rows, tags).reshape(images, h, w, len(tags)).transpose(0, 3, 1, 2)
+
+
+def pixel_scores(
+    pixels: torch.Tensor | np.ndarray, tags: torch.Tensor | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best score of each tag in each image and the first pixel that has it."""
+    maps = score_maps(pixels, tags)
+    maps = maps.reshape(*maps.shape[:2], maps.shape[2] * maps.shape[3])
+    locations = maps.argmax(2)
+    return np.take_along_axis(maps, locations[..., None], axis=2)[..., 0], locations
+
+
+def _positions(count: int, cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lower and upper neighbour and the weight of the upper one, in torch's float32."""
+    scale = np.float32(cells) / np.float32(count)
+    at = np.maximum(
+        scale * (np.arange(count, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0
+    )
+    low = np.minimum(at.astype(np.int64), cells - 1)
+    weight = np.minimum(at - low.astype(np.float32), np.float32(1 - 2**-24))
+    return low, np.minimum(low + 1, cells - 1), weight
+
+
+def bilinear(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Up-sample [B, T, h, w] in the precision of ``maps``: first down, then along."""
+    top, bottom, down = _positions(size[0], maps.shape[2])
+    left, right, along = _positions(size[1], maps.shape[3])
+    down, along = down[:, None].astype(maps.dtype), along.astype(maps.dtype)
+    maps = maps[:, :, top] + down * (maps[:, :, bottom] - maps[:, :, top])
+    return maps[..., left] + along * (maps[..., right] - maps[..., left])
+
+
+def pixel_labels(
+    pixels: torch.Tensor | np.ndarray,
+    tags: torch.Tensor | np.ndarray,
+    size: tuple[int, int],
+    k: int,
+    background: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return values and indices of the k best maps at each output pixel."""
+    maps = bilinear(score_maps(pixels, tags), size)
+    if background is not None:
+        maps = np.concatenate([maps, np.full_like(maps[:, :1], background)], axis=1)
+    indices = np.argsort(-maps, axis=1, kind="stable")[:, :k]
+    values = np.take_along_axis(maps, indices, axis=1)
+    return values, np.where(indices == len(tags), -1, indices)
+
+
+def refine_masks(
+    images: torch.Tensor | np.ndarray,
+    masks: torch.Tensor | np.ndarray,
+    iterations: int,
+    dilations: tuple[int, ...],
+) -> np.ndarray:
+    """Return the refined masks, float64."""
+    count = len(dilations)
+
+    def windows(planes: np.ndarray) -> np.ndarray:  # [count, 9, B, C, H, W]
+        h, w = planes.shape[2:]
+        return np.stack(
+            [
+                [
+                    padded[:, :, dy : dy + h, dx : dx + w]
+                    for dy in (0, d, 2 * d)
+                    for dx in (0, d, 2 * d)
+                ]
+                for d in dilations
+                for padded in [np.pad(planes, ((0, 0), (0, 0), (d, d), (d, d)), mode="edge")]
+            ]
+        )
+
+    def neighbours(planes: np.ndarray) -> np.ndarray:  # [8 count, B, C, H, W]
+        return np.delete(windows(planes), 4, axis=1).reshape(8 * count, *planes.shape)
+
+    image, mask = rows64(images), rows64(masks)
+    deviation = windows(image).reshape(9 * count, *image.shape).std(axis=0, ddof=1)
+    difference = np.abs(neighbours(image) - image)
+    logits = -(difference / (1e-8 + 0.1 * deviation)).mean(axis=2, keepdims=True)
+    weights = np.exp(logits - logits.max(axis=0))
+    weights /= weights.sum(axis=0)
+    for _ in range(iterations):
+        mask = (weights * neighbours(mask)).sum(axis=0)
+    return mask

@@ -111,19 +111,29 @@ def test_works_after_fork(threads: None) -> None:
     assert status == (child, 0)
 
 
-def test_ctrl_c_ends_a_long_call() -> None:
-    # About a hundred times the work that fits into the time that is waited.
-    code = """
+LONG_CALLS = {
+    "topk": "fastclip.topk(torch.randn(64, 4096), packed(keys), 3)",
+    "rank": "fastclip.rank(torch.randn(64, 4096), packed(keys), torch.zeros(64).long())",
+    "pixel_scores": "fastclip.pixel_scores(pixels, packed(keys[:5_000_000]))",
+    "pixel_labels": "fastclip.pixel_labels(pixels, packed(keys[:5_000_000]), (9, 9))",
+    "refine_masks": "fastclip.refine_masks(pixels[:, :3], pixels[:, :9], iterations=10**12)",
+}
+
+
+@pytest.mark.parametrize("call", LONG_CALLS.values(), ids=LONG_CALLS.keys())
+def test_ctrl_c_ends_a_long_call(call: str) -> None:
+    # Many times the work that fits into the time that is waited.
+    code = f"""
 import torch, fastclip
-from fastclip.ops._arguments import matrix
+fastclip._C.select_isa("portable")  # which scores packed keys exactly
+def packed(keys):
+    return fastclip.PackedKeys(keys, torch.empty(0), torch.empty(0), torch.empty(0))
 keys = torch.randn(1, 4096).expand(100_000_000, 4096)
-values, indices = torch.empty(64, 3), torch.empty(64, 3, dtype=torch.int64)
+pixels = torch.randn(1, 4096, 8, 8)
 print("ready", flush=True)
 try:
     fastclip.similarity(torch.randn(64, 4096), keys[:1])
-    queries = torch.randn(64, 4096)
-    addresses = values.data_ptr(), indices.data_ptr()
-    fastclip._C.topk(matrix(queries), matrix(keys), None, 3, *addresses, 2)
+    {call}
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <vector>
 
@@ -164,6 +165,39 @@ PYBIND11_MODULE(_C, m) {
       fastclip::cpu::group_max(queries, keys, reinterpret_cast<const int64_t*>(groups), num_groups,
                                reinterpret_cast<float*>(values),
                                reinterpret_cast<int64_t*>(indices), threads, interrupt);
+      return 0;
+    });
+  });
+
+  m.def("pixel_scores", [](const Matrix& pixels, int64_t images, const Matrix& tags,
+                           uintptr_t values, uintptr_t locations, int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::pixel_scores(pixels, images, tags, reinterpret_cast<float*>(values),
+                                  reinterpret_cast<int64_t*>(locations), threads, interrupt);
+      return 0;
+    });
+  });
+
+  m.def("pixel_labels", [](const Matrix& pixels, int64_t images, const Matrix& tags,
+                           std::array<int64_t, 5> shape, float background, uintptr_t values,
+                           uintptr_t indices, uintptr_t survivors, int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::pixel_labels(
+          pixels, images, tags, {shape[0], shape[1], shape[2], shape[3], shape[4]}, background,
+          reinterpret_cast<float*>(values), reinterpret_cast<int64_t*>(indices),
+          reinterpret_cast<int64_t*>(survivors), threads, interrupt);
+      return 0;
+    });
+  });
+
+  m.def("refine_masks", [](uintptr_t images, uintptr_t masks, std::array<int64_t, 5> shape,
+                           int64_t iterations, const std::vector<int64_t>& dilations, uintptr_t out,
+                           int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::refine_masks(reinterpret_cast<const float*>(images),
+                                  reinterpret_cast<const float*>(masks),
+                                  {shape[0], shape[1], shape[2], shape[3], shape[4]}, iterations,
+                                  dilations, reinterpret_cast<float*>(out), threads, interrupt);
       return 0;
     });
   });

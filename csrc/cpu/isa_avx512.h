@@ -5,6 +5,7 @@
 
 #include "encode.h"
 #include "kernels.h"
+#include "pixel_kernels.h"
 #include "screen_tile.h"
 #include "tile.h"
 
@@ -40,6 +41,7 @@ constexpr Kernels avx512_kernels(const char* name) {
       encode_rows,
       Isa::kQueryLevels,
       ScreenTile<Isa>::screen,
+      pixel_kernels<16>(),
   };
 }
 

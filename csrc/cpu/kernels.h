@@ -43,6 +43,56 @@ struct ScreenCall {
   int32_t* key_counts = nullptr;  // may be null
 };
 
+// Of the corner scores of all tags in a cell.
+struct CornerBounds {
+  float best_low;  // the best of the tags' smallest corners
+  float largest;   // the largest magnitude
+};
+
+inline constexpr int64_t kCellRows = 4;  // rows of a cell that are worked on together
+
+// A cell of four neighbouring feature pixels, the tags that may win in it and where its output
+// goes.
+struct Cell {
+  int64_t tags;
+  const int64_t* tag_indices;  // [tags], increasing
+  int64_t edge_stride;         // `tags` rounded up to 16, or more
+  const float* corners;        // [4][edge_stride]: top left, top right, bottom left, bottom right
+  int64_t height, width;       // output pixels
+  const float* y_weights;      // [height]
+  const float* x_weights;      // [width], to be read up to a multiple of 16
+  int64_t k;
+  float background;  // competes after all tags, with index -1; -infinity for none
+  float* values;     // output pixel (y, x), place j: at j * place_stride + y * row_stride + x
+  int64_t* indices;
+  int64_t row_stride, place_stride;
+  float* edges;        // workspace [kCellRows][2][edge_stride]
+  float* best;         // workspace [k][16]
+  int32_t* best_tags;  // workspace [k][16]
+};
+
+// The neighbours of a row of pixels, each as a row of its own that is shifted to lie below it.
+// `width` is a multiple of 16 and all rows can be read that far.
+struct NeighbourRows {
+  int64_t width;
+  int64_t neighbours;
+  const float* const* rows;  // [neighbours]
+};
+
+// For scores on a grid of pixels: pixel_labels and refine_masks.
+struct PixelKernels {
+  // low[t] and high[t]: the smallest and largest of corners[0..3][t], t < tags.
+  CornerBounds (*corner_bounds)(const float* const* corners, int64_t tags, float* low, float* high);
+  // Interpolates the tags of a cell and writes the k best of each output pixel.
+  void (*label_cell)(const Cell& cell);
+  // weights[neighbour * width + x]: affinities of a row of pixels; see refine_masks.cpp.
+  void (*affinities)(const NeighbourRows* channels, const float* const* centres,
+                     int64_t num_channels, float* weights);
+  // out[x] = the weighted sum of the neighbours of x, put back into [low, high].
+  void (*weighted_mean)(const NeighbourRows& mask, const float* weights, float low, float high,
+                        float* out);
+};
+
 struct Kernels {
   const char* name;
 
@@ -69,6 +119,8 @@ struct Kernels {
   int query_levels;
   // Returns how many hits there are.
   int64_t (*screen)(const ScreenCall& call);
+
+  PixelKernels pixels;
 };
 
 extern const Kernels kPortable;

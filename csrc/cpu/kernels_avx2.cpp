@@ -2,6 +2,7 @@
 
 #include "encode.h"
 #include "kernels.h"
+#include "pixel_kernels.h"
 #include "screen_tile.h"
 #include "tile.h"
 
@@ -41,6 +42,7 @@ const Kernels kAvx2 = {
     encode_rows,
     Avx2::kQueryLevels,
     ScreenTile<Avx2>::screen,
+    pixel_kernels<8>(),
 };
 
 }  // namespace fastclip::cpu

@@ -1,5 +1,6 @@
 #include "encode.h"
 #include "kernels.h"
+#include "pixel_kernels.h"
 #include "tile.h"
 
 namespace fastclip::cpu {
@@ -16,6 +17,7 @@ const Kernels kPortable = {
     encode_rows,
     0,
     nullptr,
+    pixel_kernels<4>(),
 };
 
 }  // namespace fastclip::cpu

@@ -72,4 +72,32 @@ void group_max(const Matrix& queries, const Matrix& keys, const int64_t* groups,
 void pack(const Matrix& keys, int64_t width, float* center, uint8_t* codes, float* scale,
           float* error, float* norm, int threads, Interrupt& interrupt);
 
+// The nearest pixel of each tag: values and locations are [images, tags.rows]. `pixels` holds the
+// pixels of one image after those of another; each has at least one.
+void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, float* values,
+                  int64_t* locations, int threads, Interrupt& interrupt);
+
+// Sizes of pixel_labels: feature pixels, output pixels, places.
+struct LabelShape {
+  int64_t h, w, height, width, k;
+};
+
+// values and indices are [images, k, height, width]; survivors [images] counts the (cell, tag)
+// pairs that were interpolated. `background` is -infinity where there is none. Throws
+// std::overflow_error where a score is too large to be interpolated.
+void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, const LabelShape& shape,
+                  float background, float* values, int64_t* indices, int64_t* survivors,
+                  int threads, Interrupt& interrupt);
+
+// Sizes of refine_masks.
+struct MaskShape {
+  int64_t batch, channels, masks, height, width;
+};
+
+// images [batch, channels, height, width], masks and out [batch, masks, height, width], all
+// contiguous.
+void refine_masks(const float* images, const float* masks, const MaskShape& shape,
+                  int64_t iterations, const std::vector<int64_t>& dilations, float* out,
+                  int threads, Interrupt& interrupt);
+
 }  // namespace fastclip::cpu

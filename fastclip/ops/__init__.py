@@ -5,20 +5,28 @@ from fastclip.ops.group_beats import group_beats
 from fastclip.ops.group_max import GroupMax, group_max
 from fastclip.ops.pack import PackedKeys, pack
 from fastclip.ops.pairs_above import pairs_above
+from fastclip.ops.pixel_labels import PixelLabels, pixel_labels
+from fastclip.ops.pixel_scores import PixelScores, pixel_scores
 from fastclip.ops.rank import rank
+from fastclip.ops.refine_masks import refine_masks
 from fastclip.ops.similarity import similarity
 from fastclip.ops.topk import TopK, topk
 
 __all__ = [
     "GroupMax",
     "PackedKeys",
+    "PixelLabels",
+    "PixelScores",
     "TopK",
     "count_above",
     "group_beats",
     "group_max",
     "pack",
     "pairs_above",
+    "pixel_labels",
+    "pixel_scores",
     "rank",
+    "refine_masks",
     "similarity",
     "topk",
 ]

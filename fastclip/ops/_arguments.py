@@ -25,12 +25,16 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 ALLOWED_DTYPES = "float32, float16 or bfloat16"
 
 
-def as_rows(name: str, x: Array) -> torch.Tensor:
-    """Return the argument ``name`` as a [rows, d] tensor on the CPU, without a copy if possible."""
+def as_rows(name: str, x: Array, dimensions: str = "[rows, d]") -> torch.Tensor:
+    """Return the argument ``name`` as a tensor on the CPU, without a copy if possible.
+
+    It must be [rows, d] or have as many other ``dimensions``, such as "[B, d, h, w]".
+    """
     tensor = as_tensor(name, x)
-    if tensor.ndim != 2:
+    count = dimensions.count(",") + 1
+    if tensor.ndim != count:
         raise ValueError(
-            f"{name}: 2 dimensions [rows, d] are needed, got shape {tuple(tensor.shape)}"
+            f"{name}: {count} dimensions {dimensions} are needed, got shape {tuple(tensor.shape)}"
         )
     if tensor.dtype not in DTYPES:
         raise TypeError(f"{name}: {ALLOWED_DTYPES} is allowed, got {_short(tensor.dtype)}")
@@ -76,13 +80,15 @@ def check_same_width(queries: torch.Tensor, keys: torch.Tensor) -> None:
         )
 
 
-def as_keys(keys: Array | PackedKeys) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def as_keys(
+    keys: Array | PackedKeys, name: str = "keys"
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return the rows of ``keys`` and, if they are packed, the tensors to screen them by."""
     from fastclip.ops.pack import PackedKeys
 
     if isinstance(keys, PackedKeys):
         return keys.rows, [keys.codes, keys.bounds, keys.center]
-    return as_rows("keys", keys), []
+    return as_rows(name, keys), []
 
 
 def as_indices(name: str, x: Array, count: int) -> torch.Tensor:
@@ -109,10 +115,42 @@ def check_range(name: str, indices: torch.Tensor, count: int, of: str) -> None:
         )
 
 
+def as_pixels(pixels: Array, tags: torch.Tensor) -> torch.Tensor:
+    """Return ``pixels`` as a [B, d, h, w] tensor with at least one pixel, as wide as ``tags``."""
+    tensor = as_rows("pixels", pixels, "[B, d, h, w]")
+    if tensor.shape[2] * tensor.shape[3] == 0:
+        raise ValueError(
+            f"pixels: at least one pixel per image is needed, got shape {tuple(tensor.shape)}"
+        )
+    if tensor.shape[1] != tags.shape[1]:
+        raise ValueError(
+            f"tags: rows must be as long as the dimension d = {tensor.shape[1]} of pixels, "
+            f"got {tags.shape[1]}"
+        )
+    return tensor
+
+
+def pixel_rows(pixels: torch.Tensor) -> torch.Tensor:
+    """Return [B, d, h, w] as [B * h * w, d]: a view of channels-last pixels, else a copy."""
+    images, width, h, w = pixels.shape
+    return with_adjacent_elements(pixels.permute(0, 2, 3, 1).reshape(images * h * w, width))
+
+
 def check_finite(name: str, rows: torch.Tensor) -> None:
     row = _C.find_nonfinite(matrix(rows), torch.get_num_threads())
     if row >= 0:
         raise ValueError(f"{name}: row {row} holds NaN or infinity, all numbers must be finite")
+
+
+def check_finite_pixels(name: str, images: torch.Tensor, rows: torch.Tensor) -> None:
+    """Check [B, d, h, w] ``images``, given as :func:`pixel_rows` too."""
+    h, w = images.shape[2:]
+    pixel = _C.find_nonfinite(matrix(rows), torch.get_num_threads())
+    if pixel >= 0:
+        raise ValueError(
+            f"{name}: image {pixel // (h * w)} holds NaN or infinity at y = {pixel // w % h}, "
+            f"x = {pixel % w}, all numbers must be finite"
+        )
 
 
 def matrix(rows: torch.Tensor) -> _C.Matrix:

@@ -39,3 +39,13 @@ library.define(
     "pairs_above(Tensor queries, Tensor keys, Tensor[] screen, float threshold, bool later_only)"
     " -> (Tensor, Tensor, Tensor)"
 )
+library.define(
+    "pixel_scores(Tensor pixels, Tensor tags, bool check_tags) -> (Tensor values, Tensor locations)"
+)
+library.define(
+    "pixel_labels(Tensor pixels, Tensor tags, SymInt[2] size, int k, float? background, "
+    "bool check_tags) -> (Tensor values, Tensor indices, Tensor survivors)"
+)
+library.define(
+    "refine_masks(Tensor images, Tensor masks, int iterations, int[] dilations) -> Tensor"
+)

@@ -58,6 +58,83 @@ def problems(draw: st.DrawFn, max_queries: int = 20, max_keys: int = 70) -> Prob
     return Problem(rows(draw(st.integers(0, max_queries))), rows(draw(st.integers(0, max_keys))))
 
 
+PIXEL_LAYOUTS = {
+    "contiguous": lambda x: x.clone(),
+    "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "h and w exchanged": lambda x: x.transpose(2, 3).clone().transpose(2, 3),
+    "every second column": lambda x: x.repeat_interleave(2, dim=3)[..., ::2],
+    "unaligned": lambda x: torch.cat([x.new_zeros(1), x.flatten()])[1:].view(x.shape),
+}
+
+
+@dataclass(frozen=True)
+class PixelProblem:
+    pixels: torch.Tensor
+    tags: torch.Tensor
+
+
+@st.composite
+def pixel_problems(draw: st.DrawFn, max_images: int = 2, max_tags: int = 40) -> PixelProblem:
+    """Pixels and at least one tag, like `problems`."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    images, width = draw(st.integers(0, max_images)), draw(st.integers(0, 40))
+    h, w, count = (draw(st.integers(1, n)) for n in (7, 7, max_tags))
+    values = VALUES[draw(st.sampled_from(sorted(VALUES)))]
+
+    def tensor(*shape: int) -> torch.Tensor:
+        x = torch.from_numpy(np.asarray(values(rng, shape), np.float32))
+        return x.to(draw(st.sampled_from(DTYPES)))
+
+    tags = tensor(count, width)
+    if count > 1 and draw(st.booleans()):
+        tags[count // 2 :] = tags[: count - count // 2].clone()  # duplicates
+    pixels = PIXEL_LAYOUTS[draw(st.sampled_from(sorted(PIXEL_LAYOUTS)))](
+        tensor(images, width, h, w)
+    )
+    return PixelProblem(pixels, LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))](tags))
+
+
+def smooth_pixels(tags: torch.Tensor, images: int, h: int, w: int, seed: int = 0) -> torch.Tensor:
+    """Pixels as real ones are: unit-length mixes of tag features that vary slowly over the grid."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = (h // 4 + 1, w // 4 + 1)
+    drawn = torch.randint(len(tags), (images, *coarse), generator=generator)
+    mixes = torch.nn.functional.interpolate(
+        tags[drawn].permute(0, 3, 1, 2), size=(h, w), mode="bicubic"
+    )
+    noise = torch.randn(mixes.shape, generator=generator) * 0.1 / tags.shape[1] ** 0.5
+    return torch.nn.functional.normalize(mixes + noise, dim=1)
+
+
+def pixel_hard_cases() -> dict[str, PixelProblem]:
+    """Pixels and tags on which a bound or a tie goes wrong first."""
+    rng = np.random.default_rng(0)
+    p, t = _unit(rng, 2, 3, 5, 24).transpose(0, 3, 1, 2), _unit(rng, 90, 24)
+    steps = np.arange(90, dtype=np.float32)[:, None] * np.float32(2.0**-24)
+    smooth = smooth_pixels(torch.from_numpy(t), 2, 5, 9).numpy()
+    cases = {
+        "random": (p, t),
+        "smooth": (smooth, t),
+        "all tags equal": (p, np.repeat(t[:1], 90, axis=0)),
+        "all pixels equal": (np.broadcast_to(p[:, :, :1, :1], p.shape), t),
+        "zeros": (np.zeros_like(p), t),
+        "tags repeated": (p, np.tile(t[:30], (3, 1))),
+        "tags within 1e-7 of each other": (p, t[:1] + 1e-7 * t),
+        "tags one unit apart": (np.abs(p), np.abs(t[:1]) * (1 + steps)),
+        "huge common offset": (p + 1e4, t + 1e4),
+        "huge scores": (p * 1e18, t * 1e18),
+        "denormal scores": (p * 1e-22, t * 1e-20),
+        "only the sign of zero differs": (np.abs(p) * 1e-30, -np.abs(t) * 1e-30),
+        "one pixel a million times brighter": (_with(p, (0, slice(None), 1, 2), 1e6), t),
+    }
+    return {
+        name: PixelProblem(
+            torch.from_numpy(pixels.astype(np.float32)), torch.from_numpy(tags.astype(np.float32))
+        )
+        for name, (pixels, tags) in cases.items()
+    }
+
+
 def _unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
     x = rng.standard_normal(shape)
     return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)

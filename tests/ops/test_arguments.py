@@ -139,3 +139,59 @@ def test_arrays_of_other_kinds(make) -> None:
         warnings.simplefilter("error")
         result = fastclip.similarity(array, array)
     assert reference.same_bits(result.detach(), reference.similarity(plain, plain))
+
+
+PIXEL_FUNCTIONS = {
+    "pixel_scores": fastclip.pixel_scores,
+    "pixel_labels": lambda pixels, tags: fastclip.pixel_labels(pixels, tags, (4, 4)),
+}
+
+PIXELS = torch.randn(2, 8, 3, 4)
+
+WRONG_PIXELS = {
+    "list": ([[1.0]], TypeError, "tensor, NumPy array or DLPack array is needed, got list"),
+    "3-D": (PIXELS[0], ValueError, r"4 dimensions \[B, d, h, w\] are needed, got shape"),
+    "float64": (PIXELS.double(), TypeError, "float32, float16 or bfloat16 is allowed, got float64"),
+    "other device": (PIXELS.to("meta"), ValueError, "is on device 'meta'"),
+    "no pixels": (PIXELS[:, :, :0], ValueError, "at least one pixel per image is needed"),
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"), WRONG_PIXELS.values(), ids=WRONG_PIXELS.keys()
+)
+@pytest.mark.parametrize("function", PIXEL_FUNCTIONS)
+def test_wrong_pixels(function: str, value: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^pixels: .*{message}"):
+        PIXEL_FUNCTIONS[function](value, GOOD)
+
+
+@pytest.mark.parametrize(("value", "error", "message"), WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize("function", PIXEL_FUNCTIONS)
+def test_wrong_tags(function: str, value: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^tags: .*{message}"):
+        PIXEL_FUNCTIONS[function](PIXELS, value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("function", PIXEL_FUNCTIONS)
+def test_widths_of_pixels_and_tags_differ(function: str, packed: bool) -> None:
+    tags = torch.randn(5, 9)
+    with pytest.raises(ValueError, match=r"tags: rows must be as long as .* d = 8 .* got 9"):
+        PIXEL_FUNCTIONS[function](PIXELS, fastclip.pack(tags) if packed else tags)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("function", PIXEL_FUNCTIONS)
+def test_pixels_not_finite(
+    isa: str, function: str, layout: torch.memory_format, number: float
+) -> None:
+    bad = PIXELS.clone(memory_format=layout)
+    bad[1, 5, 2, 1] = number
+    with pytest.raises(ValueError, match="pixels: image 1 holds NaN or infinity at y = 2, x = 1"):
+        PIXEL_FUNCTIONS[function](bad, GOOD)
+    tags = GOOD.clone()
+    tags[3, 7] = number
+    with pytest.raises(ValueError, match="tags: row 3 holds NaN or infinity"):
+        PIXEL_FUNCTIONS[function](PIXELS, tags)

@@ -69,6 +69,51 @@ def _loss(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     return best.values.sum() + fastclip.similarity(queries, keys).mean()
 
 
+PIXEL_OPERATORS = {
+    "pixel_scores": lambda p, t: (torch.ops.fastclip.pixel_scores.default, (p, t, True)),
+    "pixel_labels": lambda p, t: (
+        torch.ops.fastclip.pixel_labels.default,
+        (p.detach(), t.detach(), (7, 9), 2, 0.1, True),
+    ),
+    "refine_masks": lambda p, t: (
+        torch.ops.fastclip.refine_masks.default,
+        (p.detach(), p[:, :2].detach(), 2, [1, 2]),
+    ),
+}
+
+
+@pytest.mark.parametrize("operator", PIXEL_OPERATORS)
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_opcheck_of_pixels(operator: str, requires_grad: bool) -> None:
+    pixels = torch.randn(2, 8, 3, 4, requires_grad=requires_grad)
+    tags = torch.randn(6, 8, requires_grad=requires_grad)
+    op, arguments = PIXEL_OPERATORS[operator](pixels, tags)
+    torch.library.opcheck(op, arguments)
+
+
+def _segment(pixels: torch.Tensor, tags: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    size = (pixels.shape[2] * 4, pixels.shape[3] * 4)
+    values, indices, survivors = fastclip.pixel_labels(
+        pixels, tags, size, 2, background=0.2, return_survivors=True
+    )
+    refined = fastclip.refine_masks(values, values, iterations=2)
+    return fastclip.pixel_scores(pixels, tags).values.sum(), indices, survivors, refined
+
+
+@pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
+def test_pixels_compile_as_one_graph(backend: str) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(_segment, fullgraph=True, backend=backend, dynamic=True)
+    for h in (3, 5):
+        pixels, tags = torch.randn(2, 8, h, 4, requires_grad=True), torch.randn(6, 8)
+        result, expected = compiled(pixels, tags), _segment(pixels, tags)
+        for got, want in zip(result, expected, strict=True):
+            torch.testing.assert_close(got, want)
+        (grad,) = torch.autograd.grad(result[0], pixels)
+        (want,) = torch.autograd.grad(expected[0], pixels)
+        torch.testing.assert_close(grad, want)
+
+
 @pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
 def test_compiles_as_one_graph(backend: str) -> None:
     torch._dynamo.reset()

@@ -1,0 +1,176 @@
+"""The best tags of each output pixel, without up-sampling the map of every tag."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple, SupportsIndex
+
+import torch
+
+from fastclip import _C
+from fastclip.ops._arguments import (
+    Array,
+    as_keys,
+    as_pixels,
+    check_finite,
+    check_finite_pixels,
+    matrix,
+    pixel_rows,
+    with_adjacent_elements,
+)
+from fastclip.ops._library import library
+from fastclip.ops.pack import PackedKeys
+
+
+class PixelLabels(NamedTuple):
+    """The k best tags of each output pixel, best first."""
+
+    values: torch.Tensor
+    """[B, k, H, W] float32: interpolated scores."""
+    indices: torch.Tensor
+    """[B, k, H, W] int64: rows of ``tags``, or -1 for the background."""
+    survivors: torch.Tensor | None = None
+    """[B] int64, if asked for: (cell, tag) pairs that had to be interpolated."""
+
+
+def pixel_labels(
+    pixels: Array,
+    tags: Array | PackedKeys,
+    size: Sequence[SupportsIndex],
+    k: SupportsIndex = 1,
+    *,
+    background: float | None = None,
+    return_survivors: bool = False,
+) -> PixelLabels:
+    """Return the k tags with the best up-sampled score at each output pixel.
+
+    A tag's map, its scores ``<pixels[b, :, y, x], tags[t]>`` on the [h, w] grid, is up-sampled to
+    [H, W] as ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`` does; the
+    best maps win at each pixel: ``interpolate(maps, size).topk(k, dim=1)``. Never are there
+    [B, T, H, W] numbers. Between four neighbouring feature pixels (a cell) an interpolated score
+    lies between the smallest and the largest of its four corners, so a tag whose largest corner is
+    below the k-th best of the smallest corners cannot win there and is left out.
+
+    Scores are those of :func:`fastclip.topk`, rounded to float32. With ``lerp(a, b, s) =
+    a + s * (b - a)``, each operation rounded to float32, the value is ``lerp(lerp(top_left,
+    bottom_left, sy), lerp(top_right, bottom_right, sy), sx)``. It is the same to the bit for any
+    number of threads and instruction set, and differs from torch's by a few units in the last place
+    of the largest corner (more where H / h is no power of two: torch's positions on the grid then
+    depend on the code path that it takes). Equal values: the lower tag first. Has no gradient.
+
+    Parameters
+    ----------
+    pixels : tensor or array [B, d, h, w], float32, float16 or bfloat16
+        Dense features; not normalised here. Any strides; channels-last ones are not copied. No
+        images (B = 0) give an empty result.
+    tags : tensor or array [T, d], or PackedKeys
+        Their rows may have any stride.
+    size : (H, W), both at least 1
+        Also smaller than (h, w).
+    k : int, 1 <= k <= T
+    background : float, optional
+        A competitor with this score at every pixel and index -1, behind tags of the same value.
+        With k = 1: pixels whose best value is below it get index -1 and this value.
+    return_survivors : bool
+        Count the (cell, tag) pairs that the screen left over. Where (H, W) is no smaller than
+        (h, w), these are so many of h * w * T per image.
+
+    Returns
+    -------
+    PixelLabels
+        ``values`` [B, k, H, W] float32, ``indices`` [B, k, H, W] int64 and, on request,
+        ``survivors`` [B] int64. Beyond inputs and result: a copy of ``pixels`` with adjacent
+        features, 4 bytes * T * h * w for the scores of one image, and per thread about
+        16 bytes * 256 * d during the product, 72 bytes * T + 128 bytes * k after it.
+
+    Raises
+    ------
+    TypeError
+        An argument is no array or has another dtype, or a number is none.
+    ValueError
+        An argument has a wrong shape, no pixels, is not on the CPU, or holds NaN or infinity; size,
+        k or background is out of range.
+    OverflowError
+        A score is beyond 2^126 in magnitude, so that differences of scores could overflow.
+
+    Examples
+    --------
+    >>> import torch, fastclip
+    >>> pixels = torch.tensor([[0.9, 0.1], [0.2, 0.6]]).view(1, 2, 1, 2)
+    >>> labels = fastclip.pixel_labels(pixels, torch.eye(2), size=(1, 4))
+    >>> labels.indices
+    tensor([[[[0, 0, 1, 1]]]])
+    >>> labels.values
+    tensor([[[[0.9000, 0.7000, 0.5000, 0.6000]]]])
+    >>> fastclip.pixel_labels(pixels, torch.eye(2), size=(1, 4), background=0.65).indices
+    tensor([[[[ 0,  0, -1, -1]]]])
+    """
+    tag_rows, screen = as_keys(tags, "tags")
+    images = as_pixels(pixels, tag_rows)
+    if len(size) != 2:
+        raise ValueError(f"size: two numbers (H, W) are needed, got {tuple(size)}")
+    height, width = (operator.index(n) for n in size)
+    if height < 1 or width < 1:
+        raise ValueError(f"size: H and W must be at least 1, got {(height, width)}")
+    k = operator.index(k)
+    if not 1 <= k <= tag_rows.shape[0]:
+        raise ValueError(f"k: must be from 1 to the number of tags {tag_rows.shape[0]}, got {k}")
+    if background is not None:
+        background = float(background)
+        if not abs(background) <= torch.finfo(torch.float32).max:
+            raise ValueError(f"background: a finite float32 number is needed, got {background}")
+    values, indices, survivors = torch.ops.fastclip.pixel_labels(
+        images.detach(), tag_rows.detach(), (height, width), k, background, not screen
+    )
+    return PixelLabels(values, indices, survivors if return_survivors else None)
+
+
+def _pixel_labels(
+    pixels: torch.Tensor,
+    tags: torch.Tensor,
+    size: tuple[int, int],
+    k: int,
+    background: float | None,
+    check_tags: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    tags = with_adjacent_elements(tags)
+    rows = pixel_rows(pixels)
+    check_finite_pixels("pixels", pixels, rows)
+    if check_tags:
+        check_finite("tags", tags)
+    result = _pixel_labels_fake(pixels, tags, size, k, background, check_tags)
+    values, indices, survivors = result
+    _C.pixel_labels(
+        matrix(rows),
+        pixels.shape[0],
+        matrix(tags),
+        (pixels.shape[2], pixels.shape[3], size[0], size[1], k),
+        -math.inf if background is None else background,
+        values.data_ptr(),
+        indices.data_ptr(),
+        survivors.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return result
+
+
+def _pixel_labels_fake(
+    pixels: torch.Tensor,
+    tags: torch.Tensor,
+    size: tuple[int, int],
+    k: int,
+    background: float | None,
+    check_tags: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    shape = (pixels.shape[0], k, size[0], size[1])
+    return (
+        pixels.new_empty(shape, dtype=torch.float32),
+        pixels.new_empty(shape, dtype=torch.int64),
+        pixels.new_empty(pixels.shape[:1], dtype=torch.int64),
+    )
+
+
+library.impl("pixel_labels", _pixel_labels, "CPU")
+torch.library.register_fake("fastclip::pixel_labels", _pixel_labels_fake, lib=library)
