@@ -4,8 +4,29 @@ from importlib.metadata import version as _version
 
 from fastclip import data, metrics
 from fastclip.config import show_config
-from fastclip.ops import PackedKeys, TopK, pack, similarity, topk
+from fastclip.ops import (
+    PackedKeys,
+    TopK,
+    gaussian_potential,
+    group_mean,
+    logsumexp,
+    pack,
+    similarity,
+    topk,
+)
 
 __version__ = _version("fastclip")
 
-__all__ = ["PackedKeys", "TopK", "data", "metrics", "pack", "show_config", "similarity", "topk"]
+__all__ = [
+    "PackedKeys",
+    "TopK",
+    "data",
+    "gaussian_potential",
+    "group_mean",
+    "logsumexp",
+    "metrics",
+    "pack",
+    "show_config",
+    "similarity",
+    "topk",
+]

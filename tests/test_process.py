@@ -111,15 +111,23 @@ def test_works_after_fork(threads: None) -> None:
     assert status == (child, 0)
 
 
-def test_ctrl_c_ends_a_long_call() -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        "topk(torch.randn(64, 4096), keys, 3)",
+        "logsumexp(torch.randn(64, 4096), keys, 1.0)",
+        "gaussian_potential(torch.randn(1, 8).expand(3_000_000, 8))",
+    ],
+)
+def test_ctrl_c_ends_a_long_call(call: str) -> None:
     # About a hundred times the work that fits into the time that is waited.
-    code = """
+    code = f"""
 import torch, fastclip
-keys = torch.randn(1, 4096).expand(100_000_000, 4096)
+keys = fastclip.PackedKeys(torch.randn(1, 4096).expand(100_000_000, 4096))
 print("ready", flush=True)
 try:
-    fastclip.similarity(torch.randn(64, 4096), keys[:1])
-    fastclip.topk(torch.randn(64, 4096), fastclip.PackedKeys(keys), 3)
+    fastclip.similarity(torch.randn(64, 4096), keys.rows[:1])
+    fastclip.{call}
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """

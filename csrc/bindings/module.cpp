@@ -67,6 +67,22 @@ PYBIND11_MODULE(_C, m) {
     });
   });
 
+  m.def("logsumexp",
+        [](const Matrix& queries, const Matrix& keys, double scale, uintptr_t out, int threads) {
+          without_gil([&](Interrupt& interrupt) {
+            fastclip::cpu::logsumexp(queries, keys, scale, reinterpret_cast<float*>(out), threads,
+                                     interrupt);
+            return 0;
+          });
+        });
+
+  m.def("gaussian_potential",
+        [](const Matrix& x, const Matrix& y, bool symmetric, double t, int threads) {
+          return without_gil([&](Interrupt& interrupt) {
+            return fastclip::cpu::gaussian_potential(x, y, symmetric, t, threads, interrupt);
+          });
+        });
+
   m.def("available_isas", &fastclip::cpu::available_isas);
   m.def("isa", [] { return std::string(fastclip::cpu::kernels().name); });
   m.def("select_isa", &fastclip::cpu::select_isa);

@@ -1,5 +1,6 @@
 #include "kernels.h"
 #include "tile.h"
+#include "value_tile.h"
 
 namespace fastclip::cpu {
 
@@ -7,7 +8,12 @@ namespace fastclip::cpu {
 using Avx2Tile = Tile<4, 4, 3>;
 
 const Kernels kAvx2 = {
-    "avx2", 3, Avx2Tile::load_rows, Avx2Tile::score_block, Avx2Tile::find_nonfinite,
+    "avx2",
+    3,
+    Avx2Tile::load_rows,
+    Avx2Tile::score_block,
+    Avx2Tile::find_nonfinite,
+    ValueTile<8, 6, 2>::kernels(),
 };
 
 }  // namespace fastclip::cpu

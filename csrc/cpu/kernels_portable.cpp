@@ -1,5 +1,6 @@
 #include "kernels.h"
 #include "tile.h"
+#include "value_tile.h"
 
 namespace fastclip::cpu {
 
@@ -7,7 +8,12 @@ namespace fastclip::cpu {
 using PortableTile = Tile<2, 3, 3>;
 
 const Kernels kPortable = {
-    "portable", 3, PortableTile::load_rows, PortableTile::score_block, PortableTile::find_nonfinite,
+    "portable",
+    3,
+    PortableTile::load_rows,
+    PortableTile::score_block,
+    PortableTile::find_nonfinite,
+    ValueTile<4, 4, 2>::kernels(),
 };
 
 }  // namespace fastclip::cpu

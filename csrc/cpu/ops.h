@@ -20,4 +20,13 @@ void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& 
 void topk(const Matrix& queries, const Matrix& keys, int64_t k, float* values, int64_t* indices,
           int threads, Interrupt& interrupt);
 
+// out[i] = log sum_j exp(scale * score of query i and key j), from float32 scores.
+void logsumexp(const Matrix& queries, const Matrix& keys, double scale, float* out, int threads,
+               Interrupt& interrupt);
+
+// log of the mean of exp(-t ||x_i - y_j||^2) over all pairs, or over i < j if `symmetric`: y must
+// then be x.
+double gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, double t, int threads,
+                          Interrupt& interrupt);
+
 }  // namespace fastclip::cpu

@@ -17,3 +17,17 @@ library.define("topk(Tensor queries, Tensor keys, int k, bool check_keys) -> (Te
 library.define(
     "scatter_rows(Tensor row, Tensor source, Tensor weight, Tensor features, int rows) -> Tensor"
 )
+library.define("logsumexp(Tensor queries, Tensor keys, Tensor scale, bool check_keys) -> Tensor")
+library.define(
+    "logsumexp_backward(Tensor grad, Tensor queries, Tensor keys, Tensor scale, Tensor result)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+# In float64: the gradient needs more digits of the result than float32 has.
+library.define("gaussian_potential(Tensor x, Tensor? y, float t) -> Tensor")
+library.define(
+    "gaussian_potential_backward(Tensor grad, Tensor x, Tensor? y, float t, Tensor result)"
+    " -> (Tensor, Tensor)"
+)
+library.define(
+    "group_mean_keys(Tensor keys, Tensor groups, int num_groups, bool check_keys) -> Tensor"
+)

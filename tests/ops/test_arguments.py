@@ -15,6 +15,10 @@ FUNCTIONS = {
     "pack": lambda queries, keys: fastclip.pack(keys),
     "similarity": fastclip.similarity,
     "topk": lambda queries, keys: fastclip.topk(queries, keys, 1),
+    "logsumexp": lambda queries, keys: fastclip.logsumexp(queries, keys, 100.0),
+    "group_mean": lambda queries, keys: fastclip.group_mean(
+        queries, keys, torch.zeros(5, dtype=torch.int64)
+    ),
 }
 
 GOOD = torch.randn(5, 8)
@@ -75,7 +79,7 @@ def test_the_largest_finite_numbers_pass(isa: str) -> None:
         assert torch.equal(fastclip.pack(x).rows, x.float())
 
 
-@pytest.mark.parametrize("function", ["similarity", "topk"])
+@pytest.mark.parametrize("function", sorted(set(FUNCTIONS) - {"pack"}))
 @pytest.mark.parametrize("packed", [False, True])
 def test_widths_differ(function: str, packed: bool) -> None:
     keys = torch.randn(5, 9)
