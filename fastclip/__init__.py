@@ -7,6 +7,7 @@ from fastclip.config import show_config
 from fastclip.ops import (
     PackedKeys,
     TopK,
+    cache_logits,
     gaussian_potential,
     group_mean,
     logsumexp,
@@ -20,6 +21,7 @@ __version__ = _version("fastclip")
 __all__ = [
     "PackedKeys",
     "TopK",
+    "cache_logits",
     "data",
     "gaussian_potential",
     "group_mean",

@@ -66,6 +66,16 @@ def group_mean(
     return np.stack([scores[:, groups == g].mean(axis=1) for g in ids], axis=1)
 
 
+def cache_logits(
+    queries: torch.Tensor | np.ndarray,
+    keys: torch.Tensor | np.ndarray,
+    values: torch.Tensor | np.ndarray,
+    beta: float,
+) -> np.ndarray:
+    """Return exp(-beta (1 - scores)) @ values, [N, C] float64."""
+    return np.exp(-beta * (1 - rows64(queries) @ rows64(keys).T)) @ rows64(values)
+
+
 def score_sizes(queries: torch.Tensor | np.ndarray, keys: torch.Tensor | np.ndarray) -> np.ndarray:
     """Return sum_i |q_i k_i| of each pair, which the error of a float32 score is measured by."""
     return np.abs(rows64(queries)) @ np.abs(rows64(keys)).T

@@ -83,6 +83,15 @@ PYBIND11_MODULE(_C, m) {
           });
         });
 
+  m.def("cache_logits", [](const Matrix& queries, const Matrix& keys, const Matrix& values,
+                           double beta, uintptr_t out, int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::cache_logits(queries, keys, values, beta, reinterpret_cast<float*>(out),
+                                  threads, interrupt);
+      return 0;
+    });
+  });
+
   m.def("available_isas", &fastclip::cpu::available_isas);
   m.def("isa", [] { return std::string(fastclip::cpu::kernels().name); });
   m.def("select_isa", &fastclip::cpu::select_isa);

@@ -1,6 +1,7 @@
 #include <cmath>
+#include <memory>
 
-#include "fastclip/float16.h"
+#include "fastclip/element.h"
 #include "fastclip/logsumexp.h"
 #include "isa.h"
 #include "ops.h"
@@ -8,19 +9,6 @@
 
 namespace fastclip::cpu {
 namespace {
-
-float element(const Matrix& rows, int64_t i, int64_t c) {
-  const char* row = rows.row(i);
-  switch (rows.dtype) {
-    case DType::kFloat32:
-      return reinterpret_cast<const float*>(row)[c];
-    case DType::kFloat16:
-      return half_to_float(reinterpret_cast<const uint16_t*>(row)[c]);
-    case DType::kBFloat16:
-      return bfloat16_to_float(reinterpret_cast<const uint16_t*>(row)[c]);
-  }
-  return 0;
-}
 
 std::vector<double> mean_row(const Matrix& rows, int threads, Interrupt& interrupt) {
   constexpr int64_t kColumns = 64;  // of one task; whole columns, so that threads change no sum

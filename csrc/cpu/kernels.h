@@ -29,8 +29,8 @@ struct ValueKernels {
   float (*largest)(const float* scores, int64_t count);
   // Sum of exp(scale * (score - shift)).
   double (*sum_exp)(const float* scores, int64_t count, float scale, float shift);
-  // scores = exp(scale * score + offset)
-  void (*exp_affine)(float* scores, int64_t count, float scale, float offset);
+  // score = exp(scale * (score - shift))
+  void (*exp)(float* scores, int64_t count, float scale, float shift);
 };
 
 struct Kernels {

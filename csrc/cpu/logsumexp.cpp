@@ -1,5 +1,7 @@
 #include "fastclip/logsumexp.h"
 
+#include <functional>
+
 #include "isa.h"
 #include "ops.h"
 #include "value_loop.h"

@@ -29,4 +29,8 @@ void logsumexp(const Matrix& queries, const Matrix& keys, double scale, float* o
 double gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, double t, int threads,
                           Interrupt& interrupt);
 
+// out[i, c] = sum_j exp(-beta (1 - score of query i and key j)) values[j, c]; out has no gaps.
+void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& values, double beta,
+                  float* out, int threads, Interrupt& interrupt);
+
 }  // namespace fastclip::cpu

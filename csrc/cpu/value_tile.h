@@ -25,8 +25,8 @@ struct ValueTile {
   typedef int32_t Ints __attribute__((vector_size(W * 4)));
 
   static constexpr ValueKernels kernels() {
-    return {MR,      kKeys,   pack,      products, distances, distances_from_products,
-            largest, sum_exp, exp_affine};
+    return {MR,      kKeys,   pack,    products, distances, distances_from_products,
+            largest, sum_exp, exp_rows};
   }
 
   static void pack(const Matrix& rows, int64_t tile, float* out) {
@@ -88,9 +88,9 @@ struct ValueTile {
     return sum;
   }
 
-  static void exp_affine(float* scores, int64_t count, float scale, float offset) {
+  static void exp_rows(float* scores, int64_t count, float scale, float shift) {
     for (int64_t j = 0; j < count; j += W) {
-      store(scores + j, exp(scale * load(scores + j) + offset));
+      store(scores + j, exp(scale * (load(scores + j) - shift)));
     }
   }
 

@@ -1,5 +1,6 @@
 """Questions about the scores of queries and keys, answered without holding all the scores."""
 
+from fastclip.ops.cache_logits import cache_logits
 from fastclip.ops.gaussian_potential import gaussian_potential
 from fastclip.ops.group_mean import group_mean
 from fastclip.ops.logsumexp import logsumexp
@@ -10,6 +11,7 @@ from fastclip.ops.topk import TopK, topk
 __all__ = [
     "PackedKeys",
     "TopK",
+    "cache_logits",
     "gaussian_potential",
     "group_mean",
     "logsumexp",

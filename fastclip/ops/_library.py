@@ -31,3 +31,11 @@ library.define(
 library.define(
     "group_mean_keys(Tensor keys, Tensor groups, int num_groups, bool check_keys) -> Tensor"
 )
+library.define(
+    "cache_logits(Tensor queries, Tensor keys, Tensor values, float beta, bool check_keys)"
+    " -> Tensor"
+)
+library.define(
+    "cache_logits_backward(Tensor grad, Tensor queries, Tensor keys, Tensor values, float beta)"
+    " -> (Tensor, Tensor, Tensor)"
+)

@@ -16,6 +16,9 @@ FUNCTIONS = {
     "similarity": fastclip.similarity,
     "topk": lambda queries, keys: fastclip.topk(queries, keys, 1),
     "logsumexp": lambda queries, keys: fastclip.logsumexp(queries, keys, 100.0),
+    "cache_logits": lambda queries, keys: fastclip.cache_logits(
+        queries, keys, torch.randn(5, 3), 5.5
+    ),
     "group_mean": lambda queries, keys: fastclip.group_mean(
         queries, keys, torch.zeros(5, dtype=torch.int64)
     ),

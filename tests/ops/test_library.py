@@ -38,6 +38,14 @@ OPERATORS = {
         torch.ops.fastclip.group_mean_keys.default,
         (k, torch.arange(6) % 2, 2, True),
     ),
+    "cache_logits": lambda q, k: (
+        torch.ops.fastclip.cache_logits.default,
+        (q, k, torch.randn(6, 3, requires_grad=k.requires_grad), 0.5, True),
+    ),
+    "cache_logits_backward": lambda q, k: (
+        torch.ops.fastclip.cache_logits_backward.default,
+        (torch.randn(4, 3), q.detach(), k.detach(), torch.randn(6, 3), 0.5),
+    ),
     "scatter_rows": lambda q, k: (
         torch.ops.fastclip.scatter_rows.default,
         (torch.tensor([0, 2]), torch.tensor([1, 1]), torch.ones(2), k.detach(), 4),
@@ -63,6 +71,7 @@ def _loss(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         + fastclip.logsumexp(queries, keys, 2.0).sum()
         + fastclip.gaussian_potential(queries)
         + fastclip.gaussian_potential(keys, queries)
+        + fastclip.cache_logits(queries, keys, keys[:, :3], 0.1).sum()
         + fastclip.group_mean(queries, keys, groups, num_groups=4).square().sum()
     )
 

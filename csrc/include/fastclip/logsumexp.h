@@ -1,8 +1,8 @@
 // Reducer: log sum exp(scale * score) over the scores of one query, scale >= 0.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 namespace fastclip {
