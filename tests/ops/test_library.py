@@ -95,7 +95,7 @@ def test_compiles_with_a_learned_scale() -> None:
     def loss(q: torch.Tensor, k: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
         return fastclip.logsumexp(q, k, log_scale.exp()).mean()
 
-    q, k = torch.randn(5, 16), torch.randn(20, 16)
+    q, k = (torch.nn.functional.normalize(torch.randn(count, 16)) for count in (5, 20))
     log_scale = torch.tensor(0.7, requires_grad=True)
     compiled = torch.compile(loss, fullgraph=True)
     (grad,) = torch.autograd.grad(compiled(q, k, log_scale), log_scale)
