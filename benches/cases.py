@@ -200,6 +200,59 @@ def refine_masks_case(images: torch.Tensor, masks: torch.Tensor) -> Case:
     )
 
 
+def logsumexp_case(name: str, queries: torch.Tensor, keys: torch.Tensor, scale: float) -> Case:
+    packed = fastclip.pack(keys)
+    checked = torch.linspace(0, len(queries) - 1, min(8, len(queries))).long()
+    exact = reference.logsumexp(queries[checked], keys, scale)
+
+    def check(who: str, answer: Any) -> None:
+        np.testing.assert_allclose(answer[checked].numpy(), exact, rtol=1e-6)
+
+    (n, d), v = queries.shape, len(keys)
+    return Case(
+        description=f"log-sum-exp, {n:,} x {v:,} x {d} float32, scale {scale:g}, {name}",
+        operations=2.0 * n * v * d,
+        ours={
+            "fastclip.logsumexp": lambda: fastclip.logsumexp(queries, keys, scale),
+            "fastclip.logsumexp, packed keys": lambda: fastclip.logsumexp(queries, packed, scale),
+        },
+        peers={
+            "torch mm + logsumexp": lambda: (scale * (queries @ keys.T)).logsumexp(1),
+            "torch in blocks of keys": lambda: torch.stack(
+                [(scale * (queries @ k.T)).logsumexp(1) for k in keys.split(4096)]
+            ).logsumexp(0),
+        },
+        check=check,
+    )
+
+
+def gaussian_potential_case(name: str, x: torch.Tensor, t: float) -> Case:
+    """All pairs of rows of unit length; half of them are counted as operations, by both sides."""
+    n, d = x.shape
+    pairs = n * (n - 1)
+    exact = np.log(
+        sum((-2 * t * (1 - r.double() @ x.double().T)).exp().sum() - len(r) for r in x.split(1024))
+        / pairs
+    ).item()
+
+    def gram(rows: torch.Tensor) -> torch.Tensor:
+        return (rows @ x.T).sub_(1).mul_(2 * t).exp_().sum(dtype=torch.float64) - len(rows)
+
+    def check(who: str, answer: Any) -> None:
+        np.testing.assert_allclose(answer.item(), exact, rtol=1e-6)
+
+    return Case(
+        description=f"Gaussian potential, pairs of {n:,} x {d} float32, t {t:g}, {name}",
+        operations=float(pairs * d),
+        ours={"fastclip.gaussian_potential": lambda: fastclip.gaussian_potential(x, t=t)},
+        peers={
+            "torch mm + exp + mean": lambda: (gram(x) / pairs).log(),
+            "torch in blocks of rows": lambda: (sum(map(gram, x.split(512))) / pairs).log(),
+        },
+        check=check,
+    )
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "topk": lambda: topk_case(
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
@@ -218,4 +271,16 @@ CASES: dict[str, Callable[[], Case]] = {
         "random pixels", random_pixels(2, 28), (448, 448)
     ),
     "refine-masks": lambda: refine_masks_case(smooth_images(1, 448), torch.rand(1, 21, 448, 448)),
+    "logsumexp": lambda: logsumexp_case(
+        "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 100.0
+    ),
+    "logsumexp-real": lambda: logsumexp_case(
+        "real images, mixes of real captions", image_rows(2048, 0), caption_mixes(131_072, 1), 100.0
+    ),
+    "gaussian-potential": lambda: gaussian_potential_case(
+        "random unit rows", unit_rows(20_000, 512, 0), 2.0
+    ),
+    "gaussian-potential-real": lambda: gaussian_potential_case(
+        "mixes of real captions", caption_mixes(20_000, 1), 2.0
+    ),
 }

@@ -38,6 +38,49 @@ def topk(
     return np.take_along_axis(scores, indices, axis=1), indices
 
 
+def logsumexp(
+    queries: torch.Tensor | np.ndarray, keys: torch.Tensor | np.ndarray, scale: float
+) -> np.ndarray:
+    """Return the log-sum-exp of the scaled scores of each query, [N] float64."""
+    scores = scale * (rows64(queries) @ rows64(keys).T)
+    largest = scores.max(axis=1)
+    return largest + np.log(np.exp(scores - largest[:, None]).sum(axis=1))
+
+
+def gaussian_potential(
+    x: torch.Tensor | np.ndarray, y: torch.Tensor | np.ndarray | None, t: float
+) -> float:
+    """Return log mean exp(-t ||x - y||^2) over pairs, those with i < j where there is no y."""
+    a, b = rows64(x), rows64(x if y is None else y)
+    squares = ((a[:, None] - b[None]) ** 2).sum(axis=2)
+    exponents = -t * (squares[np.triu_indices(len(a), 1)] if y is None else squares.ravel())
+    return exponents.max() + np.log(np.exp(exponents - exponents.max()).mean())
+
+
+def group_mean(
+    queries: torch.Tensor | np.ndarray, keys: torch.Tensor | np.ndarray, groups: np.ndarray
+) -> np.ndarray:
+    """Return the mean score of each query with each group of keys, [N, G] float64."""
+    scores = rows64(queries) @ rows64(keys).T
+    ids = range(int(groups.max()) + 1)
+    return np.stack([scores[:, groups == g].mean(axis=1) for g in ids], axis=1)
+
+
+def cache_logits(
+    queries: torch.Tensor | np.ndarray,
+    keys: torch.Tensor | np.ndarray,
+    values: torch.Tensor | np.ndarray,
+    beta: float,
+) -> np.ndarray:
+    """Return exp(-beta (1 - scores)) @ values, [N, C] float64."""
+    return np.exp(-beta * (1 - rows64(queries) @ rows64(keys).T)) @ rows64(values)
+
+
+def score_sizes(queries: torch.Tensor | np.ndarray, keys: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Return sum_i |q_i k_i| of each pair, which the error of a float32 score is measured by."""
+    return np.abs(rows64(queries)) @ np.abs(rows64(keys)).T
+
+
 def same_bits(a: torch.Tensor | np.ndarray, b: torch.Tensor | np.ndarray) -> bool:
     """Whether two float32 arrays are equal in shape and in every bit."""
     a, b = np.asarray(a), np.asarray(b)

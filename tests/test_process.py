@@ -114,6 +114,8 @@ def test_works_after_fork(threads: None) -> None:
 LONG_CALLS = {
     "topk": "fastclip.topk(torch.randn(64, 4096), packed(keys), 3)",
     "rank": "fastclip.rank(torch.randn(64, 4096), packed(keys), torch.zeros(64).long())",
+    "logsumexp": "fastclip.logsumexp(torch.randn(64, 4096), packed(keys), 1.0)",
+    "gaussian_potential": "fastclip.gaussian_potential(torch.randn(1, 8).expand(3_000_000, 8))",
     "pixel_scores": "fastclip.pixel_scores(pixels, packed(keys[:5_000_000]))",
     "pixel_labels": "fastclip.pixel_labels(pixels, packed(keys[:5_000_000]), (9, 9))",
     "refine_masks": "fastclip.refine_masks(pixels[:, :3], pixels[:, :9], iterations=10**12)",

@@ -202,6 +202,31 @@ PYBIND11_MODULE(_C, m) {
     });
   });
 
+  m.def("logsumexp",
+        [](const Matrix& queries, const Matrix& keys, double scale, uintptr_t out, int threads) {
+          without_gil([&](Interrupt& interrupt) {
+            fastclip::cpu::logsumexp(queries, keys, scale, reinterpret_cast<float*>(out), threads,
+                                     interrupt);
+            return 0;
+          });
+        });
+
+  m.def("gaussian_potential",
+        [](const Matrix& x, const Matrix& y, bool symmetric, double t, int threads) {
+          return without_gil([&](Interrupt& interrupt) {
+            return fastclip::cpu::gaussian_potential(x, y, symmetric, t, threads, interrupt);
+          });
+        });
+
+  m.def("cache_logits", [](const Matrix& queries, const Matrix& keys, const Matrix& values,
+                           double beta, uintptr_t out, int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::cache_logits(queries, keys, values, beta, reinterpret_cast<float*>(out),
+                                  threads, interrupt);
+      return 0;
+    });
+  });
+
   m.def("has_screen", [] { return fastclip::cpu::kernels().query_levels > 0; });
   m.def("available_isas", &fastclip::cpu::available_isas);
   m.def("isa", [] { return std::string(fastclip::cpu::kernels().name); });

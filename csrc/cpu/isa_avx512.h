@@ -8,6 +8,7 @@
 #include "pixel_kernels.h"
 #include "screen_tile.h"
 #include "tile.h"
+#include "value_tile.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -41,6 +42,7 @@ constexpr Kernels avx512_kernels(const char* name) {
       encode_rows,
       Isa::kQueryLevels,
       ScreenTile<Isa>::screen,
+      ValueTile<16, 12, 2>::kernels(),
       pixel_kernels<16>(),
   };
 }

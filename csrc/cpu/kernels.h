@@ -93,6 +93,31 @@ struct PixelKernels {
                         float* out);
 };
 
+// float32 kernels for answers that are numbers (value_tile.h). `scores` rows are `ld` apart, and
+// everything is padded so that whole vectors may be read and written.
+struct ValueKernels {
+  // A score function fills scores[i * ld + j] for i < num_queries <= query_tile and j < num_keys
+  // rounded up to key_tile, from queries packed in a tile of num_queries and keys packed in tiles
+  // of key_tile.
+  using Score = void(const float* queries, int64_t num_queries, const float* keys, int64_t num_keys,
+                     int64_t cols, float* scores, int64_t ld);
+
+  int64_t query_tile;
+  int64_t key_tile;
+  // [rows / tile][cols][tile]; what lies beyond the last row is left as it is.
+  void (*pack)(const Matrix& rows, int64_t tile, float* out);
+  Score* products;
+  Score* distances;  // -||q - k||^2, from the differences
+  // Turns products into -||q - k||^2 <= 0, given the squared norms.
+  void (*distances_from_products)(float* scores, int64_t count, float query_norm,
+                                  const float* key_norms);
+  float (*largest)(const float* scores, int64_t count);
+  // Sum of exp(scale * (score - shift)).
+  double (*sum_exp)(const float* scores, int64_t count, float scale, float shift);
+  // score = exp(scale * (score - shift))
+  void (*exp)(float* scores, int64_t count, float scale, float shift);
+};
+
 struct Kernels {
   const char* name;
 
@@ -120,6 +145,7 @@ struct Kernels {
   // Returns how many hits there are.
   int64_t (*screen)(const ScreenCall& call);
 
+  ValueKernels value;
   PixelKernels pixels;
 };
 

@@ -5,6 +5,7 @@
 #include "pixel_kernels.h"
 #include "screen_tile.h"
 #include "tile.h"
+#include "value_tile.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -42,6 +43,7 @@ const Kernels kAvx2 = {
     encode_rows,
     Avx2::kQueryLevels,
     ScreenTile<Avx2>::screen,
+    ValueTile<8, 6, 2>::kernels(),
     pixel_kernels<8>(),
 };
 

@@ -2,6 +2,7 @@
 #include "kernels.h"
 #include "pixel_kernels.h"
 #include "tile.h"
+#include "value_tile.h"
 
 namespace fastclip::cpu {
 
@@ -17,6 +18,7 @@ const Kernels kPortable = {
     encode_rows,
     0,
     nullptr,
+    ValueTile<4, 4, 2>::kernels(),
     pixel_kernels<4>(),
 };
 

@@ -100,4 +100,17 @@ void refine_masks(const float* images, const float* masks, const MaskShape& shap
                   int64_t iterations, const std::vector<int64_t>& dilations, float* out,
                   int threads, Interrupt& interrupt);
 
+// out[i] = log sum_j exp(scale * score of query i and key j), from float32 scores.
+void logsumexp(const Matrix& queries, const Matrix& keys, double scale, float* out, int threads,
+               Interrupt& interrupt);
+
+// log of the mean of exp(-t ||x_i - y_j||^2) over all pairs, or over i < j if `symmetric`: y must
+// then be x.
+double gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, double t, int threads,
+                          Interrupt& interrupt);
+
+// out[i, c] = sum_j exp(-beta (1 - score of query i and key j)) values[j, c]; out has no gaps.
+void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& values, double beta,
+                  float* out, int threads, Interrupt& interrupt);
+
 }  // namespace fastclip::cpu

@@ -1,8 +1,12 @@
 """Questions about the scores of queries and keys, answered without holding all the scores."""
 
+from fastclip.ops.cache_logits import cache_logits
 from fastclip.ops.count_above import count_above
+from fastclip.ops.gaussian_potential import gaussian_potential
 from fastclip.ops.group_beats import group_beats
 from fastclip.ops.group_max import GroupMax, group_max
+from fastclip.ops.group_mean import group_mean
+from fastclip.ops.logsumexp import logsumexp
 from fastclip.ops.pack import PackedKeys, pack
 from fastclip.ops.pairs_above import pairs_above
 from fastclip.ops.pixel_labels import PixelLabels, pixel_labels
@@ -18,9 +22,13 @@ __all__ = [
     "PixelLabels",
     "PixelScores",
     "TopK",
+    "cache_logits",
     "count_above",
+    "gaussian_potential",
     "group_beats",
     "group_max",
+    "group_mean",
+    "logsumexp",
     "pack",
     "pairs_above",
     "pixel_labels",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ Array: TypeAlias = Any
 
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 """Number types of features, with the number that the extension knows them by."""
+
+FLOAT32_MAX = torch.finfo(torch.float32).max
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -78,6 +80,21 @@ def check_same_width(queries: torch.Tensor, keys: torch.Tensor) -> None:
             f"keys: rows must be as long as those of queries, "
             f"got {keys.shape[1]} and {queries.shape[1]}"
         )
+
+
+def check_some_rows(name: str, rows: torch.Tensor) -> None:
+    if rows.shape[0] == 0:
+        raise ValueError(f"{name}: at least one row is needed, got shape {tuple(rows.shape)}")
+
+
+def as_number(name: str, x: SupportsFloat) -> float:
+    """Return the argument ``name`` as a number within the range of float32."""
+    if isinstance(x, (bool, str)) or not isinstance(x, SupportsFloat):
+        raise TypeError(f"{name}: a number is needed, got {type(x).__name__}")
+    number = float(x)
+    if not abs(number) <= FLOAT32_MAX:
+        raise ValueError(f"{name}: a finite float32 number is needed, got {number}")
+    return number
 
 
 def as_keys(

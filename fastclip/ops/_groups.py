@@ -7,15 +7,14 @@ from typing import SupportsIndex
 
 import torch
 
-from fastclip.ops._arguments import Array, as_indices, check_range
+from fastclip.ops._arguments import Array, as_indices, check_range, check_some_rows
 
 
 def as_groups(
     groups: Array, keys: torch.Tensor, num_groups: SupportsIndex | None
 ) -> tuple[torch.Tensor, int]:
     """Return the group of each key as int64, and how many groups there are."""
-    if keys.shape[0] == 0:
-        raise ValueError(f"keys: at least one row is needed, got shape {tuple(keys.shape)}")
+    check_some_rows("keys", keys)
     ids = as_indices("groups", groups, keys.shape[0])
     count = int(ids.max()) + 1 if num_groups is None else operator.index(num_groups)
     if not 1 <= count <= keys.shape[0]:

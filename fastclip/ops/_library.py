@@ -49,3 +49,25 @@ library.define(
 library.define(
     "refine_masks(Tensor images, Tensor masks, int iterations, int[] dilations) -> Tensor"
 )
+library.define("logsumexp(Tensor queries, Tensor keys, Tensor scale, bool check_keys) -> Tensor")
+library.define(
+    "logsumexp_backward(Tensor grad, Tensor queries, Tensor keys, Tensor scale, Tensor result)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+# In float64: the gradient needs more digits of the result than float32 has.
+library.define("gaussian_potential(Tensor x, Tensor? y, float t) -> Tensor")
+library.define(
+    "gaussian_potential_backward(Tensor grad, Tensor x, Tensor? y, float t, Tensor result)"
+    " -> (Tensor, Tensor)"
+)
+library.define(
+    "group_mean_keys(Tensor keys, Tensor groups, int num_groups, bool check_keys) -> Tensor"
+)
+library.define(
+    "cache_logits(Tensor queries, Tensor keys, Tensor values, float beta, bool check_keys)"
+    " -> Tensor"
+)
+library.define(
+    "cache_logits_backward(Tensor grad, Tensor queries, Tensor keys, Tensor values, float beta)"
+    " -> (Tensor, Tensor, Tensor)"
+)

@@ -22,6 +22,13 @@ FUNCTIONS = {
     ),
     "pairs_above": lambda queries, keys: fastclip.pairs_above(queries, keys, 0.5),
     "count_above": lambda queries, keys: fastclip.count_above(queries, keys, 0.5),
+    "logsumexp": lambda queries, keys: fastclip.logsumexp(queries, keys, 100.0),
+    "cache_logits": lambda queries, keys: fastclip.cache_logits(
+        queries, keys, torch.randn(5, 3), 5.5
+    ),
+    "group_mean": lambda queries, keys: fastclip.group_mean(
+        queries, keys, torch.zeros(5, dtype=torch.int64)
+    ),
 }
 
 GOOD = torch.randn(5, 8)

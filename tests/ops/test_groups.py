@@ -126,8 +126,9 @@ def test_refuses_groups(
     groups: list[float], num_groups: int | None, error: type[Exception], message: str
 ) -> None:
     ids = torch.tensor(groups)
-    with pytest.raises(error, match=message):
-        fastclip.group_max(QUERIES, KEYS, ids, num_groups=num_groups)
+    for function in (fastclip.group_max, fastclip.group_mean):
+        with pytest.raises(error, match=message):
+            function(QUERIES, KEYS, ids, num_groups=num_groups)
     with pytest.raises(error, match=message):
         fastclip.group_beats(
             QUERIES, KEYS, ids, torch.zeros(3, dtype=torch.int64), num_groups=num_groups

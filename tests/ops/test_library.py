@@ -48,6 +48,38 @@ OPERATORS = {
         torch.ops.fastclip.similarity_out.default,
         (q.detach(), k.detach(), torch.empty(len(q), len(k)), True),
     ),
+    "logsumexp": lambda q, k: (
+        torch.ops.fastclip.logsumexp.default,
+        (q, k, torch.tensor(2.0, requires_grad=q.requires_grad), True),
+    ),
+    "logsumexp_backward": lambda q, k: (
+        torch.ops.fastclip.logsumexp_backward.default,
+        (torch.ones(4), q.detach(), k.detach(), torch.tensor(2.0), torch.zeros(4)),
+    ),
+    "gaussian_potential": lambda q, k: (
+        torch.ops.fastclip.gaussian_potential.default,
+        (q, k, 2.0),
+    ),
+    "gaussian_potential, x only": lambda q, k: (
+        torch.ops.fastclip.gaussian_potential.default,
+        (q, None, 2.0),
+    ),
+    "gaussian_potential_backward": lambda q, k: (
+        torch.ops.fastclip.gaussian_potential_backward.default,
+        (torch.ones(()).double(), q.detach(), None, 2.0, torch.zeros(()).double()),
+    ),
+    "group_mean_keys": lambda q, k: (
+        torch.ops.fastclip.group_mean_keys.default,
+        (k, torch.arange(6) % 2, 2, True),
+    ),
+    "cache_logits": lambda q, k: (
+        torch.ops.fastclip.cache_logits.default,
+        (q, k, torch.randn(6, 3, requires_grad=k.requires_grad), 0.5, True),
+    ),
+    "cache_logits_backward": lambda q, k: (
+        torch.ops.fastclip.cache_logits_backward.default,
+        (torch.randn(4, 3), q.detach(), k.detach(), torch.randn(6, 3), 0.5),
+    ),
     "scatter_rows": lambda q, k: (
         torch.ops.fastclip.scatter_rows.default,
         (torch.tensor([0, 2]), torch.tensor([1, 1]), torch.ones(2), k.detach(), 4),
@@ -66,7 +98,16 @@ def test_opcheck(operator: str, requires_grad: bool) -> None:
 
 def _loss(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     best = fastclip.topk(torch.nn.functional.normalize(queries), keys, 3)
-    return best.values.sum() + fastclip.similarity(queries, keys).mean()
+    groups = torch.arange(len(keys)) % 4
+    return (
+        best.values.sum()
+        + fastclip.similarity(queries, keys).mean()
+        + fastclip.logsumexp(queries, keys, 2.0).sum()
+        + fastclip.gaussian_potential(queries)
+        + fastclip.gaussian_potential(keys, queries)
+        + fastclip.cache_logits(queries, keys, keys[:, :3], 0.1).sum()
+        + fastclip.group_mean(queries, keys, groups, num_groups=4).square().sum()
+    )
 
 
 PIXEL_OPERATORS = {
@@ -125,6 +166,20 @@ def test_compiles_as_one_graph(backend: str) -> None:
         (expected,) = torch.autograd.grad(_loss(q, k), q)
         torch.testing.assert_close(loss, _loss(q, k))
         torch.testing.assert_close(grad, expected)
+
+
+def test_compiles_with_a_learned_scale() -> None:
+    torch._dynamo.reset()
+
+    def loss(q: torch.Tensor, k: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
+        return fastclip.logsumexp(q, k, log_scale.exp()).mean()
+
+    q, k = (torch.nn.functional.normalize(torch.randn(count, 16)) for count in (5, 20))
+    log_scale = torch.tensor(0.7, requires_grad=True)
+    compiled = torch.compile(loss, fullgraph=True)
+    (grad,) = torch.autograd.grad(compiled(q, k, log_scale), log_scale)
+    (expected,) = torch.autograd.grad((log_scale.exp() * q @ k.T).logsumexp(1).mean(), log_scale)
+    torch.testing.assert_close(grad, expected)
 
 
 def test_compiles_with_packed_keys() -> None:

@@ -1,0 +1,212 @@
+// The float32 kernels of one instruction set, for answers that are numbers rather than choices.
+// Written once over vectors of W floats; what tile.h says about the standard library holds here.
+//
+// A score is a sum of chunks of kChunk products, each chunk summed one after the other: its error
+// is at most (kChunk + d / kChunk) * 2^-24 * sum |q_i k_i|, and does not depend on the tile it lies
+// in.
+#pragma once
+
+#include <cstdint>
+
+#include "fastclip/float16.h"
+#include "fastclip/matrix.h"
+#include "kernels.h"
+
+namespace fastclip::cpu {
+namespace {  // each instruction set keeps its own copy
+
+// A tile holds MR x NV accumulators of W floats in registers.
+template <int W, int MR, int NV>
+struct ValueTile {
+  static constexpr int kKeys = W * NV;
+  static constexpr int64_t kChunk = 64;
+
+  typedef float Floats __attribute__((vector_size(W * 4)));
+  typedef int32_t Ints __attribute__((vector_size(W * 4)));
+
+  static constexpr ValueKernels kernels() {
+    return {MR,      kKeys,   pack,    products, distances, distances_from_products,
+            largest, sum_exp, exp_rows};
+  }
+
+  static void pack(const Matrix& rows, int64_t tile, float* out) {
+    switch (rows.dtype) {
+      case DType::kFloat32:
+        return pack_as<float>(rows, tile, out, [](float x) { return x; });
+      case DType::kFloat16:
+        return pack_as<uint16_t>(rows, tile, out, [](uint16_t x) { return half_to_float(x); });
+      case DType::kBFloat16:
+        return pack_as<uint16_t>(rows, tile, out, [](uint16_t x) { return bfloat16_to_float(x); });
+    }
+  }
+
+  static void products(const float* queries, int64_t num_queries, const float* keys,
+                       int64_t num_keys, int64_t cols, float* scores, int64_t ld) {
+    pick<MR, false>(queries, num_queries, keys, num_keys, cols, scores, ld);
+  }
+
+  static void distances(const float* queries, int64_t num_queries, const float* keys,
+                        int64_t num_keys, int64_t cols, float* scores, int64_t ld) {
+    pick<MR, true>(queries, num_queries, keys, num_keys, cols, scores, ld);
+  }
+
+  static void distances_from_products(float* scores, int64_t count, float query_norm,
+                                      const float* key_norms) {
+    for (int64_t j = 0; j < count; j += W) {
+      const Floats s = 2.0f * load(scores + j) - (query_norm + load(key_norms + j));
+      store(scores + j, s > 0.0f ? Floats{} : s);
+    }
+  }
+
+  static float largest(const float* scores, int64_t count) {
+    float max = scores[0];
+    int64_t j = 0;
+    if (count >= W) {
+      Floats lanes = load(scores);
+      for (j = W; j + W <= count; j += W) {
+        const Floats s = load(scores + j);
+        lanes = s > lanes ? s : lanes;
+      }
+      for (int w = 0; w < W; ++w) max = lane(lanes, w) > max ? lane(lanes, w) : max;
+    }
+    for (; j < count; ++j) max = scores[j] > max ? scores[j] : max;
+    return max;
+  }
+
+  static double sum_exp(const float* scores, int64_t count, float scale, float shift) {
+    Floats lanes = {};
+    int64_t j = 0;
+    for (; j + W <= count; j += W) lanes += exp(scale * (load(scores + j) - shift));
+    double sum = 0;
+    for (int w = 0; w < W; ++w) sum += lane(lanes, w);
+    if (j < count) {
+      Floats rest = {};
+      __builtin_memcpy(&rest, scores + j, (count - j) * sizeof(float));
+      rest = exp(scale * (rest - shift));
+      for (int w = 0; w < count - j; ++w) sum += lane(rest, w);
+    }
+    return sum;
+  }
+
+  static void exp_rows(float* scores, int64_t count, float scale, float shift) {
+    for (int64_t j = 0; j < count; j += W) {
+      store(scores + j, exp(scale * (load(scores + j) - shift)));
+    }
+  }
+
+ private:
+  static Floats load(const float* from) {
+    Floats v;
+    __builtin_memcpy(&v, from, sizeof(v));
+    return v;
+  }
+
+  static void store(float* to, Floats v) { __builtin_memcpy(to, &v, sizeof(v)); }
+
+  // GCC takes a subscript of a vector only where its type is a template parameter of the function.
+  template <class Vec>
+  static float lane(const Vec& v, int w) {
+    return v[w];
+  }
+
+  // Fewer than MR rows in the last tile of queries: their own, narrower kernel.
+  template <int M, bool kDistance>
+  static void pick(const float* queries, int64_t num_queries, const float* keys, int64_t num_keys,
+                   int64_t cols, float* scores, int64_t ld) {
+    if constexpr (M > 0) {
+      if (num_queries == M) return score<M, kDistance>(queries, keys, num_keys, cols, scores, ld);
+      pick<M - 1, kDistance>(queries, num_queries, keys, num_keys, cols, scores, ld);
+    }
+  }
+
+  template <int M, bool kDistance>
+  static void score(const float* queries, const float* keys, int64_t num_keys, int64_t cols,
+                    float* scores, int64_t ld) {
+    for (int64_t j = 0; j < num_keys; j += kKeys, keys += kKeys * cols) {
+      int64_t begin = 0;
+      do {
+        const int64_t end = begin + kChunk < cols ? begin + kChunk : cols;
+        chunk<M, kDistance>(queries + begin * M, keys + begin * kKeys, end - begin, begin != 0,
+                            scores + j, ld);
+        begin = end;
+      } while (begin < cols);
+    }
+  }
+
+  // One chunk of M x NV vectors of scores, added to what is there already if `add`.
+  template <int M, bool kDistance>
+  static inline void chunk(const float* queries, const float* keys, int64_t length, bool add,
+                           float* scores, int64_t ld) {
+    Floats sums[M][NV] = {};
+    for (int64_t i = 0; i < length; ++i) {
+      Floats k[NV];
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) k[v] = load(keys + i * kKeys + v * W);
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m) {
+        const Floats q = Floats{} + queries[i * M + m];
+#pragma GCC unroll 16
+        for (int v = 0; v < NV; ++v) {
+          if constexpr (kDistance) {
+            const Floats difference = q - k[v];
+            sums[m][v] -= difference * difference;
+          } else {
+            sums[m][v] += q * k[v];
+          }
+        }
+      }
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) {
+        float* to = scores + m * ld + v * W;
+        store(to, add ? load(to) + sums[m][v] : sums[m][v]);
+      }
+    }
+  }
+
+  // exp to about 1 ulp from 2^-124 up; below that 2.7e-38, above the range of float32 infinity.
+  // exp(z) = 2^n exp(r) with |r| <= ln(2) / 2; the polynomial is that of Cephes' expf.
+  static Floats exp(Floats z) {
+    constexpr float kLowest = -86.5f, kHighest = 89.0f;
+    constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the last bits
+    z = z < kLowest ? Floats{} + kLowest : z;
+    z = z > kHighest ? Floats{} + kHighest : z;
+    const Floats shifted = z * 1.44269504088896341f + kRound;
+    const Floats n = shifted - kRound;
+    const Floats r = (z - n * 0.693359375f) + n * 2.12194440e-4f;
+    Floats p = Floats{} + 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    const Ints exponent = ((Ints)shifted - 0x4b400000) + 126;  // 2^(n - 1): 2^128 has no bits
+    return (p + p) * (Floats)(exponent << 23);
+  }
+
+  template <class Stored, class ToFloat>
+  static void pack_as(const Matrix& rows, int64_t tile, float* out, ToFloat to_float) {
+    constexpr int64_t kStrip = 16;  // columns read from a row at a time: one cache line of float32
+    for (int64_t first = 0; first < rows.rows; first += tile) {
+      const int64_t count = rows.rows - first < tile ? rows.rows - first : tile;
+      for (int64_t begin = 0; begin < rows.cols; begin += kStrip) {
+        const int64_t length = rows.cols - begin < kStrip ? rows.cols - begin : kStrip;
+        for (int64_t i = 0; i < count; ++i) {
+          const char* from = rows.row(first + i) + begin * sizeof(Stored);
+          for (int64_t c = 0; c < length; ++c) {
+            Stored stored;
+            __builtin_memcpy(&stored, from + c * sizeof(Stored), sizeof(Stored));
+            out[(begin + c) * tile + i] = to_float(stored);
+          }
+        }
+      }
+      out += tile * rows.cols;
+    }
+  }
+};
+
+}  // namespace
+}  // namespace fastclip::cpu

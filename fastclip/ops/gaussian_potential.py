@@ -1,0 +1,181 @@
+"""How evenly features fill their space."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, SupportsFloat
+
+import torch
+
+from fastclip import _C
+from fastclip.ops._arguments import (
+    Array,
+    as_number,
+    as_rows,
+    check_finite,
+    check_some_rows,
+    matrix,
+    with_adjacent_elements,
+)
+from fastclip.ops._blocks import blocks, empty_like
+from fastclip.ops._library import library
+
+
+def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0) -> torch.Tensor:
+    r"""Return the logarithm of the mean Gaussian potential over pairs of rows.
+
+    .. math:: \log \operatorname{mean}_{i, j} \exp(-t \, \lVert x_i - y_j \rVert^2)
+
+    Over all pairs of a row of ``x`` and a row of ``y``. Without ``y`` over the pairs i < j of
+    ``x``, which is half the work: where rows have unit length, the uniformity of Wang and Isola
+    (`arXiv:2005.10242 <https://arxiv.org/abs/2005.10242>`_).
+    The same as ``(-t * torch.pdist(x) ** 2).exp().mean().log()`` without the pairs, and without
+    underflow where all of them are far apart. Differentiable in ``x`` and ``y``.
+
+    Rows need no unit length. Their mean is taken away first, which changes no distance. Where the
+    largest squared norm is then at most 8 / t, a squared distance is had from the norms and the
+    inner product, else from the differences, which takes twice as long; computed in float32, its
+    relative error is then at most ``(66 + d / 64) * 2**-24``. In the first case t times the squared
+    distance has an absolute error of at most ``40 * (66 + d / 64) * 2**-24``, on features some
+    hundred times less. The result is the same to the bit for any number of threads, but not for any
+    instruction set.
+
+    Parameters
+    ----------
+    x : tensor or array [N, d], float32, float16 or bfloat16
+        At least one row, two without ``y``; any row stride.
+    y : tensor or array [M, d], optional
+        At least one row.
+    t : float > 0
+        A finite float32 number.
+
+    Returns
+    -------
+    Tensor, one float32 number
+        Minus infinity or NaN where a squared distance is beyond the range of float32. Beyond the
+        inputs, the call uses 4 bytes * (N + M) * d for centred rows (half without ``y``),
+        16 bytes * N * min(64, ceil(M / 8192)) while N < 32,768, else 16 bytes * N, and each
+        thread at most about 2.5 MiB. The backward uses float64 copies of the inputs and about
+        100 MiB.
+
+    Raises
+    ------
+    TypeError
+        An argument is no array or has another dtype, or ``t`` is no number.
+    ValueError
+        An argument has a wrong shape, too few rows, is not on the CPU, or holds NaN or infinity, or
+        ``t`` is not positive.
+
+    Examples
+    --------
+    >>> import fastclip
+    >>> images = fastclip.data.load_sample("coco-images").normalized().features
+    >>> captions = fastclip.data.load_sample("coco-captions").normalized().features
+    >>> round(fastclip.gaussian_potential(images).item(), 2)
+    -1.79
+    >>> round(fastclip.gaussian_potential(images, captions).item(), 2)
+    -3.33
+    """
+    x_rows = as_rows("x", x)
+    y_rows = None
+    if y is None:
+        if x_rows.shape[0] < 2:
+            raise ValueError(
+                f"x: at least two rows are needed without y, got shape {tuple(x_rows.shape)}"
+            )
+    else:
+        check_some_rows("x", x_rows)
+        y_rows = as_rows("y", y)
+        check_some_rows("y", y_rows)
+        if x_rows.shape[1] != y_rows.shape[1]:
+            raise ValueError(
+                f"y: rows must be as long as those of x, "
+                f"got {y_rows.shape[1]} and {x_rows.shape[1]}"
+            )
+    t = as_number("t", t)
+    if t <= 0:
+        raise ValueError(f"t: must be positive, got {t}")
+    result: torch.Tensor = torch.ops.fastclip.gaussian_potential(x_rows, y_rows, t)
+    return result.float()
+
+
+def _gaussian_potential(x: torch.Tensor, y: torch.Tensor | None, t: float) -> torch.Tensor:
+    x = with_adjacent_elements(x)
+    check_finite("x", x)
+    if y is not None:
+        y = with_adjacent_elements(y)
+        check_finite("y", y)
+    others = x if y is None else y
+    value = _C.gaussian_potential(matrix(x), matrix(others), y is None, t, torch.get_num_threads())
+    return x.new_full((), value, dtype=torch.float64)
+
+
+def _gaussian_potential_fake(x: torch.Tensor, y: torch.Tensor | None, t: float) -> torch.Tensor:
+    return x.new_empty((), dtype=torch.float64)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    x, y, ctx.t = inputs
+    ctx.save_for_backward(x, y, output)
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    x, y, result = ctx.saved_tensors
+    grad_x, grad_y = torch.ops.fastclip.gaussian_potential_backward(grad, x, y, ctx.t, result)
+    return grad_x, None if y is None else grad_y, None
+
+
+def _gaussian_potential_backward(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    y: torch.Tensor | None,
+    t: float,
+    result: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Weight the difference of each pair by its share w of the sum, times -2 t.
+
+    Without ``y`` every pair is met twice, once as a gradient of either row; the pairs i = i, which
+    the result leaves out, have no difference and so no gradient.
+    """
+    others = x if y is None else y
+    centre = others.mean(0, dtype=torch.float64)
+    a = x - centre
+    b = a if y is None else y - centre
+    if t * max(a.square().sum(1).max().item(), b.square().sum(1).max().item()) <= 8:
+        a, b = a.float(), b.float()  # else differences are small beside the norms
+    norms_a, norms_b = a.square().sum(1), b.square().sum(1)
+    pairs = len(a) * (len(a) - 1) / 2 if y is None else len(a) * len(b)
+    log_sum = result.item() + math.log(pairs)
+    factor = -2 * t * grad.item()
+    grad_a = torch.zeros_like(a)
+    grad_b = torch.zeros_like(b if y is not None else b[:0])
+    for i, j in blocks(a, b):
+        squares = (norms_a[i, None] + norms_b[j] - 2 * (a[i] @ b[j].T)).clamp_(min=0)
+        weights = (-t * squares.double() - log_sum).exp_().to(a.dtype)
+        if y is None:
+            weights.diagonal(i.start - j.start).zero_()
+        grad_a[i] += factor * (weights.sum(1, keepdim=True) * a[i] - weights @ b[j])
+        if y is not None:
+            grad_b[j] += factor * (weights.sum(0)[:, None] * b[j] - weights.T @ a[i])
+    return grad_a.to(x.dtype), grad_b.to(others.dtype)
+
+
+def _gaussian_potential_backward_fake(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    y: torch.Tensor | None,
+    t: float,
+    result: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return empty_like(x), empty_like(x[:0] if y is None else y)
+
+
+library.impl("gaussian_potential", _gaussian_potential, "CPU")
+library.impl("gaussian_potential_backward", _gaussian_potential_backward, "CPU")
+torch.library.register_fake("fastclip::gaussian_potential", _gaussian_potential_fake, lib=library)
+torch.library.register_fake(
+    "fastclip::gaussian_potential_backward", _gaussian_potential_backward_fake, lib=library
+)
+torch.library.register_autograd(
+    "fastclip::gaussian_potential", _backward, setup_context=_setup_context, lib=library
+)

@@ -1,0 +1,116 @@
+"""The mean score of each group of keys."""
+
+from __future__ import annotations
+
+from typing import Any, SupportsIndex
+
+import torch
+
+from fastclip.ops._arguments import (
+    Array,
+    as_keys,
+    as_rows,
+    check_finite,
+    check_same_width,
+    with_adjacent_elements,
+)
+from fastclip.ops._groups import as_groups, check_groups
+from fastclip.ops._library import library
+from fastclip.ops.pack import PackedKeys
+from fastclip.ops.similarity import similarity
+
+_ROWS = 4096  # converted to float64 at a time
+
+
+def group_mean(
+    queries: Array,
+    keys: Array | PackedKeys,
+    groups: Array,
+    *,
+    num_groups: SupportsIndex | None = None,
+) -> torch.Tensor:
+    r"""Return the mean score of each query with the keys of each group.
+
+    .. math:: \mathrm{out}_{ig} = \frac{1}{|\{j : g_j = g\}|} \sum_{j : g_j = g} q_i \cdot k_j
+
+    A mean of inner products is the product with the mean: keys are averaged in float64, the means
+    rounded to float32, and the result is their :func:`fastclip.similarity`. It differs from the
+    mean score by at most ``2**-23 * mean_j sum_i abs(q_i * k_j_i)`` and is the same to the bit for
+    any number of threads and instruction set. Differentiable in ``queries`` and unpacked ``keys``.
+
+    Parameters
+    ----------
+    queries : tensor or array [N, d], float32, float16 or bfloat16
+        No queries (N = 0) give an empty result.
+    keys : tensor or array [V, d], or PackedKeys
+        At least one; such as the prompts of all classes.
+    groups : integer tensor or array [V]
+        The group of each key, in any order; every group from 0 to the largest needs a key.
+    num_groups : int, optional
+        G; needed inside torch.compile, where shapes cannot depend on the content of ``groups``.
+
+    Returns
+    -------
+    Tensor [N, G] float32
+        Beyond inputs and result, the call uses 12 bytes * G * d, and what ``similarity`` uses.
+
+    Raises
+    ------
+    TypeError
+        An argument is no array or has another dtype.
+    ValueError
+        An argument has a wrong shape, is not on the CPU, or holds NaN or infinity, there are no
+        keys, a group is out of range, or one has no key.
+
+    Examples
+    --------
+    >>> import torch, fastclip
+    >>> images = fastclip.data.load_sample("coco-images").normalized().features
+    >>> captions = fastclip.data.load_sample("coco-captions").normalized().features
+    >>> fastclip.group_mean(images, captions, torch.arange(500) // 50).shape
+    torch.Size([500, 10])
+    """
+    query_rows = as_rows("queries", queries)
+    key_rows, screen = as_keys(keys)
+    check_same_width(query_rows, key_rows)
+    ids, count = as_groups(groups, key_rows, num_groups)
+    means = torch.ops.fastclip.group_mean_keys(key_rows, ids, count, not screen)
+    return similarity(query_rows, means)
+
+
+def _group_mean_keys(
+    keys: torch.Tensor, groups: torch.Tensor, num_groups: int, check_keys: bool
+) -> torch.Tensor:
+    keys = with_adjacent_elements(keys)
+    if check_keys:
+        check_finite("keys", keys)
+    counts = check_groups(groups, num_groups)
+    sums = torch.zeros(num_groups, keys.shape[1], dtype=torch.float64)
+    for ids, rows in zip(groups.split(_ROWS), keys.split(_ROWS), strict=True):
+        sums.index_add_(0, ids, rows.double())
+    return sums.div_(counts[:, None]).float()
+
+
+def _group_mean_keys_fake(
+    keys: torch.Tensor, groups: torch.Tensor, num_groups: int, check_keys: bool
+) -> torch.Tensor:
+    return keys.new_empty((num_groups, keys.shape[1]), dtype=torch.float32)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    keys, groups, ctx.num_groups, _ = inputs
+    ctx.dtype = keys.dtype
+    ctx.save_for_backward(groups)
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    (groups,) = ctx.saved_tensors
+    counts = torch.bincount(groups, minlength=ctx.num_groups)
+    return (grad / counts[:, None])[groups].to(ctx.dtype), None, None, None
+
+
+library.impl("group_mean_keys", _group_mean_keys, "CPU")
+torch.library.register_fake("fastclip::group_mean_keys", _group_mean_keys_fake, lib=library)
+torch.library.register_autograd(
+    "fastclip::group_mean_keys", _backward, setup_context=_setup_context, lib=library
+)
