@@ -14,7 +14,7 @@
 namespace fastclip::cpu {
 
 // The rotation of rows of `width` codes; the same in every process, so that packed keys can be
-// kept.
+// kept in files: a change needs a new ENCODING in fastclip/ops/pack.py.
 class SeededRotation {
  public:
   explicit SeededRotation(int64_t width);

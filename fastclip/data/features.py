@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from .files import replacing
+from .files import write_safetensors
 
 FORMAT = "fastclip.features"
 VERSION = "1"
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-
-# safetensors' names of the dtypes that a feature file holds.
-_SAFETENSORS_DTYPES = {
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.uint8: "U8",
-}
 
 # Rows normalised at a time: bounds the float64 copy to 64 MiB at d = 512.
 _NORMALIZE_ROWS = 16384
@@ -240,8 +230,7 @@ def write_features(path: str | os.PathLike[str], features: Features) -> None:
     if features.metadata.normalized is not None:
         metadata["normalized"] = "true" if features.metadata.normalized else "false"
 
-    with replacing(path) as part:
-        _write_safetensors(part, tensors, metadata)
+    write_safetensors(path, tensors, metadata)
 
 
 def _encode_names(names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -256,28 +245,3 @@ def _encode_names(names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
     lengths = torch.tensor([0, *map(len, encoded)], dtype=torch.int64)
     utf8 = torch.frombuffer(bytearray(b"".join(encoded)) or bytearray(1), dtype=torch.uint8)
     return utf8[: int(lengths.sum())], lengths.cumsum(0)
-
-
-def _write_safetensors(
-    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
-) -> None:
-    # safetensors.torch.save_file orders the metadata differently in every process.
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
-    end = 0
-    for name, tensor in tensors.items():
-        start, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _SAFETENSORS_DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "xb") as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
-        for tensor in tensors.values():
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            file.write(flat.view(torch.uint8).numpy().data)
-        file.flush()
-        os.fsync(file.fileno())

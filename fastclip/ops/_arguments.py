@@ -39,7 +39,7 @@ def as_rows(name: str, x: Array, dimensions: str = "[rows, d]") -> torch.Tensor:
             f"{name}: {count} dimensions {dimensions} are needed, got shape {tuple(tensor.shape)}"
         )
     if tensor.dtype not in DTYPES:
-        raise TypeError(f"{name}: {ALLOWED_DTYPES} is allowed, got {_short(tensor.dtype)}")
+        raise TypeError(f"{name}: {ALLOWED_DTYPES} is allowed, got {short(tensor.dtype)}")
     if tensor.layout != torch.strided:
         raise TypeError(f"{name}: a dense tensor is needed, got layout {tensor.layout}")
     if tensor.device.type != "cpu":
@@ -114,7 +114,7 @@ def as_indices(name: str, x: Array, count: int) -> torch.Tensor:
         x = torch.from_numpy(x.astype(np.int64))
     tensor = as_tensor(name, x)
     if tensor.dtype not in INTEGERS:
-        raise TypeError(f"{name}: integers are needed, got {_short(tensor.dtype)}")
+        raise TypeError(f"{name}: integers are needed, got {short(tensor.dtype)}")
     if tensor.shape != (count,):
         raise ValueError(f"{name}: shape ({count},) is needed, got {tuple(tensor.shape)}")
     if tensor.device.type != "cpu":
@@ -190,5 +190,5 @@ def with_adjacent_elements(rows: torch.Tensor) -> torch.Tensor:
     return rows if rows.shape[1] <= 1 or rows.stride(1) == 1 else rows.contiguous()
 
 
-def _short(dtype: torch.dtype) -> str:
+def short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -14,6 +16,11 @@ from fastclip.ops._arguments import (
     matrix,
     with_adjacent_elements,
 )
+from fastclip.ops._packed_file import read_packed, write_packed
+
+ENCODING = 1
+"""What codes and bounds mean: rotation and its seed, centring, rounding, layout (pack.cpp and
+screen.cpp of csrc/cpu). Each change takes the next number, so that older files are refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +54,67 @@ class PackedKeys:
 
     def __repr__(self) -> str:
         return f"PackedKeys({self.shape[0]} x {self.shape[1]})"
+
+    def save(self, path: str | os.PathLike[str], *, rows: bool = True) -> None:
+        """Write a safetensors file for :meth:`load`, all of it or nothing.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.safetensors``; an existing file is replaced.
+        rows : bool, default True
+            Include the keys themselves; `fastclip.data.read_features` then reads these from the
+            file. False leaves them out where they are kept elsewhere: V (w + 12) bytes remain, w
+            being d rounded up to a multiple of 64.
+
+        Raises
+        ------
+        ValueError
+            Another suffix.
+        OSError
+            The file cannot be written.
+        """
+        write_packed(Path(path), self.rows, [self.codes, self.bounds, self.center], ENCODING, rows)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, rows: Array | None = None) -> PackedKeys:
+        """Return the packed keys of a file that :meth:`save` wrote, memory-mapped.
+
+        Only the header is read; the rest is read from disk when a search first needs it, and
+        trusted. The file may be replaced meanwhile, but not written into.
+
+        Parameters
+        ----------
+        path : path
+        rows : tensor or array [V, d], optional
+            The keys that were packed, in their dtype, for a file without rows. They are referred
+            to, not copied (a memory map stays on disk). A checksum of up to 64 rows, evenly
+            spaced, must be that of the keys packed.
+
+        Raises
+        ------
+        FileNotFoundError
+            Nothing is there.
+        FeatureFileError
+            The file cannot be used; the message is ``<path>: <reason>``.
+        TypeError
+            ``rows`` is no array or has another dtype than the keys packed.
+        ValueError
+            ``rows`` is missing, not needed, or not the keys packed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import fastclip
+        >>> captions = fastclip.data.load_sample("coco-captions").features
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/captions.safetensors"
+        ...     fastclip.pack(captions).save(path, rows=False)
+        ...     keys = fastclip.PackedKeys.load(path, rows=captions)
+        >>> keys
+        PackedKeys(500 x 512)
+        """
+        return cls(*read_packed(Path(path), rows, ENCODING))
 
 
 def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
