@@ -37,7 +37,7 @@ def command(
     console = Console()
     facts = config()
     searches = (
-        f"5 searches, {demo.scores:,} scores of {demo.images.dim} products each: "
+        f"6 searches, {demo.scores:,} scores of {demo.images.dim} products each: "
         f"{1000 * demo.seconds:.0f} ms ({facts['instruction set in use']}, "
         f"{facts['threads']} threads)"
     )

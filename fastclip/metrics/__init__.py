@@ -1,5 +1,5 @@
 """Figures of merit."""
 
-from fastclip.metrics.retrieval import recall
+from fastclip.metrics.retrieval import RankSummary, Retrieval, retrieval
 
-__all__ = ["recall"]
+__all__ = ["RankSummary", "Retrieval", "retrieval"]

@@ -1,73 +1,166 @@
-"""How well the best keys of a query hold the right one."""
+"""How well images and texts find each other."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import SupportsIndex
+from typing import Literal, NamedTuple, SupportsIndex
 
-import numpy as np
 import torch
 
-from fastclip.ops._arguments import Array, as_tensor
+from fastclip.ops import _count as _count  # registers the operators
+from fastclip.ops._arguments import (
+    Array,
+    as_indices,
+    as_rows,
+    check_finite,
+    check_range,
+    with_adjacent_elements,
+)
+from fastclip.ops.pack import pack
+from fastclip.ops.rank import rank
 
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_PAIRS = 8192  # of image and caption at a time: bounds the copies of image rows
 
 
-def recall(indices: Array, targets: Array, ks: Iterable[SupportsIndex]) -> dict[int, float]:
-    """Return, for each k, the fraction of queries whose target is among their first k keys.
+class RankSummary(NamedTuple):
+    """What is reported of the ranks of one direction; ranks count from 1."""
+
+    recall: dict[int, float]
+    """For each k, the fraction of ranks that are at most k."""
+    median_rank: int
+    """Of an even number of ranks the mean of the middle two, rounded down, as open_clip does."""
+    mean_rank: float
+
+
+class Retrieval(NamedTuple):
+    """Both directions of :func:`retrieval`."""
+
+    image_to_text: RankSummary
+    text_to_image: RankSummary
+
+
+def retrieval(
+    image_features: Array,
+    text_features: Array,
+    image_of_text: Array | None = None,
+    *,
+    ks: Iterable[SupportsIndex] = (1, 5, 10),
+    captions: Literal["best", "each"] = "best",
+) -> Retrieval:
+    """Return recall at k, median and mean rank of texts for images and of images for texts.
+
+    Ranks are those of :func:`fastclip.rank` plus 1: exact scores decide, and among equal scores the
+    lower index comes first. With one text per image these are the figures of open_clip's
+    ``get_clip_metrics``; features are compared as they are, so normalise them for cosines.
 
     Parameters
     ----------
-    indices : integer tensor or array [N, K]
-        The keys of each query, best first, as in ``fastclip.topk(...).indices``; N >= 1.
-    targets : integer tensor or array [N]
-        The right key of each query.
-    ks : iterable of int, each 1 <= k <= K
+    image_features : tensor or array [N, d], float32, float16 or bfloat16, N >= 1
+    text_features : tensor or array [V, d], float32, float16 or bfloat16
+    image_of_text : integer tensor or array [V], optional
+        The row of the image that each text describes; every image has at least one text. Default:
+        text i describes image i, and V = N.
+    ks : iterable of int, each >= 1
+    captions : "best" or "each"
+        What counts for image to text where an image has several texts, among all texts. "best",
+        the protocol of COCO and Flickr30k: one rank per image, that of its best text, so that
+        recall asks whether any of its texts is among the first k. "each": one rank per text, so
+        that its image's other texts may be ahead of it.
 
     Returns
     -------
-    dict of int to float
-        Recall at k, in the order of ``ks``.
+    Retrieval
+        ``image_to_text`` and ``text_to_image``, each with ``recall`` (k to fraction, in the order
+        of ``ks``), ``median_rank`` and ``mean_rank``. Beyond the inputs, packed keys use
+        max(N, V) (w + 12) bytes, w being d rounded up to a multiple of 64, and "each" copies of
+        up to 8192 images.
 
     Raises
     ------
     TypeError
-        ``indices`` or ``targets`` is no array or does not hold integers.
+        An argument is no array or has another dtype, a k is no integer.
     ValueError
-        A wrong shape, no queries, or a k out of range.
+        An argument has a wrong shape, is not on the CPU or holds NaN or infinity; a text's image
+        does not exist, an image has no text, a k is below 1, ``captions`` is neither word.
 
     Examples
     --------
-    >>> import torch
-    >>> from fastclip.metrics import recall
-    >>> recall(torch.tensor([[0, 2], [2, 1], [0, 1], [3, 0]]), torch.arange(4), ks=(1, 2))
-    {1: 0.5, 2: 0.75}
+    >>> import fastclip
+    >>> images = fastclip.data.load_sample("coco-images").normalized().features
+    >>> captions = fastclip.data.load_sample("coco-captions").normalized().features
+    >>> found = fastclip.metrics.retrieval(images, captions)
+    >>> found.image_to_text
+    RankSummary(recall={1: 0.552, 5: 0.808, 10: 0.892}, median_rank=1, mean_rank=4.888)
     """
-    found = _integers("indices", indices)
-    right = _integers("targets", targets)
-    if found.ndim != 2 or found.shape[0] == 0:
-        raise ValueError(f"indices: shape [N, K] with N >= 1 is needed, got {tuple(found.shape)}")
-    if right.shape != found.shape[:1]:
+    if captions not in ("best", "each"):
+        raise ValueError(f"captions: must be 'best' or 'each', got {captions!r}")
+    depths = [_positive(k) for k in ks]
+    images, texts = _rows("image_features", image_features), _rows("text_features", text_features)
+    if images.shape[1] != texts.shape[1]:
         raise ValueError(
-            f"targets: shape ({found.shape[0]},) is needed, one per row of indices, "
-            f"got {tuple(right.shape)}"
+            f"text_features: rows must be as long as those of image_features, "
+            f"got {texts.shape[1]} and {images.shape[1]}"
         )
-    hits = found == right.unsqueeze(1)
-    result = {}
-    for k in map(operator.index, ks):
-        if not 1 <= k <= hits.shape[1]:
-            raise ValueError(
-                f"ks: each must be from 1 to the columns of indices {hits.shape[1]}, got {k}"
-            )
-        result[k] = int(hits[:, :k].any(dim=1).sum()) / hits.shape[0]
-    return result
+    of_text = _image_of_text(image_of_text, len(images), len(texts))
+
+    text_ranks = rank(texts, pack(images, copy=False), of_text)
+    keys = pack(texts, copy=False)
+    if captions == "best":
+        image_ranks = rank(images, keys, _best_texts(images, texts, of_text))
+    else:
+        image_ranks = torch.cat(
+            [
+                rank(images[of_text[pairs]], keys, pairs)
+                for pairs in torch.arange(len(texts)).split(_PAIRS)
+            ]
+        )
+    return Retrieval(_summary(image_ranks, depths), _summary(text_ranks, depths))
 
 
-def _integers(name: str, x: Array) -> torch.Tensor:
-    if isinstance(x, np.ndarray) and x.dtype.kind in "iu":
-        return torch.from_numpy(x.astype(np.int64))
-    tensor = as_tensor(name, x)
-    if tensor.dtype not in _INTEGERS:
-        raise TypeError(f"{name}: integers are needed, got {tensor.dtype}")
-    return tensor
+def _rows(name: str, features: Array) -> torch.Tensor:
+    rows = with_adjacent_elements(as_rows(name, features).detach())  # ranks have no gradient
+    check_finite(name, rows)
+    return rows
+
+
+def _positive(k: SupportsIndex) -> int:
+    k = operator.index(k)
+    if k < 1:
+        raise ValueError(f"ks: each must be at least 1, got {k}")
+    return k
+
+
+def _image_of_text(image_of_text: Array | None, images: int, texts: int) -> torch.Tensor:
+    if images == 0:
+        raise ValueError("image_features: at least one row is needed, got none")
+    if image_of_text is None:
+        if images != texts:
+            raise ValueError(f"image_of_text: needed, since {images} images have {texts} texts")
+        return torch.arange(texts)
+    of_text = as_indices("image_of_text", image_of_text, texts)
+    check_range("image_of_text", of_text, images, "images")
+    without = (torch.bincount(of_text, minlength=images) == 0).nonzero()
+    if len(without):
+        raise ValueError(f"image_of_text: every image needs a text, {int(without[0])} has none")
+    return of_text
+
+
+def _best_texts(images: torch.Tensor, texts: torch.Tensor, of_text: torch.Tensor) -> torch.Tensor:
+    """Return, for each image, the text of its own that is ahead of its others, [N]."""
+    scores: torch.Tensor = torch.ops.fastclip.pair_scores(texts, images, of_text)
+    order = scores.argsort(descending=True, stable=True)
+    order = order[of_text[order].argsort(stable=True)]  # by image, best text first
+    counts = torch.bincount(of_text, minlength=len(images))
+    return order[counts.cumsum(0) - counts]
+
+
+def _summary(ranks: torch.Tensor, ks: list[int]) -> RankSummary:
+    """Summarise ranks that count from 0."""
+    count = len(ranks)
+    middle = ranks.sort().values[[(count - 1) // 2, count // 2]]
+    return RankSummary(
+        {k: int((ranks < k).sum()) / count for k in ks},
+        int(middle.sum()) // 2 + 1,
+        int(ranks.sum()) / count + 1,
+    )

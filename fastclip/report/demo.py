@@ -13,7 +13,7 @@ import torch
 from fastclip.config import config
 from fastclip.data import Features, load_sample
 from fastclip.data.files import replacing
-from fastclip.metrics import recall
+from fastclip.metrics import Retrieval, retrieval
 from fastclip.ops import TopK, similarity, topk
 
 KS = (1, 5, 10)
@@ -34,19 +34,21 @@ class Demo:
     ----------
     images, captions : Features
         Row i of one belongs to row i of the other.
-    to_captions, to_images : TopK
-        The 10 best captions of each image, and the 10 best images of each caption.
+    to_captions : TopK
+        The 10 best captions of each image.
+    retrieval : Retrieval
+        Of images and captions, for ``KS``.
     lvis : Features
     vocabularies, nearest : dict
         For each name in ``VOCABULARIES``: its features, and the one nearest to each LVIS class.
     seconds : float
-        Time of the five searches.
+        Time of all searches.
     """
 
     images: Features
     captions: Features
     to_captions: TopK
-    to_images: TopK
+    retrieval: Retrieval
     lvis: Features
     vocabularies: dict[str, Features]
     nearest: dict[str, TopK]
@@ -55,17 +57,16 @@ class Demo:
     @property
     def recalls(self) -> dict[str, dict[int, float]]:
         """Recall at 1, 5 and 10 in both directions."""
-        targets = torch.arange(len(self.images))
         return {
-            "image to text": recall(self.to_captions.indices, targets, KS),
-            "text to image": recall(self.to_images.indices, targets, KS),
+            "image to text": self.retrieval.image_to_text.recall,
+            "text to image": self.retrieval.text_to_image.recall,
         }
 
     @property
     def scores(self) -> int:
         """How many scores the searches looked at."""
         names = sum(map(len, self.vocabularies.values()))
-        return 2 * len(self.images) * len(self.captions) + len(self.lvis) * names
+        return 3 * len(self.images) * len(self.captions) + len(self.lvis) * names
 
     def counterparts(self, vocabulary: str) -> int:
         """How many LVIS classes have a name of cosine >= ``COUNTERPART`` in ``vocabulary``."""
@@ -101,13 +102,13 @@ def run_demo() -> Demo:
     vocabularies = {name: load_sample(name).normalized() for name in VOCABULARIES}
     start = time.perf_counter()
     to_captions = topk(images.features, captions.features, k=max(KS))
-    to_images = topk(captions.features, images.features, k=max(KS))
+    found = retrieval(images.features, captions.features, ks=KS)
     nearest = {
         name: topk(lvis.features, vocabulary.features, k=1)
         for name, vocabulary in vocabularies.items()
     }
     seconds = time.perf_counter() - start
-    return Demo(images, captions, to_captions, to_images, lvis, vocabularies, nearest, seconds)
+    return Demo(images, captions, to_captions, found, lvis, vocabularies, nearest, seconds)
 
 
 def write_page(path: str | os.PathLike[str], demo: Demo) -> None:
