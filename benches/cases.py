@@ -253,6 +253,123 @@ def gaussian_potential_case(name: str, x: torch.Tensor, t: float) -> Case:
     )
 
 
+def images_among_captions() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images, captions with each image's own among them, its row, and the score of the two."""
+    generator = torch.Generator().manual_seed(0)
+    images, captions = (
+        fastclip.data.load_sample(name).normalized().features
+        for name in ("coco-images", "coco-captions")
+    )
+    keys = caption_mixes(131_072, 1)
+    place = torch.randperm(len(keys), generator=generator)[: len(captions)]
+    keys[place] = captions
+    image = torch.randint(len(images), (2048,), generator=generator)
+    own = fastclip.similarity(images, captions).diagonal()
+    return images[image], keys, place[image], own[image]
+
+
+_CHUNK = 256  # queries that a peer takes at a time: 128 to 1,024 are alike, fewer are slower
+_ROUNDING = 2e-6  # how far a peer's float32 score may be off
+
+
+def in_chunks(answer: Callable[[slice], torch.Tensor], queries: int) -> list[torch.Tensor]:
+    return [answer(slice(i, i + _CHUNK)) for i in range(0, queries, _CHUNK)]
+
+
+def check_counts(
+    checked: torch.Tensor, exact: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> Callable[[str, Any], None]:
+    """Our counts are exact at ``checked``; a peer's, for its rounding, within low and high."""
+
+    def check(who: str, answer: torch.Tensor) -> None:
+        counts = answer[checked].numpy()
+        if who.startswith("fastclip"):
+            assert np.array_equal(counts, exact)
+        else:
+            assert (low <= counts).all()
+            assert (counts <= high).all()
+
+    return check
+
+
+def counting_case(
+    name: str,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    ours: Mapping[str, Call],
+    peers: Mapping[str, Call],
+    check: Callable[[str, Any], None],
+) -> Case:
+    (n, d), v = queries.shape, len(keys)
+    return Case(
+        description=f"{name}, {n:,} x {v:,} x {d} float32, real images, mixes of real captions",
+        operations=2.0 * n * v * d,
+        ours=ours,
+        peers=peers,
+        check=check,
+    )
+
+
+def rank_case() -> Case:
+    queries, keys, targets, own = images_among_captions()
+    packed = fastclip.pack(keys)
+    checked = torch.linspace(0, len(queries) - 1, 8).long()
+    some = queries[checked], keys
+    exact = reference.rank(*some, targets[checked].numpy())
+    low, high = (
+        reference.count_above(*some, own[checked].numpy() + shift, "query")
+        for shift in (np.float32(_ROUNDING), np.float32(-_ROUNDING))
+    )
+
+    def dense(rows: slice = slice(None)) -> torch.Tensor:
+        scores = queries[rows] @ keys.T
+        return (scores > scores.gather(1, targets[rows, None])).sum(1)
+
+    return counting_case(
+        "rank of the own caption",
+        queries,
+        keys,
+        {
+            "fastclip.rank": lambda: fastclip.rank(queries, keys, targets),
+            "fastclip.rank, packed keys": lambda: fastclip.rank(queries, packed, targets),
+        },
+        {
+            "torch mm + compare + sum": dense,
+            "the same in chunks": lambda: torch.cat(in_chunks(dense, len(queries))),
+        },
+        check_counts(checked, exact, low, high),
+    )
+
+
+def count_case() -> Case:
+    queries, keys, targets, own = images_among_captions()
+    packed = fastclip.pack(keys)
+    checked = torch.cat([targets[:4], torch.linspace(0, len(keys) - 1, 60).long()])
+    some = queries, keys[checked]
+    exact, low, high = (
+        reference.count_above(*some, own.numpy() + np.float32(shift), "key")
+        for shift in (0, _ROUNDING, -_ROUNDING)
+    )
+
+    def dense(rows: slice = slice(None)) -> torch.Tensor:
+        return (queries[rows] @ keys.T > own[rows, None]).sum(0)
+
+    return counting_case(
+        "images per caption above their own caption's score",
+        queries,
+        keys,
+        {
+            "fastclip.count_above": lambda: fastclip.count_above(queries, keys, own),
+            "fastclip.count_above, packed keys": lambda: fastclip.count_above(queries, packed, own),
+        },
+        {
+            "torch mm + compare + sum": dense,
+            "the same in chunks": lambda: torch.stack(in_chunks(dense, len(queries))).sum(0),
+        },
+        check_counts(checked, exact, low, high),
+    )
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "topk": lambda: topk_case(
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
@@ -266,6 +383,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "topk-small": lambda: topk_case(
         "random unit rows", unit_rows(64, 512, 0), unit_rows(1000, 512, 1), 5
     ),
+    "rank-real": rank_case,
+    "count-real": count_case,
     "pixel-labels": lambda: pixel_labels_case("smooth pixels", smooth_pixels(2, 28), (448, 448)),
     "pixel-labels-random": lambda: pixel_labels_case(
         "random pixels", random_pixels(2, 28), (448, 448)
