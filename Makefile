@@ -49,7 +49,7 @@ sanitize: .venv/installed-dev
 	  --no-deps --upgrade --target build/sanitize .
 	PYTHONPATH=build/sanitize \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 FASTCLIP_EXPECT_PATH=build/sanitize \
+	  ASAN_OPTIONS=detect_leaks=0 FASTCLIP_EXPECT_PATH=build/sanitize HYPOTHESIS_PROFILE=quick \
 	  $(BIN)/pytest -s tests/ops tests/test_process.py
 
 # The same sources through the other compiler, warnings included.
@@ -57,7 +57,8 @@ clang: .venv/installed-dev
 	@if command -v clang++ > /dev/null; then \
 	  CMAKE_ARGS="-DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_FLAGS=-Werror" \
 	    $(BIN)/pip install --quiet --no-deps --upgrade --target build/clang . && \
-	  PYTHONPATH=build/clang FASTCLIP_EXPECT_PATH=build/clang $(BIN)/pytest tests/ops; \
+	  PYTHONPATH=build/clang FASTCLIP_EXPECT_PATH=build/clang HYPOTHESIS_PROFILE=quick \
+	    $(BIN)/pytest tests/ops; \
 	else \
 	  echo "clang++ is not installed: the clang build is not checked here"; \
 	fi

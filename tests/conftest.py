@@ -16,7 +16,11 @@ hypothesis.settings.register_profile(
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
-hypothesis.settings.load_profile("fastclip")
+# For a second build of the same sources, which takes longer or is less likely to differ.
+hypothesis.settings.register_profile(
+    "quick", parent=hypothesis.settings.get_profile("fastclip"), max_examples=15
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fastclip"))
 
 
 @pytest.fixture(params=_C.available_isas())

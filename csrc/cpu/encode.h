@@ -1,6 +1,6 @@
-// Rows to int8 codes: centre, rotate, round (screen.h). Included by each instruction set's file, so
-// plain loops over fixed numbers of lanes, which the compiler turns into that set's vectors, and
-// nothing from the standard library.
+// Rows to int8 codes: centre, rotate, round (screen.h). Included by each instruction set's file:
+// vectors of a fixed number of lanes, which the compiler makes of what that set has, and nothing
+// from the standard library.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,21 @@ namespace fastclip::cpu {
 namespace {
 
 constexpr int64_t kEncodeLanes = 16;
+
+// Narrower instruction sets take several registers for one of these.
+typedef float Floats16 __attribute__((vector_size(64)));
+typedef int32_t Ints16 __attribute__((vector_size(64)));
+typedef float Floats8 __attribute__((vector_size(32)));
+typedef int32_t Ints8 __attribute__((vector_size(32)));
+typedef int8_t Bytes8 __attribute__((vector_size(8)));
+typedef double Doubles8 __attribute__((vector_size(64)));
+
+template <class Vec>
+Vec load_vector(const void* from) {
+  Vec v;
+  __builtin_memcpy(&v, from, sizeof(v));
+  return v;
+}
 
 template <class Stored, class ToFloat>
 void load_centred(const char* row, int64_t cols, const Rotation& rotation, const float* center,
@@ -41,17 +56,32 @@ inline void load_centred(const Matrix& rows, int64_t i, const Rotation& rotation
   }
 }
 
-// Sixteen elements at a time through the four shortest butterflies.
+// Butterflies of a vector with itself: each with its partner, a + b in the one and b - a in the
+// other.
+inline Floats16 butterfly(Floats16 a, Ints16 partner, Floats16 sign) {
+#if defined(__clang__)
+  Floats16 b;
+  for (int l = 0; l < 16; ++l) b[l] = a[partner[l]];
+#else
+  const Floats16 b = __builtin_shuffle(a, partner);
+#endif
+  return sign * a + b;
+}
+
+// The four butterflies that stay within sixteen elements.
 inline void short_butterflies(float* x, int64_t n) {
+  constexpr Ints16 lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  constexpr Floats16 by1 = {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
+  constexpr Floats16 by2 = {1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1};
+  constexpr Floats16 by4 = {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1};
+  constexpr Floats16 by8 = {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
   for (int64_t i = 0; i < n; i += 16) {
-    float a[16], b[16];
-    for (int j = 0; j < 8; ++j) {
-      a[j] = x[i + j] + x[i + j + 8];
-      a[j + 8] = x[i + j] - x[i + j + 8];
-    }
-    for (int j = 0; j < 16; ++j) b[j] = (j & 4) ? a[j ^ 4] - a[j] : a[j] + a[j ^ 4];
-    for (int j = 0; j < 16; ++j) a[j] = (j & 2) ? b[j ^ 2] - b[j] : b[j] + b[j ^ 2];
-    for (int j = 0; j < 16; ++j) x[i + j] = (j & 1) ? a[j ^ 1] - a[j] : a[j] + a[j ^ 1];
+    Floats16 v = load_vector<Floats16>(x + i);
+    v = butterfly(v, lanes ^ 1, by1);
+    v = butterfly(v, lanes ^ 2, by2);
+    v = butterfly(v, lanes ^ 4, by4);
+    v = butterfly(v, lanes ^ 8, by8);
+    __builtin_memcpy(x + i, &v, sizeof(v));
   }
 }
 
@@ -84,22 +114,20 @@ inline void rotate(float* x, const Rotation& rotation) {
 }
 
 inline float largest_magnitude(const float* x, int64_t n) {
-  float largest[kEncodeLanes] = {};
-  for (int64_t i = 0; i < n; i += kEncodeLanes) {
-    for (int l = 0; l < kEncodeLanes; ++l) {
-      const float a = __builtin_fabsf(x[i + l]);
-      largest[l] = a > largest[l] ? a : largest[l];
-    }
+  Ints16 largest = {};  // positive floats are ordered as their bits are; a NaN is above infinity
+  for (int64_t i = 0; i < n; i += 16) {
+    const Ints16 magnitude = load_vector<Ints16>(x + i) & 0x7fffffff;
+    largest = magnitude > largest ? magnitude : largest;
   }
-  float result = 0;
-  for (int l = 0; l < kEncodeLanes; ++l) result = largest[l] > result ? largest[l] : result;
+  int32_t bits = 0;
+  for (int l = 0; l < 16; ++l) bits = largest[l] > bits ? largest[l] : bits;
+  float result;
+  __builtin_memcpy(&result, &bits, sizeof(bits));
   return result;
 }
 
-inline double sum_lanes(const double* lanes) {
-  double total = 0;
-  for (int l = 0; l < kEncodeLanes; ++l) total += lanes[l];
-  return total;
+inline double sum_lanes(Doubles8 v) {
+  return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
 }
 
 // Codes of one rotated row and the sums that its bounds are made of.
@@ -110,30 +138,31 @@ inline void quantise(const float* x, int64_t width, int levels, int8_t* codes, R
   const bool coded = largest >= kShortestRow && largest < static_cast<float>(kLargestScore);
   const float scale = coded ? largest / static_cast<float>(levels) : 0.0f;
   const float inverse = coded ? static_cast<float>(levels) / largest : 0.0f;
-  double length[kEncodeLanes] = {}, error[kEncodeLanes] = {}, code_length[kEncodeLanes] = {};
-  int32_t code_sum[kEncodeLanes] = {};
-  for (int64_t i = 0; i < width; i += kEncodeLanes) {
-    float rounded[kEncodeLanes];
-    for (int l = 0; l < kEncodeLanes; ++l) {
-      constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded
-      const float scaled = coded ? x[i + l] * inverse : 0.0f;
-      rounded[l] = (scaled + kToInteger) - kToInteger;
-    }
-    for (int l = 0; l < kEncodeLanes; ++l) codes[i + l] = static_cast<int8_t>(rounded[l]);
-    for (int l = 0; l < kEncodeLanes; ++l) code_sum[l] += static_cast<int32_t>(rounded[l]);
-    for (int l = 0; l < kEncodeLanes; ++l) {
-      const double wide = x[i + l], code = rounded[l];
-      const double rest = wide - static_cast<double>(scale) * code;
-      length[l] += wide * wide;
-      error[l] += rest * rest;
-      code_length[l] += code * code;
-    }
+  Doubles8 length = {}, error = {};
+  Ints8 code_sum = {}, code_length = {};
+  for (int64_t i = 0; i < width; i += 8) {
+    constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded
+    const Floats8 value = load_vector<Floats8>(x + i);
+    const Floats8 scaled = coded ? value * inverse : Floats8{};
+    const Floats8 rounded = (scaled + kToInteger) - kToInteger;
+    const Ints8 code = __builtin_convertvector(rounded, Ints8);
+    const Bytes8 bytes = __builtin_convertvector(code, Bytes8);
+    __builtin_memcpy(codes + i, &bytes, sizeof(bytes));
+    code_sum += code;
+    code_length += code * code;
+    const Doubles8 wide = __builtin_convertvector(value, Doubles8);
+    const Doubles8 rest =
+        wide - static_cast<double>(scale) * __builtin_convertvector(rounded, Doubles8);
+    length += wide * wide;
+    error += rest * rest;
   }
   sums.scale = scale;
   sums.length_squared = sum_lanes(length);
   sums.error_squared = sum_lanes(error);
-  sums.code_length_squared = sum_lanes(code_length);
-  for (int l = 0; l < kEncodeLanes; ++l) sums.code_sum += code_sum[l];
+  for (int l = 0; l < 8; ++l) {
+    sums.code_sum += code_sum[l];
+    sums.code_length_squared += code_length[l];
+  }
 }
 
 inline void encode_rows(const Matrix& rows, const Rotation& rotation, const float* center,
