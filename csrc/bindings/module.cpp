@@ -159,13 +159,14 @@ PYBIND11_MODULE(_C, m) {
           });
         });
 
-  m.def("group_max", [](const Matrix& queries, const Matrix& keys, uintptr_t groups,
-                        int64_t num_groups, uintptr_t values, uintptr_t indices, int threads) {
-    without_gil([&](Interrupt& interrupt) {
-      fastclip::cpu::group_max(queries, keys, reinterpret_cast<const int64_t*>(groups), num_groups,
-                               reinterpret_cast<float*>(values),
-                               reinterpret_cast<int64_t*>(indices), threads, interrupt);
-      return 0;
+  m.def("group_max", [](const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
+                        uintptr_t groups, int64_t num_groups, uintptr_t values, uintptr_t indices,
+                        int threads) {
+    return without_gil([&](Interrupt& interrupt) {
+      return fastclip::cpu::group_max(queries, keys, screen,
+                                      reinterpret_cast<const int64_t*>(groups), num_groups,
+                                      reinterpret_cast<float*>(values),
+                                      reinterpret_cast<int64_t*>(indices), threads, interrupt);
     });
   });
 

@@ -41,6 +41,10 @@ struct ScreenCall {
   const float* sure = nullptr;
   int32_t* query_counts = nullptr;
   int32_t* key_counts = nullptr;  // may be null
+  // When not null: x of all pairs is written there, at query * products_stride + key - 32 first,
+  // for whole panels, and nothing else is done.
+  float* products = nullptr;
+  int64_t products_stride = 0;
 };
 
 // Of the corner scores of all tags in a cell.

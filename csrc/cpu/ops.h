@@ -64,9 +64,11 @@ int64_t group_beats(const Matrix& queries, const Matrix& keys, const ScreenKeys*
                     const float* scores, const int64_t* ties, const int64_t* groups, int64_t words,
                     uint64_t* bits, int threads, Interrupt& interrupt);
 
-// Best score and key of each group, [queries, num_groups]; every group has a key.
-void group_max(const Matrix& queries, const Matrix& keys, const int64_t* groups, int64_t num_groups,
-               float* values, int64_t* indices, int threads, Interrupt& interrupt);
+// Best score and key of each group, [queries, num_groups]; every group has a key. The screen is
+// used where the groups of the keys never decrease. Returns how many pairs were scored exactly.
+int64_t group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
+                  const int64_t* groups, int64_t num_groups, float* values, int64_t* indices,
+                  int threads, Interrupt& interrupt);
 
 // Fills the arrays that `screen` points at, padded to whole panels of keys; see ScreenKeys.
 void pack(const Matrix& keys, int64_t width, float* center, uint8_t* codes, float* scale,

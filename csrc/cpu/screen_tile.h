@@ -19,10 +19,13 @@ struct ScreenTile {
   static constexpr int kVectors = kPanel / kLanes32;
 
   static int64_t screen(const ScreenCall& call) {
-    return call.sure != nullptr ? screen_panels<true>(call) : screen_panels<false>(call);
+    if (call.products != nullptr) return screen_panels<kProducts>(call);
+    return call.sure != nullptr ? screen_panels<kCount>(call) : screen_panels<kHits>(call);
   }
 
  private:
+  enum Mode { kHits, kCount, kProducts };
+
   template <class Vec>
   static Vec load(const void* from) {
     Vec v;
@@ -30,30 +33,30 @@ struct ScreenTile {
     return v;
   }
 
-  template <bool Count>
+  template <Mode mode>
   static int64_t screen_panels(const ScreenCall& call) {
     Hit* end = call.hits;
     for (int64_t panel = call.first; panel < call.last; ++panel) {
       int64_t i = 0;
       for (; i + Isa::kRows <= call.num_queries; i += Isa::kRows) {
-        end = screen_rows<Count, Isa::kRows>(call, i, panel, end);
+        end = screen_rows<mode, Isa::kRows>(call, i, panel, end);
       }
-      end = screen_rest<Count, Isa::kRows - 1>(call, i, panel, end);
+      end = screen_rest<mode, Isa::kRows - 1>(call, i, panel, end);
     }
     return end - call.hits;
   }
 
   // Fewer than kRows queries are left: instantiate the narrower tiles and pick one.
-  template <bool Count, int M>
+  template <Mode mode, int M>
   static Hit* screen_rest(const ScreenCall& call, int64_t i, int64_t panel, Hit* end) {
     if constexpr (M > 0) {
-      if (call.num_queries - i == M) return screen_rows<Count, M>(call, i, panel, end);
-      return screen_rest<Count, M - 1>(call, i, panel, end);
+      if (call.num_queries - i == M) return screen_rows<mode, M>(call, i, panel, end);
+      return screen_rest<mode, M - 1>(call, i, panel, end);
     }
     return end;
   }
 
-  template <bool Count, int M>
+  template <Mode mode, int M>
   static Hit* screen_rows(const ScreenCall& call, int64_t first_query, int64_t panel, Hit* end) {
     const ScreenKeys& keys = *call.keys;
     Ints dots[M][kVectors];
@@ -70,9 +73,13 @@ struct ScreenTile {
         const int64_t i = first_query + m;
         const ScreenQuery& query = call.coefficients[i];
         const Floats x = Isa::to_float(dots[m][v]) * scale;
+        if constexpr (mode == kProducts) {
+          __builtin_memcpy(call.products + i * call.products_stride + from_first, &x, sizeof(x));
+          continue;
+        }
         const Floats margin = query.alpha * error + query.beta * norm;
         uint32_t passed = Isa::at_least(x + margin, call.thresholds[i]) & valid;
-        if constexpr (Count) {
+        if constexpr (mode == kCount) {
           const uint32_t sure = Isa::at_least(x - margin, call.sure[i]) & valid;
           passed &= ~sure;
           call.query_counts[i] += __builtin_popcount(sure);

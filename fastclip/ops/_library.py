@@ -27,8 +27,8 @@ library.define(
 )
 library.define("pair_scores(Tensor queries, Tensor keys, Tensor indices) -> Tensor")
 library.define(
-    "group_max(Tensor queries, Tensor keys, Tensor groups, int num_groups, bool check_keys)"
-    " -> (Tensor, Tensor)"
+    "group_max(Tensor queries, Tensor keys, Tensor[] screen, Tensor groups, int num_groups)"
+    " -> (Tensor, Tensor, Tensor)"
 )
 library.define(
     "group_beats(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties,"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, Literal, NamedTuple, SupportsIndex, overload
 
 import torch
 
@@ -14,6 +14,7 @@ from fastclip.ops._arguments import (
     check_finite,
     check_same_width,
     matrix,
+    screen_keys,
     with_adjacent_elements,
 )
 from fastclip.ops._gather import picked_backward, save_picked
@@ -31,36 +32,57 @@ class GroupMax(NamedTuple):
     """[N, G] int64: rows of ``keys``."""
 
 
+@overload
+def group_max(
+    queries: Array,
+    keys: Array | PackedKeys,
+    groups: Array,
+    *,
+    num_groups: SupportsIndex | None = ...,
+    return_survivors: Literal[False] = ...,
+) -> GroupMax: ...
+@overload
+def group_max(
+    queries: Array,
+    keys: Array | PackedKeys,
+    groups: Array,
+    *,
+    num_groups: SupportsIndex | None = ...,
+    return_survivors: Literal[True],
+) -> tuple[GroupMax, torch.Tensor]: ...
 def group_max(
     queries: Array,
     keys: Array | PackedKeys,
     groups: Array,
     *,
     num_groups: SupportsIndex | None = None,
-) -> GroupMax:
+    return_survivors: bool = False,
+) -> GroupMax | tuple[GroupMax, torch.Tensor]:
     """Return the largest score of each query within each group of keys, and its key.
 
     ``(queries @ keys.T)`` followed by a ``scatter_reduce("amax")`` over groups, without the [N, V]
     matrix: the class score of prompts that compete. Scores and ties are those of
     :func:`fastclip.topk`: exact, and the lower index first. The answer is the same to the bit for
-    any number of threads and instruction set. Differentiable in ``values``.
+    any number of threads and instruction set, packed or not. Differentiable in ``values``.
 
     Parameters
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
     keys : tensor or array [V, d], or PackedKeys
-        At least one.
+        At least one. Packed keys are screened where the groups never decrease from key to key.
     groups : integer tensor or array [V]
         The group of each key, in any order; every group from 0 to the largest needs a key.
     num_groups : int, optional
         G; needed inside torch.compile, where shapes cannot depend on the content of ``groups``.
+    return_survivors : bool, default False
+        Also return how many of the N V pairs were scored exactly, an int64 scalar.
 
     Returns
     -------
     GroupMax
         ``values`` [N, G] float32 and ``indices`` [N, G] int64. Beyond inputs and result, each
-        thread uses about 16 bytes * 256 * d of workspace.
+        thread uses about 24 bytes * 256 * d of workspace.
 
     Raises
     ------
@@ -81,55 +103,65 @@ def group_max(
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
     ids, count = as_groups(groups, key_rows, num_groups)
-    return GroupMax(*torch.ops.fastclip.group_max(query_rows, key_rows, ids, count, not screen))
+    values, indices, survivors = torch.ops.fastclip.group_max(
+        query_rows, key_rows, screen, ids, count
+    )
+    best = GroupMax(values, indices)
+    return (best, survivors) if return_survivors else best
 
 
 def _group_max(
     queries: torch.Tensor,
     keys: torch.Tensor,
+    screen: list[torch.Tensor],
     groups: torch.Tensor,
     num_groups: int,
-    check_keys: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     check_finite("queries", queries)
-    if check_keys:
+    if not screen:
         check_finite("keys", keys)
     check_groups(groups, num_groups)
-    values, indices = _group_max_fake(queries, keys, groups, num_groups, check_keys)
-    _C.group_max(
-        matrix(queries),
-        matrix(keys),
-        groups.data_ptr(),
-        num_groups,
-        values.data_ptr(),
-        indices.data_ptr(),
-        torch.get_num_threads(),
+    values, indices, survivors = _group_max_fake(queries, keys, screen, groups, num_groups)
+    survivors.fill_(
+        _C.group_max(
+            matrix(queries),
+            matrix(keys),
+            screen_keys(screen, keys),
+            groups.data_ptr(),
+            num_groups,
+            values.data_ptr(),
+            indices.data_ptr(),
+            torch.get_num_threads(),
+        )
     )
-    return values, indices
+    return values, indices, survivors
 
 
 def _group_max_fake(
     queries: torch.Tensor,
     keys: torch.Tensor,
+    screen: list[torch.Tensor],
     groups: torch.Tensor,
     num_groups: int,
-    check_keys: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     shape = (queries.shape[0], num_groups)
-    return queries.new_empty(shape, dtype=torch.float32), queries.new_empty(
-        shape, dtype=torch.int64
+    return (
+        queries.new_empty(shape, dtype=torch.float32),
+        queries.new_empty(shape, dtype=torch.int64),
+        queries.new_empty((), dtype=torch.int64),
     )
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    save_picked(ctx, inputs[0], inputs[1], output[1])
+    _, indices, survivors = output
+    save_picked(ctx, inputs[0], inputs[1], indices)
+    ctx.mark_non_differentiable(indices, survivors)
+    ctx.screen_tensors = len(inputs[2])
 
 
-def _backward(
-    ctx: Any, grad_values: torch.Tensor, _: torch.Tensor | None
-) -> tuple[torch.Tensor | None, ...]:
-    return (*picked_backward(ctx, grad_values), None, None, None)
+def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> tuple[Any, ...]:
+    return (*picked_backward(ctx, grad_values), [None] * ctx.screen_tensors, None, None)
 
 
 library.impl("group_max", _group_max, "CPU")

@@ -51,6 +51,8 @@ def test_equals_the_reference(isa: str, problem: Problem, data: st.DataObject) -
         return
     seed = data.draw(st.integers(0, 2**32 - 1))
     groups = some_groups(count, data.draw(st.integers(1, count)), seed)
+    if data.draw(st.booleans()):
+        groups.sort()
     targets = np.random.default_rng(seed).integers(0, count, len(problem.queries))
     assert_groups(problem, groups, targets, data.draw(st.booleans()))
 
@@ -61,7 +63,9 @@ def test_equals_the_reference(isa: str, problem: Problem, data: st.DataObject) -
 def test_hard_cases(isa: str, problem: Problem, groups: int, packed: bool) -> None:
     count = len(problem.keys)
     targets = np.linspace(0, count - 1, len(problem.queries)).astype(np.int64)
-    assert_groups(problem, some_groups(count, groups, 0), targets, packed)
+    ids = some_groups(count, groups, 0)
+    assert_groups(problem, ids, targets, packed)
+    assert_groups(problem, np.sort(ids), targets, packed)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +80,10 @@ def test_blocks_and_threads(
     q = torch.randint(-2, 3, (queries, width), generator=generator).float()  # many ties
     problem = Problem(q, torch.randn(keys, width, generator=generator).round())
     torch.set_num_threads(num_threads)
-    groups = some_groups(keys, min(keys, 100), 0)
-    assert_groups(problem, groups, np.arange(queries) * 7 % keys, packed)
+    targets = np.arange(queries) * 7 % keys
+    ids = some_groups(keys, min(keys, 10), 0)  # groups larger than a chunk of keys
+    assert_groups(problem, ids, targets, packed)
+    assert_groups(problem, np.sort(ids), targets, packed)
 
 
 def test_beaten_groups_of_real_class_names(isa: str) -> None:
@@ -90,6 +96,18 @@ def test_beaten_groups_of_real_class_names(isa: str) -> None:
         unpack_bits(beats, 18), reference.group_beats(lvis, lvis, groups.numpy(), targets.numpy())
     )
     assert survivors == len(lvis) ** 2 if isa == "portable" else survivors < len(lvis) ** 2 / 20
+
+
+def test_survivors(isa: str) -> None:
+    queries, keys = (torch.nn.functional.normalize(torch.randn(n, 512)) for n in (50, 20_000))
+    groups = torch.arange(20_000) // 1000
+    plain, scored = fastclip.group_max(queries, keys, groups, return_survivors=True)
+    packed = fastclip.pack(keys)
+    screened, survivors = fastclip.group_max(queries, packed, groups, return_survivors=True)
+    assert scored == 50 * 20_000
+    assert survivors == scored if isa == "portable" else survivors < scored / 20
+    assert torch.equal(plain.indices, screened.indices)
+    assert reference.same_bits(plain.values, screened.values)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -21,7 +21,7 @@ OPERATORS = {
     ),
     "group_max": lambda q, k: (
         torch.ops.fastclip.group_max.default,
-        (q, k, torch.tensor([0, 1, 1, 0, 2, 2]), 3, True),
+        (q, k, [], torch.tensor([0, 1, 1, 0, 2, 2]), 3),
     ),
     "group_beats": lambda q, k: (
         torch.ops.fastclip.group_beats.default,

@@ -1,4 +1,4 @@
-// Questions about groups of keys: the best key of each group, and which groups beat a target.
+// Which groups of keys beat a target.
 #include <algorithm>
 #include <atomic>
 #include <vector>
@@ -67,34 +67,6 @@ int64_t group_beats(const Matrix& queries, const Matrix& keys, const ScreenKeys*
       [&](int64_t first_query, int64_t rows) {
         return BeatsTask{thresholds.data() + first_query, groups, first_query, rows, words, bits};
       });
-}
-
-void group_max(const Matrix& queries, const Matrix& keys, const int64_t* groups, int64_t num_groups,
-               float* values, int64_t* indices, int threads, Interrupt& interrupt) {
-  const Kernels& isa = kernels();
-  // Keys are not split: with few queries and many groups, merging would cost as much as it gains.
-  const int64_t block = std::clamp<int64_t>(ceil_div(queries.rows, threads), 1, kMaxQueryBlock);
-  parallel_for(ceil_div(queries.rows, block), threads, interrupt, [&](int64_t task) {
-    const int64_t first = task * block;
-    const int64_t last = std::min(first + block, queries.rows);
-    std::fill(indices + first * num_groups, indices + last * num_groups, -1);
-    sweep(isa, queries.slice(first, last), keys, 0, keys.rows, interrupt,
-          [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
-            for (int64_t i = first; i < last; ++i) {
-              float* best = values + i * num_groups;
-              int64_t* where = indices + i * num_groups;
-              const float* row = scores + (i - first) * ld;
-              for (int64_t j = 0; j < count; ++j) {
-                const int64_t group = groups[begin + j];
-                // Keys come in increasing order, so that the earlier one wins a tie.
-                if (where[group] < 0 || row[j] > best[group]) {
-                  best[group] = row[j];
-                  where[group] = begin + j;
-                }
-              }
-            }
-          });
-  });
 }
 
 }  // namespace fastclip::cpu
