@@ -370,6 +370,37 @@ def count_case() -> Case:
     )
 
 
+def group_max_case(queries: torch.Tensor, keys: torch.Tensor, group_size: int) -> Case:
+    packed = fastclip.pack(keys)
+    groups = torch.arange(len(keys)) // group_size
+    count = int(groups[-1]) + 1
+    checked = torch.linspace(0, len(queries) - 1, 4).long()
+    values, indices = reference.group_max(queries[checked], keys, groups.numpy())
+
+    def check(who: str, answer: Any) -> None:
+        if who.startswith("fastclip"):
+            assert np.array_equal(answer.indices[checked].numpy(), indices)
+            assert reference.same_bits(answer.values[checked], values)
+            return
+        np.testing.assert_allclose(answer[checked].numpy(), values, atol=2e-6)
+
+    def dense() -> torch.Tensor:
+        empty = torch.full((len(queries), count), -torch.inf)
+        return empty.scatter_reduce(1, groups.expand(len(queries), -1), queries @ keys.T, "amax")
+
+    (n, d), v = queries.shape, len(keys)
+    return Case(
+        description=f"group maximum, {n:,} x {v:,} x {d} float32 in {count:,} groups, random rows",
+        operations=2.0 * n * v * d,
+        ours={
+            "fastclip.group_max": lambda: fastclip.group_max(queries, keys, groups),
+            "fastclip.group_max, packed keys": lambda: fastclip.group_max(queries, packed, groups),
+        },
+        peers={"torch mm + scatter_reduce": dense},
+        check=check,
+    )
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "topk": lambda: topk_case(
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
@@ -380,6 +411,10 @@ CASES: dict[str, Callable[[], Case]] = {
     "topk-one-query": lambda: topk_case(
         "random unit rows", unit_rows(1, 512, 0), unit_rows(1_000_000, 512, 1), 10
     ),
+    "topk-16-queries": lambda: topk_case(
+        "random unit rows", unit_rows(16, 512, 0), unit_rows(1_000_000, 512, 1), 10
+    ),
+    "group-max": lambda: group_max_case(unit_rows(2048, 512, 0), unit_rows(100_000, 512, 1), 100),
     "topk-small": lambda: topk_case(
         "random unit rows", unit_rows(64, 512, 0), unit_rows(1000, 512, 1), 5
     ),

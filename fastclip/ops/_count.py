@@ -13,6 +13,7 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._library import library
+from fastclip.ops.pack import encode, parts_to_pack, worth_packing
 
 
 def _count_ahead(
@@ -29,6 +30,25 @@ def _count_ahead(
         check_finite("keys", keys)
     if torch.isnan(scores).any():
         raise ValueError(f"thresholds: NaN at {int(torch.isnan(scores).nonzero()[0])}")
+    if screen or not worth_packing(queries, keys):
+        return _count(queries, keys, screen, scores, ties, per_key)
+    counted = [
+        _count(queries, part, encode(part), scores, ties - begin, per_key)
+        for begin, part in parts_to_pack(keys)
+    ]
+    counts, survivors = zip(*counted, strict=True)
+    total = torch.cat(counts) if per_key else torch.stack(counts).sum(0)
+    return total, torch.stack(survivors).sum()
+
+
+def _count(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    scores: torch.Tensor,
+    ties: torch.Tensor,
+    per_key: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
     counts, survivors = _count_ahead_fake(queries, keys, screen, scores, ties, per_key)
     address = counts.zero_().data_ptr()
     survivors.fill_(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,3 +177,20 @@ def encode(rows: torch.Tensor) -> list[torch.Tensor]:
         torch.get_num_threads(),
     )
     return [codes, bounds, center]
+
+
+# Packing takes about as long as screening saves for this many queries; benches/results has both.
+_PACK_FROM_QUERIES = 256
+_PACK_FROM_KEYS = 8192
+_PACK_KEYS = 1 << 18  # at a time: bounds the memory
+
+
+def worth_packing(queries: torch.Tensor, keys: torch.Tensor) -> bool:
+    """Whether unpacked keys are better packed on the way, to be screened."""
+    return len(queries) >= _PACK_FROM_QUERIES and len(keys) >= _PACK_FROM_KEYS and _C.has_screen()
+
+
+def parts_to_pack(keys: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield parts of the keys that are packed one at a time, each with its first row's number."""
+    for begin in range(0, len(keys), _PACK_KEYS):
+        yield begin, keys[begin : begin + _PACK_KEYS]

@@ -20,12 +20,7 @@ from fastclip.ops._arguments import (
 )
 from fastclip.ops._gather import picked_backward, save_picked
 from fastclip.ops._library import library
-from fastclip.ops.pack import PackedKeys, encode
-
-# Packing costs about as much as screening that many queries saves; see benches/results.
-_PACK_FROM_QUERIES = 256
-_PACK_FROM_KEYS = 8192
-_PACK_KEYS = 1 << 18  # at a time: bounds the memory
+from fastclip.ops.pack import PackedKeys, encode, parts_to_pack, worth_packing
 
 
 class TopK(NamedTuple):
@@ -131,12 +126,11 @@ def _topk(
     if screen:
         return _search(queries, keys, screen, k)
     check_finite("keys", keys)
-    if len(queries) < _PACK_FROM_QUERIES or len(keys) < _PACK_FROM_KEYS or not _C.has_screen():
+    if not worth_packing(queries, keys):
         return _search(queries, keys, [], k)
     values, indices, survivors = _topk_fake(queries[:, :0], keys, screen, 0)
     survivors.zero_()
-    for begin in range(0, len(keys), _PACK_KEYS):
-        part = keys[begin : begin + _PACK_KEYS]
+    for begin, part in parts_to_pack(keys):
         found = _search(queries, part, encode(part), min(k, len(part)))
         # Parts come in the order of their keys, so that a stable sort keeps the tie rule.
         values, order = torch.cat([values, found[0]], 1).sort(dim=1, descending=True, stable=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import reference
@@ -62,6 +64,16 @@ def test_blocks_and_threads(
     problem = Problem(q, torch.randn(keys, width, generator=generator).round())
     torch.set_num_threads(num_threads)
     assert_counts(problem, np.arange(queries) * 7 % keys, packed)
+
+
+def test_packs_many_keys_on_the_way(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["fastclip.ops.pack"]
+    monkeypatch.setattr(module, "_PACK_FROM_QUERIES", 2)
+    monkeypatch.setattr(module, "_PACK_FROM_KEYS", 2)
+    monkeypatch.setattr(module, "_PACK_KEYS", 64)
+    for problem in hard_cases().values():
+        targets = np.linspace(0, len(problem.keys) - 1, len(problem.queries)).astype(np.int64)
+        assert_counts(problem, targets, packed=False)
 
 
 def test_rank_agrees_with_topk_on_real_features(isa: str) -> None:

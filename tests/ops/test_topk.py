@@ -139,7 +139,7 @@ def test_gradient_of_one_side_only() -> None:
 
 
 def test_packs_many_keys_on_the_way(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["fastclip.ops.topk"]
+    module = sys.modules["fastclip.ops.pack"]
     monkeypatch.setattr(module, "_PACK_FROM_QUERIES", 2)
     monkeypatch.setattr(module, "_PACK_FROM_KEYS", 2)
     monkeypatch.setattr(module, "_PACK_KEYS", 64)
