@@ -7,7 +7,7 @@
 namespace fastclip::cpu {
 
 int64_t find_nonfinite(const Matrix& rows, int threads, Interrupt& interrupt) {
-  constexpr int64_t kTaskBytes = 1 << 20;  // a thread is not worth waking for less
+  constexpr int64_t kTaskBytes = 4 << 20;  // a thread is not worth waking for less
   const int64_t row_bytes = std::max<int64_t>(1, rows.cols * size_of(rows.dtype));
   const int64_t per_task = std::max<int64_t>(1, kTaskBytes / row_bytes);
   const Kernels& isa = kernels();

@@ -121,6 +121,7 @@ template <class Make>
 int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& keys,
                      const ScreenKeys* screen, const float* scores, int threads,
                      Interrupt& interrupt, Make&& make) {
+  threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
   if (isa.query_levels == 0) screen = nullptr;
   const double longest = screen != nullptr ? longest_key(*screen) : 0;
   std::atomic<int64_t> scored{0};

@@ -73,6 +73,15 @@ void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, in
   }
 }
 
+// Threads that are worth waking: a wake-up takes about as long as this many products.
+inline int useful_threads(int threads, int64_t queries, int64_t keys, int64_t cols) {
+  constexpr double kProductsPerThread = 4e6;
+  const double products = static_cast<double>(queries) * static_cast<double>(keys) *
+                          static_cast<double>(std::max<int64_t>(cols, 1));
+  return static_cast<int>(
+      std::clamp(products / kProductsPerThread, 1.0, std::max(1.0, 1.0 * threads)));
+}
+
 // Cuts queries x keys into tasks. Many queries are split alone; few queries split the keys too, so
 // that every thread has something to do.
 struct Plan {

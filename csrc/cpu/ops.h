@@ -23,6 +23,9 @@ void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& 
 int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, int64_t k,
              float* values, int64_t* indices, int threads, Interrupt& interrupt);
 
+// For tests: use the screen whenever there is one, also where exact scores would be faster.
+void always_screen(bool always);
+
 // What a key must pass: a higher score, or an equal one with an index below `tie`.
 struct Threshold {
   float score;

@@ -28,6 +28,7 @@ void store(const float* scores, int64_t count, DType dtype, char* row, int64_t f
 void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& out, int threads,
                 Interrupt& interrupt) {
   const Kernels& isa = kernels();
+  threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
   const int64_t key_block = key_block_rows(lane_steps(queries.cols), isa.key_tile);
   const Plan plan(queries.rows, keys.rows, kMaxQueryBlock, key_block, threads);
   parallel_for(plan.tasks(), threads, interrupt, [&](int64_t task) {

@@ -1,5 +1,7 @@
 #include "fastclip/topk.h"
 
+#include <atomic>
+
 #include "isa.h"
 #include "mainloop.h"
 #include "ops.h"
@@ -7,6 +9,8 @@
 
 namespace fastclip::cpu {
 namespace {
+
+std::atomic<bool> screen_always{false};
 
 // Queries of one task, fewer where k is large: a thread's candidates stay within about 16 MiB.
 int64_t query_block_rows(int64_t keys, int64_t k) {
@@ -34,12 +38,21 @@ void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, i
               });
 }
 
+// Finding the first good candidates of a query takes as long as exact scores of some thousand keys,
+// the more the larger k is. Very few queries are bound by memory, of which the codes need less.
+bool worth_screening(int64_t queries, int64_t keys, int64_t k) {
+  return screen_always || queries <= 4 || keys >= 1024 * (2 + k);
+}
+
 }  // namespace
+
+void always_screen(bool always) { screen_always = always; }
 
 int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, int64_t k,
              float* values, int64_t* indices, int threads, Interrupt& interrupt) {
   const Kernels& isa = kernels();
-  if (screen != nullptr && isa.query_levels > 0) {
+  threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
+  if (screen != nullptr && isa.query_levels > 0 && worth_screening(queries.rows, keys.rows, k)) {
     return screened_topk(isa, queries, keys, *screen, k, values, indices, threads, interrupt);
   }
   exact_topk(isa, queries, keys, k, values, indices, threads, interrupt);

@@ -15,6 +15,7 @@ from fastclip.ops._arguments import (
     check_finite,
     check_same_width,
     matrix,
+    must_dispatch,
     screen_keys,
     with_adjacent_elements,
 )
@@ -113,7 +114,8 @@ def topk(
     k = operator.index(k)
     if not 1 <= k <= key_rows.shape[0]:
         raise ValueError(f"k: must be from 1 to the number of keys {key_rows.shape[0]}, got {k}")
-    values, indices, survivors = torch.ops.fastclip.topk(query_rows, key_rows, screen, k)
+    search = torch.ops.fastclip.topk if must_dispatch(query_rows, key_rows) else _topk
+    values, indices, survivors = search(query_rows, key_rows, screen, k)
     best = TopK(values, indices)
     return (best, survivors) if return_survivors else best
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,6 +12,15 @@ from hypothesis import strategies as st
 from inputs import DTYPES, Problem, hard_cases, problems
 
 import fastclip
+from fastclip import _C
+
+
+@pytest.fixture(autouse=True)
+def always_screen() -> Iterator[None]:
+    """Screen small problems too, whose exact scores would be faster."""
+    _C.always_screen(True)
+    yield
+    _C.always_screen(False)
 
 
 def assert_exact(problem: Problem, k: int, keys: object = None) -> None:
@@ -156,3 +166,11 @@ def test_survivors(isa: str) -> None:
     assert survivors == scored if isa == "portable" else survivors < scored / 20
     assert torch.equal(plain.indices, screened.indices)
     assert reference.same_bits(plain.values, screened.values)
+
+
+@pytest.mark.parametrize("queries", [1, 4, 5])
+@pytest.mark.parametrize("keys", [500, 3071, 3072, 4000])
+def test_either_side_of_where_screening_pays(isa: str, queries: int, keys: int) -> None:
+    _C.always_screen(False)
+    problem = Problem(torch.randn(queries, 33), torch.randn(keys, 33).round())
+    assert_exact(problem, 1, fastclip.pack(problem.keys))
