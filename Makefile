@@ -3,14 +3,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
-CPP := $(shell find csrc -name '*.h' -o -name '*.cpp')
+CPP := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp')
 
-.PHONY: demo test lint unit sanitize clang wheel bench clean
+.PHONY: demo test lint unit sanitize clang neon wheel bench clean
 
 demo: .venv/installed
 	$(BIN)/fastclip demo --output fastclip-demo.html
 
-test: lint unit sanitize clang wheel
+test: lint unit sanitize clang neon wheel
 	@echo "All checks passed."
 
 .venv/bin/pip:
@@ -62,6 +62,10 @@ clang: .venv/installed-dev
 	else \
 	  echo "clang++ is not installed: the clang build is not checked here"; \
 	fi
+
+# The kernels for ARM processors, through a cross compiler and an emulator.
+neon: .venv/installed-dev
+	tests/neon.sh $(BIN)
 
 wheel: .venv/installed-dev
 	tests/wheel.sh $(BIN)/python

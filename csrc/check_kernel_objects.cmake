@@ -3,7 +3,7 @@
 # cmake -DNM=... -DOBJECTS=a.o,b.o -P check_kernel_objects.cmake
 string(REPLACE "," ";" OBJECTS "${OBJECTS}")
 foreach(object IN LISTS OBJECTS)
-  if(object MATCHES "kernels_[a-z0-9]+\\.cpp")
+  if(object MATCHES "kernels_[a-z0-9_]+\\.cpp")
     execute_process(COMMAND ${NM} --demangle ${object} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
     string(REGEX MATCHALL "[0-9a-f]+ [VWuvw] [^\n]*" weak "${symbols}")
     if(weak)

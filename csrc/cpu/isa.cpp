@@ -4,10 +4,37 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#ifdef FASTCLIP_AVX_VNNI
+#include <cpuid.h>
+#endif
+#if defined(FASTCLIP_ARM64) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 namespace fastclip::cpu {
 namespace {
 
 constexpr const char* kVariable = "FASTCLIP_CPU_CAPABILITY";
+
+#ifdef FASTCLIP_AVX_VNNI
+// Not every compiler knows it by a name: clang has __builtin_cpu_supports("avxvnni") from 15 on.
+bool has_avx_vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
+}
+#endif
+
+#ifdef FASTCLIP_ARM64
+bool has_dot_product() {
+#if defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__APPLE__)
+  return true;
+#else
+  return false;
+#endif
+}
+#endif
 
 // Best first. Whether the processor can run them is asked here, not in their own files: those are
 // compiled for instructions that it may lack.
@@ -19,7 +46,15 @@ std::vector<const Kernels*> find_available() {
     if (__builtin_cpu_supports("avx512vnni")) available.push_back(&kAvx512Vnni);
     available.push_back(&kAvx512);
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) available.push_back(&kAvx2);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+#ifdef FASTCLIP_AVX_VNNI
+    if (has_avx_vnni()) available.push_back(&kAvx2Vnni);
+#endif
+    available.push_back(&kAvx2);
+  }
+#endif
+#ifdef FASTCLIP_ARM64
+  if (has_dot_product()) available.push_back(&kNeonDot);
 #endif
   available.push_back(&kPortable);
   return available;

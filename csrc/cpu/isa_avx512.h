@@ -17,6 +17,7 @@ struct Avx512Base {
   typedef int32_t Ints __attribute__((vector_size(64)));
   typedef float Floats __attribute__((vector_size(64)));
   static constexpr int kRows = 12;  // 24 accumulators of 32 registers
+  static constexpr bool kSignedKeys = false;
 
   // The plain intrinsic makes GCC 12 warn of an uninitialised pass-through; this is the same
   // instruction.

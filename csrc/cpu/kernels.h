@@ -159,5 +159,11 @@ extern const Kernels kAvx2;
 extern const Kernels kAvx512;
 extern const Kernels kAvx512Vnni;
 #endif
+#ifdef FASTCLIP_AVX_VNNI
+extern const Kernels kAvx2Vnni;
+#endif
+#ifdef FASTCLIP_ARM64
+extern const Kernels kNeonDot;
+#endif
 
 }  // namespace fastclip::cpu

@@ -1,6 +1,6 @@
 // The mainloop of the screen, written once over the few instructions that differ: Isa names vectors
-// of 32-bit numbers and multiplies bytes. Included by each instruction set's file; nothing from the
-// standard library.
+// of 32-bit numbers and multiplies bytes: those of queries are signed, those of keys are if
+// Isa::kSignedKeys. Included by each instruction set's file; nothing from the standard library.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,8 @@ struct ScreenTile {
   using Floats = typename Isa::Floats;
   static constexpr int kLanes32 = sizeof(Ints) / 4;
   static constexpr int kVectors = kPanel / kLanes32;
+  // Of four codes with 128 added each: makes them signed again.
+  static constexpr int32_t kTake128 = static_cast<int32_t>(0x80808080u);
 
   static int64_t screen(const ScreenCall& call) {
     if (call.products != nullptr) return screen_panels<kProducts>(call);
@@ -118,14 +120,20 @@ struct ScreenTile {
     for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) {
-        sums[m][v] = Ints{} + call.coefficients[first_query + m].correction;
+        sums[m][v] = Ints{};
+        if constexpr (!Isa::kSignedKeys) {
+          sums[m][v] += call.coefficients[first_query + m].correction;
+        }
       }
     }
     const uint8_t* codes = call.keys->codes + panel * kPanel * width;
     for (int64_t i = 0; i < width; i += 4, codes += kPanel * 4) {
       Ints k[kVectors];
 #pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) k[v] = load<Ints>(codes + v * sizeof(Ints));
+      for (int v = 0; v < kVectors; ++v) {
+        k[v] = load<Ints>(codes + v * sizeof(Ints));
+        if constexpr (Isa::kSignedKeys) k[v] ^= kTake128;
+      }
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
         int32_t four;

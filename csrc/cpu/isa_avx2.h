@@ -1,0 +1,48 @@
+// What AVX2 processors with and without VNNI share.
+#pragma once
+
+#include <immintrin.h>
+
+#include "encode.h"
+#include "kernels.h"
+#include "pixel_kernels.h"
+#include "screen_tile.h"
+#include "tile.h"
+#include "value_tile.h"
+
+namespace fastclip::cpu {
+namespace {
+
+struct Avx2Base {
+  typedef int32_t Ints __attribute__((vector_size(32)));
+  typedef float Floats __attribute__((vector_size(32)));
+  static constexpr int kRows = 2;  // 8 accumulators, 4 vectors of keys, 16 registers
+  static constexpr bool kSignedKeys = false;
+
+  static Floats to_float(Ints x) { return _mm256_cvtepi32_ps(reinterpret_cast<__m256i>(x)); }
+  static uint32_t at_least(Floats x, float threshold) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(x, _mm256_set1_ps(threshold), _CMP_GE_OQ));
+  }
+};
+
+// 12 accumulators of 16 registers.
+using Avx2Tile = Tile<4, 4, 3>;
+
+template <class Isa>
+constexpr Kernels avx2_kernels(const char* name) {
+  return {
+      name,
+      3,
+      Avx2Tile::load_rows,
+      Avx2Tile::score_block,
+      Avx2Tile::find_nonfinite,
+      encode_rows,
+      Isa::kQueryLevels,
+      ScreenTile<Isa>::screen,
+      ValueTile<8, 6, 2>::kernels(),
+      pixel_kernels<8>(),
+  };
+}
+
+}  // namespace
+}  // namespace fastclip::cpu
