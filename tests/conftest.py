@@ -13,6 +13,7 @@ from fastclip import _C
 hypothesis.settings.register_profile(
     "fastclip",
     deadline=None,  # timings of shared machines are no test
+    max_examples=40,  # of each property, on each instruction set
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
