@@ -50,7 +50,7 @@ sanitize: .venv/installed-dev
 	PYTHONPATH=build/sanitize \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 FASTCLIP_EXPECT_PATH=build/sanitize HYPOTHESIS_PROFILE=quick \
-	  $(BIN)/pytest -s tests/ops tests/test_process.py
+	  $(BIN)/pytest -s --few-isas tests/ops tests/test_process.py
 
 # The same sources through the other compiler, warnings included.
 clang: .venv/installed-dev
@@ -58,7 +58,7 @@ clang: .venv/installed-dev
 	  CMAKE_ARGS="-DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_FLAGS=-Werror" \
 	    $(BIN)/pip install --quiet --no-deps --upgrade --target build/clang . && \
 	  PYTHONPATH=build/clang FASTCLIP_EXPECT_PATH=build/clang HYPOTHESIS_PROFILE=quick \
-	    $(BIN)/pytest tests/ops; \
+	    $(BIN)/pytest --few-isas tests/ops; \
 	else \
 	  echo "clang++ is not installed: the clang build is not checked here"; \
 	fi

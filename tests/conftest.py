@@ -24,6 +24,24 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fastclip"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--few-isas",
+        action="store_true",
+        help="of the instruction sets, test the best one and the portable one only",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--few-isas"):
+        left_out = set(_C.available_isas()[1:-1])
+        items[:] = [
+            item
+            for item in items
+            if not (hasattr(item, "callspec") and item.callspec.params.get("isa") in left_out)
+        ]
+
+
 @pytest.fixture(params=_C.available_isas())
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test on every instruction set of this machine."""

