@@ -2,7 +2,7 @@
 #include <cstring>
 #include <vector>
 
-#include "fastclip/float16.h"
+#include "fastclip/element.h"
 #include "isa.h"
 #include "mainloop.h"
 #include "ops.h"
@@ -14,24 +14,14 @@ namespace {
 // Any vector would do as the centre; a sample's mean is nearly as good as the mean of all.
 void sample_mean(const Matrix& keys, float* center) {
   constexpr int64_t kSample = 8192;
-  const Kernels& isa = kernels();
   const int64_t count = std::min(keys.rows, kSample);
-  const int64_t steps = lane_steps(keys.cols);
-  AlignedBuffer<double> row(steps * kLanes);
-  std::vector<double> sums(steps * kLanes);
-  // load_rows keeps its own order of elements: sum in it and undo it once, by loading 0, 1, 2, ...
+  std::vector<double> sums(keys.cols);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t at = i * keys.rows / count;
-    isa.load_rows(keys.slice(at, at + 1), row.get());
-    for (int64_t j = 0; j < steps * kLanes; ++j) sums[j] += row.get()[j];
+    for (int64_t j = 0; j < keys.cols; ++j) sums[j] += element(keys, at, j);
   }
-  std::vector<float> position(keys.cols);
-  for (int64_t j = 0; j < keys.cols; ++j) position[j] = static_cast<float>(j + 1);
-  isa.load_rows({reinterpret_cast<const char*>(position.data()), DType::kFloat32, 1, keys.cols, 0},
-                row.get());
-  for (int64_t j = 0; j < steps * kLanes; ++j) {
-    const auto element = static_cast<int64_t>(row.get()[j]) - 1;
-    if (element >= 0) center[element] = static_cast<float>(sums[j] / static_cast<double>(count));
+  for (int64_t j = 0; j < keys.cols; ++j) {
+    center[j] = static_cast<float>(sums[j] / static_cast<double>(count));
   }
 }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "fastclip/float16.h"
+#include "fastclip/element.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -16,19 +16,6 @@ uint64_t mix(uint64_t x) {  // splitmix64
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
   return x ^ (x >> 31);
-}
-
-double element(const Matrix& m, int64_t i, int64_t j) {
-  const char* row = m.row(i);
-  switch (m.dtype) {
-    case DType::kFloat32:
-      return reinterpret_cast<const float*>(row)[j];
-    case DType::kFloat16:
-      return half_to_float(reinterpret_cast<const uint16_t*>(row)[j]);
-    case DType::kBFloat16:
-      return bfloat16_to_float(reinterpret_cast<const uint16_t*>(row)[j]);
-  }
-  return 0;
 }
 
 double center_length(const ScreenKeys& keys) {
@@ -75,7 +62,8 @@ CodedQueries::CodedQueries(const Kernels& kernels, const Matrix& queries, const 
     const RowBounds bounds = bound_row(sums[i], rotation.error());
     longest = std::max(longest, bounds.norm);
     for (int64_t j = 0; j < queries.cols; ++j) {
-      offset[i] += element(queries, i, j) * static_cast<double>(keys.center[j]);
+      offset[i] +=
+          static_cast<double>(element(queries, i, j)) * static_cast<double>(keys.center[j]);
     }
     scale[i] = sums[i].scale;
     if (sums[i].scale == 0) {  // not coded: nothing can be said of its scores

@@ -179,7 +179,7 @@ def encode(rows: torch.Tensor) -> list[torch.Tensor]:
     return [codes, bounds, center]
 
 
-# Packing takes about as long as screening saves for this many queries; benches/results has both.
+# From coarse timings: about where packing takes as long as screening saves.
 _PACK_FROM_QUERIES = 256
 _PACK_FROM_KEYS = 8192
 _PACK_KEYS = 1 << 18  # at a time: bounds the memory
