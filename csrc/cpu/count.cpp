@@ -97,8 +97,8 @@ void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indic
   parallel_for(ceil_div(queries.rows, kPairs), threads, interrupt, [&](int64_t task) {
     const int64_t begin = task * kPairs;
     const int64_t end = std::min(begin + kPairs, queries.rows);
-    PairScorer scorer(isa, queries.slice(begin, end), keys, 1);
-    for (int64_t i = begin; i < end; ++i) out[i] = *scorer.score(i - begin, indices + i, 1);
+    const PairScorer scorer(isa, queries.slice(begin, end), keys);
+    for (int64_t i = begin; i < end; ++i) scorer.score(i - begin, indices + i, 1, out + i);
   });
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "screen.h"
@@ -22,13 +23,14 @@ class FixedScreen {
       : kernels_(kernels),
         screen_(screen),
         coded_(kernels, queries, screen),
-        scorer_(kernels, queries, keys, 4),
+        scorer_(kernels, queries, keys),
         maybe_(queries.rows),
         sure_(queries.rows),
         query_counts_(queries.rows),
         key_counts_(kMaxPanels * kPanel),
-        batch_(scorer_.batch()),
-        hits_(queries.rows * kMaxPanels * kPanel) {
+        hits_(queries.rows * kMaxPanels * kPanel, Contents::kAnything),
+        sorted_(queries.rows * kMaxPanels * kPanel, Contents::kAnything),
+        places_(queries.rows + 1) {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     for (int64_t i = 0; i < queries.rows; ++i) {
       const double floor = (scores[i] - coded_.offset[i]) / coded_.scale[i];
@@ -61,21 +63,22 @@ class FixedScreen {
   // wanted, and score(i, key, exact) is then told.
   template <class Take, class Score>
   void decide(Take&& take, Score&& score) {
-    for (int64_t h = 0; h < found_;) {
-      const int64_t i = hits_[h].query;
+    int64_t batch[kBatch];
+    float scores[kBatch];
+    const Hit* hit = sorted_.get();
+    for (const Hit* end = hit + found_; hit < end;) {
+      const int64_t i = hit->query;
       int64_t count = 0;
-      for (; h < found_ && hits_[h].query == i && count < scorer_.batch(); ++h) {
-        const int64_t key = first_key_ + hits_[h].key;
-        const bool sure =
-            hits_[h].x - (coded_.margin(i, screen_, key) - coded_.gamma[i]) >= sure_[i];
-        if (take(i, key, sure)) batch_[count++] = key;
+      for (; hit < end && hit->query == i && count < kBatch; ++hit) {
+        const int64_t key = first_key_ + hit->key;
+        const bool sure = hit->x - (coded_.margin(i, screen_, key) - coded_.gamma[i]) >= sure_[i];
+        if (take(i, key, sure)) batch[count++] = key;
       }
-      for (int64_t next = h; next < std::min(found_, h + scorer_.batch()); ++next) {
-        scorer_.prefetch(first_key_ + hits_[next].key);
+      for (const Hit* next = hit; next < std::min(end, hit + kBatch); ++next) {
+        scorer_.prefetch(first_key_ + next->key);
       }
-      if (count == 0) continue;
-      const float* scores = scorer_.score(i, batch_.data(), count);
-      for (int64_t c = 0; c < count; ++c) score(i, batch_[c], scores[c]);
+      scorer_.score(i, batch, count, scores);
+      for (int64_t c = 0; c < count; ++c) score(i, batch[c], scores[c]);
       scored_ += count;
     }
   }
@@ -89,16 +92,23 @@ class FixedScreen {
             &screen_,
             first,
             last,
-            hits_.data()};
+            hits_.get()};
   }
 
+  // The keys of one query are found in increasing order: putting the queries in order is enough.
   void run(const ScreenCall& call) {
     first_key_ = call.first * kPanel;
     found_ = kernels_.screen(call);
-    std::sort(hits_.begin(), hits_.begin() + found_, [](const Hit& a, const Hit& b) {
-      return a.query != b.query ? a.query < b.query : a.key < b.key;
-    });
+    std::fill(places_.begin(), places_.end(), 0);
+    for (int64_t h = 0; h < found_; ++h) ++places_[hits_.get()[h].query + 1];
+    std::partial_sum(places_.begin(), places_.end(), places_.begin());
+    for (int64_t h = 0; h < found_; ++h) {
+      const Hit& hit = hits_.get()[h];
+      sorted_.get()[places_[hit.query]++] = hit;
+    }
   }
+
+  static constexpr int64_t kBatch = 16;  // pairs scored at a time
 
   const Kernels& kernels_;
   const ScreenKeys& screen_;
@@ -106,8 +116,8 @@ class FixedScreen {
   PairScorer scorer_;
   std::vector<float> maybe_, sure_;
   std::vector<int32_t> query_counts_, key_counts_;
-  std::vector<int64_t> batch_;
-  std::vector<Hit> hits_;
+  AlignedBuffer<Hit> hits_, sorted_;
+  std::vector<int64_t> places_;  // of the first hit of each query
   int64_t found_ = 0;
   int64_t first_key_ = 0;
   int64_t scored_ = 0;

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <atomic>
 #include <limits>
-#include <vector>
 
+#include "fastclip/topk.h"
 #include "isa.h"
 #include "mainloop.h"
 #include "ops.h"
@@ -13,7 +13,6 @@ namespace fastclip::cpu {
 namespace {
 
 constexpr int64_t kQueryBlock = 256;
-constexpr int64_t kChunkPanels = 4;  // float64 rows of these keys stay in the cache
 
 // Best score and key of each group for a block of queries; -1 where none was seen.
 struct Best {
@@ -22,52 +21,38 @@ struct Best {
   float* values;     // [rows, num_groups]
   int64_t* indices;  // [rows, num_groups]
 
-  // Keys must be offered in increasing order: the earlier one wins a tie.
+  int64_t at(int64_t i, int64_t key) const { return i * num_groups + groups[key]; }
+
   void offer(int64_t i, int64_t key, float score) const {
-    const int64_t at = i * num_groups + groups[key];
-    if (indices[at] >= 0 && !(score > values[at])) return;
-    values[at] = score;
-    indices[at] = key;
+    const int64_t to = at(i, key);
+    if (indices[to] >= 0 && !ahead({score, key}, {values[to], indices[to]})) return;
+    values[to] = score;
+    indices[to] = key;
   }
 };
 
-// Groups of consecutive keys through the screen: where a group's largest lower bound is above a
-// key's upper bound, the key is out; the others are scored exactly.
+// Groups of consecutive keys through the screen. Of each group the key with the largest upper bound
+// is scored exactly, then those whose upper bounds reach that score.
 class ScreenedGroupMax {
  public:
   ScreenedGroupMax(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
                    const ScreenKeys& screen, const Best& best)
       : kernels_(kernels),
-        keys_(keys),
         screen_(screen),
         best_(best),
-        rows_(queries.rows),
-        row_(lane_steps(keys.cols) * kLanes),
         coded_(kernels, queries, screen),
-        query_rows_(queries.rows * row_),
-        key_rows_((kChunkPanels * kPanel + kernels.key_tile) * row_),
-        products_(queries.rows * kChunkPanels * kPanel),
-        uppers_(kChunkPanels * kPanel),
-        scores_(kernels.key_tile) {
-    kernels.load_rows(queries, query_rows_.get());
-  }
+        scorer_(kernels, queries, keys),
+        products_(queries.rows * kStride, Contents::kAnything) {}
 
   bool can_screen(double longest_key) const { return coded_.can_screen(longest_key); }
   int64_t scored() const { return scored_; }
 
+  // Panels [first, last), at most kMaxPanels.
   void screen_panels(int64_t first, int64_t last) {
-    for (int64_t panel = first; panel < last; panel += kChunkPanels) {
-      screen_chunk(panel, std::min(panel + kChunkPanels, last));
-    }
-  }
-
- private:
-  void screen_chunk(int64_t first, int64_t last) {
-    constexpr int64_t kStride = kChunkPanels * kPanel;
     ScreenCall call{};
     call.codes = coded_.codes.data();
     call.coefficients = coded_.coefficients.data();
-    call.num_queries = rows_;
+    call.num_queries = static_cast<int64_t>(coded_.coefficients.size());
     call.keys = &screen_;
     call.first = first;
     call.last = last;
@@ -75,54 +60,66 @@ class ScreenedGroupMax {
     call.products_stride = kStride;
     kernels_.screen(call);
     const int64_t begin = first * kPanel;
-    const int64_t end = std::min(last * kPanel, keys_.rows);
-    kernels_.load_rows(keys_.slice(begin, end), key_rows_.get());
-    for (int64_t run = begin; run < end;) {
-      int64_t run_end = run + 1;
-      while (run_end < end && best_.groups[run_end] == best_.groups[run]) ++run_end;
-      for (int64_t i = 0; i < rows_; ++i) {
-        decide(i, products_.get() + i * kStride - begin, run, run_end, begin);
+    const int64_t end = std::min(last * kPanel, screen_.keys);
+    for (int64_t i = 0; i < call.num_queries; ++i) {
+      for (int64_t run = begin; run < end;) {
+        int64_t run_end = run + 1;
+        while (run_end < end && best_.groups[run_end] == best_.groups[run]) ++run_end;
+        decide(i, products_.get() + i * kStride + (run - begin), run, run_end);
+        run = run_end;
       }
-      run = run_end;
     }
   }
 
-  // Keys [run, end) of one group; products[key] is x of screen.h.
-  void decide(int64_t i, const float* products, int64_t run, int64_t end, int64_t chunk) {
-    const ScreenQuery query = coded_.coefficients[i];
-    const float gamma = coded_.gamma[i];
+ private:
+  static constexpr int64_t kStride = kMaxPanels * kPanel;
+  static constexpr int64_t kBatch = 16;  // pairs scored at a time
+
+  // Keys [first, last) of one group.
+  void decide(int64_t i, const float* products, int64_t first, int64_t last) {
     float floor = -std::numeric_limits<float>::infinity();
-    const int64_t at = i * best_.num_groups + best_.groups[run];
-    if (best_.indices[at] >= 0) {  // the group began in an earlier chunk
-      floor = round_down((best_.values[at] - coded_.offset[i]) / coded_.scale[i]);
+    const int64_t at = best_.at(i, first);
+    // The group may have begun in an earlier call.
+    if (best_.indices[at] >= 0) floor = in_units(i, best_.values[at]);
+    const KeyRun run{products,     screen_.error + first,  screen_.norm + first,
+                     last - first, coded_.coefficients[i], coded_.gamma[i]};
+    const int64_t count = kernels_.survivors(run, floor, survivors_, uppers_);
+    if (count == 0) return;
+    const auto favourite = std::max_element(uppers_, uppers_ + count) - uppers_;
+    float scores[kBatch];
+    int64_t batch[kBatch] = {first + survivors_[favourite]};
+    score(i, batch, 1, scores);
+    floor = std::max(floor, in_units(i, scores[0]));
+    int64_t filled = 0;
+    for (int64_t s = 0; s < count; ++s) {
+      if (s == favourite || uppers_[s] < floor) continue;
+      batch[filled++] = first + survivors_[s];
+      if (filled < kBatch) continue;
+      score(i, batch, filled, scores);
+      filled = 0;
     }
-    float* uppers = uppers_.data() - run;
-    for (int64_t key = run; key < end; ++key) {
-      const float margin =
-          query.alpha * screen_.error[key] + query.beta * screen_.norm[key] + gamma;
-      const float lower = products[key] - margin;
-      uppers[key] = products[key] + margin;
-      floor = lower > floor ? lower : floor;
-    }
-    for (int64_t key = run; key < end; ++key) {
-      if (uppers[key] < floor) continue;
-      kernels_.score_block(query_rows_.get() + i * row_, 1, key_rows_.get() + (key - chunk) * row_,
-                           1, row_ / kLanes, scores_.data(), kernels_.key_tile);
-      best_.offer(i, key, scores_[0]);
-      ++scored_;
-    }
+    score(i, batch, filled, scores);
+  }
+
+  // A score as a floor for upper bounds.
+  float in_units(int64_t i, float score) const {
+    return round_down((score - coded_.offset[i]) / coded_.scale[i]);
+  }
+
+  void score(int64_t i, const int64_t* keys, int64_t count, float* scores) {
+    scorer_.score(i, keys, count, scores);
+    for (int64_t c = 0; c < count; ++c) best_.offer(i, keys[c], scores[c]);
+    scored_ += count;
   }
 
   const Kernels& kernels_;
-  const Matrix keys_;
   const ScreenKeys& screen_;
   const Best best_;
-  const int64_t rows_;
-  const int64_t row_;
   const CodedQueries coded_;
-  AlignedBuffer<double> query_rows_, key_rows_;
+  const PairScorer scorer_;
   AlignedBuffer<float> products_;
-  std::vector<float> uppers_, scores_;
+  int32_t survivors_[kStride];
+  float uppers_[kStride];
   int64_t scored_ = 0;
 };
 

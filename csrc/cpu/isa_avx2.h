@@ -35,10 +35,12 @@ constexpr Kernels avx2_kernels(const char* name) {
       3,
       Avx2Tile::load_rows,
       Avx2Tile::score_block,
+      Avx2Tile::score_keys,
       Avx2Tile::find_nonfinite,
       encode_rows,
       Isa::kQueryLevels,
       ScreenTile<Isa>::screen,
+      ScreenTile<Isa>::survivors,
       ValueTile<8, 6, 2>::kernels(),
       pixel_kernels<8>(),
   };

@@ -39,10 +39,12 @@ constexpr Kernels avx512_kernels(const char* name) {
       4,
       Avx512Tile::load_rows,
       Avx512Tile::score_block,
+      Avx512Tile::score_keys,
       Avx512Tile::find_nonfinite,
       encode_rows,
       Isa::kQueryLevels,
       ScreenTile<Isa>::screen,
+      ScreenTile<Isa>::survivors,
       ValueTile<16, 12, 2>::kernels(),
       pixel_kernels<16>(),
   };

@@ -47,6 +47,16 @@ struct ScreenCall {
   int64_t products_stride = 0;
 };
 
+// Consecutive keys, as many as `products` has numbers, and what one query has with them.
+struct KeyRun {
+  const float* products;  // x of screen.h
+  const float* error;     // E_k
+  const float* norm;      // N_k
+  int64_t keys;
+  ScreenQuery query;
+  float gamma;
+};
+
 // Of the corner scores of all tags in a cell.
 struct CornerBounds {
   float best_low;  // the best of the tags' smallest corners
@@ -135,6 +145,11 @@ struct Kernels {
   void (*score_block)(const double* queries, int64_t num_queries, const double* keys,
                       int64_t num_keys, int64_t steps, float* scores, int64_t ld);
 
+  // Exact scores of one query, as load_rows left it, with keys that are read where they are: those
+  // of `indices`, or the first `count` where it is null.
+  void (*score_keys)(const double* query, const Matrix& keys, const int64_t* indices, int64_t count,
+                     float* scores);
+
   // The first row that holds a NaN or an infinity, or -1.
   int64_t (*find_nonfinite)(const Matrix& rows);
 
@@ -148,6 +163,9 @@ struct Kernels {
   int query_levels;
   // Returns how many hits there are.
   int64_t (*screen)(const ScreenCall& call);
+  // Raises `floor` to the largest lower bound on a score of the run. Writes the keys whose upper
+  // bound reaches it, with that bound, and returns how many they are.
+  int64_t (*survivors)(const KeyRun& run, float& floor, int32_t* keys, float* uppers);
 
   ValueKernels value;
   PixelKernels pixels;

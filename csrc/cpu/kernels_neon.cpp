@@ -42,10 +42,12 @@ const Kernels kNeonDot = {
     5,
     NeonTile::load_rows,
     NeonTile::score_block,
+    NeonTile::score_keys,
     NeonTile::find_nonfinite,
     encode_rows,
     NeonDot::kQueryLevels,
     ScreenTile<NeonDot>::screen,
+    ScreenTile<NeonDot>::survivors,
     ValueTile<4, 8, 2>::kernels(),
     pixel_kernels<4>(),
 };

@@ -4,10 +4,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
 
+#include "buffer.h"
 #include "fastclip/exact_score.h"
 #include "fastclip/matrix.h"
 #include "kernels.h"
@@ -21,32 +19,10 @@ inline constexpr int64_t kKeyBlockBytes = 512 << 10;
 inline constexpr int64_t kMaxKeyBlock = 256;
 inline constexpr int64_t kMaxQueryBlock = 256;
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-
 inline int64_t key_block_rows(int64_t steps, int64_t key_tile) {
   const int64_t row_bytes = std::max<int64_t>(1, steps) * kLanes * 8;
   return round_up(std::clamp<int64_t>(kKeyBlockBytes / row_bytes, 1, kMaxKeyBlock), key_tile);
 }
-
-// Memory on a cache line, zeroed: padding rows must hold numbers.
-template <class T>
-class AlignedBuffer {
- public:
-  explicit AlignedBuffer(int64_t size) {
-    const size_t bytes = static_cast<size_t>(round_up(std::max<int64_t>(size, 1) * sizeof(T), 64));
-    data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-    if (!data_) throw std::bad_alloc();
-    std::fill_n(reinterpret_cast<char*>(data_.get()), bytes, 0);
-  }
-  T* get() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(T* p) const { std::free(p); }
-  };
-  std::unique_ptr<T, Free> data_;
-};
 
 // Calls reduce(scores, ld, first_key, count) for each block of keys, in increasing order, with
 // scores[i * ld + j] of queries.row(i) and key first_key + j. Leaves early when interrupted.
@@ -58,15 +34,17 @@ void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, in
   const int64_t row = steps * kLanes;
   const int64_t block = std::min(key_block_rows(steps, kernels.key_tile),
                                  round_up(last_key - first_key, kernels.key_tile));
-  AlignedBuffer<double> query_rows(queries.rows * row);
-  AlignedBuffer<double> key_rows(block * row);
-  AlignedBuffer<float> scores(queries.rows * block);
+  AlignedBuffer<double> query_rows(queries.rows * row, Contents::kAnything);
+  AlignedBuffer<double> key_rows(block * row, Contents::kAnything);
+  AlignedBuffer<float> scores(queries.rows * block, Contents::kAnything);
   kernels.load_rows(queries, query_rows.get());
   for (int64_t begin = first_key; begin < last_key; begin += block) {
     if (interrupt.poll()) return;
     const int64_t end = std::min(begin + block, last_key);
-    // Rows beyond `end` keep what an earlier block left there; their scores are not looked at.
     kernels.load_rows(keys.slice(begin, end), key_rows.get());
+    // Scores of the rows beyond are not looked at, but what is there must be quick to multiply.
+    const int64_t beyond = round_up(end - begin, kernels.key_tile) - (end - begin);
+    std::fill_n(key_rows.get() + (end - begin) * row, beyond * row, 0.0);
     kernels.score_block(query_rows.get(), queries.rows, key_rows.get(), end - begin, steps,
                         scores.get(), block);
     reduce(static_cast<const float*>(scores.get()), block, begin, end - begin);

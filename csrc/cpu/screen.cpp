@@ -86,26 +86,12 @@ double longest_key(const ScreenKeys& keys) {
   return longest + center_length(keys);
 }
 
-PairScorer::PairScorer(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
-                       int64_t batch)
+PairScorer::PairScorer(const Kernels& kernels, const Matrix& queries, const Matrix& keys)
     : kernels_(kernels),
       keys_(keys),
-      batch_(round_up(batch, kernels.key_tile)),
-      steps_(lane_steps(keys.cols)),
-      query_rows_(queries.rows * steps_ * kLanes),
-      key_rows_(batch_ * steps_ * kLanes),
-      scores_(batch_) {
+      row_(lane_steps(keys.cols) * kLanes),
+      query_rows_(queries.rows * row_, Contents::kAnything) {
   kernels.load_rows(queries, query_rows_.get());
-}
-
-const float* PairScorer::score(int64_t i, const int64_t* indices, int64_t count) {
-  const int64_t row = steps_ * kLanes;
-  for (int64_t c = 0; c < count; ++c) {
-    kernels_.load_rows(keys_.slice(indices[c], indices[c] + 1), key_rows_.get() + c * row);
-  }
-  kernels_.score_block(query_rows_.get() + i * row, 1, key_rows_.get(), count, steps_,
-                       scores_.get(), batch_);
-  return scores_.get();
 }
 
 void PairScorer::prefetch(int64_t key) const {

@@ -61,22 +61,20 @@ double longest_key(const ScreenKeys& keys);
 // Exact scores of single pairs of a block of queries, for what the screen could not decide.
 class PairScorer {
  public:
-  PairScorer(const Kernels& kernels, const Matrix& queries, const Matrix& keys, int64_t batch);
+  PairScorer(const Kernels& kernels, const Matrix& queries, const Matrix& keys);
 
-  // Pairs to score at a time.
-  int64_t batch() const { return batch_; }
-  // Scores of query i with at most batch() keys; valid until the next call.
-  const float* score(int64_t i, const int64_t* indices, int64_t count);
+  // Scores of query i with some keys.
+  void score(int64_t i, const int64_t* indices, int64_t count, float* scores) const {
+    kernels_.score_keys(query_rows_.get() + i * row_, keys_, indices, count, scores);
+  }
   // Asks for the row of a key that will be scored soon.
   void prefetch(int64_t key) const;
 
  private:
   const Kernels& kernels_;
   const Matrix keys_;
-  const int64_t batch_;
-  const int64_t steps_;
-  AlignedBuffer<double> query_rows_, key_rows_;
-  AlignedBuffer<float> scores_;
+  const int64_t row_;
+  AlignedBuffer<double> query_rows_;
 };
 
 // After every kWindow keys a search asks whether screening them was worth it: a pair scored alone

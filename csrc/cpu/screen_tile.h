@@ -25,6 +25,53 @@ struct ScreenTile {
     return call.sure != nullptr ? screen_panels<kCount>(call) : screen_panels<kHits>(call);
   }
 
+  static int64_t survivors(const KeyRun& run, float& floor, int32_t* keys, float* uppers) {
+    const auto margin = [&](auto error, auto norm) {
+      return run.query.alpha * error + run.query.beta * norm + run.gamma;
+    };
+    float best = floor;
+    int64_t j = 0;
+    if (run.keys >= kLanes32) {
+      Floats lowers = Floats{} + floor;
+      for (; j + kLanes32 <= run.keys; j += kLanes32) {
+        const Floats lower = load<Floats>(run.products + j) -
+                             margin(load<Floats>(run.error + j), load<Floats>(run.norm + j));
+        lowers = lower > lowers ? lower : lowers;
+      }
+      float lanes[kLanes32];
+      __builtin_memcpy(lanes, &lowers, sizeof(lowers));
+      for (float lower : lanes) best = lower > best ? lower : best;
+    }
+    for (; j < run.keys; ++j) {
+      const float lower = run.products[j] - margin(run.error[j], run.norm[j]);
+      best = lower > best ? lower : best;
+    }
+    floor = best;
+
+    int64_t count = 0;
+    const auto take = [&](int64_t key, float upper) {
+      keys[count] = static_cast<int32_t>(key);
+      uppers[count++] = upper;
+    };
+    for (j = 0; j + kLanes32 <= run.keys; j += kLanes32) {
+      const Floats upper = load<Floats>(run.products + j) +
+                           margin(load<Floats>(run.error + j), load<Floats>(run.norm + j));
+      uint32_t passed = Isa::at_least(upper, best);
+      if (passed == 0) continue;
+      float lanes[kLanes32];
+      __builtin_memcpy(lanes, &upper, sizeof(upper));
+      for (; passed != 0; passed &= passed - 1) {
+        const int lane = __builtin_ctz(passed);
+        take(j + lane, lanes[lane]);
+      }
+    }
+    for (; j < run.keys; ++j) {
+      const float upper = run.products[j] + margin(run.error[j], run.norm[j]);
+      if (upper >= best) take(j, upper);
+    }
+    return count;
+  }
+
  private:
   enum Mode { kHits, kCount, kProducts };
 

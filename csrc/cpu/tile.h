@@ -31,6 +31,22 @@ struct Tile {
                        scores + i * ld, ld);
   }
 
+  // Exact scores of one loaded query with keys that stay where they are: `indices` of them, or the
+  // first `count` where it is null.
+  static void score_keys(const double* query, const Matrix& keys, const int64_t* indices,
+                         int64_t count, float* scores) {
+    switch (keys.dtype) {
+      case DType::kFloat32:
+        return score_keys_as<float>(query, keys, indices, count, scores, [](float x) { return x; });
+      case DType::kFloat16:
+        return score_keys_as<uint16_t>(query, keys, indices, count, scores,
+                                       [](uint16_t x) { return half_to_float(x); });
+      case DType::kBFloat16:
+        return score_keys_as<uint16_t>(query, keys, indices, count, scores,
+                                       [](uint16_t x) { return bfloat16_to_float(x); });
+    }
+  }
+
   static void load_rows(const Matrix& rows, double* out) {
     switch (rows.dtype) {
       case DType::kFloat32:
@@ -93,6 +109,71 @@ struct Tile {
         for (int n = 0; n < NR; ++n) scores[m * ld + j + n] = fold<W>(lanes[0][m][n]);
       }
     }
+  }
+
+  // Keys whose accumulators fit the registers beside each other: one alone waits for its own sums.
+  static constexpr int kDirect = kPasses >= 8 ? 1 : 8 / kPasses;
+
+  template <class Stored, class ToFloat>
+  static void score_keys_as(const double* query, const Matrix& keys, const int64_t* indices,
+                            int64_t count, float* scores, ToFloat to_float) {
+    const auto row = [&](int64_t i) { return keys.row(indices != nullptr ? indices[i] : i); };
+    int64_t i = 0;
+    for (; i + kDirect <= count; i += kDirect) {
+      const char* rows[kDirect];
+      for (int n = 0; n < kDirect; ++n) rows[n] = row(i + n);
+      score_direct<kDirect, Stored>(query, rows, keys.cols, scores + i, to_float);
+    }
+    for (; i < count; ++i) {
+      const char* rows[1] = {row(i)};
+      score_direct<1, Stored>(query, rows, keys.cols, scores + i, to_float);
+    }
+  }
+
+  template <int N, class Stored, class ToFloat>
+  static void score_direct(const double* query, const char* const (&rows)[N], int64_t cols,
+                           float* scores, ToFloat to_float) {
+    const int64_t steps = lane_steps(cols), whole = cols / kLanes;
+    Doubles lanes[kPasses][N] = {};
+    for (int64_t s = 0; s < whole; ++s) {
+#pragma GCC unroll 8
+      for (int p = 0; p < kPasses; ++p) {
+        const Doubles q = load<Doubles>(query + (p * steps + s) * W);
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) {
+          lanes[p][n] +=
+              q * widen<Stored>(rows[n] + (s * kLanes + p * W) * sizeof(Stored), to_float);
+        }
+      }
+    }
+    if (whole < steps) {
+      Stored rest[kLanes] = {};
+      for (int n = 0; n < N; ++n) {
+        __builtin_memcpy(rest, rows[n] + whole * sizeof(rest),
+                         (cols - whole * kLanes) * sizeof(Stored));
+        for (int p = 0; p < kPasses; ++p) {
+          lanes[p][n] += load<Doubles>(query + (p * steps + whole) * W) *
+                         widen<Stored>(rest + p * W, to_float);
+        }
+      }
+    }
+    for (int half = kPasses / 2; half > 0; half /= 2) {
+      for (int p = 0; p < half; ++p) {
+        for (int n = 0; n < N; ++n) lanes[p][n] += lanes[p + half][n];
+      }
+    }
+    for (int n = 0; n < N; ++n) scores[n] = fold<W>(lanes[0][n]);
+  }
+
+  // W stored numbers as doubles.
+  template <class Stored, class ToFloat>
+  static Doubles widen(const void* from, ToFloat to_float) {
+    typedef float Floats __attribute__((vector_size(W * 4)));
+    Stored stored[W];
+    __builtin_memcpy(stored, from, sizeof(stored));
+    float x[W];
+    for (int w = 0; w < W; ++w) x[w] = to_float(stored[w]);
+    return __builtin_convertvector(load<Floats>(x), Doubles);
   }
 
   // One vector of lanes for each of M x NR pairs. A row is steps * 16 doubles apart from the next.

@@ -35,15 +35,17 @@ class ScreenedTopK {
         k_(k),
         capacity_(candidates_per_query(k)),
         coded_(kernels, queries, screen),
-        scorer_(kernels, queries, keys, std::max<int64_t>(4, k / 16)),
+        scorer_(kernels, queries, keys),
         best_(queries.rows, part_keys, k),
         floor_(queries.rows, -kInfinity),
         thresholds_(queries.rows, -kInfinity),
         counts_(queries.rows),
         candidates_(queries.rows * capacity_),
         lowers_(capacity_),
-        batch_(scorer_.batch()),
-        hits_(queries.rows * kMaxPanels * kPanel) {}
+        batch_size_(std::max<int64_t>(4, k / 16)),
+        batch_(batch_size_),
+        scores_(batch_size_),
+        hits_(queries.rows * kMaxPanels * kPanel, Contents::kAnything) {}
 
   const CodedQueries& coded() const { return coded_; }
   TopK& best() { return best_; }
@@ -57,9 +59,9 @@ class ScreenedTopK {
                     &screen_,
                     first,
                     last,
-                    hits_.data()};
+                    hits_.get()};
     const int64_t count = kernels_.screen(call);
-    for (int64_t h = 0; h < count; ++h) add(hits_[h], first * kPanel);
+    for (int64_t h = 0; h < count; ++h) add(hits_.get()[h], first * kPanel);
     return scored_;
   }
 
@@ -92,10 +94,11 @@ class ScreenedTopK {
     std::sort(begin, end, [](const Candidate& a, const Candidate& b) { return a.upper > b.upper; });
     prefetch(begin, end);
     for (Candidate* c = begin; c < end && !(c->upper < floor_[i]);) {
-      const int64_t count = std::min<int64_t>(scorer_.batch(), end - c);
+      const int64_t count = std::min<int64_t>(batch_size_, end - c);
       prefetch(c + count, end);
       for (int64_t j = 0; j < count; ++j) batch_[j] = c[j].key;
-      best_.merge(i, scorer_.score(i, batch_.data(), count), batch_.data(), count);
+      scorer_.score(i, batch_.data(), count, scores_.data());
+      best_.merge(i, scores_.data(), batch_.data(), count);
       scored_ += count;
       c += count;
       if (best_.settle(i)) {
@@ -113,7 +116,7 @@ class ScreenedTopK {
   }
 
   void prefetch(const Candidate* from, const Candidate* end) const {
-    for (const Candidate* c = from; c < std::min(from + scorer_.batch(), end); ++c) {
+    for (const Candidate* c = from; c < std::min(from + batch_size_, end); ++c) {
       scorer_.prefetch(c->key);
     }
   }
@@ -130,8 +133,10 @@ class ScreenedTopK {
   std::vector<int64_t> counts_;
   std::vector<Candidate> candidates_;
   std::vector<float> lowers_;
+  const int64_t batch_size_;  // pairs scored at a time
   std::vector<int64_t> batch_;
-  std::vector<Hit> hits_;
+  std::vector<float> scores_;
+  AlignedBuffer<Hit> hits_;
   int64_t scored_ = 0;
 };
 
