@@ -28,7 +28,9 @@ FASTCLIP_HD constexpr Int ceil_div(Int a, Int b) {
 
 #ifdef FASTCLIP_EMULATE
 
-inline void zero(void* memory, size_t bytes, cudaStream_t) { std::memset(memory, 0, bytes); }
+inline void fill(void* memory, int byte, size_t bytes, cudaStream_t) {
+  std::memset(memory, byte, bytes);
+}
 
 inline int multiprocessors() { return 3; }
 inline int capability() { return emulator::capability; }
@@ -44,6 +46,7 @@ template <class... Params, class... Args>
 void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
             Args... args) {
   std::tuple<Params...> values(static_cast<Params>(args)...);
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   emulator::run(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
 }
 
@@ -55,8 +58,9 @@ inline void check(cudaError_t error, const char* what) {
   throw std::runtime_error(std::string("fastclip: ") + what + ": " + cudaGetErrorString(error));
 }
 
-inline void zero(void* memory, size_t bytes, cudaStream_t stream) {
-  if (bytes > 0) check(cudaMemsetAsync(memory, 0, bytes, stream), "clearing device memory");
+// Sets every byte.
+inline void fill(void* memory, int byte, size_t bytes, cudaStream_t stream) {
+  if (bytes > 0) check(cudaMemsetAsync(memory, byte, bytes, stream), "setting device memory");
 }
 
 inline int device_attribute(cudaDeviceAttr attribute) {
@@ -107,5 +111,9 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_byte
 }
 
 #endif
+
+inline void zero(void* memory, size_t bytes, cudaStream_t stream) {
+  fill(memory, 0, bytes, stream);
+}
 
 }  // namespace fastclip::cuda

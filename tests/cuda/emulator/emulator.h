@@ -23,7 +23,7 @@
 #define __forceinline__ inline
 #define __noinline__  // also in the standard headers, inside __attribute__(())
 #define __launch_bounds__(...)
-#define __align__(bytes) alignas(bytes)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 
 struct uint3 {
   unsigned x, y, z;
@@ -34,7 +34,7 @@ struct dim3 {
   constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
 
-using cudaStream_t = void*;
+using cudaStream_t = struct CUstream_st*;
 
 #define FASTCLIP_EMULATE_VECTOR(type, name)                                            \
   struct alignas(2 * sizeof(type)) name##2 { type x, y; };                             \
