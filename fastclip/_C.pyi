@@ -98,3 +98,19 @@ def select_isa(name: str) -> None: ...
 
 compiler: str
 panel: int
+
+class _Cuda:
+    """Kernels for CUDA devices. Streams and memory are addresses."""
+
+    emulated: bool  # on the CPU
+    toolkit: int  # 13000 for CUDA 13.0
+    architectures: str
+    def driver_version(self) -> int: ...
+    def capability(self, device: int) -> int: ...
+    def find_nonfinite(self, rows: Matrix, row: int, stream: int) -> None: ...
+    def similarity(self, queries: Matrix, keys: Matrix, out: Matrix, stream: int) -> None: ...
+    def pair_scores(
+        self, queries: Matrix, keys: Matrix, indices: int, out: int, stream: int
+    ) -> None: ...
+
+cuda: _Cuda  # in builds with CUDA only

@@ -23,6 +23,12 @@ using Pairs = std::vector<fastclip::cpu::ScoredPair>;
 
 PYBIND11_MAKE_OPAQUE(Pairs)
 
+#ifdef FASTCLIP_CUDA
+namespace fastclip::bindings {
+void bind_cuda(py::module_& m);
+}
+#endif
+
 namespace {
 
 // Runs `work` without the GIL; Ctrl-C ends it early and raises KeyboardInterrupt.
@@ -234,4 +240,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("isa", [] { return std::string(fastclip::cpu::kernels().name); });
   m.def("select_isa", &fastclip::cpu::select_isa);
   m.attr("compiler") = FASTCLIP_COMPILER;
+
+#ifdef FASTCLIP_CUDA
+  py::module_ cuda = m.def_submodule("cuda");
+  fastclip::bindings::bind_cuda(cuda);
+#endif
 }

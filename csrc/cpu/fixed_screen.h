@@ -3,9 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstdint>
-#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -31,11 +29,11 @@ class FixedScreen {
         hits_(queries.rows * kMaxPanels * kPanel, Contents::kAnything),
         sorted_(queries.rows * kMaxPanels * kPanel, Contents::kAnything),
         places_(queries.rows + 1) {
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
     for (int64_t i = 0; i < queries.rows; ++i) {
-      const double floor = (scores[i] - coded_.offset[i]) / coded_.scale[i];
-      maybe_[i] = round_down(floor - coded_.gamma[i]);
-      sure_[i] = std::nextafter(round_up_to_float(floor + coded_.gamma[i]), kInfinity);
+      const ScreenThreshold threshold =
+          screen_threshold(scores[i], coded_.offset[i], coded_.scale[i], coded_.gamma[i]);
+      maybe_[i] = threshold.maybe;
+      sure_[i] = threshold.sure;
     }
   }
 

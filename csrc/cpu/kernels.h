@@ -9,21 +9,11 @@
 
 namespace fastclip::cpu {
 
-// The orthogonal R of screen.h: signs, Hadamard transforms of blocks of 2^log2_block numbers, and a
-// reflection across the blocks. `signs` includes the normalisation of the transforms.
+// R of screen.h. `signs` includes the normalisation of the transforms.
 struct Rotation {
   int64_t width;
   int log2_block;
   const float* signs;  // [width]
-};
-
-// Of one rotated and coded row. The sums are infinite or NaN where the row's numbers overflowed.
-struct RowSums {
-  float scale = 0;
-  int32_t code_sum = 0;
-  double length_squared = 0;
-  double error_squared = 0;
-  double code_length_squared = 0;
 };
 
 // A block of queries against a few panels of keys.

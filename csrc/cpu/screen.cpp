@@ -1,22 +1,11 @@
 #include "screen.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "fastclip/element.h"
 
 namespace fastclip::cpu {
 namespace {
-
-constexpr double kSlack = 0x1p-20;    // screen.h: covers the float32 evaluation of the bounds
-constexpr double kUnderflow = 1e-37;  // covers what denormal products may have lost
-
-uint64_t mix(uint64_t x) {  // splitmix64
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
 
 double center_length(const ScreenKeys& keys) {
   double squares = 0;
@@ -28,20 +17,10 @@ double center_length(const ScreenKeys& keys) {
 
 }  // namespace
 
-SeededRotation::SeededRotation(int64_t width) : width_(width), log2_block_(0), signs_(width) {
-  while (width % (int64_t{2} << log2_block_) == 0) ++log2_block_;
-  const auto scale = static_cast<float>(std::pow(2.0, -0.5 * log2_block_));
-  for (int64_t i = 0; i < width; ++i) signs_[i] = (mix(i) & 1) != 0 ? scale : -scale;
-}
-
-RowBounds bound_row(const RowSums& sums, double rotation_error) {
-  const double length = std::sqrt(sums.length_squared);
-  if (!std::isfinite(length)) {
-    return {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
-  }
-  const double norm = length * (1 + 2 * rotation_error + kSlack) + kUnderflow;
-  const double error = std::sqrt(sums.error_squared) + rotation_error * norm + kUnderflow;
-  return {error + kSlack * (error + norm), norm};
+SeededRotation::SeededRotation(int64_t width)
+    : width_(width), log2_block_(rotation_log2_block(width)), signs_(width) {
+  const float scale = rotation_scale(log2_block_);
+  for (int64_t i = 0; i < width; ++i) signs_[i] = rotation_keeps_sign(i) ? scale : -scale;
 }
 
 CodedQueries::CodedQueries(const Kernels& kernels, const Matrix& queries, const ScreenKeys& keys)
@@ -59,24 +38,15 @@ CodedQueries::CodedQueries(const Kernels& kernels, const Matrix& queries, const 
 
   const double center = center_length(keys);
   for (int64_t i = 0; i < queries.rows; ++i) {
-    const RowBounds bounds = bound_row(sums[i], rotation.error());
+    const QueryBounds bounds = bound_query(sums[i], rotation.error(), center);
     longest = std::max(longest, bounds.norm);
     for (int64_t j = 0; j < queries.cols; ++j) {
       offset[i] +=
           static_cast<double>(element(queries, i, j)) * static_cast<double>(keys.center[j]);
     }
-    scale[i] = sums[i].scale;
-    if (sums[i].scale == 0) {  // not coded: nothing can be said of its scores
-      scale[i] = 1;
-      gamma[i] = std::numeric_limits<float>::infinity();
-      continue;
-    }
-    const double rounding = 0x1p-23 * bounds.norm;
-    coefficients[i].alpha =
-        round_up_to_float(std::sqrt(sums[i].code_length_squared) * (1 + kSlack));
-    coefficients[i].beta = round_up_to_float((bounds.error + rounding) / scale[i] * (1 + kSlack));
-    coefficients[i].correction = -128 * sums[i].code_sum;
-    gamma[i] = round_up_to_float((rounding * center + 0x1p-148) / scale[i] * (1 + kSlack));
+    scale[i] = bounds.scale;
+    gamma[i] = bounds.gamma;
+    coefficients[i] = bounds.coefficients;
   }
 }
 

@@ -13,8 +13,7 @@
 
 namespace fastclip::cpu {
 
-// The rotation of rows of `width` codes; the same in every process, so that packed keys can be
-// kept in files: a change needs a new ENCODING in fastclip/ops/pack.py.
+// The rotation of rows of `width` codes.
 class SeededRotation {
  public:
   explicit SeededRotation(int64_t width);
@@ -26,13 +25,6 @@ class SeededRotation {
   int log2_block_;
   std::vector<float> signs_;
 };
-
-// E and N of screen.h for one row; infinite where the row's numbers overflowed.
-struct RowBounds {
-  double error;
-  double norm;
-};
-RowBounds bound_row(const RowSums& sums, double rotation_error);
 
 // A block of queries, coded.
 struct CodedQueries {

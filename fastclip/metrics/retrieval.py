@@ -17,6 +17,7 @@ from fastclip.ops._arguments import (
     check_range,
     with_adjacent_elements,
 )
+from fastclip.ops._device import check_same_device
 from fastclip.ops.pack import pack
 from fastclip.ops.rank import rank
 
@@ -102,7 +103,8 @@ def retrieval(
             f"text_features: rows must be as long as those of image_features, "
             f"got {texts.shape[1]} and {images.shape[1]}"
         )
-    of_text = _image_of_text(image_of_text, len(images), len(texts))
+    check_same_device("text_features", texts, "image_features", images)
+    of_text = _image_of_text(image_of_text, len(images), len(texts), images.device)
 
     text_ranks = rank(texts, pack(images, copy=False), of_text)
     keys = pack(texts, copy=False)
@@ -112,7 +114,7 @@ def retrieval(
         image_ranks = torch.cat(
             [
                 rank(images[of_text[pairs]], keys, pairs)
-                for pairs in torch.arange(len(texts)).split(_PAIRS)
+                for pairs in torch.arange(len(texts), device=texts.device).split(_PAIRS)
             ]
         )
     return Retrieval(_summary(image_ranks, depths), _summary(text_ranks, depths))
@@ -131,14 +133,16 @@ def _positive(k: SupportsIndex) -> int:
     return k
 
 
-def _image_of_text(image_of_text: Array | None, images: int, texts: int) -> torch.Tensor:
+def _image_of_text(
+    image_of_text: Array | None, images: int, texts: int, device: torch.device
+) -> torch.Tensor:
     if images == 0:
         raise ValueError("image_features: at least one row is needed, got none")
     if image_of_text is None:
         if images != texts:
             raise ValueError(f"image_of_text: needed, since {images} images have {texts} texts")
-        return torch.arange(texts)
-    of_text = as_indices("image_of_text", image_of_text, texts)
+        return torch.arange(texts, device=device)
+    of_text = as_indices("image_of_text", image_of_text, texts, device)
     check_range("image_of_text", of_text, images, "images")
     without = (torch.bincount(of_text, minlength=images) == 0).nonzero()
     if len(without):

@@ -10,6 +10,14 @@ import torch
 import torch.utils.dlpack
 
 from fastclip import _C
+from fastclip.ops._device import (
+    capturing,
+    check_device,
+    check_movable,
+    check_same_device,
+    on_cuda,
+    stream_of,
+)
 
 if TYPE_CHECKING:
     from fastclip.ops.pack import PackedKeys
@@ -28,7 +36,7 @@ ALLOWED_DTYPES = "float32, float16 or bfloat16"
 
 
 def as_rows(name: str, x: Array, dimensions: str = "[rows, d]") -> torch.Tensor:
-    """Return the argument ``name`` as a tensor on the CPU, without a copy if possible.
+    """Return the argument ``name`` as a tensor, without a copy if possible.
 
     It must be [rows, d] or have as many other ``dimensions``, such as "[B, d, h, w]".
     """
@@ -42,10 +50,7 @@ def as_rows(name: str, x: Array, dimensions: str = "[rows, d]") -> torch.Tensor:
         raise TypeError(f"{name}: {ALLOWED_DTYPES} is allowed, got {short(tensor.dtype)}")
     if tensor.layout != torch.strided:
         raise TypeError(f"{name}: a dense tensor is needed, got layout {tensor.layout}")
-    if tensor.device.type != "cpu":
-        raise ValueError(
-            f"{name}: is on device '{tensor.device}', this build of fastclip computes on 'cpu' only"
-        )
+    check_device(name, tensor)
     return tensor
 
 
@@ -75,6 +80,7 @@ def _from_numpy(name: str, x: np.ndarray[Any, Any]) -> torch.Tensor:
 
 
 def check_same_width(queries: torch.Tensor, keys: torch.Tensor) -> None:
+    check_same_device("keys", keys, "queries", queries)
     if queries.shape[1] != keys.shape[1]:
         raise ValueError(
             f"keys: rows must be as long as those of queries, "
@@ -108,8 +114,8 @@ def as_keys(
     return as_rows(name, keys), []
 
 
-def as_indices(name: str, x: Array, count: int) -> torch.Tensor:
-    """Return ``count`` integers as an int64 tensor on the CPU."""
+def as_indices(name: str, x: Array, count: int, device: torch.device) -> torch.Tensor:
+    """Return ``count`` integers as an int64 tensor on ``device``, from there or from the CPU."""
     if isinstance(x, np.ndarray) and x.dtype.kind in "iu":
         x = torch.from_numpy(x.astype(np.int64))
     tensor = as_tensor(name, x)
@@ -117,12 +123,14 @@ def as_indices(name: str, x: Array, count: int) -> torch.Tensor:
         raise TypeError(f"{name}: integers are needed, got {short(tensor.dtype)}")
     if tensor.shape != (count,):
         raise ValueError(f"{name}: shape ({count},) is needed, got {tuple(tensor.shape)}")
-    if tensor.device.type != "cpu":
-        raise ValueError(f"{name}: is on device '{tensor.device}', 'cpu' is needed")
-    return tensor.to(torch.int64).contiguous()
+    check_movable(name, tensor, device)
+    return tensor.to(device, torch.int64).contiguous()
 
 
 def check_range(name: str, indices: torch.Tensor, count: int, of: str) -> None:
+    """Check that all are from 0 to ``count`` - 1. CUDA graphs are captured unchecked."""
+    if capturing(indices):
+        return
     wrong = torch.nonzero((indices < 0) | (indices >= count)).flatten()
     if wrong.numel():
         at = int(wrong[0])
@@ -165,15 +173,28 @@ def must_dispatch(*tensors: torch.Tensor) -> bool:
 
 
 def check_finite(name: str, rows: torch.Tensor) -> None:
-    row = _C.find_nonfinite(matrix(rows), torch.get_num_threads())
+    row = _find_nonfinite(rows)
     if row >= 0:
         raise ValueError(f"{name}: row {row} holds NaN or infinity, all numbers must be finite")
+
+
+def _find_nonfinite(rows: torch.Tensor) -> int:
+    """Return the lowest row with a NaN or infinity, or -1. CUDA graphs are captured unchecked."""
+    if not on_cuda(rows):
+        return _C.find_nonfinite(matrix(rows), torch.get_num_threads())
+    if capturing(rows):
+        return -1
+    first = torch.empty((), dtype=torch.int64, device=rows.device)
+    with stream_of(rows) as stream:
+        _C.cuda.find_nonfinite(matrix(rows), first.data_ptr(), stream)
+    row = int(first)
+    return row if row < len(rows) else -1
 
 
 def check_finite_pixels(name: str, images: torch.Tensor, rows: torch.Tensor) -> None:
     """Check [B, d, h, w] ``images``, given as :func:`pixel_rows` too."""
     h, w = images.shape[2:]
-    pixel = _C.find_nonfinite(matrix(rows), torch.get_num_threads())
+    pixel = _find_nonfinite(rows)
     if pixel >= 0:
         raise ValueError(
             f"{name}: image {pixel // (h * w)} holds NaN or infinity at y = {pixel // w % h}, "

@@ -12,7 +12,8 @@ from fastclip.ops._arguments import (
     screen_keys,
     with_adjacent_elements,
 )
-from fastclip.ops._library import library
+from fastclip.ops._device import on_cuda, stream_of
+from fastclip.ops._library import implement, library
 from fastclip.ops.pack import encode, parts_to_pack, worth_packing
 
 
@@ -86,13 +87,12 @@ def _pair_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tenso
     check_finite("queries", queries)
     check_range("targets", indices, keys.shape[0], "keys")
     scores = _pair_scores_fake(queries, keys, indices)
-    _C.pair_scores(
-        matrix(queries),
-        matrix(keys),
-        indices.data_ptr(),
-        scores.data_ptr(),
-        torch.get_num_threads(),
-    )
+    arguments = matrix(queries), matrix(keys), indices.data_ptr(), scores.data_ptr()
+    if on_cuda(queries):
+        with stream_of(queries) as stream:
+            _C.cuda.pair_scores(*arguments, stream)
+    else:
+        _C.pair_scores(*arguments, torch.get_num_threads())
     return scores
 
 
@@ -103,6 +103,6 @@ def _pair_scores_fake(
 
 
 library.impl("count_ahead", _count_ahead, "CPU")
-library.impl("pair_scores", _pair_scores, "CPU")
+implement("pair_scores", _pair_scores)
 torch.library.register_fake("fastclip::count_ahead", _count_ahead_fake, lib=library)
 torch.library.register_fake("fastclip::pair_scores", _pair_scores_fake, lib=library)

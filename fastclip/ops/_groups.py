@@ -15,7 +15,7 @@ def as_groups(
 ) -> tuple[torch.Tensor, int]:
     """Return the group of each key as int64, and how many groups there are."""
     check_some_rows("keys", keys)
-    ids = as_indices("groups", groups, keys.shape[0])
+    ids = as_indices("groups", groups, keys.shape[0], keys.device)
     count = int(ids.max()) + 1 if num_groups is None else operator.index(num_groups)
     if not 1 <= count <= keys.shape[0]:
         raise ValueError(

@@ -1,10 +1,15 @@
 """The schemas of the operators that torch sees, in one place.
 
-Each operator's module adds its kernel, its fake kernel (shapes only, for ``torch.compile``) and,
-where a value can be differentiated, its backward.
+Each operator's module adds its kernel (which calls what the extension has for the device), its fake
+kernel (shapes only, for ``torch.compile``) and, where a value can be differentiated, its backward.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+
+from fastclip.ops._device import BUILT, EMULATED
 
 library = torch.library.Library("fastclip", "DEF")
 
@@ -71,3 +76,10 @@ library.define(
     "cache_logits_backward(Tensor grad, Tensor queries, Tensor keys, Tensor values, float beta)"
     " -> (Tensor, Tensor, Tensor)"
 )
+
+
+def implement(name: str, kernel: Callable[..., Any]) -> None:
+    """Register the kernel of an operator for tensors on all devices of this build."""
+    library.impl(name, kernel, "CPU")
+    if BUILT and not EMULATED:
+        library.impl(name, kernel, "CUDA")

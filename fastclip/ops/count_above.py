@@ -8,6 +8,7 @@ import torch
 
 from fastclip.ops import _count as _count  # registers the operators
 from fastclip.ops._arguments import Array, as_keys, as_rows, as_tensor, check_same_width
+from fastclip.ops._device import check_movable
 from fastclip.ops.pack import PackedKeys
 
 
@@ -86,7 +87,7 @@ def count_above(
     key_rows, screen = as_keys(keys)
     key_rows = key_rows.detach()
     check_same_width(query_rows, key_rows)
-    scores = _as_thresholds(thresholds, len(query_rows))
+    scores = _as_thresholds(thresholds, len(query_rows), query_rows.device)
     counts, survivors = torch.ops.fastclip.count_ahead(
         query_rows,
         key_rows,
@@ -98,9 +99,9 @@ def count_above(
     return (counts, survivors) if return_survivors else counts
 
 
-def _as_thresholds(thresholds: Array | float, queries: int) -> torch.Tensor:
+def _as_thresholds(thresholds: Array | float, queries: int, device: torch.device) -> torch.Tensor:
     if isinstance(thresholds, (int, float)):
-        scores = torch.full((queries,), float(thresholds))
+        scores = torch.full((queries,), float(thresholds), device=device)
     else:
         scores = as_tensor("thresholds", thresholds).detach()
         if scores.dtype != torch.float32:
@@ -109,7 +110,6 @@ def _as_thresholds(thresholds: Array | float, queries: int) -> torch.Tensor:
             raise ValueError(
                 f"thresholds: shape ({queries},) or a number is needed, got {tuple(scores.shape)}"
             )
-        if scores.device.type != "cpu":
-            raise ValueError(f"thresholds: is on device '{scores.device}', 'cpu' is needed")
-        scores = scores.expand(queries).contiguous()
+        check_movable("thresholds", scores, device)
+        scores = scores.to(device).expand(queries).contiguous()
     return scores

@@ -105,7 +105,7 @@ def group_beats(
     key_rows = key_rows.detach()
     check_same_width(query_rows, key_rows)
     ids, count = as_groups(groups, key_rows, num_groups)
-    indices = as_indices("targets", targets, len(query_rows))
+    indices = as_indices("targets", targets, len(query_rows), query_rows.device)
     scores = torch.ops.fastclip.pair_scores(query_rows, key_rows, indices)
     bits, survivors = torch.ops.fastclip.group_beats(
         query_rows, key_rows, screen, scores, indices, ids, count

@@ -79,7 +79,7 @@ def rank(
     key_rows, screen = as_keys(keys)
     key_rows = key_rows.detach()
     check_same_width(query_rows, key_rows)
-    indices = as_indices("targets", targets, len(query_rows))
+    indices = as_indices("targets", targets, len(query_rows), query_rows.device)
     scores = torch.ops.fastclip.pair_scores(query_rows, key_rows, indices)
     ranks, survivors = torch.ops.fastclip.count_ahead(
         query_rows, key_rows, screen, scores, indices, False

@@ -19,7 +19,8 @@ from fastclip.ops._arguments import (
     matrix,
     with_adjacent_elements,
 )
-from fastclip.ops._library import library
+from fastclip.ops._device import check_same_device, on_cuda, stream_of
+from fastclip.ops._library import implement, library
 from fastclip.ops.pack import PackedKeys
 
 
@@ -79,6 +80,7 @@ def similarity(
         )
         return result
     target = _as_target(out, (query_rows.shape[0], key_rows.shape[0]), dtype)
+    check_same_device("out", target, "queries", query_rows)
     if torch.is_grad_enabled() and (query_rows.requires_grad or key_rows.requires_grad):
         raise ValueError("out: results written into out have no gradient; use torch.no_grad()")
     torch.ops.fastclip.similarity_out(query_rows, key_rows, target, not screen)
@@ -112,7 +114,11 @@ def _similarity_out(
     check_finite("queries", queries)
     if check_keys:
         check_finite("keys", keys)
-    _C.similarity(matrix(queries), matrix(keys), matrix(out), torch.get_num_threads())
+    if on_cuda(queries):
+        with stream_of(queries) as stream:
+            _C.cuda.similarity(matrix(queries), matrix(keys), matrix(out), stream)
+    else:
+        _C.similarity(matrix(queries), matrix(keys), matrix(out), torch.get_num_threads())
 
 
 def _similarity(
@@ -141,8 +147,8 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     return grad_queries, grad_keys, None, None
 
 
-library.impl("similarity", _similarity, "CPU")
-library.impl("similarity_out", _similarity_out, "CPU")
+implement("similarity", _similarity)
+implement("similarity_out", _similarity_out)
 torch.library.register_fake("fastclip::similarity", _similarity_fake, lib=library)
 torch.library.register_fake("fastclip::similarity_out", lambda *_: None, lib=library)
 torch.library.register_autograd(

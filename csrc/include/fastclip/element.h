@@ -2,11 +2,12 @@
 #pragma once
 
 #include "fastclip/float16.h"
+#include "fastclip/host_device.h"
 #include "fastclip/matrix.h"
 
 namespace fastclip {
 
-inline float element(const Matrix& m, int64_t row, int64_t col) {
+FASTCLIP_HD inline float element(const Matrix& m, int64_t row, int64_t col) {
   const char* from = m.row(row);
   switch (m.dtype) {
     case DType::kFloat32:

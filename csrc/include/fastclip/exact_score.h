@@ -13,11 +13,13 @@
 #include <cfenv>
 #include <cstdint>
 
+#include "fastclip/host_device.h"
+
 namespace fastclip {
 
 inline constexpr int64_t kLanes = 16;
 
-constexpr int64_t lane_steps(int64_t cols) { return (cols + kLanes - 1) / kLanes; }
+FASTCLIP_HD constexpr int64_t lane_steps(int64_t cols) { return (cols + kLanes - 1) / kLanes; }
 
 // Sets round-to-nearest and keeps denormals on this thread for its lifetime: callers may have
 // switched flush-to-zero on (torch.set_flush_denormal does).

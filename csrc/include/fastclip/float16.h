@@ -4,14 +4,16 @@
 #include <bit>
 #include <cstdint>
 
+#include "fastclip/host_device.h"
+
 namespace fastclip {
 
-inline float bfloat16_to_float(uint16_t b) {
+FASTCLIP_HD inline float bfloat16_to_float(uint16_t b) {
   return std::bit_cast<float>(static_cast<uint32_t>(b) << 16);
 }
 
 // For finite numbers.
-inline float half_to_float(uint16_t h) {
+FASTCLIP_HD inline float half_to_float(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
   const uint32_t magnitude = static_cast<uint32_t>(h & 0x7fffu) << 13;
   // The exponent moves from bias 15 to bias 127 by one exact multiplication, which also turns
@@ -20,12 +22,12 @@ inline float half_to_float(uint16_t h) {
   return std::bit_cast<float>(std::bit_cast<uint32_t>(scaled) | sign);
 }
 
-inline uint16_t float_to_bfloat16(float x) {
+FASTCLIP_HD inline uint16_t float_to_bfloat16(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-inline uint16_t float_to_half(float x) {
+FASTCLIP_HD inline uint16_t float_to_half(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const uint32_t sign = (bits >> 16) & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;

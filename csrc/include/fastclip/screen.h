@@ -31,6 +31,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "fastclip/host_device.h"
+
 namespace fastclip {
 
 inline constexpr int64_t kPanel = 32;  // keys side by side in memory
@@ -38,7 +40,7 @@ inline constexpr int64_t kWidth = 64;  // codes per row are a multiple of this, 
 inline constexpr double kLargestScore = 1e37;
 inline constexpr float kShortestRow = 1e-30f;  // shorter rows are not coded but bounded by length
 
-constexpr int64_t code_width(int64_t cols) {
+FASTCLIP_HD constexpr int64_t code_width(int64_t cols) {
   return cols == 0 ? kWidth : (cols + kWidth - 1) / kWidth * kWidth;
 }
 
@@ -68,17 +70,103 @@ struct Hit {
   float x;
 };
 
+inline constexpr double kSlack = 0x1p-20;    // covers the float32 evaluation of the bounds
+inline constexpr double kUnderflow = 1e-37;  // covers what denormal products may have lost
+
+// The rotation R of rows of `width` codes: signs, Hadamard transforms of blocks of 2^log2_block
+// numbers, and a reflection across the blocks. It is the same in every process, so that packed keys
+// can be kept in files: a change needs a new ENCODING in fastclip/ops/pack.py.
+FASTCLIP_HD inline int rotation_log2_block(int64_t width) {
+  int p = 0;
+  while (width % (int64_t{2} << p) == 0) ++p;
+  return p;
+}
+
+// Whether number i of a row keeps its sign.
+FASTCLIP_HD inline bool rotation_keeps_sign(uint64_t i) {  // splitmix64
+  i += 0x9e3779b97f4a7c15u;
+  i = (i ^ (i >> 30)) * 0xbf58476d1ce4e5b9u;
+  i = (i ^ (i >> 27)) * 0x94d049bb133111ebu;
+  return ((i ^ (i >> 31)) & 1) != 0;
+}
+
+// What the signs are multiplied by: the normalisation of the transforms.
+inline float rotation_scale(int log2_block) {
+  return static_cast<float>(std::pow(2.0, -0.5 * log2_block));
+}
+
 // Length lost in the float32 rotation, as a fraction: subtraction of the centre 1 rounding, p
 // butterflies p, normalisation 2, reflection over m blocks 2 (m + 2).
-inline double rotation_error(int p, int64_t m) {
+FASTCLIP_HD inline double rotation_error(int p, int64_t m) {
   return static_cast<double>(p + 3 + 2 * (m + 2)) * 0x1p-24 * 1.01;
 }
 
-inline float round_down(double x) {
+FASTCLIP_HD inline float round_down(double x) {
   const float f = static_cast<float>(x);
-  return static_cast<double>(f) <= x ? f : std::nextafter(f, -INFINITY);
+  return static_cast<double>(f) <= x ? f : nextafterf(f, -INFINITY);
 }
 
-inline float round_up_to_float(double x) { return -round_down(-x); }
+FASTCLIP_HD inline float round_up_to_float(double x) { return -round_down(-x); }
+
+// Of one rotated and coded row. The sums are infinite or NaN where the row's numbers overflowed.
+struct RowSums {
+  float scale = 0;
+  int32_t code_sum = 0;
+  double length_squared = 0;
+  double error_squared = 0;
+  double code_length_squared = 0;
+};
+
+// E and N of one row; infinite where the row's numbers overflowed.
+struct RowBounds {
+  double error;
+  double norm;
+};
+
+FASTCLIP_HD inline RowBounds bound_row(const RowSums& sums, double rotation_error) {
+  const double length = sqrt(sums.length_squared);
+  if (!(length < INFINITY)) return {INFINITY, INFINITY};
+  const double norm = length * (1 + 2 * rotation_error + kSlack) + kUnderflow;
+  const double error = sqrt(sums.error_squared) + rotation_error * norm + kUnderflow;
+  return {error + kSlack * (error + norm), norm};
+}
+
+// What is known of one query.
+struct QueryBounds {
+  ScreenQuery coefficients;
+  float gamma = INFINITY;  // of (2): nothing can be said of the scores of a row that is not coded
+  double scale = 1;        // s_q
+  double norm = 0;         // bound on |q|
+};
+
+// `center` bounds the length of what the keys were centred on.
+FASTCLIP_HD inline QueryBounds bound_query(const RowSums& sums, double rotation_error,
+                                           double center) {
+  const RowBounds bounds = bound_row(sums, rotation_error);
+  QueryBounds query;
+  query.norm = bounds.norm;
+  if (sums.scale == 0) return query;
+  query.scale = sums.scale;
+  const double rounding = 0x1p-23 * bounds.norm;
+  query.coefficients.alpha = round_up_to_float(sqrt(sums.code_length_squared) * (1 + kSlack));
+  query.coefficients.beta =
+      round_up_to_float((bounds.error + rounding) / query.scale * (1 + kSlack));
+  query.coefficients.correction = -128 * sums.code_sum;
+  query.gamma = round_up_to_float((rounding * center + 0x1p-148) / query.scale * (1 + kSlack));
+  return query;
+}
+
+// Where x of a pair must stand for its score to reach `score`: below `maybe` plus its margin it
+// does not, at `sure` plus its margin or more it does.
+struct ScreenThreshold {
+  float maybe;
+  float sure;
+};
+
+FASTCLIP_HD inline ScreenThreshold screen_threshold(float score, double offset, double scale,
+                                                    float gamma) {
+  const double floor = (score - offset) / scale;
+  return {round_down(floor - gamma), nextafterf(round_up_to_float(floor + gamma), INFINITY)};
+}
 
 }  // namespace fastclip

@@ -1,0 +1,40 @@
+# The library fastclip_cuda: the kernels for CUDA devices or, emulated, for the CPU.
+file(GLOB cuda_sources CONFIGURE_DEPENDS cuda/*.cu)
+
+if(FASTCLIP_CUDA STREQUAL "emulate")
+  set(emulator ${CMAKE_CURRENT_SOURCE_DIR}/../tests/cuda/emulator)
+  add_library(fastclip_cuda STATIC ${cuda_sources} ${emulator}/emulator.cpp)
+  set_source_files_properties(${cuda_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++")
+  target_include_directories(fastclip_cuda PRIVATE ${emulator})
+  target_compile_definitions(fastclip_cuda PRIVATE FASTCLIP_EMULATE)
+  # A multiplication that is to be fused with an addition is written fma.
+  target_compile_options(fastclip_cuda PRIVATE -Wall -Wextra -Wno-unknown-pragmas -ffp-contract=off)
+  set(architectures "the CPU")
+else()
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    if(DEFINED ENV{CUDAARCHS})
+      set(CMAKE_CUDA_ARCHITECTURES $ENV{CUDAARCHS})
+    else()
+      # The PTX of 80 is what newer devices than Hopper compile at the first call.
+      set(CMAKE_CUDA_ARCHITECTURES 80 90a-real)
+    endif()
+  endif()
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+  enable_language(CUDA)
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.4)
+    message(FATAL_ERROR "fastclip needs nvcc 12.4 or newer, ${CMAKE_CUDA_COMPILER} is "
+      "${CMAKE_CUDA_COMPILER_VERSION}; FASTCLIP_CUDA=0 builds without CUDA")
+  endif()
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
+  add_library(fastclip_cuda STATIC ${cuda_sources})
+  target_compile_options(fastclip_cuda PRIVATE
+    --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra -Werror=all-warnings)
+  list(JOIN CMAKE_CUDA_ARCHITECTURES ", " architectures)
+endif()
+
+target_include_directories(fastclip_cuda PUBLIC include)
+target_link_libraries(fastclip_cuda PRIVATE Threads::Threads)
+target_compile_definitions(fastclip_cuda INTERFACE FASTCLIP_CUDA
+  FASTCLIP_CUDA_ARCHITECTURES="${architectures}")

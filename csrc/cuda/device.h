@@ -1,0 +1,119 @@
+// What the CUDA code asks of the runtime: launches, clearing, properties of the current device.
+// With FASTCLIP_EMULATE the same sources compile as C++ and run on the CPU.
+#pragma once
+
+#ifdef FASTCLIP_EMULATE
+#include "emulator.h"
+#else
+#include <cuda_runtime.h>
+#endif
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+
+#include "fastclip/host_device.h"
+
+namespace fastclip::cuda {
+
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+inline constexpr int kWarp = 32;
+
+template <class Int>
+FASTCLIP_HD constexpr Int ceil_div(Int a, Int b) {
+  return (a + b - 1) / b;
+}
+
+#ifdef FASTCLIP_EMULATE
+
+inline void fill(void* memory, int byte, size_t bytes, cudaStream_t) {
+  std::memset(memory, byte, bytes);
+}
+
+inline int multiprocessors() { return 3; }
+inline int capability() { return emulator::capability; }
+inline size_t shared_limit() { return 227 * 1024; }
+
+// The dynamic shared memory of the block, aligned to 1,024 bytes.
+template <class T>
+T* dynamic_shared() {
+  return reinterpret_cast<T*>(emulator::dynamic_shared_memory());
+}
+
+template <class... Params, class... Args>
+void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
+            Args... args) {
+  std::tuple<Params...> values(static_cast<Params>(args)...);
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  emulator::run(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
+}
+
+#else
+
+inline void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // an error that is not sticky must not be found by the next caller
+  throw std::runtime_error(std::string("fastclip: ") + what + ": " + cudaGetErrorString(error));
+}
+
+// Sets every byte.
+inline void fill(void* memory, int byte, size_t bytes, cudaStream_t stream) {
+  if (bytes > 0) check(cudaMemsetAsync(memory, byte, bytes, stream), "setting device memory");
+}
+
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0;
+  int value = 0;
+  check(cudaGetDevice(&device), "current device");
+  check(cudaDeviceGetAttribute(&value, attribute, device), "properties of the device");
+  return value;
+}
+
+inline int multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
+
+// 80 for compute capability 8.0.
+inline int capability() {
+  return 10 * device_attribute(cudaDevAttrComputeCapabilityMajor) +
+         device_attribute(cudaDevAttrComputeCapabilityMinor);
+}
+
+// Bytes of shared memory that one block may have.
+inline size_t shared_limit() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
+
+// The dynamic shared memory of the block, aligned to 1,024 bytes.
+template <class T>
+__device__ T* dynamic_shared() {
+  extern __shared__ __align__(1024) unsigned char fastclip_dynamic_shared[];
+  return reinterpret_cast<T*>(fastclip_dynamic_shared);
+}
+
+// Starts a kernel. An empty grid is no error: there is nothing to do.
+template <class... Params, class... Args>
+void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
+            cudaStream_t stream, Args... args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  const auto* entry = reinterpret_cast<const void*>(kernel);
+  if (shared_bytes > 48 * 1024) {
+    check(cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes)),
+          "shared memory of a kernel");
+  }
+  std::tuple<Params...> values(static_cast<Params>(args)...);
+  std::apply(
+      [&](auto&... value) {
+        void* pointers[] = {const_cast<void*>(static_cast<const void*>(&value))...};
+        check(cudaLaunchKernel(entry, grid, block, pointers, shared_bytes, stream),
+              "launch of a kernel");
+      },
+      values);
+}
+
+#endif
+
+inline void zero(void* memory, size_t bytes, cudaStream_t stream) {
+  fill(memory, 0, bytes, stream);
+}
+
+}  // namespace fastclip::cuda
