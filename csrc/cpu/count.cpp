@@ -98,7 +98,9 @@ void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indic
     const int64_t begin = task * kPairs;
     const int64_t end = std::min(begin + kPairs, queries.rows);
     const PairScorer scorer(isa, queries.slice(begin, end), keys);
-    for (int64_t i = begin; i < end; ++i) scorer.score(i - begin, indices + i, 1, out + i);
+    Pair pairs[kPairs];
+    for (int64_t i = begin; i < end; ++i) pairs[i - begin] = {i - begin, indices[i]};
+    scorer.score(pairs, end - begin, out + begin);
   });
 }
 

@@ -61,22 +61,21 @@ class FixedScreen {
   // wanted, and score(i, key, exact) is then told.
   template <class Take, class Score>
   void decide(Take&& take, Score&& score) {
-    int64_t batch[kBatch];
+    Pair batch[kBatch];
     float scores[kBatch];
     const Hit* hit = sorted_.get();
     for (const Hit* end = hit + found_; hit < end;) {
-      const int64_t i = hit->query;
       int64_t count = 0;
-      for (; hit < end && hit->query == i && count < kBatch; ++hit) {
-        const int64_t key = first_key_ + hit->key;
+      for (; hit < end && count < kBatch; ++hit) {
+        const int64_t i = hit->query, key = first_key_ + hit->key;
         const bool sure = hit->x - (coded_.margin(i, screen_, key) - coded_.gamma[i]) >= sure_[i];
-        if (take(i, key, sure)) batch[count++] = key;
+        if (take(i, key, sure)) batch[count++] = {i, key};
       }
       for (const Hit* next = hit; next < std::min(end, hit + kBatch); ++next) {
         scorer_.prefetch(first_key_ + next->key);
       }
-      scorer_.score(i, batch, count, scores);
-      for (int64_t c = 0; c < count; ++c) score(i, batch[c], scores[c]);
+      scorer_.score(batch, count, scores);
+      for (int64_t c = 0; c < count; ++c) score(batch[c].query, batch[c].key, scores[c]);
       scored_ += count;
     }
   }

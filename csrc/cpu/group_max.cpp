@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <limits>
+#include <vector>
 
 #include "fastclip/topk.h"
 #include "isa.h"
@@ -12,7 +13,7 @@
 namespace fastclip::cpu {
 namespace {
 
-constexpr int64_t kQueryBlock = 256;
+constexpr int64_t kQueryBlock = 512;
 
 // Best score and key of each group for a block of queries; -1 where none was seen.
 struct Best {
@@ -59,57 +60,85 @@ class ScreenedGroupMax {
     call.products = products_.get();
     call.products_stride = kStride;
     kernels_.screen(call);
-    const int64_t begin = first * kPanel;
-    const int64_t end = std::min(last * kPanel, screen_.keys);
-    for (int64_t i = 0; i < call.num_queries; ++i) {
-      for (int64_t run = begin; run < end;) {
-        int64_t run_end = run + 1;
-        while (run_end < end && best_.groups[run_end] == best_.groups[run]) ++run_end;
-        decide(i, products_.get() + i * kStride + (run - begin), run, run_end);
-        run = run_end;
-      }
+    first_key_ = first * kPanel;
+    const int64_t count = std::min(last * kPanel, screen_.keys) - first_key_;
+    const int64_t* groups = best_.groups + first_key_;
+    runs_.clear();
+    for (int64_t begin = 0, end = 1; end <= count; ++end) {
+      if (end < count && groups[end] == groups[begin]) continue;
+      runs_.push_back({begin, end});
+      begin = end;
+    }
+    for (int64_t i = 0; i < call.num_queries; i += kTogether) {
+      const int64_t end = std::min(i + kTogether, call.num_queries);
+      for (int64_t query = i; query < end; ++query) pick_favourites(query);
+      score_pairs();
+      for (const Contest& contest : contests_) pick_rivals(contest);
+      contests_.clear();
+      score_pairs();
     }
   }
 
  private:
   static constexpr int64_t kStride = kMaxPanels * kPanel;
-  static constexpr int64_t kBatch = 16;  // pairs scored at a time
+  // Queries whose pairs are scored together: enough pairs for the kernel, and their float64 rows
+  // fit the first-level cache.
+  static constexpr int64_t kTogether = 8;
 
-  // Keys [first, last) of one group.
-  void decide(int64_t i, const float* products, int64_t first, int64_t last) {
-    float floor = -std::numeric_limits<float>::infinity();
-    const int64_t at = best_.at(i, first);
-    // The group may have begun in an earlier call.
-    if (best_.indices[at] >= 0) floor = in_units(i, best_.values[at]);
-    const KeyRun run{products,     screen_.error + first,  screen_.norm + first,
-                     last - first, coded_.coefficients[i], coded_.gamma[i]};
-    const int64_t count = kernels_.survivors(run, floor, survivors_, uppers_);
-    if (count == 0) return;
-    const auto favourite = std::max_element(uppers_, uppers_ + count) - uppers_;
-    float scores[kBatch];
-    int64_t batch[kBatch] = {first + survivors_[favourite]};
-    score(i, batch, 1, scores);
-    floor = std::max(floor, in_units(i, scores[0]));
-    int64_t filled = 0;
-    for (int64_t s = 0; s < count; ++s) {
-      if (s == favourite || uppers_[s] < floor) continue;
-      batch[filled++] = first + survivors_[s];
-      if (filled < kBatch) continue;
-      score(i, batch, filled, scores);
-      filled = 0;
+  struct Run {
+    int64_t begin, end;  // from first_key_ on
+  };
+
+  // The keys of a run, for one query; the favourite has been scored.
+  struct Contest {
+    int64_t query, favourite;
+    Run run;
+  };
+
+  KeyRun key_run(int64_t i, const Run& run) const {
+    return {products_.get() + i * kStride,
+            screen_.error + first_key_,
+            screen_.norm + first_key_,
+            run.begin,
+            run.end,
+            coded_.coefficients[i],
+            coded_.gamma[i]};
+  }
+
+  void pick_favourites(int64_t i) {
+    for (const Run& run : runs_) {
+      int64_t favourite;
+      const float upper = kernels_.favourite(key_run(i, run), favourite);
+      // The group may have begun in an earlier call.
+      if (upper < floor_of(i, first_key_ + run.begin)) continue;
+      pairs_.push_back({i, first_key_ + favourite});
+      contests_.push_back({i, favourite, run});
     }
-    score(i, batch, filled, scores);
   }
 
-  // A score as a floor for upper bounds.
-  float in_units(int64_t i, float score) const {
-    return round_down((score - coded_.offset[i]) / coded_.scale[i]);
+  void pick_rivals(const Contest& contest) {
+    const float floor = floor_of(contest.query, first_key_ + contest.favourite);
+    int32_t keys[kStride];
+    const int64_t count = kernels_.reaching(key_run(contest.query, contest.run), floor, keys);
+    for (int64_t r = 0; r < count; ++r) {
+      if (keys[r] != contest.favourite) pairs_.push_back({contest.query, first_key_ + keys[r]});
+    }
   }
 
-  void score(int64_t i, const int64_t* keys, int64_t count, float* scores) {
-    scorer_.score(i, keys, count, scores);
-    for (int64_t c = 0; c < count; ++c) best_.offer(i, keys[c], scores[c]);
+  // What the upper bound of a key must reach, from the best score of its group so far.
+  float floor_of(int64_t i, int64_t key) const {
+    const int64_t at = best_.at(i, key);
+    if (best_.indices[at] < 0) return -std::numeric_limits<float>::infinity();
+    return round_down((best_.values[at] - coded_.offset[i]) / coded_.scale[i]);
+  }
+
+  void score_pairs() {
+    const auto count = static_cast<int64_t>(pairs_.size());
+    scores_.resize(pairs_.size());
+    scorer_.score(pairs_.data(), count, scores_.data());
+    for (int64_t p = 0; p < count; ++p) best_.offer(pairs_[p].query, pairs_[p].key, scores_[p]);
     scored_ += count;
+    pairs_.clear();
   }
 
   const Kernels& kernels_;
@@ -118,8 +147,11 @@ class ScreenedGroupMax {
   const CodedQueries coded_;
   const PairScorer scorer_;
   AlignedBuffer<float> products_;
-  int32_t survivors_[kStride];
-  float uppers_[kStride];
+  int64_t first_key_ = 0;
+  std::vector<Run> runs_;
+  std::vector<Contest> contests_;
+  std::vector<Pair> pairs_;
+  std::vector<float> scores_;
   int64_t scored_ = 0;
 };
 

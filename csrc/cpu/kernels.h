@@ -16,6 +16,10 @@ struct Rotation {
   const float* signs;  // [width]
 };
 
+struct Pair {
+  int64_t query, key;
+};
+
 // A block of queries against a few panels of keys.
 struct ScreenCall {
   const int8_t* codes;              // [num_queries][keys->width]
@@ -37,12 +41,13 @@ struct ScreenCall {
   int64_t products_stride = 0;
 };
 
-// Consecutive keys, as many as `products` has numbers, and what one query has with them.
+// Keys [begin, end) of some panels, and what one query has with them. The arrays are those of the
+// whole panels.
 struct KeyRun {
   const float* products;  // x of screen.h
   const float* error;     // E_k
   const float* norm;      // N_k
-  int64_t keys;
+  int64_t begin, end;
   ScreenQuery query;
   float gamma;
 };
@@ -135,10 +140,9 @@ struct Kernels {
   void (*score_block)(const double* queries, int64_t num_queries, const double* keys,
                       int64_t num_keys, int64_t steps, float* scores, int64_t ld);
 
-  // Exact scores of one query, as load_rows left it, with keys that are read where they are: those
-  // of `indices`, or the first `count` where it is null.
-  void (*score_keys)(const double* query, const Matrix& keys, const int64_t* indices, int64_t count,
-                     float* scores);
+  // Exact scores of single pairs: of queries as load_rows left them with keys where they are.
+  void (*score_pairs)(const double* queries, const Matrix& keys, const Pair* pairs, int64_t count,
+                      float* scores);
 
   // The first row that holds a NaN or an infinity, or -1.
   int64_t (*find_nonfinite)(const Matrix& rows);
@@ -153,9 +157,10 @@ struct Kernels {
   int query_levels;
   // Returns how many hits there are.
   int64_t (*screen)(const ScreenCall& call);
-  // Raises `floor` to the largest lower bound on a score of the run. Writes the keys whose upper
-  // bound reaches it, with that bound, and returns how many they are.
-  int64_t (*survivors)(const KeyRun& run, float& floor, int32_t* keys, float* uppers);
+  // The largest upper bound on a score of the run, and its key.
+  float (*favourite)(const KeyRun& run, int64_t& key);
+  // Writes the keys of the run whose upper bound is at least `floor` and returns how many they are.
+  int64_t (*reaching)(const KeyRun& run, float floor, int32_t* keys);
 
   ValueKernels value;
   PixelKernels pixels;

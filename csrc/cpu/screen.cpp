@@ -59,8 +59,7 @@ double longest_key(const ScreenKeys& keys) {
 PairScorer::PairScorer(const Kernels& kernels, const Matrix& queries, const Matrix& keys)
     : kernels_(kernels),
       keys_(keys),
-      row_(lane_steps(keys.cols) * kLanes),
-      query_rows_(queries.rows * row_, Contents::kAnything) {
+      query_rows_(queries.rows * lane_steps(keys.cols) * kLanes, Contents::kAnything) {
   kernels.load_rows(queries, query_rows_.get());
 }
 

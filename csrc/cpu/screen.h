@@ -55,9 +55,8 @@ class PairScorer {
  public:
   PairScorer(const Kernels& kernels, const Matrix& queries, const Matrix& keys);
 
-  // Scores of query i with some keys.
-  void score(int64_t i, const int64_t* indices, int64_t count, float* scores) const {
-    kernels_.score_keys(query_rows_.get() + i * row_, keys_, indices, count, scores);
+  void score(const Pair* pairs, int64_t count, float* scores) const {
+    kernels_.score_pairs(query_rows_.get(), keys_, pairs, count, scores);
   }
   // Asks for the row of a key that will be scored soon.
   void prefetch(int64_t key) const;
@@ -65,7 +64,6 @@ class PairScorer {
  private:
   const Kernels& kernels_;
   const Matrix keys_;
-  const int64_t row_;
   AlignedBuffer<double> query_rows_;
 };
 

@@ -25,55 +25,74 @@ struct ScreenTile {
     return call.sure != nullptr ? screen_panels<kCount>(call) : screen_panels<kHits>(call);
   }
 
-  static int64_t survivors(const KeyRun& run, float& floor, int32_t* keys, float* uppers) {
-    const auto margin = [&](auto error, auto norm) {
-      return run.query.alpha * error + run.query.beta * norm + run.gamma;
-    };
-    float best = floor;
-    int64_t j = 0;
-    if (run.keys >= kLanes32) {
-      Floats lowers = Floats{} + floor;
-      for (; j + kLanes32 <= run.keys; j += kLanes32) {
-        const Floats lower = load<Floats>(run.products + j) -
-                             margin(load<Floats>(run.error + j), load<Floats>(run.norm + j));
-        lowers = lower > lowers ? lower : lowers;
+  static float favourite(const KeyRun& run, int64_t& key) {
+    const int64_t begin = first_vector(run);
+    constexpr float kLowest = -__builtin_inff();
+    Floats most = Floats{} + kLowest;
+    Ints at = {};
+    for (int64_t j = begin; j < run.end; j += kLanes32) {
+      Floats x = upper(run, j);
+      const Ints lane = lane_numbers() + static_cast<int32_t>(j - begin);
+      if (j < run.begin || run.end - j < kLanes32) {
+        const Ints outside = (lane < static_cast<int32_t>(run.begin - begin)) |
+                             (lane >= static_cast<int32_t>(run.end - begin));
+        x = outside ? Floats{} + kLowest : x;
       }
-      float lanes[kLanes32];
-      __builtin_memcpy(lanes, &lowers, sizeof(lowers));
-      for (float lower : lanes) best = lower > best ? lower : best;
+      at = x > most ? lane : at;
+      most = x > most ? x : most;
     }
-    for (; j < run.keys; ++j) {
-      const float lower = run.products[j] - margin(run.error[j], run.norm[j]);
-      best = lower > best ? lower : best;
-    }
-    floor = best;
+    const float best = largest<kLanes32>(most);
+    const uint32_t lanes = Isa::at_least(most, best);
+    int32_t places[kLanes32];
+    __builtin_memcpy(places, &at, sizeof(at));
+    // Where no bound is above -infinity (NaN where a score may overflow), any key will do.
+    key = best > kLowest ? begin + places[__builtin_ctz(lanes)] : run.begin;
+    return best;
+  }
 
+  static int64_t reaching(const KeyRun& run, float floor, int32_t* keys) {
     int64_t count = 0;
-    const auto take = [&](int64_t key, float upper) {
-      keys[count] = static_cast<int32_t>(key);
-      uppers[count++] = upper;
-    };
-    for (j = 0; j + kLanes32 <= run.keys; j += kLanes32) {
-      const Floats upper = load<Floats>(run.products + j) +
-                           margin(load<Floats>(run.error + j), load<Floats>(run.norm + j));
-      uint32_t passed = Isa::at_least(upper, best);
-      if (passed == 0) continue;
-      float lanes[kLanes32];
-      __builtin_memcpy(lanes, &upper, sizeof(upper));
+    for (int64_t j = first_vector(run); j < run.end; j += kLanes32) {
+      uint32_t passed = Isa::at_least(upper(run, j), floor);
+      if (j < run.begin) passed &= ~0u << (run.begin - j);
+      if (run.end - j < kLanes32) passed &= (1u << (run.end - j)) - 1;
       for (; passed != 0; passed &= passed - 1) {
-        const int lane = __builtin_ctz(passed);
-        take(j + lane, lanes[lane]);
+        keys[count++] = static_cast<int32_t>(j) + __builtin_ctz(passed);
       }
-    }
-    for (; j < run.keys; ++j) {
-      const float upper = run.products[j] + margin(run.error[j], run.norm[j]);
-      if (upper >= best) take(j, upper);
     }
     return count;
   }
 
  private:
   enum Mode { kHits, kCount, kProducts };
+
+  // Runs are read from where a whole vector begins: never beyond the panels.
+  static int64_t first_vector(const KeyRun& run) { return run.begin / kLanes32 * kLanes32; }
+
+  static Floats upper(const KeyRun& run, int64_t j) {
+    return load<Floats>(run.products + j) +
+           (run.query.alpha * load<Floats>(run.error + j) +
+            run.query.beta * load<Floats>(run.norm + j) + run.gamma);
+  }
+
+  template <int Lanes, class Vec>
+  static float largest(Vec v) {
+    if constexpr (Lanes == 2) {
+      return v[0] > v[1] ? v[0] : v[1];
+    } else {
+      typedef float Half __attribute__((vector_size(Lanes * 2)));
+      Half low, high;
+      __builtin_memcpy(&low, &v, sizeof(Half));
+      __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(Half), sizeof(Half));
+      return largest<Lanes / 2>(low > high ? low : high);
+    }
+  }
+
+  static Ints lane_numbers() {
+    int32_t numbers[kLanes32];
+    for (int lane = 0; lane < kLanes32; ++lane) numbers[lane] = lane;
+    return load<Ints>(numbers);
+  }
 
   template <class Vec>
   static Vec load(const void* from) {

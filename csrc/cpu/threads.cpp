@@ -37,7 +37,7 @@ class Job {
     if (error_) std::rethrow_exception(error_);
   }
 
-  int helpers = 0;  // pool threads at work on it; guarded by the pool's mutex
+  std::atomic<int> helpers{0};  // pool threads at work on it; changes under the pool's mutex
 
  private:
   const int64_t tasks_;
@@ -48,6 +48,19 @@ class Job {
   std::exception_ptr error_;
 };
 
+// Waits a little while without sleeping: to wake a thread takes longer than many a call.
+template <class Done>
+void spin(Done&& done) {
+  constexpr std::chrono::microseconds kPatience{100};
+  constexpr int kLooksPerTime = 64;  // reading the time takes longer than a look
+  const auto begin = std::chrono::steady_clock::now();
+  while (std::chrono::steady_clock::now() - begin < kPatience) {
+    for (int look = 0; look < kLooksPerTime; ++look) {
+      if (done()) return;
+    }
+  }
+}
+
 class Pool {
  public:
   void run(Job& job, int helpers, Interrupt& interrupt) {
@@ -55,12 +68,16 @@ class Pool {
       std::lock_guard lock(mutex_);
       for (; started_ < helpers; ++started_) std::thread([this] { serve(); }).detach();
       for (int i = 0; i < helpers; ++i) waiting_.push_back(&job);
+      calls_ += helpers;
     }
     wake_.notify_all();
     job.work();
     std::unique_lock lock(mutex_);
     // Helpers that never got to this job need not come any more.
     waiting_.erase(std::remove(waiting_.begin(), waiting_.end(), &job), waiting_.end());
+    lock.unlock();
+    if (!crowded(helpers)) spin([&] { return job.helpers == 0; });
+    lock.lock();
     while (!idle_.wait_for(lock, Interrupt::kInterval, [&] { return job.helpers == 0; })) {
       lock.unlock();
       interrupt.poll();
@@ -80,12 +97,25 @@ class Pool {
       job->work();
       lock.lock();
       if (--job->helpers == 0) idle_.notify_all();
+      if (waiting_.empty() && !crowded(started_)) {
+        const int64_t seen = calls_;
+        lock.unlock();
+        spin([&] { return calls_ != seen; });
+        lock.lock();
+      }
     }
+  }
+
+  // Whether a thread that waits actively would take the place of one that works.
+  static bool crowded(int helpers) {
+    static const unsigned processors = std::thread::hardware_concurrency();
+    return static_cast<unsigned>(helpers) >= processors;
   }
 
   std::mutex mutex_;
   std::condition_variable wake_, idle_;
   std::deque<Job*> waiting_;
+  std::atomic<int64_t> calls_{0};  // for helpers so far
   int started_ = 0;
 };
 

@@ -3,11 +3,16 @@
 // instantiated here: the linker keeps one copy of an inline function, and it could be this one.
 #pragma once
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include <cstdint>
 
 #include "fastclip/exact_score.h"
 #include "fastclip/float16.h"
 #include "fastclip/matrix.h"
+#include "kernels.h"
 
 namespace fastclip::cpu {
 namespace {  // each instruction set keeps its own copy
@@ -31,19 +36,18 @@ struct Tile {
                        scores + i * ld, ld);
   }
 
-  // Exact scores of one loaded query with keys that stay where they are: `indices` of them, or the
-  // first `count` where it is null.
-  static void score_keys(const double* query, const Matrix& keys, const int64_t* indices,
-                         int64_t count, float* scores) {
+  static void score_pairs(const double* queries, const Matrix& keys, const Pair* pairs,
+                          int64_t count, float* scores) {
     switch (keys.dtype) {
       case DType::kFloat32:
-        return score_keys_as<float>(query, keys, indices, count, scores, [](float x) { return x; });
+        return score_pairs_as<float>(queries, keys, pairs, count, scores,
+                                     [](float x) { return x; });
       case DType::kFloat16:
-        return score_keys_as<uint16_t>(query, keys, indices, count, scores,
-                                       [](uint16_t x) { return half_to_float(x); });
+        return score_pairs_as<uint16_t>(queries, keys, pairs, count, scores,
+                                        [](uint16_t x) { return half_to_float(x); });
       case DType::kBFloat16:
-        return score_keys_as<uint16_t>(query, keys, indices, count, scores,
-                                       [](uint16_t x) { return bfloat16_to_float(x); });
+        return score_pairs_as<uint16_t>(queries, keys, pairs, count, scores,
+                                        [](uint16_t x) { return bfloat16_to_float(x); });
     }
   }
 
@@ -111,48 +115,49 @@ struct Tile {
     }
   }
 
-  // Keys whose accumulators fit the registers beside each other: one alone waits for its own sums.
-  static constexpr int kDirect = kPasses >= 8 ? 1 : 8 / kPasses;
+  // Pairs side by side: one alone would wait for its own sums.
+  static constexpr int kPairs = kPasses >= 8 ? 1 : 8 / kPasses;
 
   template <class Stored, class ToFloat>
-  static void score_keys_as(const double* query, const Matrix& keys, const int64_t* indices,
-                            int64_t count, float* scores, ToFloat to_float) {
-    const auto row = [&](int64_t i) { return keys.row(indices != nullptr ? indices[i] : i); };
+  static void score_pairs_as(const double* queries, const Matrix& keys, const Pair* pairs,
+                             int64_t count, float* scores, ToFloat to_float) {
     int64_t i = 0;
-    for (; i + kDirect <= count; i += kDirect) {
-      const char* rows[kDirect];
-      for (int n = 0; n < kDirect; ++n) rows[n] = row(i + n);
-      score_direct<kDirect, Stored>(query, rows, keys.cols, scores + i, to_float);
+    for (; i + kPairs <= count; i += kPairs) {
+      score_pairs_together<kPairs, Stored>(queries, keys, pairs + i, scores + i, to_float);
     }
     for (; i < count; ++i) {
-      const char* rows[1] = {row(i)};
-      score_direct<1, Stored>(query, rows, keys.cols, scores + i, to_float);
+      score_pairs_together<1, Stored>(queries, keys, pairs + i, scores + i, to_float);
     }
   }
 
   template <int N, class Stored, class ToFloat>
-  static void score_direct(const double* query, const char* const (&rows)[N], int64_t cols,
-                           float* scores, ToFloat to_float) {
-    const int64_t steps = lane_steps(cols), whole = cols / kLanes;
+  static void score_pairs_together(const double* queries, const Matrix& keys, const Pair* pairs,
+                                   float* scores, ToFloat to_float) {
+    const int64_t steps = lane_steps(keys.cols), whole = keys.cols / kLanes;
+    const double* query[N];
+    const char* key[N];
+    for (int n = 0; n < N; ++n) {
+      query[n] = queries + pairs[n].query * steps * kLanes;
+      key[n] = keys.row(pairs[n].key);
+    }
     Doubles lanes[kPasses][N] = {};
     for (int64_t s = 0; s < whole; ++s) {
 #pragma GCC unroll 8
       for (int p = 0; p < kPasses; ++p) {
-        const Doubles q = load<Doubles>(query + (p * steps + s) * W);
 #pragma GCC unroll 8
         for (int n = 0; n < N; ++n) {
-          lanes[p][n] +=
-              q * widen<Stored>(rows[n] + (s * kLanes + p * W) * sizeof(Stored), to_float);
+          lanes[p][n] += load<Doubles>(query[n] + (p * steps + s) * W) *
+                         widen<Stored>(key[n] + (s * kLanes + p * W) * sizeof(Stored), to_float);
         }
       }
     }
     if (whole < steps) {
-      Stored rest[kLanes] = {};
+      const int64_t left = (keys.cols - whole * kLanes) * static_cast<int64_t>(sizeof(Stored));
       for (int n = 0; n < N; ++n) {
-        __builtin_memcpy(rest, rows[n] + whole * sizeof(rest),
-                         (cols - whole * kLanes) * sizeof(Stored));
+        Stored rest[kLanes] = {};
+        __builtin_memcpy(rest, key[n] + whole * sizeof(rest), left);
         for (int p = 0; p < kPasses; ++p) {
-          lanes[p][n] += load<Doubles>(query + (p * steps + whole) * W) *
+          lanes[p][n] += load<Doubles>(query[n] + (p * steps + whole) * W) *
                          widen<Stored>(rest + p * W, to_float);
         }
       }
@@ -171,9 +176,15 @@ struct Tile {
     typedef float Floats __attribute__((vector_size(W * 4)));
     Stored stored[W];
     __builtin_memcpy(stored, from, sizeof(stored));
-    float x[W];
-    for (int w = 0; w < W; ++w) x[w] = to_float(stored[w]);
-    return __builtin_convertvector(load<Floats>(x), Doubles);
+    float floats[W];
+    for (int w = 0; w < W; ++w) floats[w] = to_float(stored[w]);
+#if defined(__AVX512F__)
+    // GCC converts to 512 bits in halves.
+    return reinterpret_cast<Doubles>(
+        _mm512_maskz_cvtps_pd(0xff, reinterpret_cast<__m256>(load<Floats>(floats))));
+#else
+    return __builtin_convertvector(load<Floats>(floats), Doubles);
+#endif
   }
 
   // One vector of lanes for each of M x NR pairs. A row is steps * 16 doubles apart from the next.

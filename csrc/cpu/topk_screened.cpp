@@ -96,9 +96,9 @@ class ScreenedTopK {
     for (Candidate* c = begin; c < end && !(c->upper < floor_[i]);) {
       const int64_t count = std::min<int64_t>(batch_size_, end - c);
       prefetch(c + count, end);
-      for (int64_t j = 0; j < count; ++j) batch_[j] = c[j].key;
-      scorer_.score(i, batch_.data(), count, scores_.data());
-      best_.merge(i, scores_.data(), batch_.data(), count);
+      for (int64_t j = 0; j < count; ++j) batch_[j] = {i, c[j].key};
+      scorer_.score(batch_.data(), count, scores_.data());
+      for (int64_t j = 0; j < count; ++j) best_.merge(i, scores_.data() + j, &batch_[j].key, 1);
       scored_ += count;
       c += count;
       if (best_.settle(i)) {
@@ -134,7 +134,7 @@ class ScreenedTopK {
   std::vector<Candidate> candidates_;
   std::vector<float> lowers_;
   const int64_t batch_size_;  // pairs scored at a time
-  std::vector<int64_t> batch_;
+  std::vector<Pair> batch_;
   std::vector<float> scores_;
   AlignedBuffer<Hit> hits_;
   int64_t scored_ = 0;

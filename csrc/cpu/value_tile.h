@@ -189,22 +189,77 @@ struct ValueTile {
 
   template <class Stored, class ToFloat>
   static void pack_as(const Matrix& rows, int64_t tile, float* out, ToFloat to_float) {
-    constexpr int64_t kStrip = 16;  // columns read from a row at a time: one cache line of float32
-    for (int64_t first = 0; first < rows.rows; first += tile) {
+    for (int64_t first = 0; first < rows.rows; first += tile, out += tile * rows.cols) {
       const int64_t count = rows.rows - first < tile ? rows.rows - first : tile;
-      for (int64_t begin = 0; begin < rows.cols; begin += kStrip) {
-        const int64_t length = rows.cols - begin < kStrip ? rows.cols - begin : kStrip;
-        for (int64_t i = 0; i < count; ++i) {
-          const char* from = rows.row(first + i) + begin * sizeof(Stored);
-          for (int64_t c = 0; c < length; ++c) {
-            Stored stored;
-            __builtin_memcpy(&stored, from + c * sizeof(Stored), sizeof(Stored));
-            out[(begin + c) * tile + i] = to_float(stored);
-          }
+      const int64_t whole_rows = count / W * W, whole_cols = rows.cols / W * W;
+      for (int64_t i = 0; i < whole_rows; i += W) {
+        for (int64_t c = 0; c < whole_cols; c += W) {
+          transpose_square<Stored>(rows, first + i, c, out + c * tile + i, tile, to_float);
         }
       }
-      out += tile * rows.cols;
+      for (int64_t i = 0; i < count; ++i) {
+        const char* row = rows.row(first + i);
+        for (int64_t c = i < whole_rows ? whole_cols : 0; c < rows.cols; ++c) {
+          Stored stored;
+          __builtin_memcpy(&stored, row + c * sizeof(Stored), sizeof(Stored));
+          out[c * tile + i] = to_float(stored);
+        }
+      }
     }
+  }
+
+  // W rows and columns, turned in registers: single numbers written a tile apart would take longer
+  // than the products of a few queries.
+  template <class Stored, class ToFloat>
+  static void transpose_square(const Matrix& rows, int64_t row, int64_t col, float* out,
+                               int64_t tile, ToFloat to_float) {
+    Floats v[W];
+#pragma GCC unroll 16
+    for (int r = 0; r < W; ++r) {
+      Stored stored[W];
+      __builtin_memcpy(stored, rows.row(row + r) + col * sizeof(Stored), sizeof(stored));
+      float x[W];
+      for (int w = 0; w < W; ++w) x[w] = to_float(stored[w]);
+      v[r] = load(x);
+    }
+    exchange<1>(v);
+    if constexpr (W > 2) exchange<2>(v);
+    if constexpr (W > 4) exchange<4>(v);
+    if constexpr (W > 8) exchange<8>(v);
+#pragma GCC unroll 16
+    for (int r = 0; r < W; ++r) store(out + r * tile, v[r]);
+  }
+
+  // Of each square of 2 Half rows and columns, exchanges the top right and the bottom left quarter.
+  template <int Half>
+  static void exchange(Floats (&v)[W]) {
+#pragma GCC unroll 16
+    for (int r = 0; r < W; ++r) {
+      if ((r & Half) != 0) continue;
+      int32_t upper[W], lower[W];
+      for (int w = 0; w < W; ++w) {
+        upper[w] = (w & Half) != 0 ? W + w - Half : w;
+        lower[w] = (w & Half) != 0 ? W + w : w + Half;
+      }
+      Ints upper_lanes, lower_lanes;
+      __builtin_memcpy(&upper_lanes, upper, sizeof(upper));
+      __builtin_memcpy(&lower_lanes, lower, sizeof(lower));
+      const Floats top = v[r], bottom = v[r + Half];
+      v[r] = shuffle(top, bottom, upper_lanes);
+      v[r + Half] = shuffle(top, bottom, lower_lanes);
+    }
+  }
+
+  // Lanes of a, counted from 0, and b, counted from W; as in lane(), the types are parameters.
+  template <class Vec, class Lanes>
+  static Vec shuffle(Vec a, Vec b, Lanes from) {
+#if defined(__clang__)
+    Vec result;
+    for (int w = 0; w < W; ++w) result[w] = from[w] < W ? a[from[w]] : b[from[w] - W];
+    return result;
+#else
+    return __builtin_shuffle(a, b, from);
+#endif
   }
 };
 
