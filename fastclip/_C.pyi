@@ -11,6 +11,7 @@ def topk(
     keys: Matrix,
     screen: ScreenKeys | None,
     k: int,
+    check_keys: bool,
     values: int,
     indices: int,
     threads: int,
@@ -61,7 +62,7 @@ def group_max(
     threads: int,
 ) -> int: ...
 def code_width(cols: int) -> int: ...
-def pack(keys: Matrix, codes: int, bounds: int, center: int, threads: int) -> None: ...
+def pack(keys: Matrix, codes: int, bounds: int, center: int, threads: int) -> int: ...
 def always_screen(always: bool) -> None: ...
 def has_screen() -> bool: ...
 def pixel_scores(
@@ -98,6 +99,7 @@ def select_isa(name: str) -> None: ...
 
 compiler: str
 panel: int
+few_queries: int
 
 class _Cuda:
     """Kernels for CUDA devices. Streams and memory are addresses."""

@@ -96,18 +96,19 @@ PYBIND11_MODULE(_C, m) {
                    int threads) {
     const int64_t padded = (keys.rows + fastclip::kPanel - 1) / fastclip::kPanel * fastclip::kPanel;
     auto* rows = reinterpret_cast<float*>(bounds);
-    without_gil([&](Interrupt& interrupt) {
-      fastclip::cpu::pack(keys, fastclip::code_width(keys.cols), reinterpret_cast<float*>(center),
-                          reinterpret_cast<uint8_t*>(codes), rows, rows + padded, rows + 2 * padded,
-                          threads, interrupt);
-      return 0;
+    return without_gil([&](Interrupt& interrupt) {
+      return fastclip::cpu::pack(keys, fastclip::code_width(keys.cols),
+                                 reinterpret_cast<float*>(center),
+                                 reinterpret_cast<uint8_t*>(codes), rows, rows + padded,
+                                 rows + 2 * padded, threads, interrupt);
     });
   });
 
   m.def("topk", [](const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, int64_t k,
-                   uintptr_t values, uintptr_t indices, int threads) {
+                   bool check_keys, uintptr_t values, uintptr_t indices, int threads) {
     return without_gil([&](Interrupt& interrupt) {
-      return fastclip::cpu::topk(queries, keys, screen, k, reinterpret_cast<float*>(values),
+      return fastclip::cpu::topk(queries, keys, screen, k, check_keys,
+                                 reinterpret_cast<float*>(values),
                                  reinterpret_cast<int64_t*>(indices), threads, interrupt);
     });
   });
@@ -234,6 +235,7 @@ PYBIND11_MODULE(_C, m) {
     });
   });
 
+  m.attr("few_queries") = fastclip::cpu::kFewQueries;
   m.def("always_screen", &fastclip::cpu::always_screen);
   m.def("has_screen", [] { return fastclip::cpu::kernels().query_levels > 0; });
   m.def("available_isas", &fastclip::cpu::available_isas);

@@ -35,17 +35,16 @@ struct CountTask {
   const Threshold* thresholds;  // of the block
   int64_t first_query;
   int64_t queries;
-  int64_t keys;
   const Totals& totals;
   std::vector<int64_t> key_counts;
 
-  void screened(FixedScreen& screen, int64_t first, int64_t last) {
-    screen.count(first, last, totals.per_key != nullptr);
+  void screened(FixedScreen& screen) {
+    screen.count(totals.per_key != nullptr);
     for (int64_t i = 0; i < queries; ++i) {
       totals.add_query(first_query + i, screen.query_counts()[i]);
     }
-    for (int64_t key = first * kPanel; key < std::min(last * kPanel, keys); ++key) {
-      totals.add_key(key, screen.key_counts()[key - first * kPanel]);
+    for (int64_t key = 0; key < screen.num_keys(); ++key) {
+      totals.add_key(screen.first_key() + key, screen.key_counts()[key]);
     }
     screen.decide([](int64_t, int64_t, bool) { return true; },
                   [&](int64_t i, int64_t key, float score) {
@@ -83,11 +82,11 @@ int64_t count_ahead(const Matrix& queries, const Matrix& keys, const ScreenKeys*
                     int threads, Interrupt& interrupt) {
   const Totals totals{per_query, per_key};
   const std::vector<Threshold> thresholds = join_thresholds(scores, ties, queries.rows);
-  return search_fixed(
-      kernels(), queries, keys, screen, scores, threads, interrupt,
-      [&](int64_t first_query, int64_t rows) {
-        return CountTask{thresholds.data() + first_query, first_query, rows, keys.rows, totals, {}};
-      });
+  return search_fixed(kernels(), queries, keys, screen, scores, threads, interrupt,
+                      [&](int64_t first_query, int64_t rows) {
+                        return CountTask{
+                            thresholds.data() + first_query, first_query, rows, totals, {}};
+                      });
 }
 
 void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices, float* out,

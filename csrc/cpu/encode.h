@@ -18,10 +18,7 @@ constexpr int64_t kEncodeLanes = 16;
 // Narrower instruction sets take several registers for one of these.
 typedef float Floats16 __attribute__((vector_size(64)));
 typedef int32_t Ints16 __attribute__((vector_size(64)));
-typedef float Floats8 __attribute__((vector_size(32)));
-typedef int32_t Ints8 __attribute__((vector_size(32)));
-typedef int8_t Bytes8 __attribute__((vector_size(8)));
-typedef double Doubles8 __attribute__((vector_size(64)));
+typedef int8_t Bytes16 __attribute__((vector_size(16)));
 
 template <class Vec>
 Vec load_vector(const void* from) {
@@ -126,43 +123,60 @@ inline float largest_magnitude(const float* x, int64_t n) {
   return result;
 }
 
-inline double sum_lanes(Doubles8 v) {
-  return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+inline float sum_lanes(Floats16 v) {
+  float sums[16];
+  __builtin_memcpy(sums, &v, sizeof(v));
+  for (int half = 8; half > 0; half /= 2) {
+    for (int l = 0; l < half; ++l) sums[l] += sums[l + half];
+  }
+  return sums[0];
+}
+
+// A row that is not coded: too short for a scale, or with numbers that overflowed.
+inline void measure(const float* x, int64_t width, int8_t* codes, RowSums& sums) {
+  for (int64_t i = 0; i < width; ++i) {
+    codes[i] = 0;
+    sums.length_squared += static_cast<double>(x[i]) * x[i];
+  }
+  sums.error_squared = sums.length_squared;
 }
 
 // Codes of one rotated row and the sums that its bounds are made of.
 inline void quantise(const float* x, int64_t width, int levels, int8_t* codes, RowSums& sums) {
   const float largest = largest_magnitude(x, width);
   sums = {};
-  // Not coded: too short for a scale, or with numbers that overflowed (a NaN fails `<` too).
+  // A NaN fails `<` too.
   const bool coded = largest >= kShortestRow && largest < static_cast<float>(kLargestScore);
-  const float scale = coded ? largest / static_cast<float>(levels) : 0.0f;
-  const float inverse = coded ? static_cast<float>(levels) / largest : 0.0f;
-  Doubles8 length = {}, error = {};
-  Ints8 code_sum = {}, code_length = {};
-  for (int64_t i = 0; i < width; i += 8) {
+  if (!coded) return measure(x, width, codes, sums);
+  const float scale = largest / static_cast<float>(levels);
+  const float inverse = static_cast<float>(levels) / largest;
+  // In units of the scale, so that no square is too small or too large for float32. Sums of codes
+  // and of their squares stay below 2^24 in each lane: exact.
+  Floats16 length = {}, error = {}, code_sum = {}, code_length = {};
+  for (int64_t i = 0; i < width; i += 16) {
     constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded
-    const Floats8 value = load_vector<Floats8>(x + i);
-    const Floats8 scaled = coded ? value * inverse : Floats8{};
-    const Floats8 rounded = (scaled + kToInteger) - kToInteger;
-    const Ints8 code = __builtin_convertvector(rounded, Ints8);
-    const Bytes8 bytes = __builtin_convertvector(code, Bytes8);
+    const Floats16 scaled = load_vector<Floats16>(x + i) * inverse;
+    const Floats16 shifted = scaled + kToInteger;
+    const Floats16 rounded = shifted - kToInteger;
+    const Floats16 rest = scaled - rounded;
+    // The integer stands in the lowest bits.
+    const Bytes16 bytes = __builtin_convertvector((Ints16)shifted, Bytes16);
     __builtin_memcpy(codes + i, &bytes, sizeof(bytes));
-    code_sum += code;
-    code_length += code * code;
-    const Doubles8 wide = __builtin_convertvector(value, Doubles8);
-    const Doubles8 rest =
-        wide - static_cast<double>(scale) * __builtin_convertvector(rounded, Doubles8);
-    length += wide * wide;
+    code_sum += rounded;
+    code_length += rounded * rounded;
+    length += scaled * scaled;
     error += rest * rest;
   }
+  // Roundings: of every sum; and `scaled` is off by at most 2^-22 of itself, with it the error.
+  const double unit = static_cast<double>(scale) * scale;
+  const double sum_error = 1 + static_cast<double>(width / 16 + 16) * 0x1p-24;
   sums.scale = scale;
-  sums.length_squared = sum_lanes(length);
-  sums.error_squared = sum_lanes(error);
-  for (int l = 0; l < 8; ++l) {
-    sums.code_sum += code_sum[l];
-    sums.code_length_squared += code_length[l];
-  }
+  sums.length_squared = unit * sum_error * (1 + 0x1p-21) * sum_lanes(length);
+  const double rest = __builtin_sqrt(unit * sum_error * sum_lanes(error)) +
+                      0x1p-22 * __builtin_sqrt(sums.length_squared);
+  sums.error_squared = rest * rest;
+  sums.code_sum = static_cast<int32_t>(sum_lanes(code_sum));
+  sums.code_length_squared = static_cast<double>(sum_lanes(code_length)) * (1 + 0x1p-22);
 }
 
 inline void encode_rows(const Matrix& rows, const Rotation& rotation, const float* center,

@@ -26,8 +26,8 @@ struct BeatsTask {
     word(i, group).fetch_or(uint64_t{1} << (group % 64), std::memory_order_relaxed);
   }
 
-  void screened(FixedScreen& screen, int64_t first, int64_t last) {
-    screen.run(first, last);
+  void screened(FixedScreen& screen) {
+    screen.run();
     screen.decide(
         [&](int64_t i, int64_t key, bool sure) {
           if (is_set(i, groups[key])) return false;

@@ -36,32 +36,22 @@ struct Best {
 // is scored exactly, then those whose upper bounds reach that score.
 class ScreenedGroupMax {
  public:
-  ScreenedGroupMax(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
-                   const ScreenKeys& screen, const Best& best)
+  ScreenedGroupMax(const Kernels& kernels, BlockScreen& block, const Best& best)
       : kernels_(kernels),
-        screen_(screen),
+        block_(block),
         best_(best),
-        coded_(kernels, queries, screen),
-        scorer_(kernels, queries, keys),
-        products_(queries.rows * kStride, Contents::kAnything) {}
+        products_(block.num_queries() * kStride, Contents::kAnything) {}
 
-  bool can_screen(double longest_key) const { return coded_.can_screen(longest_key); }
   int64_t scored() const { return scored_; }
 
-  // Panels [first, last), at most kMaxPanels.
-  void screen_panels(int64_t first, int64_t last) {
-    ScreenCall call{};
-    call.codes = coded_.codes.data();
-    call.coefficients = coded_.coefficients.data();
-    call.num_queries = static_cast<int64_t>(coded_.coefficients.size());
-    call.keys = &screen_;
-    call.first = first;
-    call.last = last;
+  // Looks at the panels that the block has gone to.
+  void screen() {
+    ScreenCall call = block_.call();
     call.products = products_.get();
     call.products_stride = kStride;
     kernels_.screen(call);
-    first_key_ = first * kPanel;
-    const int64_t count = std::min(last * kPanel, screen_.keys) - first_key_;
+    first_key_ = block_.first_key();
+    const int64_t count = block_.num_keys();
     const int64_t* groups = best_.groups + first_key_;
     runs_.clear();
     for (int64_t begin = 0, end = 1; end <= count; ++end) {
@@ -80,7 +70,7 @@ class ScreenedGroupMax {
   }
 
  private:
-  static constexpr int64_t kStride = kMaxPanels * kPanel;
+  static constexpr int64_t kStride = kMaxPanelKeys;
   // Queries whose pairs are scored together: enough pairs for the kernel, and their float64 rows
   // fit the first-level cache.
   static constexpr int64_t kTogether = 8;
@@ -96,13 +86,7 @@ class ScreenedGroupMax {
   };
 
   KeyRun key_run(int64_t i, const Run& run) const {
-    return {products_.get() + i * kStride,
-            screen_.error + first_key_,
-            screen_.norm + first_key_,
-            run.begin,
-            run.end,
-            coded_.coefficients[i],
-            coded_.gamma[i]};
+    return block_.run(i, products_.get() + i * kStride, run.begin, run.end);
   }
 
   void pick_favourites(int64_t i) {
@@ -129,23 +113,21 @@ class ScreenedGroupMax {
   float floor_of(int64_t i, int64_t key) const {
     const int64_t at = best_.at(i, key);
     if (best_.indices[at] < 0) return -std::numeric_limits<float>::infinity();
-    return round_down((best_.values[at] - coded_.offset[i]) / coded_.scale[i]);
+    return block_.floor_of(i, best_.values[at]);
   }
 
   void score_pairs() {
     const auto count = static_cast<int64_t>(pairs_.size());
     scores_.resize(pairs_.size());
-    scorer_.score(pairs_.data(), count, scores_.data());
+    block_.scorer().score(pairs_.data(), count, scores_.data());
     for (int64_t p = 0; p < count; ++p) best_.offer(pairs_[p].query, pairs_[p].key, scores_[p]);
     scored_ += count;
     pairs_.clear();
   }
 
   const Kernels& kernels_;
-  const ScreenKeys& screen_;
+  BlockScreen& block_;
   const Best best_;
-  const CodedQueries coded_;
-  const PairScorer scorer_;
   AlignedBuffer<float> products_;
   int64_t first_key_ = 0;
   std::vector<Run> runs_;
@@ -157,31 +139,30 @@ class ScreenedGroupMax {
 
 }  // namespace
 
-int64_t group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
+int64_t group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* codes,
                   const int64_t* groups, int64_t num_groups, float* values, int64_t* indices,
                   int threads, Interrupt& interrupt) {
   const Kernels& isa = kernels();
-  if (isa.query_levels == 0 || !std::is_sorted(groups, groups + keys.rows)) screen = nullptr;
-  const double longest = screen != nullptr ? longest_key(*screen) : 0;
   // Keys are not split: with few queries and many groups, merging would cost as much as it gains.
-  const int64_t block = std::clamp<int64_t>(ceil_div(queries.rows, threads), 1, kQueryBlock);
+  const int64_t block_rows = std::clamp<int64_t>(ceil_div(queries.rows, threads), 1, kQueryBlock);
+  Screens screens{};
+  if (std::is_sorted(groups, groups + keys.rows)) screens = screens_for(isa, codes, block_rows);
+  const double longest = screens.count > 0 && screens.codes[0] != nullptr ? longest_key(*codes) : 0;
   std::atomic<int64_t> scored{0};
-  parallel_for(ceil_div(queries.rows, block), threads, interrupt, [&](int64_t task) {
-    const int64_t first = task * block;
-    const Matrix rows = queries.slice(first, std::min(first + block, queries.rows));
+  parallel_for(ceil_div(queries.rows, block_rows), threads, interrupt, [&](int64_t task) {
+    const int64_t first = task * block_rows;
+    const Matrix rows = queries.slice(first, std::min(first + block_rows, queries.rows));
     const Best best{groups, num_groups, values + first * num_groups, indices + first * num_groups};
     std::fill_n(best.indices, rows.rows * num_groups, -1);
     int64_t panel = 0;
-    if (screen != nullptr) {
-      ScreenedGroupMax screened(isa, rows, keys, *screen, best);
-      if (screened.can_screen(longest)) {
-        panel = walk_panels(0, ceil_div(keys.rows, kPanel), rows.rows, interrupt,
-                            [&](int64_t begin, int64_t end) {
-                              screened.screen_panels(begin, end);
-                              return screened.scored();
-                            });
-        scored += screened.scored();
-      }
+    for (int s = 0; s < screens.count && panel * kPanel < keys.rows; ++s) {
+      BlockScreen block(isa, rows, keys, screens.codes[s], longest);
+      ScreenedGroupMax screened(isa, block, best);
+      panel = walk_panels(block, panel, ceil_div(keys.rows, kPanel), interrupt, [&] {
+        screened.screen();
+        return screened.scored();
+      });
+      scored += screened.scored();
     }
     const int64_t rest = std::min(panel * kPanel, keys.rows);
     scored += rows.rows * (keys.rows - rest);

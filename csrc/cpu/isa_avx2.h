@@ -40,6 +40,7 @@ constexpr Kernels avx2_kernels(const char* name) {
       encode_rows,
       Isa::kQueryLevels,
       ScreenTile<Isa>::screen,
+      ScreenTile<Isa>::sum_squares,
       ScreenTile<Isa>::favourite,
       ScreenTile<Isa>::reaching,
       ValueTile<8, 6, 2>::kernels(),

@@ -44,6 +44,7 @@ constexpr Kernels avx512_kernels(const char* name) {
       encode_rows,
       Isa::kQueryLevels,
       ScreenTile<Isa>::screen,
+      ScreenTile<Isa>::sum_squares,
       ScreenTile<Isa>::favourite,
       ScreenTile<Isa>::reaching,
       ValueTile<16, 12, 2>::kernels(),

@@ -16,27 +16,29 @@ struct Rotation {
   const float* signs;  // [width]
 };
 
+inline constexpr int64_t kFewQueries = 4;  // too few to pay for a conversion of the keys
+
 struct Pair {
   int64_t query, key;
 };
 
-// A block of queries against a few panels of keys.
+// A block of queries against all panels of `keys`, which has codes or floats as the queries do.
 struct ScreenCall {
-  const int8_t* codes;              // [num_queries][keys->width]
+  const int8_t* codes;              // [num_queries][keys.width]
+  const float* floats;              // [num_queries][keys.width]
   const ScreenQuery* coefficients;  // [num_queries]
   const float* thresholds;          // [num_queries]
   int64_t num_queries;
-  const ScreenKeys* keys;
-  int64_t first, last;  // panels
+  ScreenKeys keys;
   // Takes the pairs with x + alpha E_k + beta N_k >= thresholds[query]; has room for all pairs.
   Hit* hits;
   // When counting: pairs with x - (alpha E_k + beta N_k) >= sure[query] are no hits but add one to
-  // query_counts[query] and key_counts[key - 32 first].
+  // query_counts[query] and key_counts[key].
   const float* sure = nullptr;
   int32_t* query_counts = nullptr;
   int32_t* key_counts = nullptr;  // may be null
-  // When not null: x of all pairs is written there, at query * products_stride + key - 32 first,
-  // for whole panels, and nothing else is done.
+  // When not null: x of all pairs is written there, at query * products_stride + key, for whole
+  // panels, and nothing else is done.
   float* products = nullptr;
   int64_t products_stride = 0;
 };
@@ -152,11 +154,13 @@ struct Kernels {
   // rotation.width floats.
   void (*encode_rows)(const Matrix& rows, const Rotation& rotation, const float* center, int levels,
                       float* scratch, int8_t* codes, RowSums* sums);
-  // Largest code of a query: 127, or less where products of pairs are added in 16 bits. 0: this
-  // instruction set has no screen that would be faster than exact scores.
+  // Largest code of a query: 127, or less where products of pairs are added in 16 bits. 0: float32
+  // is the faster screen on this instruction set.
   int query_levels;
   // Returns how many hits there are.
   int64_t (*screen)(const ScreenCall& call);
+  // squares[key] = sum of the squares of each key in panels of floats.
+  void (*sum_squares)(const float* floats, int64_t panels, int64_t cols, float* squares);
   // The largest upper bound on a score of the run, and its key.
   float (*favourite)(const KeyRun& run, int64_t& key);
   // Writes the keys of the run whose upper bound is at least `floor` and returns how many they are.

@@ -47,6 +47,7 @@ const Kernels kNeonDot = {
     encode_rows,
     NeonDot::kQueryLevels,
     ScreenTile<NeonDot>::screen,
+    ScreenTile<NeonDot>::sum_squares,
     ScreenTile<NeonDot>::favourite,
     ScreenTile<NeonDot>::reaching,
     ValueTile<4, 8, 2>::kernels(),

@@ -1,10 +1,28 @@
 #include "encode.h"
 #include "kernels.h"
 #include "pixel_kernels.h"
+#include "screen_tile.h"
 #include "tile.h"
 #include "value_tile.h"
 
 namespace fastclip::cpu {
+namespace {
+
+// Bytes are not multiplied any faster than floats here.
+struct Portable {
+  typedef int32_t Ints __attribute__((vector_size(16)));
+  typedef float Floats __attribute__((vector_size(16)));
+  static constexpr int kRows = 1;  // 8 accumulators of 16 registers
+  static constexpr int kQueryLevels = 0;
+
+  static uint32_t at_least(Floats x, float threshold) {
+    constexpr Ints kBits = {1, 2, 4, 8};
+    const Ints passed = (x >= threshold) & kBits;
+    return (passed[0] | passed[1]) | (passed[2] | passed[3]);
+  }
+};
+
+}  // namespace
 
 // 128-bit vectors: SSE2 or NEON, 9 accumulators of 16 registers.
 using PortableTile = Tile<2, 3, 3>;
@@ -17,10 +35,11 @@ const Kernels kPortable = {
     PortableTile::score_pairs,
     PortableTile::find_nonfinite,
     encode_rows,
-    0,
-    nullptr,
-    nullptr,
-    nullptr,
+    Portable::kQueryLevels,
+    ScreenTile<Portable>::screen,
+    ScreenTile<Portable>::sum_squares,
+    ScreenTile<Portable>::favourite,
+    ScreenTile<Portable>::reaching,
     ValueTile<4, 4, 2>::kernels(),
     pixel_kernels<4>(),
 };

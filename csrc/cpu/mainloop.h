@@ -3,7 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <limits>
+#include <vector>
 
 #include "buffer.h"
 #include "fastclip/exact_score.h"
@@ -24,23 +27,62 @@ inline int64_t key_block_rows(int64_t steps, int64_t key_tile) {
   return round_up(std::clamp<int64_t>(kKeyBlockBytes / row_bytes, 1, kMaxKeyBlock), key_tile);
 }
 
+// The lowest row found to hold a NaN or an infinity, if any.
+class NonFiniteRow {
+ public:
+  void found(int64_t row) {
+    int64_t before = row_;
+    while (row < before && !row_.compare_exchange_weak(before, row)) {
+    }
+  }
+  bool any() const { return row_ != kNone; }
+  int64_t row() const { return row_; }
+
+ private:
+  static constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+  std::atomic<int64_t> row_{kNone};
+};
+
 // Calls reduce(scores, ld, first_key, count) for each block of keys, in increasing order, with
-// scores[i * ld + j] of queries.row(i) and key first_key + j. Leaves early when interrupted.
+// scores[i * ld + j] of queries.row(i) and key first_key + j. Leaves early when interrupted. With
+// `nonfinite`, each block of keys is checked while it is in the cache: few queries are answered in
+// the time that reading the keys takes, which then happens once.
 template <class Reduce>
 void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, int64_t first_key,
-           int64_t last_key, Interrupt& interrupt, Reduce&& reduce) {
+           int64_t last_key, Interrupt& interrupt, Reduce&& reduce,
+           NonFiniteRow* nonfinite = nullptr) {
   if (first_key >= last_key) return;
   const int64_t steps = lane_steps(queries.cols);
   const int64_t row = steps * kLanes;
   const int64_t block = std::min(key_block_rows(steps, kernels.key_tile),
                                  round_up(last_key - first_key, kernels.key_tile));
   AlignedBuffer<double> query_rows(queries.rows * row, Contents::kAnything);
-  AlignedBuffer<double> key_rows(block * row, Contents::kAnything);
   AlignedBuffer<float> scores(queries.rows * block, Contents::kAnything);
   kernels.load_rows(queries, query_rows.get());
+  const auto check = [&](int64_t begin, int64_t end) {
+    if (nonfinite == nullptr) return;
+    const int64_t row = kernels.find_nonfinite(keys.slice(begin, end));
+    if (row >= 0) nonfinite->found(begin + row);
+  };
+  if (queries.rows <= kFewQueries) {
+    std::vector<Pair> pairs(block);
+    for (int64_t begin = first_key; begin < last_key; begin += block) {
+      if (interrupt.poll()) return;
+      const int64_t count = std::min(block, last_key - begin);
+      check(begin, begin + count);
+      for (int64_t i = 0; i < queries.rows; ++i) {
+        for (int64_t j = 0; j < count; ++j) pairs[j] = {i, begin + j};
+        kernels.score_pairs(query_rows.get(), keys, pairs.data(), count, scores.get() + i * block);
+      }
+      reduce(static_cast<const float*>(scores.get()), block, begin, count);
+    }
+    return;
+  }
+  AlignedBuffer<double> key_rows(block * row, Contents::kAnything);
   for (int64_t begin = first_key; begin < last_key; begin += block) {
     if (interrupt.poll()) return;
     const int64_t end = std::min(begin + block, last_key);
+    check(begin, end);
     kernels.load_rows(keys.slice(begin, end), key_rows.get());
     // Scores of the rows beyond are not looked at, but what is there must be quick to multiply.
     const int64_t beyond = round_up(end - begin, kernels.key_tile) - (end - begin);
@@ -53,23 +95,34 @@ void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, in
 
 // Threads that are worth waking: a wake-up takes about as long as this many products.
 inline int useful_threads(int threads, int64_t queries, int64_t keys, int64_t cols) {
-  constexpr double kProductsPerThread = 4e6;
+  constexpr double kProductsPerThread = 2.5e5;
   const double products = static_cast<double>(queries) * static_cast<double>(keys) *
                           static_cast<double>(std::max<int64_t>(cols, 1));
   return static_cast<int>(
       std::clamp(products / kProductsPerThread, 1.0, std::max(1.0, 1.0 * threads)));
 }
 
-// Cuts queries x keys into tasks. Many queries are split alone; few queries split the keys too, so
+// Cuts queries x keys into tasks. Queries are split where there are enough of them, since what is
+// learnt of a query in one part of the keys helps in the next; few queries split the keys too, so
 // that every thread has something to do.
 struct Plan {
-  Plan(int64_t queries, int64_t keys, int64_t query_block, int64_t key_block, int threads)
-      : query_block(query_block), query_blocks(ceil_div(queries, query_block)) {
+  Plan(int64_t queries, int64_t keys, int64_t max_query_block, int64_t key_block, int threads) {
+    constexpr int64_t kEnoughQueries = 32, kFewestQueries = 8;  // of a task
     constexpr int64_t kTasksPerThread = 4;  // evens out threads of unequal speed
-    const int64_t wanted = ceil_div(kTasksPerThread * threads, std::max<int64_t>(query_blocks, 1));
+    int64_t blocks = std::max<int64_t>(1, ceil_div(queries, max_query_block));
+    if (blocks > threads) {
+      blocks = round_up(blocks, threads);
+    } else if (queries >= kEnoughQueries * threads || keys < 2 * key_block) {
+      blocks = std::clamp<int64_t>(queries / kFewestQueries, blocks, threads);
+    }
+    query_block = std::max<int64_t>(1, ceil_div(queries, blocks));
+    query_blocks = ceil_div(queries, query_block);
+    const int64_t wanted = query_blocks >= threads ? 1
+                                                   : ceil_div(kTasksPerThread * threads,
+                                                              std::max<int64_t>(query_blocks, 1));
     const int64_t key_blocks = std::max<int64_t>(1, ceil_div(keys, key_block));
-    const int64_t parts = threads == 1 ? 1 : std::clamp<int64_t>(wanted, 1, key_blocks);
-    keys_per_part = key_block * std::max<int64_t>(1, ceil_div(ceil_div(keys, parts), key_block));
+    const int64_t parts = std::min(wanted, key_blocks);
+    keys_per_part = key_block * std::max<int64_t>(1, ceil_div(key_blocks, parts));
     key_parts = ceil_div(keys, keys_per_part);
   }
 

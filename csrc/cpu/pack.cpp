@@ -1,4 +1,9 @@
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -25,6 +30,19 @@ void sample_mean(const Matrix& keys, float* center) {
   }
 }
 
+// Memory that is used for the first time is cleared page by page, which takes longer than the codes
+// themselves where the pages are small.
+void ask_for_large_pages(void* data, int64_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kPage - 1) / kPage * kPage;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / kPage * kPage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  (void)data, (void)bytes;
+#endif
+}
+
 // Codes of up to a panel of rows to [width / 4][kPanel][4], 128 added.
 void interleave(const int8_t* rows, int64_t count, int64_t width, uint8_t* panel) {
   for (int64_t i = 0; i < width; i += 4) {
@@ -39,13 +57,15 @@ void interleave(const int8_t* rows, int64_t count, int64_t width, uint8_t* panel
 
 }  // namespace
 
-void pack(const Matrix& keys, int64_t width, float* center, uint8_t* codes, float* scale,
-          float* error, float* norm, int threads, Interrupt& interrupt) {
+int64_t pack(const Matrix& keys, int64_t width, float* center, uint8_t* codes, float* scale,
+             float* error, float* norm, int threads, Interrupt& interrupt) {
   constexpr int64_t kPanelsPerTask = 16;
-  if (keys.rows == 0) return;
+  if (keys.rows == 0) return -1;
   const Kernels& isa = kernels();
   const SeededRotation rotation(width);
   const int64_t panels = ceil_div(keys.rows, kPanel);
+  ask_for_large_pages(codes, panels * kPanel * width);
+  NonFiniteRow nonfinite;
   {
     FloatEnvironment environment;
     sample_mean(keys, center);
@@ -64,11 +84,16 @@ void pack(const Matrix& keys, int64_t width, float* center, uint8_t* codes, floa
       for (int64_t r = 0; r < kPanel; ++r) {
         const RowBounds bounds = bound_row(r < count ? sums[r] : RowSums{}, rotation.error());
         scale[begin + r] = r < count ? sums[r].scale : 0;
+        if (!(bounds.norm < INFINITY) &&
+            isa.find_nonfinite(keys.slice(begin + r, begin + r + 1)) == 0) {
+          nonfinite.found(begin + r);
+        }
         error[begin + r] = round_up_to_float(bounds.error);
         norm[begin + r] = round_up_to_float(bounds.norm);
       }
     }
   });
+  return nonfinite.any() ? nonfinite.row() : -1;
 }
 
 }  // namespace fastclip::cpu

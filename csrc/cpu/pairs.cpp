@@ -22,8 +22,8 @@ struct PairTask {
 
   bool counts(int64_t query, int64_t key) const { return !later_only || key > query; }
 
-  void screened(FixedScreen& screen, int64_t first, int64_t last) {
-    screen.run(first, last);
+  void screened(FixedScreen& screen) {
+    screen.run();
     screen.decide([&](int64_t i, int64_t key, bool) { return counts(first_query + i, key); },
                   [&](int64_t i, int64_t key, float score) {
                     if (score > threshold) found.push_back({first_query + i, key, score});

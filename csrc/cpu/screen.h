@@ -26,29 +26,13 @@ class SeededRotation {
   std::vector<float> signs_;
 };
 
-// A block of queries, coded.
-struct CodedQueries {
-  CodedQueries(const Kernels& kernels, const Matrix& queries, const ScreenKeys& keys);
-
-  // The right side of (2) in units of s_q.
-  float margin(int64_t i, const ScreenKeys& keys, int64_t key) const {
-    return coefficients[i].alpha * keys.error[key] + coefficients[i].beta * keys.norm[key] +
-           gamma[i];
-  }
-  // Whether no score can overflow, which the bounds rely on.
-  bool can_screen(double longest_key) const { return longest * longest_key < kLargestScore; }
-
-  std::vector<int8_t> codes;
-  std::vector<ScreenQuery> coefficients;
-  std::vector<float> gamma;    // of (2)
-  std::vector<double> scale;   // s_q
-  std::vector<double> offset;  // q.c
-  double longest = 0;          // bound on the largest |q|
-};
-
-// Bound on the largest |k|. Times `longest` it must stay below kLargestScore for the bounds to
-// hold.
+// Bound on the largest |k|. Times the longest query it must stay below kLargestScore for the bounds
+// to hold.
 double longest_key(const ScreenKeys& keys);
+
+inline constexpr int64_t kScreenKeys = 256;  // at least, where the keys are split
+inline constexpr int64_t kMaxPanels = 8;     // in one call of the kernel
+inline constexpr int64_t kMaxPanelKeys = kMaxPanels * kPanel;
 
 // Exact scores of single pairs of a block of queries, for what the screen could not decide.
 class PairScorer {
@@ -61,39 +45,116 @@ class PairScorer {
   // Asks for the row of a key that will be scored soon.
   void prefetch(int64_t key) const;
 
+  double query_length(int64_t i) const;
+
  private:
   const Kernels& kernels_;
   const Matrix keys_;
   AlignedBuffer<double> query_rows_;
 };
 
-// After every kWindow keys a search asks whether screening them was worth it: a pair scored alone
-// costs about ten times its share of a block of exact scores.
-inline constexpr int64_t kWindow = 4096;
-inline constexpr double kWorthScreening = 1.0 / 16;
-inline constexpr int64_t kMaxPanels = 8;  // in one call of the kernel
+// A block of queries, screened against panels of keys: in int8 where the keys are packed, else in
+// float32.
+class BlockScreen {
+ public:
+  // `codes` may be null; `longest_key` is of the codes.
+  BlockScreen(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
+              const ScreenKeys* codes, double longest_key);
 
-// Walks over panels [first, last): screen(first, last) takes up to kMaxPanels and returns how many
-// pairs were scored exactly so far. Returns the first panel that was not screened because too many
-// pairs survived (or because of an interrupt).
+  // Goes to panels [first, last) of the keys, at most kMaxPanels. False where a score could
+  // overflow, since the bounds do not hold then.
+  bool go_to(int64_t first, int64_t last);
+
+  // Of the panels gone to. Keys are counted from the first of them.
+  ScreenCall call() const;
+  KeyRun run(int64_t i, const float* products, int64_t begin, int64_t end) const {
+    return {products, panels_.error, panels_.norm, begin, end, coefficients_[i], gamma_[i]};
+  }
+  // The right side of (2) in units of s_q.
+  float margin(int64_t i, int64_t key) const {
+    return coefficients_[i].alpha * panels_.error[key] + coefficients_[i].beta * panels_.norm[key] +
+           gamma_[i];
+  }
+  int64_t first_key() const { return first_key_; }
+  int64_t num_keys() const { return panels_.keys; }
+
+  int64_t num_queries() const { return static_cast<int64_t>(gamma_.size()); }
+  float gamma(int64_t i) const { return gamma_[i]; }
+  // What an upper bound of a key must reach for its score to reach `score`.
+  float floor_of(int64_t i, float score) const {
+    return round_down((score - offset_[i]) / scale_[i]);
+  }
+  ScreenThreshold threshold(int64_t i, float score) const {
+    return screen_threshold(score, offset_[i], scale_[i], gamma_[i]);
+  }
+  const PairScorer& scorer() const { return scorer_; }
+
+ private:
+  void encode_queries(const Matrix& queries);
+
+  const Kernels& kernels_;
+  const Matrix keys_;
+  const ScreenKeys* codes_;
+  const double longest_key_;
+  const PairScorer scorer_;
+  ScreenKeys panels_;
+  int64_t first_key_ = 0;
+  std::vector<ScreenQuery> coefficients_;
+  std::vector<float> gamma_;    // of (2)
+  std::vector<double> scale_;   // s_q
+  std::vector<double> offset_;  // q.c
+  double longest_query_ = 0;
+  AlignedBuffer<int8_t> query_codes_;
+  // Without codes:
+  AlignedBuffer<float> query_floats_, key_floats_;
+  float norms_[kMaxPanelKeys] = {};
+};
+
+// After every kWindow keys a search asks whether screening them was worth it: a pair scored alone
+// costs several times its share of a block of exact scores.
+inline constexpr int64_t kWindow = 4096;
+inline constexpr double kWorthScreening = 1.0 / 8;
+
+// Walks over panels [first, last): screen() looks at those that `block` has gone to and returns how
+// many pairs were scored exactly so far. Returns the first panel that was not screened because too
+// many pairs survived, a score could overflow, or because of an interrupt.
 template <class Screen>
-int64_t walk_panels(int64_t first, int64_t last, int64_t queries, Interrupt& interrupt,
+int64_t walk_panels(BlockScreen& block, int64_t first, int64_t last, Interrupt& interrupt,
                     Screen&& screen) {
-  int64_t step = 1;  // few keys at first: nothing may be known yet to drop pairs by
   int64_t window_end = first + kWindow / kPanel, before = 0;
   while (first < last && !interrupt.poll()) {
-    const int64_t end = std::min(first + step, last);
-    const int64_t scored = screen(first, end);
+    const int64_t end = std::min(first + kMaxPanels, last);
+    if (!block.go_to(first, end)) return first;
+    const int64_t scored = screen();
     first = end;
-    step = std::min(2 * step, kMaxPanels);
     if (first >= window_end) {
-      const double pairs = static_cast<double>(queries) * kWindow;
+      const double pairs = static_cast<double>(block.num_queries()) * kWindow;
       if (static_cast<double>(scored - before) > kWorthScreening * pairs) return first;
       before = scored;
       window_end = first + kWindow / kPanel;
     }
   }
   return first;
+}
+
+// The ways to screen, in the order in which they are tried: what one gives up goes to the next, the
+// last of all being exact scores of every pair.
+struct Screens {
+  const ScreenKeys* codes[2];
+  int count;
+};
+
+// What always_screen() was told last.
+bool screens_always();
+
+// Whether packing panels of floats pays: they are used by all queries of a block.
+inline bool worth_float_screen(int64_t queries) { return queries >= 8 || screens_always(); }
+
+inline Screens screens_for(const Kernels& isa, const ScreenKeys* codes, int64_t queries) {
+  Screens screens{};
+  if (codes != nullptr && isa.query_levels > 0) screens.codes[screens.count++] = codes;
+  if (worth_float_screen(queries)) screens.codes[screens.count++] = nullptr;
+  return screens;
 }
 
 }  // namespace fastclip::cpu

@@ -1,6 +1,7 @@
 // The mainloop of the screen, written once over the few instructions that differ: Isa names vectors
-// of 32-bit numbers and multiplies bytes: those of queries are signed, those of keys are if
-// Isa::kSignedKeys. Included by each instruction set's file; nothing from the standard library.
+// of 32-bit numbers and, where kQueryLevels is not 0, multiplies bytes: those of queries are
+// signed, those of keys are if Isa::kSignedKeys. Included by each instruction set's file; nothing
+// from the standard library.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,24 @@ struct ScreenTile {
   static constexpr int32_t kTake128 = static_cast<int32_t>(0x80808080u);
 
   static int64_t screen(const ScreenCall& call) {
-    if (call.products != nullptr) return screen_panels<kProducts>(call);
-    return call.sure != nullptr ? screen_panels<kCount>(call) : screen_panels<kHits>(call);
+    if constexpr (Isa::kQueryLevels > 0) {
+      if (call.keys.codes != nullptr) return screen_as<Codes>(call);
+    }
+    return screen_as<FloatRows>(call);
+  }
+
+  static void sum_squares(const float* floats, int64_t panels, int64_t cols, float* squares) {
+    constexpr int kChains = 4;  // sums that do not wait for one another
+    for (int64_t at = 0; at < panels * kPanel; at += kLanes32) {
+      const float* from = floats + at / kPanel * kPanel * cols + at % kPanel;
+      Floats sums[kChains] = {};
+      for (int64_t i = 0; i < cols; ++i, from += kPanel) {
+        const Floats x = load<Floats>(from);
+        sums[i % kChains] += x * x;
+      }
+      const Floats total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+      __builtin_memcpy(squares + at, &total, sizeof(total));
+    }
   }
 
   static float favourite(const KeyRun& run, int64_t& key) {
@@ -101,48 +118,57 @@ struct ScreenTile {
     return v;
   }
 
-  template <Mode mode>
+  template <class Numbers>
+  static int64_t screen_as(const ScreenCall& call) {
+    if (call.products != nullptr) return screen_panels<Numbers, kProducts>(call);
+    return call.sure != nullptr ? screen_panels<Numbers, kCount>(call)
+                                : screen_panels<Numbers, kHits>(call);
+  }
+
+  template <class Numbers, Mode mode>
   static int64_t screen_panels(const ScreenCall& call) {
     Hit* end = call.hits;
-    for (int64_t panel = call.first; panel < call.last; ++panel) {
+    for (int64_t first_key = 0; first_key < call.keys.keys; first_key += kPanel) {
       int64_t i = 0;
       for (; i + Isa::kRows <= call.num_queries; i += Isa::kRows) {
-        end = screen_rows<mode, Isa::kRows>(call, i, panel, end);
+        end = screen_rows<Numbers, mode, Isa::kRows>(call, i, first_key, end);
       }
-      end = screen_rest<mode, Isa::kRows - 1>(call, i, panel, end);
+      end = screen_rest<Numbers, mode, Isa::kRows - 1>(call, i, first_key, end);
     }
     return end - call.hits;
   }
 
   // Fewer than kRows queries are left: instantiate the narrower tiles and pick one.
-  template <Mode mode, int M>
-  static Hit* screen_rest(const ScreenCall& call, int64_t i, int64_t panel, Hit* end) {
+  template <class Numbers, Mode mode, int M>
+  static Hit* screen_rest(const ScreenCall& call, int64_t i, int64_t first_key, Hit* end) {
     if constexpr (M > 0) {
-      if (call.num_queries - i == M) return screen_rows<mode, M>(call, i, panel, end);
-      return screen_rest<mode, M - 1>(call, i, panel, end);
+      if (call.num_queries - i == M) {
+        return screen_rows<Numbers, mode, M>(call, i, first_key, end);
+      }
+      return screen_rest<Numbers, mode, M - 1>(call, i, first_key, end);
     }
     return end;
   }
 
-  template <Mode mode, int M>
-  static Hit* screen_rows(const ScreenCall& call, int64_t first_query, int64_t panel, Hit* end) {
-    const ScreenKeys& keys = *call.keys;
-    Ints dots[M][kVectors];
-    multiply<M>(call, first_query, panel, dots);
+  template <class Numbers, Mode mode, int M>
+  static Hit* screen_rows(const ScreenCall& call, int64_t first_query, int64_t first_key,
+                          Hit* end) {
+    const ScreenKeys& keys = call.keys;
+    typename Numbers::Sums dots[M][kVectors];
+    Numbers::template multiply<M>(call, first_query, first_key, dots);
     for (int v = 0; v < kVectors; ++v) {
-      const int64_t key = panel * kPanel + v * kLanes32;
+      const int64_t key = first_key + v * kLanes32;
       const int64_t left = keys.keys - key;  // the last panel may have room for more
       const uint32_t valid = left >= kLanes32 ? ~0u : left > 0 ? (1u << left) - 1 : 0u;
       const Floats scale = load<Floats>(keys.scale + key);
       const Floats error = load<Floats>(keys.error + key);
       const Floats norm = load<Floats>(keys.norm + key);
-      const int64_t from_first = key - call.first * kPanel;
       for (int m = 0; m < M; ++m) {
         const int64_t i = first_query + m;
         const ScreenQuery& query = call.coefficients[i];
-        const Floats x = Isa::to_float(dots[m][v]) * scale;
+        const Floats x = Numbers::to_float(dots[m][v]) * scale;
         if constexpr (mode == kProducts) {
-          __builtin_memcpy(call.products + i * call.products_stride + from_first, &x, sizeof(x));
+          __builtin_memcpy(call.products + i * call.products_stride + key, &x, sizeof(x));
           continue;
         }
         const Floats margin = query.alpha * error + query.beta * norm;
@@ -152,7 +178,7 @@ struct ScreenTile {
           passed &= ~sure;
           call.query_counts[i] += __builtin_popcount(sure);
           if (call.key_counts != nullptr && sure != 0) {
-            count_keys(sure, call.key_counts + from_first);
+            count_keys(sure, call.key_counts + key);
           }
         }
         if (__builtin_expect(passed != 0, 0)) {
@@ -160,8 +186,7 @@ struct ScreenTile {
           __builtin_memcpy(lanes, &x, sizeof(x));
           for (; passed != 0; passed &= passed - 1) {
             const int lane = __builtin_ctz(passed);
-            *end++ = {static_cast<int32_t>(i), static_cast<int32_t>(from_first) + lane,
-                      lanes[lane]};
+            *end++ = {static_cast<int32_t>(i), static_cast<int32_t>(key) + lane, lanes[lane]};
           }
         }
       }
@@ -175,44 +200,84 @@ struct ScreenTile {
     }
   }
 
-  // dots[m][v] = q8.k8 of query m and the keys of vector v.
-  template <int M>
-  static void multiply(const ScreenCall& call, int64_t first_query, int64_t panel,
-                       Ints (&dots)[M][kVectors]) {
-    const int64_t width = call.keys->width;
-    const int8_t* queries = call.codes + first_query * width;
-    Ints sums[M][kVectors];
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) {
-        sums[m][v] = Ints{};
-        if constexpr (!Isa::kSignedKeys) {
-          sums[m][v] += call.coefficients[first_query + m].correction;
-        }
-      }
-    }
-    const uint8_t* codes = call.keys->codes + panel * kPanel * width;
-    for (int64_t i = 0; i < width; i += 4, codes += kPanel * 4) {
-      Ints k[kVectors];
-#pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) {
-        k[v] = load<Ints>(codes + v * sizeof(Ints));
-        if constexpr (Isa::kSignedKeys) k[v] ^= kTake128;
-      }
+  // q8.k8
+  struct Codes {
+    using Sums = Ints;
+
+    static Floats to_float(Ints dots) { return Isa::to_float(dots); }
+
+    template <int M>
+    static void multiply(const ScreenCall& call, int64_t first_query, int64_t first_key,
+                         Ints (&dots)[M][kVectors]) {
+      const int64_t width = call.keys.width;
+      const int8_t* queries = call.codes + first_query * width;
+      Ints sums[M][kVectors];
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
-        int32_t four;
-        __builtin_memcpy(&four, queries + m * width + i, 4);
-        const Ints q = Ints{} + four;
 #pragma GCC unroll 16
-        for (int v = 0; v < kVectors; ++v) sums[m][v] = Isa::multiply_add(sums[m][v], k[v], q);
+        for (int v = 0; v < kVectors; ++v) {
+          sums[m][v] = Ints{};
+          if constexpr (!Isa::kSignedKeys) {
+            sums[m][v] += call.coefficients[first_query + m].correction;
+          }
+        }
       }
+      const uint8_t* codes = call.keys.codes + first_key * width;
+      for (int64_t i = 0; i < width; i += 4, codes += kPanel * 4) {
+        Ints k[kVectors];
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) {
+          k[v] = load<Ints>(codes + v * sizeof(Ints));
+          if constexpr (Isa::kSignedKeys) k[v] ^= kTake128;
+        }
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m) {
+          int32_t four;
+          __builtin_memcpy(&four, queries + m * width + i, 4);
+          const Ints q = Ints{} + four;
+#pragma GCC unroll 16
+          for (int v = 0; v < kVectors; ++v) sums[m][v] = Isa::multiply_add(sums[m][v], k[v], q);
+        }
+      }
+      copy<M>(sums, dots);
     }
+  };
+
+  // q.k
+  struct FloatRows {
+    using Sums = Floats;
+
+    static Floats to_float(Floats dots) { return dots; }
+
+    template <int M>
+    static void multiply(const ScreenCall& call, int64_t first_query, int64_t first_key,
+                         Floats (&dots)[M][kVectors]) {
+      const int64_t width = call.keys.width;
+      const float* queries = call.floats + first_query * width;
+      Floats sums[M][kVectors] = {};
+      const float* keys = call.keys.floats + first_key * width;
+      for (int64_t i = 0; i < width; ++i, keys += kPanel) {
+        Floats k[kVectors];
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) k[v] = load<Floats>(keys + v * kLanes32);
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m) {
+          const Floats q = Floats{} + queries[m * width + i];
+#pragma GCC unroll 16
+          for (int v = 0; v < kVectors; ++v) sums[m][v] += q * k[v];
+        }
+      }
+      copy<M>(sums, dots);
+    }
+  };
+
+  // Sums that only this reads stay in registers.
+  template <int M, class Vec>
+  static void copy(const Vec (&from)[M][kVectors], Vec (&to)[M][kVectors]) {
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) dots[m][v] = sums[m][v];
+      for (int v = 0; v < kVectors; ++v) to[m][v] = from[m][v];
     }
   }
 };

@@ -1,7 +1,5 @@
 #include "fastclip/topk.h"
 
-#include <atomic>
-
 #include "isa.h"
 #include "mainloop.h"
 #include "ops.h"
@@ -9,8 +7,6 @@
 
 namespace fastclip::cpu {
 namespace {
-
-std::atomic<bool> screen_always{false};
 
 // Queries of one task, fewer where k is large: a thread's candidates stay within about 16 MiB.
 int64_t query_block_rows(int64_t keys, int64_t k) {
@@ -20,43 +16,47 @@ int64_t query_block_rows(int64_t keys, int64_t k) {
 }
 
 void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, int64_t k,
-                float* values, int64_t* indices, int threads, Interrupt& interrupt) {
+                NonFiniteRow* nonfinite, float* values, int64_t* indices, int threads,
+                Interrupt& interrupt) {
   const int64_t key_block = key_block_rows(lane_steps(queries.cols), isa.key_tile);
   const Plan plan(queries.rows, keys.rows, query_block_rows(keys.rows, k), key_block, threads);
   reduce_topk(plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
               [&](const TopKTask& task, auto&& finish) {
                 TopK best(task.last_query - task.first_query, task.last_key - task.first_key,
                           task.k);
-                sweep(isa, queries.slice(task.first_query, task.last_query), keys, task.first_key,
-                      task.last_key, interrupt,
-                      [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
-                        for (int64_t i = 0; i < task.last_query - task.first_query; ++i) {
-                          best.accumulate(i, scores + i * ld, count, begin);
-                        }
-                      });
+                sweep(
+                    isa, queries.slice(task.first_query, task.last_query), keys, task.first_key,
+                    task.last_key, interrupt,
+                    [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
+                      for (int64_t i = 0; i < task.last_query - task.first_query; ++i) {
+                        best.accumulate(i, scores + i * ld, count, begin);
+                      }
+                    },
+                    nonfinite);
                 finish(best);
               });
 }
 
-// Finding the first good candidates of a query takes as long as exact scores of some thousand keys,
-// the more the larger k is. Very few queries are bound by memory, of which the codes need less.
+// Finding the candidates of a query takes as long as exact scores of some hundred keys, the more
+// the larger k is. Very few queries are bound by memory, of which the codes need less.
 bool worth_screening(int64_t queries, int64_t keys, int64_t k) {
-  return screen_always || queries <= 4 || keys >= 1024 * (2 + k);
+  return screens_always() || queries <= 4 || keys >= 8 * k + 256;
 }
 
 }  // namespace
 
-void always_screen(bool always) { screen_always = always; }
-
-int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, int64_t k,
-             float* values, int64_t* indices, int threads, Interrupt& interrupt) {
+int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* codes, int64_t k,
+             bool check_keys, float* values, int64_t* indices, int threads, Interrupt& interrupt) {
   const Kernels& isa = kernels();
   threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
-  if (screen != nullptr && isa.query_levels > 0 && worth_screening(queries.rows, keys.rows, k)) {
-    return screened_topk(isa, queries, keys, *screen, k, values, indices, threads, interrupt);
+  const Screens screens = screens_for(isa, codes, queries.rows);
+  if (screens.count > 0 && !check_keys && worth_screening(queries.rows, keys.rows, k)) {
+    return screened_topk(isa, queries, keys, screens, k, values, indices, threads, interrupt);
   }
-  exact_topk(isa, queries, keys, k, values, indices, threads, interrupt);
-  return queries.rows * keys.rows;
+  NonFiniteRow nonfinite;
+  exact_topk(isa, queries, keys, k, check_keys ? &nonfinite : nullptr, values, indices, threads,
+             interrupt);
+  return nonfinite.any() ? -1 - nonfinite.row() : queries.rows * keys.rows;
 }
 
 }  // namespace fastclip::cpu

@@ -7,6 +7,7 @@
 
 #include "fastclip/topk.h"
 #include "mainloop.h"
+#include "screen.h"
 #include "threads.h"
 
 namespace fastclip::cpu {
@@ -64,9 +65,9 @@ void reduce_topk(const Plan& plan, int64_t queries, int64_t keys, int64_t k, flo
   });
 }
 
-// Top-k through the screen of packed keys; topk() chooses between it and exact scores of all pairs.
+// Top-k through the screen; topk() chooses between it and exact scores of all pairs.
 int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys,
-                      const ScreenKeys& screen, int64_t k, float* values, int64_t* indices,
+                      const Screens& screens, int64_t k, float* values, int64_t* indices,
                       int threads, Interrupt& interrupt);
 
 }  // namespace fastclip::cpu

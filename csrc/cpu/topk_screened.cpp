@@ -28,61 +28,95 @@ constexpr int64_t candidates_per_query(int64_t k) { return 2 * k + 128; }
 
 class ScreenedTopK {
  public:
-  ScreenedTopK(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
-               const ScreenKeys& screen, int64_t part_keys, int64_t k)
+  // `best` may hold keys already.
+  ScreenedTopK(const Kernels& kernels, BlockScreen& block, int64_t k, TopK& best)
       : kernels_(kernels),
-        screen_(screen),
+        block_(block),
         k_(k),
         capacity_(candidates_per_query(k)),
-        coded_(kernels, queries, screen),
-        scorer_(kernels, queries, keys),
-        best_(queries.rows, part_keys, k),
-        floor_(queries.rows, -kInfinity),
-        thresholds_(queries.rows, -kInfinity),
-        counts_(queries.rows),
-        candidates_(queries.rows * capacity_),
-        lowers_(capacity_),
+        best_(best),
+        floor_(block.num_queries(), -kInfinity),
+        thresholds_(block.num_queries(), -kInfinity),
+        counts_(block.num_queries()),
+        candidates_(block.num_queries() * capacity_, Contents::kAnything),
+        lowers_(std::max(capacity_, kMaxPanelKeys)),
         batch_size_(std::max<int64_t>(4, k / 16)),
         batch_(batch_size_),
         scores_(batch_size_),
-        hits_(queries.rows * kMaxPanels * kPanel, Contents::kAnything) {}
+        hits_(block.num_queries() * kMaxPanelKeys, Contents::kAnything) {
+    for (int64_t i = 0; i < block.num_queries(); ++i) raise_to_best(i);
+  }
 
-  const CodedQueries& coded() const { return coded_; }
-  TopK& best() { return best_; }
-
-  // Returns how many pairs were scored exactly so far.
-  int64_t screen_panels(int64_t first, int64_t last) {
-    ScreenCall call{coded_.codes.data(),
-                    coded_.coefficients.data(),
-                    thresholds_.data(),
-                    static_cast<int64_t>(counts_.size()),
-                    &screen_,
-                    first,
-                    last,
-                    hits_.get()};
+  // Looks at the panels that the block has gone to. Returns how many pairs were scored so far.
+  int64_t screen() {
+    if (!begun_) return begin();
+    ScreenCall call = block_.call();
+    call.thresholds = thresholds_.data();
+    call.hits = hits_.get();
     const int64_t count = kernels_.screen(call);
-    for (int64_t h = 0; h < count; ++h) add(hits_.get()[h], first * kPanel);
+    for (int64_t h = 0; h < count; ++h) {
+      const Hit& hit = hits_.get()[h];
+      add(hit.query, hit.key, hit.x);
+    }
     return scored_;
   }
 
   int64_t certify_all() {
-    for (size_t i = 0; i < counts_.size(); ++i) certify(i);
+    for (int64_t i = 0; i < block_.num_queries(); ++i) certify(i);
     return scored_;
   }
 
  private:
-  void add(const Hit& hit, int64_t first_key) {
-    const int64_t i = hit.query;
-    const int64_t key = first_key + hit.key;
-    const float margin = coded_.margin(i, screen_, key);
-    if (hit.x + margin < floor_[i]) return;
-    candidates_[i * capacity_ + counts_[i]++] = {hit.x - margin, hit.x + margin, key};
+  static constexpr int64_t kFolded = 64;
+
+  // Nothing is known yet to drop pairs by. The first keys give a floor: the k-th best of their
+  // lower bounds or, cheaper, of the best bounds of kFolded sets that they are dealt to.
+  int64_t begin() {
+    begun_ = true;
+    AlignedBuffer<float> products(block_.num_queries() * kMaxPanelKeys, Contents::kAnything);
+    ScreenCall call = block_.call();
+    call.products = products.get();
+    call.products_stride = kMaxPanelKeys;
+    kernels_.screen(call);
+    const int64_t keys = block_.num_keys();
+    int32_t reaching[kMaxPanelKeys];
+    for (int64_t i = 0; i < block_.num_queries(); ++i) {
+      const float* x = products.get() + i * kMaxPanelKeys;
+      if (keys >= k_) {
+        const KeyRun run = block_.run(i, x, 0, keys);
+        float* lowers = lowers_.data();
+        for (int64_t j = 0; j < keys; ++j) {
+          lowers[j] =
+              x[j] - (run.query.alpha * run.error[j] + run.query.beta * run.norm[j] + run.gamma);
+        }
+        int64_t sets = keys;
+        if (4 * k_ <= kFolded && keys > kFolded) {
+          for (int64_t j = kFolded; j < keys; ++j) {
+            float& most = lowers[j % kFolded];
+            most = lowers[j] > most ? lowers[j] : most;
+          }
+          sets = kFolded;
+        }
+        std::nth_element(lowers, lowers + (k_ - 1), lowers + sets, std::greater<>());
+        raise(i, lowers[k_ - 1]);
+      }
+      const int64_t count = kernels_.reaching(block_.run(i, x, 0, keys), floor_[i], reaching);
+      for (int64_t r = 0; r < count; ++r) add(i, reaching[r], x[reaching[r]]);
+    }
+    return scored_;
+  }
+
+  void add(int64_t i, int64_t key, float x) {
+    const float margin = block_.margin(i, key);
+    if (x + margin < floor_[i]) return;
+    candidates_.get()[i * capacity_ + counts_[i]++] = {x - margin, x + margin,
+                                                       block_.first_key() + key};
     if (counts_[i] == capacity_) certify(i);
   }
 
   // Scores the candidates of a query exactly, as far as they can still be among the best k.
   void certify(int64_t i) {
-    Candidate* begin = candidates_.data() + i * capacity_;
+    Candidate* begin = candidates_.get() + i * capacity_;
     Candidate* end = begin + counts_[i];
     if (counts_[i] >= k_) {
       for (int64_t c = 0; c < counts_[i]; ++c) lowers_[c] = begin[c].lower;
@@ -97,41 +131,43 @@ class ScreenedTopK {
       const int64_t count = std::min<int64_t>(batch_size_, end - c);
       prefetch(c + count, end);
       for (int64_t j = 0; j < count; ++j) batch_[j] = {i, c[j].key};
-      scorer_.score(batch_.data(), count, scores_.data());
+      block_.scorer().score(batch_.data(), count, scores_.data());
       for (int64_t j = 0; j < count; ++j) best_.merge(i, scores_.data() + j, &batch_[j].key, 1);
       scored_ += count;
       c += count;
-      if (best_.settle(i)) {
-        raise(i, round_down((best_.threshold(i) - coded_.offset[i]) / coded_.scale[i]));
-      }
+      raise_to_best(i);
     }
     counts_[i] = 0;
+  }
+
+  // The k-th best exact score is what a key must reach from now on.
+  void raise_to_best(int64_t i) {
+    if (best_.settle(i)) raise(i, block_.floor_of(i, best_.threshold(i)));
   }
 
   // From now on, keys whose upper bound is below `floor` are out.
   void raise(int64_t i, float floor) {
     if (!(floor > floor_[i])) return;
     floor_[i] = floor;
-    thresholds_[i] = round_down(static_cast<double>(floor) - coded_.gamma[i]);
+    thresholds_[i] = round_down(static_cast<double>(floor) - block_.gamma(i));
   }
 
   void prefetch(const Candidate* from, const Candidate* end) const {
     for (const Candidate* c = from; c < std::min(from + batch_size_, end); ++c) {
-      scorer_.prefetch(c->key);
+      block_.scorer().prefetch(c->key);
     }
   }
 
   const Kernels& kernels_;
-  const ScreenKeys& screen_;
+  BlockScreen& block_;
   const int64_t k_;
   const int64_t capacity_;
-  const CodedQueries coded_;
-  PairScorer scorer_;
-  TopK best_;
+  TopK& best_;
+  bool begun_ = false;
   std::vector<float> floor_;
   std::vector<float> thresholds_;  // floor - gamma, as the kernel asks for it
   std::vector<int64_t> counts_;
-  std::vector<Candidate> candidates_;
+  AlignedBuffer<Candidate> candidates_;
   std::vector<float> lowers_;
   const int64_t batch_size_;  // pairs scored at a time
   std::vector<Pair> batch_;
@@ -143,35 +179,36 @@ class ScreenedTopK {
 }  // namespace
 
 int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys,
-                      const ScreenKeys& screen, int64_t k, float* values, int64_t* indices,
+                      const Screens& screens, int64_t k, float* values, int64_t* indices,
                       int threads, Interrupt& interrupt) {
-  const double longest = longest_key(screen);
+  const ScreenKeys* codes = screens.codes[0];
+  const double longest = codes != nullptr ? longest_key(*codes) : 0;
   std::atomic<int64_t> scored{0};
   const auto candidate_bytes = static_cast<int64_t>(sizeof(Candidate)) * candidates_per_query(k);
   const int64_t block = std::clamp<int64_t>((16 << 20) / candidate_bytes, 1, kQueryBlock);
-  const Plan plan(queries.rows, keys.rows, block, kPanel, threads);
-  reduce_topk(
-      plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
-      [&](const TopKTask& task, auto&& finish) {
-        const Matrix rows = queries.slice(task.first_query, task.last_query);
-        ScreenedTopK screened(isa, rows, keys, screen, task.last_key - task.first_key, task.k);
-        int64_t panel = task.first_key / kPanel;
-        if (screened.coded().can_screen(longest)) {
-          panel = walk_panels(
-              panel, ceil_div(task.last_key, kPanel), rows.rows, interrupt,
-              [&](int64_t first, int64_t last) { return screened.screen_panels(first, last); });
-        }
-        scored += screened.certify_all();
-        const int64_t rest = std::min(panel * kPanel, task.last_key);
-        scored += rows.rows * (task.last_key - rest);
-        sweep(isa, rows, keys, rest, task.last_key, interrupt,
-              [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
-                for (int64_t i = 0; i < rows.rows; ++i) {
-                  screened.best().accumulate(i, scores + i * ld, count, begin);
+  const Plan plan(queries.rows, keys.rows, block, kScreenKeys, threads);
+  reduce_topk(plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
+              [&](const TopKTask& task, auto&& finish) {
+                const Matrix rows = queries.slice(task.first_query, task.last_query);
+                TopK best(rows.rows, task.last_key - task.first_key, task.k);
+                int64_t panel = task.first_key / kPanel;
+                for (int s = 0; s < screens.count && panel * kPanel < task.last_key; ++s) {
+                  BlockScreen block(isa, rows, keys, screens.codes[s], longest);
+                  ScreenedTopK screened(isa, block, task.k, best);
+                  panel = walk_panels(block, panel, ceil_div(task.last_key, kPanel), interrupt,
+                                      [&] { return screened.screen(); });
+                  scored += screened.certify_all();
                 }
+                const int64_t rest = std::min(panel * kPanel, task.last_key);
+                scored += rows.rows * (task.last_key - rest);
+                sweep(isa, rows, keys, rest, task.last_key, interrupt,
+                      [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
+                        for (int64_t i = 0; i < rows.rows; ++i) {
+                          best.accumulate(i, scores + i * ld, count, begin);
+                        }
+                      });
+                finish(best);
               });
-        finish(screened.best());
-      });
   return scored;
 }
 

@@ -175,7 +175,11 @@ def must_dispatch(*tensors: torch.Tensor) -> bool:
 def check_finite(name: str, rows: torch.Tensor) -> None:
     row = _find_nonfinite(rows)
     if row >= 0:
-        raise ValueError(f"{name}: row {row} holds NaN or infinity, all numbers must be finite")
+        raise not_finite(name, row)
+
+
+def not_finite(name: str, row: int) -> ValueError:
+    return ValueError(f"{name}: row {row} holds NaN or infinity, all numbers must be finite")
 
 
 def _find_nonfinite(rows: torch.Tensor) -> int:

@@ -13,8 +13,8 @@ from fastclip import _C
 from fastclip.ops._arguments import (
     Array,
     as_rows,
-    check_finite,
     matrix,
+    not_finite,
     with_adjacent_elements,
 )
 from fastclip.ops._packed_file import read_packed, write_packed
@@ -156,26 +156,28 @@ def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
             [53]])
     """
     rows = with_adjacent_elements(as_rows("keys", keys).detach())
-    check_finite("keys", rows)
+    encoded = encode(rows)
     if copy:
         rows = rows.clone(memory_format=torch.contiguous_format)
-    return PackedKeys(rows, *encode(rows))
+    return PackedKeys(rows, *encoded)
 
 
 def encode(rows: torch.Tensor) -> list[torch.Tensor]:
-    """Return codes, bounds and center of finite rows, as :class:`PackedKeys` holds them."""
+    """Return codes, bounds and center of rows, as :class:`PackedKeys` holds them; check the rows."""
     count, width = rows.shape
     panels = -(-count // _C.panel)
     codes = torch.empty((panels, _C.code_width(width) // 4, _C.panel, 4), dtype=torch.uint8)
     bounds = torch.empty((3, panels * _C.panel))
     center = torch.zeros(width)
-    _C.pack(
+    row = _C.pack(
         matrix(rows),
         codes.data_ptr(),
         bounds.data_ptr(),
         center.data_ptr(),
         torch.get_num_threads(),
     )
+    if row >= 0:
+        raise not_finite("keys", row)
     return [codes, bounds, center]
 
 

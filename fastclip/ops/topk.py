@@ -16,6 +16,7 @@ from fastclip.ops._arguments import (
     check_same_width,
     matrix,
     must_dispatch,
+    not_finite,
     screen_keys,
     with_adjacent_elements,
 )
@@ -127,6 +128,8 @@ def _topk(
     check_finite("queries", queries)
     if screen:
         return _search(queries, keys, screen, k)
+    if len(queries) <= _C.few_queries:
+        return _search(queries, keys, [], k, check_keys=True)
     check_finite("keys", keys)
     if not worth_packing(queries, keys):
         return _search(queries, keys, [], k)
@@ -143,21 +146,26 @@ def _topk(
 
 
 def _search(
-    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    k: int,
+    check_keys: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     values, indices, survivors = _topk_fake(queries, keys, screen, k)
-    survivors.fill_(
-        _C.topk(
-            matrix(queries),
-            matrix(keys),
-            screen_keys(screen, keys),
-            k,
-            values.data_ptr(),
-            indices.data_ptr(),
-            torch.get_num_threads(),
-        )
+    scored = _C.topk(
+        matrix(queries),
+        matrix(keys),
+        screen_keys(screen, keys),
+        k,
+        check_keys,
+        values.data_ptr(),
+        indices.data_ptr(),
+        torch.get_num_threads(),
     )
-    return values, indices, survivors
+    if scored < 0:
+        raise not_finite("keys", -1 - scored)
+    return values, indices, survivors.fill_(scored)
 
 
 def _topk_fake(

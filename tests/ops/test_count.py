@@ -95,11 +95,11 @@ def test_survivors(isa: str) -> None:
     plain, scored = fastclip.rank(queries, keys, targets, return_survivors=True)
     packed = fastclip.pack(keys)
     screened, survivors = fastclip.rank(queries, packed, targets, return_survivors=True)
-    assert scored == 50 * 20_000
-    assert survivors == scored if isa == "portable" else survivors < scored / 20
+    assert scored < 50 * 20_000 / 20  # in float32, which drops no fewer
+    assert survivors < 50 * 20_000 / 20
     assert torch.equal(plain, screened)
     _, survivors = fastclip.count_above(queries, packed, 0.3, return_survivors=True)
-    assert survivors == scored if isa == "portable" else survivors < scored / 20
+    assert survivors < 50 * 20_000 / 20
 
 
 @pytest.mark.parametrize("threshold", [float("inf"), float("-inf"), 1e38, -1e38, 0])

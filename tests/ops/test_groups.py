@@ -95,7 +95,7 @@ def test_beaten_groups_of_real_class_names(isa: str) -> None:
     assert np.array_equal(
         unpack_bits(beats, 18), reference.group_beats(lvis, lvis, groups.numpy(), targets.numpy())
     )
-    assert survivors == len(lvis) ** 2 if isa == "portable" else survivors < len(lvis) ** 2 / 20
+    assert survivors < len(lvis) ** 2 / 20
 
 
 def test_survivors(isa: str) -> None:
@@ -104,8 +104,8 @@ def test_survivors(isa: str) -> None:
     plain, scored = fastclip.group_max(queries, keys, groups, return_survivors=True)
     packed = fastclip.pack(keys)
     screened, survivors = fastclip.group_max(queries, packed, groups, return_survivors=True)
-    assert scored == 50 * 20_000
-    assert survivors == scored if isa == "portable" else survivors < scored / 20
+    assert scored < 50 * 20_000 / 20  # in float32, which drops no fewer
+    assert survivors < 50 * 20_000 / 20
     assert torch.equal(plain.indices, screened.indices)
     assert reference.same_bits(plain.values, screened.values)
 

@@ -162,8 +162,8 @@ def test_survivors(isa: str) -> None:
     queries, keys = (torch.nn.functional.normalize(torch.randn(n, 512)) for n in (50, 20_000))
     plain, scored = fastclip.topk(queries, keys, 5, return_survivors=True)
     screened, survivors = fastclip.topk(queries, fastclip.pack(keys), 5, return_survivors=True)
-    assert scored == 50 * 20_000
-    assert survivors == scored if isa == "portable" else survivors < scored / 20
+    assert scored < 50 * 20_000 / 20  # in float32, which drops no fewer
+    assert survivors < 50 * 20_000 / 20
     assert torch.equal(plain.indices, screened.indices)
     assert reference.same_bits(plain.values, screened.values)
 

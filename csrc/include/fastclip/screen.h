@@ -24,6 +24,14 @@
 // by 2^-20 (N_k + E_k) and the stored N_k and alpha by 2^-20 of themselves, which covers them 3
 // times.
 //
+// Keys that are not packed are screened in float32 with s_q = s_k = 1, c = 0 and x the sum of the d
+// products one after the other: |x - q.k| <= ((1 + 2^-24)^(d+1) - 1) sum |q_i k_i| + d 2^-149, and
+// the sum is at most |q| |k|. So (2) holds with alpha = E_k = 0,
+//
+//   beta = |q| ((d + 2) 2^-24 * 1.01 + 2^-23 + 2^-21),   gamma = (d + 2) 2^-149
+//
+// of which 2^-21 |q| N_k covers eight roundings of numbers no larger than |q| |k|, such as x.
+//
 // All of this needs numbers that do not overflow: |q| |k| < kLargestScore. Beyond, every pair is
 // scored exactly; so are those of a query too short for a scale, whose gamma is infinite.
 #pragma once
@@ -53,7 +61,8 @@ struct ScreenKeys {
   const float* center = nullptr;   // c, [cols]
   int64_t keys = 0;
   int64_t cols = 0;
-  int64_t width = 0;  // code_width(cols)
+  int64_t width = 0;              // code_width(cols)
+  const float* floats = nullptr;  // in place of codes: [panels][width][kPanel], width = cols
 };
 
 // What the screen asks of one query: the codes and the coefficients of (2), in units of s_q.
@@ -153,6 +162,17 @@ FASTCLIP_HD inline QueryBounds bound_query(const RowSums& sums, double rotation_
       round_up_to_float((bounds.error + rounding) / query.scale * (1 + kSlack));
   query.coefficients.correction = -128 * sums.code_sum;
   query.gamma = round_up_to_float((rounding * center + 0x1p-148) / query.scale * (1 + kSlack));
+  return query;
+}
+
+// A query of `length` or less that is screened in float32.
+FASTCLIP_HD inline QueryBounds bound_float_query(double length, int64_t cols) {
+  QueryBounds query;
+  query.norm = length;
+  const double roundings = static_cast<double>(cols + 2);
+  query.coefficients.beta =
+      round_up_to_float(length * (roundings * 0x1p-24 * 1.01 + 0x1p-23 + 0x1p-21) * (1 + kSlack));
+  query.gamma = round_up_to_float(roundings * 0x1p-149);
   return query;
 }
 
