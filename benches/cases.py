@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,19 @@ Call = Callable[[], Any]
 class Case:
     """One question on one input.
 
-    ``operations`` counts a multiplication and an addition as two. ``check`` raises AssertionError
-    where an answer is wrong; it is called on the very inputs that are timed.
+    ``work`` is what must be done at least: operations of the ``unit`` that does them, a
+    multiplication and an addition counting as two, or bytes read. ``check`` raises AssertionError
+    where an answer is wrong; it is called on the very inputs that are timed. Calls in ``slow`` are
+    timed once.
     """
 
     description: str
-    operations: float
+    work: float
     ours: Mapping[str, Call]
     peers: Mapping[str, Call]
     check: Callable[[str, Any], None]
+    unit: str = "int8"
+    slow: tuple[str, ...] = ()
 
 
 def unit_rows(count: int, width: int, seed: int) -> torch.Tensor:
@@ -63,8 +68,12 @@ def topk_case(name: str, queries: torch.Tensor, keys: torch.Tensor, k: int) -> C
     import faiss
 
     packed = fastclip.pack(keys)
-    index = faiss.IndexFlatIP(keys.shape[1])
-    index.add(keys.numpy())
+    indexes = {
+        "FAISS IndexFlatIP": faiss.IndexFlatIP(keys.shape[1]),
+        "FAISS IndexFlatIPPanorama, 16 levels": faiss.IndexFlatIPPanorama(keys.shape[1], 16),
+    }
+    for index in indexes.values():
+        index.add(keys.numpy())
     faiss.omp_set_num_threads(torch.get_num_threads())
 
     checked = torch.linspace(0, len(queries) - 1, min(8, len(queries))).long()
@@ -83,17 +92,20 @@ def topk_case(name: str, queries: torch.Tensor, keys: torch.Tensor, k: int) -> C
         np.testing.assert_allclose(scores, np.concatenate(values), atol=2e-6)
 
     (n, d), v = queries.shape, len(keys)
+    few = n <= 16  # bound by the bytes of the codes
     return Case(
         description=f"top-{k}, {n:,} x {v:,} x {d} float32, {name}",
-        operations=2.0 * n * v * d,
+        work=float(packed.codes.numel()) if few else 2.0 * n * v * d,
+        unit="bytes" if few else "int8",
         ours={
             "fastclip.topk": lambda: fastclip.topk(queries, keys, k),
             "fastclip.topk, packed keys": lambda: fastclip.topk(queries, packed, k),
         },
         peers={
             "torch mm + topk": lambda: (queries @ keys.T).topk(k),
-            "FAISS IndexFlatIP": lambda: index.search(queries.numpy(), k),
+            **{who: partial(index.search, queries.numpy(), k) for who, index in indexes.items()},
         },
+        slow=("FAISS IndexFlatIPPanorama, 16 levels",),
         check=check,
     )
 
@@ -129,7 +141,8 @@ def pixel_labels_case(name: str, pixels: torch.Tensor, size: tuple[int, int]) ->
     return Case(
         description=f"pixel labels, {images} images {h} x {w} to {size[0]} x {size[1]}, "
         f"{len(tags):,} tags x {d} float32, {name}, {share:.2%} of tags per cell survive",
-        operations=2.0 * images * h * w * d * len(tags),
+        work=2.0 * images * h * w * d * len(tags),
+        unit="float32",
         ours={
             "fastclip.pixel_labels": lambda: fastclip.pixel_labels(pixels, tags, size),
             "fastclip.pixel_labels, packed tags": lambda: fastclip.pixel_labels(
@@ -193,7 +206,8 @@ def refine_masks_case(images: torch.Tensor, masks: torch.Tensor) -> Case:
     (b, t, h, w), taps = masks.shape, 8 * len(dilations)
     return Case(
         description=f"mask refinement (PAMR), {b} x {t} masks of {h} x {w}, 10 iterations",
-        operations=2.0 * b * t * h * w * taps * 10,
+        work=2.0 * b * t * h * w * taps * 10,
+        unit="float32",
         ours={"fastclip.refine_masks": lambda: fastclip.refine_masks(images, masks)},
         peers={"torch, as the authors do it": lambda: pamr(images, masks, 10, dilations)},
         check=check,
@@ -211,7 +225,8 @@ def logsumexp_case(name: str, queries: torch.Tensor, keys: torch.Tensor, scale: 
     (n, d), v = queries.shape, len(keys)
     return Case(
         description=f"log-sum-exp, {n:,} x {v:,} x {d} float32, scale {scale:g}, {name}",
-        operations=2.0 * n * v * d,
+        work=2.0 * n * v * d,
+        unit="float32",
         ours={
             "fastclip.logsumexp": lambda: fastclip.logsumexp(queries, keys, scale),
             "fastclip.logsumexp, packed keys": lambda: fastclip.logsumexp(queries, packed, scale),
@@ -243,7 +258,8 @@ def gaussian_potential_case(name: str, x: torch.Tensor, t: float) -> Case:
 
     return Case(
         description=f"Gaussian potential, pairs of {n:,} x {d} float32, t {t:g}, {name}",
-        operations=float(pairs * d),
+        work=float(pairs * d),
+        unit="float32",
         ours={"fastclip.gaussian_potential": lambda: fastclip.gaussian_potential(x, t=t)},
         peers={
             "torch mm + exp + mean": lambda: (gram(x) / pairs).log(),
@@ -299,14 +315,16 @@ def counting_case(
     ours: Mapping[str, Call],
     peers: Mapping[str, Call],
     check: Callable[[str, Any], None],
+    slow: tuple[str, ...] = (),
 ) -> Case:
     (n, d), v = queries.shape, len(keys)
     return Case(
         description=f"{name}, {n:,} x {v:,} x {d} float32, real images, mixes of real captions",
-        operations=2.0 * n * v * d,
+        work=2.0 * n * v * d,
         ours=ours,
         peers=peers,
         check=check,
+        slow=slow,
     )
 
 
@@ -325,6 +343,10 @@ def rank_case() -> Case:
         scores = queries[rows] @ keys.T
         return (scores > scores.gather(1, targets[rows, None])).sum(1)
 
+    def ranking(rows: slice) -> torch.Tensor:
+        order = (queries[rows] @ keys.T).argsort(1, descending=True)
+        return torch.where(order == targets[rows, None])[1]
+
     return counting_case(
         "rank of the own caption",
         queries,
@@ -336,8 +358,12 @@ def rank_case() -> Case:
         {
             "torch mm + compare + sum": dense,
             "the same in chunks": lambda: torch.cat(in_chunks(dense, len(queries))),
+            "argsort + where, as open_clip does it": lambda: torch.cat(
+                in_chunks(ranking, len(queries))
+            ),
         },
         check_counts(checked, exact, low, high),
+        slow=("argsort + where, as open_clip does it",),
     )
 
 
@@ -391,7 +417,7 @@ def group_max_case(queries: torch.Tensor, keys: torch.Tensor, group_size: int) -
     (n, d), v = queries.shape, len(keys)
     return Case(
         description=f"group maximum, {n:,} x {v:,} x {d} float32 in {count:,} groups, random rows",
-        operations=2.0 * n * v * d,
+        work=2.0 * n * v * d,
         ours={
             "fastclip.group_max": lambda: fastclip.group_max(queries, keys, groups),
             "fastclip.group_max, packed keys": lambda: fastclip.group_max(queries, packed, groups),
@@ -399,6 +425,61 @@ def group_max_case(queries: torch.Tensor, keys: torch.Tensor, group_size: int) -
         peers={"torch mm + scatter_reduce": dense},
         check=check,
     )
+
+
+def threads_case(queries: torch.Tensor, keys: torch.Tensor, k: int) -> Case:
+    packed = fastclip.pack(keys)
+    most = torch.get_num_threads()
+    exact = reference.topk(queries[:4], keys, k)[1]
+
+    def on(threads: int) -> Any:
+        torch.set_num_threads(threads)
+        try:
+            return fastclip.topk(queries, packed, k)
+        finally:
+            torch.set_num_threads(most)
+
+    def check(who: str, answer: Any) -> None:
+        assert np.array_equal(answer.indices[:4].numpy(), exact)
+
+    (n, d), v = queries.shape, len(keys)
+    return Case(
+        description=f"top-{k} on more threads, {n:,} x {v:,} x {d} float32, packed keys",
+        work=2.0 * n * v * d,
+        ours={f"fastclip.topk, {most} threads": lambda: on(most)},
+        peers={"fastclip.topk, 1 thread": lambda: on(1)},
+        check=check,
+    )
+
+
+def hostile_case(name: str, queries: torch.Tensor, keys: torch.Tensor, k: int) -> Case:
+    """Keys that a screen cannot tell apart, against exact scores of all pairs and nothing else."""
+    packed = fastclip.pack(keys)
+    scores = torch.empty(len(queries), len(keys))
+    exact = reference.topk(queries[:4], keys, k)[1]
+
+    def check(who: str, answer: Any) -> None:
+        if isinstance(answer, torch.Tensor):
+            assert reference.same_bits(answer[:4], reference.similarity(queries[:4], keys))
+        else:
+            assert np.array_equal(answer.indices[:4].numpy(), exact)
+
+    (n, d), v = queries.shape, len(keys)
+    return Case(
+        description=f"top-{k}, {n:,} x {v:,} x {d} float32, {name}",
+        work=2.0 * n * v * d,
+        unit="float64",
+        ours={
+            "fastclip.topk": lambda: fastclip.topk(queries, keys, k),
+            "fastclip.topk, packed keys": lambda: fastclip.topk(queries, packed, k),
+        },
+        peers={"exact scores of all pairs": lambda: fastclip.similarity(queries, keys, out=scores)},
+        check=check,
+    )
+
+
+def close_keys(count: int) -> torch.Tensor:
+    return unit_rows(1, 512, 1) + 1e-7 * unit_rows(count, 512, 2)
 
 
 CASES: dict[str, Callable[[], Case]] = {
@@ -413,6 +494,16 @@ CASES: dict[str, Callable[[], Case]] = {
     ),
     "topk-16-queries": lambda: topk_case(
         "random unit rows", unit_rows(16, 512, 0), unit_rows(1_000_000, 512, 1), 10
+    ),
+    "topk-4096": lambda: topk_case(
+        "random unit rows", unit_rows(512, 512, 0), unit_rows(131_072, 512, 1), 4096
+    ),
+    "threads": lambda: threads_case(unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10),
+    "hostile-close": lambda: hostile_case(
+        "keys within 1e-7 of each other", unit_rows(1024, 512, 0), close_keys(65_536), 10
+    ),
+    "hostile-equal": lambda: hostile_case(
+        "all keys equal", unit_rows(1024, 512, 0), unit_rows(1, 512, 1).repeat(65_536, 1), 10
     ),
     "group-max": lambda: group_max_case(unit_rows(2048, 512, 0), unit_rows(100_000, 512, 1), 100),
     "topk-small": lambda: topk_case(

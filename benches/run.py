@@ -10,6 +10,8 @@ import argparse
 import json
 import platform
 import statistics
+import subprocess
+import tempfile
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,24 +32,46 @@ def processor() -> str:
     return platform.processor()
 
 
-def peak_gflops(seconds: float = 1.0) -> float:
-    """Return the best float32 rate of torch's matrix product on these threads."""
-    a = torch.randn(2048, 2048)
-    best, start = 0.0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        begin = time.perf_counter()
-        a @ a
-        best = max(best, 2 * 2048**3 / (time.perf_counter() - begin) / 1e9)
-    return best
+def peaks(threads: int) -> dict[str, float]:
+    """Return what peak.cpp measures: GFLOP/s of each number type and GB/s read from memory."""
+    source = Path(__file__).parent / "peak.cpp"
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "peak"
+        flags = ["-std=c++20", "-O3", "-march=native", "-ffp-contract=fast", "-pthread"]
+        subprocess.run(["c++", *flags, source, "-o", program], check=True)
+        output = subprocess.run([program, str(threads)], check=True, capture_output=True).stdout
+    return dict(json.loads(output))
 
 
-def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
+def resident(field: str) -> int:
+    """Return a memory size of this process from the kernel's record, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def extra_memory(call: Any) -> int:
+    """Return by how many bytes the memory of this process was larger during a call than before.
+
+    What a library keeps from earlier calls does not count: call it before anything else has run.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = resident("VmRSS")
+    call()
+    return max(0, resident("VmHWM") - before)
+
+
+def measure(case: Case, rounds: int, peak: dict[str, float]) -> list[dict[str, Any]]:
     calls = {**case.ours, **case.peers}
+    memory = {name: extra_memory(call) for name, call in calls.items()}
     for name, call in calls.items():
         case.check(name, call())
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
+    for turn in range(rounds):
         for name, call in calls.items():
+            if turn > 0 and name in case.slow:
+                continue
             begin = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - begin)
@@ -60,17 +84,21 @@ def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
                 "call": name,
                 "median_s": medians[name],
                 "quartiles_s": [quarter[0], quarter[2]],
-                "gflops": case.operations / medians[name] / 1e9,
+                "rounds": len(t),
+                "giga_per_s": case.work / medians[name] / 1e9,
+                "share_of_peak": case.work / medians[name] / 1e9 / peak[case.unit],
+                "extra_memory_bytes": memory[name],
                 "speed_over": {peer: medians[peer] / medians[name] for peer in case.peers},
             }
         )
     return rows
 
 
-def show(case: Case, rows: list[dict[str, Any]], peak: float) -> None:
+def show(case: Case, rows: list[dict[str, Any]]) -> None:
     table = Table(title=case.description)
     table.add_column("call")
-    columns = ("median", "middle half", "GFLOP/s", "of torch mm at its best")
+    unit = "GB/s" if case.unit == "bytes" else "GFLOP/s"
+    columns = ("median", "middle half", unit, f"of {case.unit} peak", "extra memory")
     for column in (*columns, *(f"speed / {peer}" for peer in case.peers)):
         table.add_column(column, justify="right")
     for row in rows:
@@ -79,11 +107,12 @@ def show(case: Case, rows: list[dict[str, Any]], peak: float) -> None:
             row["call"],
             f"{row['median_s'] * 1e3:.2f} ms",
             f"{low * 1e3:.2f} to {high * 1e3:.2f}",
-            f"{row['gflops']:.0f}",
-            f"{row['gflops'] / peak:.0%}",
+            f"{row['giga_per_s']:.0f}",
+            f"{row['share_of_peak']:.0%}",
+            f"{row['extra_memory_bytes'] / 2**20:,.0f} MiB",
             *(f"{ratio:.2f}" for ratio in row["speed_over"].values()),
         )
-    Console(width=140).print(table)
+    Console(width=170).print(table)
 
 
 def main() -> None:
@@ -94,25 +123,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON file for the result")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    peak = peaks(arguments.threads)
     results = []
     for name in arguments.cases:
         case = CASES[name]()
-        peak = peak_gflops()
-        rows = measure(case, arguments.rounds)
-        show(case, rows, peak)
+        rows = measure(case, arguments.rounds, peak)
+        show(case, rows)
         results.append(
-            {
-                "case": name,
-                "description": case.description,
-                "best_torch_mm_gflops": peak,
-                "rounds": arguments.rounds,
-                "rows": rows,
-            }
+            {"case": name, "description": case.description, "unit": case.unit, "rows": rows}
         )
     if arguments.output:
         machine = {"processor": processor(), "system": platform.platform(), **config()}
         when = datetime.now(timezone.utc).date().isoformat()
-        text = json.dumps({"date": when, "machine": machine, "results": results}, indent=1)
+        text = json.dumps(
+            {"date": when, "machine": machine, "peak": peak, "results": results}, indent=1
+        )
         arguments.output.write_text(text + "\n")
 
 

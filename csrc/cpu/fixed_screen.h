@@ -133,7 +133,7 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
     for (int s = 0; s < screens.count && panel * kPanel < last_key; ++s) {
       BlockScreen block(isa, rows, keys, screens.codes[s], longest);
       FixedScreen fixed(isa, block, scores + first_query);
-      panel = walk_panels(block, panel, ceil_div(last_key, kPanel), interrupt, [&] {
+      panel = walk_panels(block, panel, ceil_div(last_key, kPanel), 16, interrupt, [&] {
         task.screened(fixed);
         return fixed.scored();
       });

@@ -158,7 +158,7 @@ int64_t group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* c
     for (int s = 0; s < screens.count && panel * kPanel < keys.rows; ++s) {
       BlockScreen block(isa, rows, keys, screens.codes[s], longest);
       ScreenedGroupMax screened(isa, block, best);
-      panel = walk_panels(block, panel, ceil_div(keys.rows, kPanel), interrupt, [&] {
+      panel = walk_panels(block, panel, ceil_div(keys.rows, kPanel), 16, interrupt, [&] {
         screened.screen();
         return screened.scored();
       });

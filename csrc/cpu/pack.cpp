@@ -3,7 +3,6 @@
 #endif
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -78,16 +77,15 @@ int64_t pack(const Matrix& keys, int64_t width, float* center, uint8_t* codes, f
     for (int64_t panel = task * kPanelsPerTask; panel < last; ++panel) {
       const int64_t begin = panel * kPanel;
       const int64_t count = std::min(kPanel, keys.rows - begin);
+      // What is checked here is in the cache when it is encoded.
+      const int64_t row = isa.find_nonfinite(keys.slice(begin, begin + count));
+      if (row >= 0) nonfinite.found(begin + row);
       isa.encode_rows(keys.slice(begin, begin + count), rotation.view(), center, 127,
                       scratch.data(), rows.data(), sums.data());
       interleave(rows.data(), count, width, codes + begin * width);
       for (int64_t r = 0; r < kPanel; ++r) {
         const RowBounds bounds = bound_row(r < count ? sums[r] : RowSums{}, rotation.error());
         scale[begin + r] = r < count ? sums[r].scale : 0;
-        if (!(bounds.norm < INFINITY) &&
-            isa.find_nonfinite(keys.slice(begin + r, begin + r + 1)) == 0) {
-          nonfinite.found(begin + r);
-        }
         error[begin + r] = round_up_to_float(bounds.error);
         norm[begin + r] = round_up_to_float(bounds.norm);
       }

@@ -110,28 +110,33 @@ class BlockScreen {
   float norms_[kMaxPanelKeys] = {};
 };
 
-// After every kWindow keys a search asks whether screening them was worth it: a pair scored alone
-// costs several times its share of a block of exact scores.
+// A search gives up a screen where more of the pairs survive than this: a pair scored alone costs
+// several times its share of a block of exact scores. It asks after every call of the kernel, about
+// the last kWindow keys at most, so that little is lost where all survive.
 inline constexpr int64_t kWindow = 4096;
 inline constexpr double kWorthScreening = 1.0 / 8;
 
 // Walks over panels [first, last): screen() looks at those that `block` has gone to and returns how
-// many pairs were scored exactly so far. Returns the first panel that was not screened because too
-// many pairs survived, a score could overflow, or because of an interrupt.
+// many pairs were scored exactly so far; `allowance` of them a query are no sign of anything.
+// Returns the first panel that was not screened because too many pairs survived, a score could
+// overflow, or because of an interrupt.
 template <class Screen>
-int64_t walk_panels(BlockScreen& block, int64_t first, int64_t last, Interrupt& interrupt,
-                    Screen&& screen) {
-  int64_t window_end = first + kWindow / kPanel, before = 0;
+int64_t walk_panels(BlockScreen& block, int64_t first, int64_t last, int64_t allowance,
+                    Interrupt& interrupt, Screen&& screen) {
+  int64_t window = first, before = 0;
   while (first < last && !interrupt.poll()) {
     const int64_t end = std::min(first + kMaxPanels, last);
     if (!block.go_to(first, end)) return first;
     const int64_t scored = screen();
     first = end;
-    if (first >= window_end) {
-      const double pairs = static_cast<double>(block.num_queries()) * kWindow;
-      if (static_cast<double>(scored - before) > kWorthScreening * pairs) return first;
+    const auto keys = static_cast<double>((first - window) * kPanel);
+    const double most = kWorthScreening * keys + static_cast<double>(allowance);
+    if (static_cast<double>(scored - before) > most * static_cast<double>(block.num_queries())) {
+      return first;
+    }
+    if ((first - window) * kPanel >= kWindow) {
+      window = first;
       before = scored;
-      window_end = first + kWindow / kPanel;
     }
   }
   return first;

@@ -195,8 +195,9 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
                 for (int s = 0; s < screens.count && panel * kPanel < task.last_key; ++s) {
                   BlockScreen block(isa, rows, keys, screens.codes[s], longest);
                   ScreenedTopK screened(isa, block, task.k, best);
-                  panel = walk_panels(block, panel, ceil_div(task.last_key, kPanel), interrupt,
-                                      [&] { return screened.screen(); });
+                  panel =
+                      walk_panels(block, panel, ceil_div(task.last_key, kPanel), 4 * task.k + 64,
+                                  interrupt, [&] { return screened.screen(); });
                   scored += screened.certify_all();
                 }
                 const int64_t rest = std::min(panel * kPanel, task.last_key);

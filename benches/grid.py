@@ -1,0 +1,118 @@
+"""Top-k against torch over a grid of sizes: benches/grid.py --output benches/results/NAME.json.
+
+Every cell is a ratio: torch's median time over fastclip's. The two take turns. Where the scores of
+all queries do not fit, torch takes the queries in chunks, its fastest way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from cases import unit_rows
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from run import processor
+
+import fastclip
+from fastclip.config import config
+
+QUERIES = (1, 16, 64, 256, 2048, 16_384)
+KEYS = (80, 1000, 8192, 131_072, 1_048_576)
+WIDTHS = (512, 768, 1024, 1280)
+PLACES = (1, 10, 100, 1000)
+MOST_OPERATIONS = 3e11  # of a cell: torch takes about 2 s
+MOST_SCORES = 1 << 26  # that torch holds at a time
+
+
+def dense_topk(queries: torch.Tensor, keys: torch.Tensor, k: int) -> list[torch.Tensor]:
+    chunk = max(1, MOST_SCORES // len(keys))
+    return [(rows @ keys.T).topk(k).values for rows in queries.split(chunk)]
+
+
+def medians(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
+    """Return the median time of each call, in turns for about this long; three turns at least."""
+    for call in calls.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    start = time.perf_counter()
+    while min(map(len, times.values())) < 3 or time.perf_counter() - start < seconds:
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def cells() -> list[tuple[int, int, int, int]]:
+    """Return (queries, keys, d, k): all of them at d = 512, k = 10 alone at the other widths."""
+    return [
+        (n, v, d, k)
+        for v, d, n, k in itertools.product(KEYS, WIDTHS, QUERIES, PLACES)
+        if k <= v and 2.0 * n * v * d <= MOST_OPERATIONS and (d == 512 or k == 10)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seconds", type=float, default=0.3, help="for each cell, about")
+    parser.add_argument("--output", type=Path, help="JSON file for the result")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = []
+    keys, packed = torch.empty(0, 0), None
+    for n, v, d, k in track(cells(), "Measuring"):
+        if keys.shape != (v, d):
+            keys = unit_rows(v, d, 1)
+            packed = fastclip.pack(keys, copy=False)
+        queries = unit_rows(n, d, 0)
+        calls = {
+            "fastclip": lambda q=queries, x=keys, k=k: fastclip.topk(q, x, k),
+            "packed": lambda q=queries, x=packed, k=k: fastclip.topk(q, x, k),
+            "torch": lambda q=queries, x=keys, k=k: dense_topk(q, x, k),
+        }
+        seconds = medians(calls, arguments.seconds)
+        rows.append({"queries": n, "keys": v, "d": d, "k": k, "seconds": seconds})
+    show(rows)
+    if arguments.output:
+        machine = {"processor": processor(), **config()}
+        when = datetime.now(timezone.utc).date().isoformat()
+        text = json.dumps({"date": when, "machine": machine, "cells": rows}, indent=1)
+        arguments.output.write_text(text + "\n")
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    for d in WIDTHS:
+        for k in PLACES if d == 512 else (10,):
+            table = Table(title=f"torch's time over ours, keys / packed keys: d = {d}, k = {k}")
+            table.add_column("keys", justify="right")
+            for n in QUERIES:
+                table.add_column(f"{n:,} queries", justify="right")
+            for v in KEYS:
+                shown = []
+                for n in QUERIES:
+                    cell = [r for r in rows if (r["queries"], r["keys"]) == (n, v)]
+                    cell = [r for r in cell if (r["d"], r["k"]) == (d, k)]
+                    seconds = cell[0]["seconds"] if cell else None
+                    shown.append(
+                        f"{seconds['torch'] / seconds['fastclip']:.2f} / "
+                        f"{seconds['torch'] / seconds['packed']:.2f}"
+                        if seconds
+                        else ""
+                    )
+                table.add_row(f"{v:,}", *shown)
+            Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()

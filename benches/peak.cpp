@@ -1,0 +1,117 @@
+// What one thread of this processor can do at most, from registers: billions of operations a second
+// in float32, float64 and int8, a multiplication and an addition counting as two. And what it reads
+// from memory, in billions of bytes a second.
+#include <immintrin.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+
+namespace {
+
+constexpr int kSums = 12;  // that do not wait for one another
+
+template <class Step>
+double rate(double operations_per_step, Step step) {
+  double best = 0;
+  for (int round = 0; round < 5; ++round) {
+    constexpr int kSteps = 4'000'000;
+    const auto begin = std::chrono::steady_clock::now();
+    step(kSteps);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    best = std::max(best, operations_per_step * kSteps / seconds.count() / 1e9);
+  }
+  return best;
+}
+
+// Keeps the compiler from seeing through the sums.
+template <class Vec>
+void hide(Vec& v) {
+  asm volatile("" : "+v"(v));
+}
+
+template <class Vec, class Multiply>
+double vector_rate(double lanes, Multiply multiply) {
+  return rate(2 * lanes * kSums, [&](int steps) {
+    Vec sums[kSums] = {}, a = {}, b = {};
+    hide(a);
+    hide(b);
+    for (int s = 0; s < steps; ++s) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kSums; ++i) {
+        sums[i] = multiply(sums[i], a, b);
+        hide(sums[i]);
+      }
+    }
+  });
+}
+
+#if defined(__AVX512F__)
+constexpr int kBytes = 64;
+#else
+constexpr int kBytes = 32;
+#endif
+typedef float Floats __attribute__((vector_size(kBytes)));
+typedef double Doubles __attribute__((vector_size(kBytes)));
+
+double int8_rate() {
+#if defined(__AVX512VNNI__)
+  return vector_rate<__m512i>(
+      64, [](__m512i s, __m512i a, __m512i b) { return _mm512_dpbusd_epi32(s, a, b); });
+#elif defined(__AVX512BW__)
+  return vector_rate<__m512i>(64, [](__m512i s, __m512i a, __m512i b) {
+    return _mm512_add_epi32(s, _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1)));
+  });
+#else
+  return vector_rate<__m256i>(32, [](__m256i s, __m256i a, __m256i b) {
+    return _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1)));
+  });
+#endif
+}
+
+double read_rate() {
+  std::vector<int64_t> data(64 << 20, 1);
+  double best = 0;
+  for (int round = 0; round < 3; ++round) {
+    const auto begin = std::chrono::steady_clock::now();
+    int64_t sum = 0;
+    for (int64_t x : data) sum += x;
+    asm volatile("" : : "r"(sum));
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    best = std::max(best, 8.0 * static_cast<double>(data.size()) / seconds.count() / 1e9);
+  }
+  return best;
+}
+
+struct Rates {
+  double float32, float64, int8, bytes;
+};
+
+Rates measure() {
+  const auto multiply = [](auto s, auto a, auto b) { return s + a * b; };
+  return {vector_rate<Floats>(kBytes / 4, multiply), vector_rate<Doubles>(kBytes / 8, multiply),
+          int8_rate(), read_rate()};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
+  std::vector<Rates> rates(threads);
+  std::vector<std::thread> workers;
+  for (Rates& r : rates) workers.emplace_back([&r] { r = measure(); });
+  for (std::thread& worker : workers) worker.join();
+  Rates total{};
+  for (const Rates& r : rates) {
+    total.float32 += r.float32;
+    total.float64 += r.float64;
+    total.int8 += r.int8;
+    total.bytes += r.bytes;
+  }
+  std::printf("{\"float32\": %.1f, \"float64\": %.1f, \"int8\": %.1f, \"bytes\": %.1f}\n",
+              total.float32, total.float64, total.int8, total.bytes);
+}
