@@ -17,6 +17,7 @@ from fastclip.ops._arguments import (
     matrix,
     with_adjacent_elements,
 )
+from fastclip.ops._device import check_device, on_cuda
 from fastclip.ops._packed_file import read_packed, write_packed
 
 ENCODING = 1
@@ -32,7 +33,7 @@ class PackedKeys:
     ----------
     rows : Tensor [V, d] float32, float16 or bfloat16
         The keys themselves, all finite; not to be written to.
-    codes : Tensor [ceil(V / 32), w / 4, 32, 4] uint8
+    codes : Tensor [ceil(V / 32), w / 4, 32, 4], on CUDA devices [32 ceil(V / 32), w], uint8
         Centred, rotated and quantised keys; w is d rounded up to a multiple of 64.
     bounds : Tensor [3, 32 ceil(V / 32)] float32
         Scale, length of the quantisation error and length of each centred key.
@@ -56,6 +57,33 @@ class PackedKeys:
     def __repr__(self) -> str:
         return f"PackedKeys({self.shape[0]} x {self.shape[1]})"
 
+    def to(self, device: torch.device | str | int) -> PackedKeys:
+        """Return the packed keys on ``device``; these themselves if they are there.
+
+        Raises
+        ------
+        ValueError
+            This build of fastclip has no kernels for the device.
+
+        Examples
+        --------
+        >>> import torch, fastclip
+        >>> keys = fastclip.pack(torch.randn(100, 64))
+        >>> keys.to("cpu") is keys
+        True
+        """
+        center = self.center.to(device)
+        check_device("keys", center)
+        if center.device == self.rows.device:
+            return self
+        codes = as_codes_of_keys(self.codes) if on_cuda(center) else as_panels(self.codes)
+        return PackedKeys(
+            self.rows.to(center.device),
+            codes.to(center.device),
+            self.bounds.to(center.device),
+            center,
+        )
+
     def save(self, path: str | os.PathLike[str], *, rows: bool = True) -> None:
         """Write a safetensors file for :meth:`load`, all of it or nothing.
 
@@ -75,7 +103,9 @@ class PackedKeys:
         OSError
             The file cannot be written.
         """
-        write_packed(Path(path), self.rows, [self.codes, self.bounds, self.center], ENCODING, rows)
+        here = self.to("cpu")
+        screen = [as_panels(here.codes), here.bounds, here.center]
+        write_packed(Path(path), here.rows, screen, ENCODING, rows)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, rows: Array | None = None) -> PackedKeys:
@@ -115,7 +145,10 @@ class PackedKeys:
         >>> keys
         PackedKeys(500 x 512)
         """
-        return cls(*read_packed(Path(path), rows, ENCODING))
+        keys, codes, bounds, center = read_packed(Path(path), rows, ENCODING)
+        if on_cuda(codes):
+            codes = as_codes_of_keys(codes)
+        return cls(keys, codes, bounds, center)
 
 
 def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
@@ -160,6 +193,23 @@ def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
     if copy:
         rows = rows.clone(memory_format=torch.contiguous_format)
     return PackedKeys(rows, *encode(rows))
+
+
+def as_panels(codes: torch.Tensor) -> torch.Tensor:
+    """Return codes as the CPU reads them: 32 keys side by side, four codes of each in turn."""
+    if codes.ndim == 4:
+        return codes
+    count, width = codes.shape
+    shape = (count // _C.panel, _C.panel, width // 4, 4)
+    return codes.view(shape).transpose(1, 2).contiguous()
+
+
+def as_codes_of_keys(codes: torch.Tensor) -> torch.Tensor:
+    """Return codes as CUDA kernels read them: one key after the other."""
+    if codes.ndim == 2:
+        return codes
+    panels, steps = codes.shape[:2]
+    return codes.transpose(1, 2).reshape(panels * _C.panel, steps * 4)
 
 
 def encode(rows: torch.Tensor) -> list[torch.Tensor]:
