@@ -7,8 +7,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from devices import call_on_device
 
 from fastclip import _C
+from fastclip.ops._device import EMULATED
 
 hypothesis.settings.register_profile(
     "fastclip",
@@ -30,9 +32,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="of the instruction sets, test the best one and the portable one only",
     )
+    parser.addoption(
+        "--device",
+        help="where the functions that tests call compute, such as cuda; default: on the CPU",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "host: a test of tensors on the CPU; left out with --device")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--device"):
+        for item in items:
+            if item.get_closest_marker("host"):
+                item.add_marker(pytest.mark.skip(reason="a test of tensors on the CPU"))
     if config.getoption("--few-isas"):
         left_out = set(_C.available_isas()[1:-1])
         items[:] = [
@@ -42,12 +56,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ]
 
 
-@pytest.fixture(params=_C.available_isas())
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "isa" in metafunc.fixturenames:
+        device = metafunc.config.getoption("--device")
+        isas = ["emulated"] if EMULATED else [device] if device else _C.available_isas()
+        metafunc.parametrize("isa", isas, indirect=True)
+
+
+@pytest.fixture
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the test on every instruction set of this machine."""
-    _C.select_isa(request.param)
+    """Run the test on every instruction set of this machine; on a device, once."""
+    if request.param in _C.available_isas():
+        _C.select_isa(request.param)
     yield request.param
     _C.select_isa("")
+
+
+@pytest.fixture(autouse=True)
+def on_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the functions of fastclip compute on the device of ``--device``, if there is one."""
+    device = request.config.getoption("--device")
+    if device:
+        call_on_device(torch.device(device), monkeypatch)
 
 
 @pytest.fixture
