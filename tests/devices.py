@@ -52,7 +52,9 @@ def to_device(x: Any, device: torch.device) -> Any:
         return x.to(device)
     if not isinstance(x, torch.Tensor) or x.layout != torch.strided:
         return x
-    if x.requires_grad or x.device.type != "cpu":
+    if x.device.type != "cpu":
+        return x
+    if x.requires_grad:
         return x.to(device)
     memory = torch.empty(0, dtype=x.dtype).set_(x.untyped_storage())
     return memory.to(device).as_strided(x.shape, x.stride(), x.storage_offset())
