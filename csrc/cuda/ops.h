@@ -34,4 +34,30 @@ void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& 
 void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices, float* out,
                  Stream stream);
 
+// Codes [rows padded to whole panels, width] and bounds [3, padded] of keys, centred on `center`:
+// the arrays of ScreenKeys, but for the order of the codes.
+void pack(const Matrix& keys, const float* center, uint8_t* codes, float* bounds, Stream stream);
+
+// The most keys that one call can search.
+inline constexpr int64_t kMostKeys = 0x7fffffff;
+
+inline constexpr int64_t kMostBest = 1024;  // k of topk
+
+// How topk goes about its work: so many queries at a time, with room for so many candidates each.
+struct TopKPlan {
+  // The limits are there to save memory; max_candidates must be a power of two, at least 256, and
+  // at least k.
+  TopKPlan(int64_t num_queries, int64_t k, int64_t max_queries, int64_t max_candidates);
+
+  int64_t k, queries, candidates;
+};
+
+// Bytes of `memory`; `width` is that of the codes of the keys, 0 without a screen.
+int64_t topk_workspace(const TopKPlan& plan, int64_t width);
+
+// values and indices are [queries.rows, k], rows without gaps, k <= kMostBest. `screen` may be
+// null. *scored becomes the number of pairs that were scored exactly.
+void topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, const TopKPlan& plan,
+          float* values, int64_t* indices, int64_t* scored, void* memory, Stream stream);
+
 }  // namespace fastclip::cuda

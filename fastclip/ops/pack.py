@@ -17,7 +17,7 @@ from fastclip.ops._arguments import (
     matrix,
     with_adjacent_elements,
 )
-from fastclip.ops._device import check_device, on_cuda
+from fastclip.ops._device import check_device, on_cuda, stream_of
 from fastclip.ops._packed_file import read_packed, write_packed
 
 ENCODING = 1
@@ -216,6 +216,8 @@ def encode(rows: torch.Tensor) -> list[torch.Tensor]:
     """Return codes, bounds and center of finite rows, as :class:`PackedKeys` holds them."""
     count, width = rows.shape
     panels = -(-count // _C.panel)
+    if on_cuda(rows):
+        return _encode_cuda(rows, panels * _C.panel)
     codes = torch.empty((panels, _C.code_width(width) // 4, _C.panel, 4), dtype=torch.uint8)
     bounds = torch.empty((3, panels * _C.panel))
     center = torch.zeros(width)
@@ -229,18 +231,37 @@ def encode(rows: torch.Tensor) -> list[torch.Tensor]:
     return [codes, bounds, center]
 
 
+def _encode_cuda(rows: torch.Tensor, padded: int) -> list[torch.Tensor]:
+    count, width = rows.shape
+    codes = rows.new_empty((padded, _C.code_width(width)), dtype=torch.uint8)
+    bounds = rows.new_empty((3, padded), dtype=torch.float32)
+    # Any vector would do as the centre; a sample's mean is nearly as good as the mean of all.
+    sample = rows[torch.arange(min(count, 8192), device=rows.device) * count // min(count, 8192)]
+    center = sample.double().mean(0).float() if count else codes.new_zeros(width).float()
+    with stream_of(rows) as stream:
+        _C.cuda.pack(matrix(rows), center.data_ptr(), codes.data_ptr(), bounds.data_ptr(), stream)
+    return [codes, bounds, center]
+
+
 # From coarse timings: about where packing takes as long as screening saves.
 _PACK_FROM_QUERIES = 256
 _PACK_FROM_KEYS = 8192
 _PACK_KEYS = 1 << 18  # at a time: bounds the memory
+_CUDA_PACK_FROM_QUERIES = 4
+_CUDA_PACK_PARTS = 4  # of _PACK_KEYS keys each, at a time
 
 
 def worth_packing(queries: torch.Tensor, keys: torch.Tensor) -> bool:
     """Whether unpacked keys are better packed on the way, to be screened."""
-    return len(queries) >= _PACK_FROM_QUERIES and len(keys) >= _PACK_FROM_KEYS and _C.has_screen()
+    if len(keys) < _PACK_FROM_KEYS:
+        return False
+    if on_cuda(keys):
+        return len(queries) >= min(_CUDA_PACK_FROM_QUERIES, _PACK_FROM_QUERIES)
+    return len(queries) >= _PACK_FROM_QUERIES and _C.has_screen()
 
 
 def parts_to_pack(keys: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield parts of the keys that are packed one at a time, each with its first row's number."""
-    for begin in range(0, len(keys), _PACK_KEYS):
-        yield begin, keys[begin : begin + _PACK_KEYS]
+    size = _PACK_KEYS * (_CUDA_PACK_PARTS if on_cuda(keys) else 1)
+    for begin in range(0, len(keys), size):
+        yield begin, keys[begin : begin + size]

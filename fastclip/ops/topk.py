@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, SupportsIndex, overload
 import torch
 
 from fastclip import _C
+from fastclip.ops import _search_cuda
 from fastclip.ops._arguments import (
     Array,
     as_keys,
@@ -19,8 +20,9 @@ from fastclip.ops._arguments import (
     screen_keys,
     with_adjacent_elements,
 )
+from fastclip.ops._device import on_cuda
 from fastclip.ops._gather import picked_backward, save_picked
-from fastclip.ops._library import library
+from fastclip.ops._library import implement, library
 from fastclip.ops.pack import PackedKeys, encode, parts_to_pack, worth_packing
 
 
@@ -146,6 +148,9 @@ def _search(
     queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     values, indices, survivors = _topk_fake(queries, keys, screen, k)
+    if on_cuda(queries):
+        _search_cuda.topk(queries, keys, screen, values, indices, survivors)
+        return values, indices, survivors
     survivors.fill_(
         _C.topk(
             matrix(queries),
@@ -183,7 +188,7 @@ def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> t
     return (*picked_backward(ctx, grad_values), [None] * ctx.screen_tensors, None)
 
 
-library.impl("topk", _topk, "CPU")
+implement("topk", _topk)
 torch.library.register_fake("fastclip::topk", _topk_fake, lib=library)
 torch.library.register_autograd(
     "fastclip::topk", _backward, setup_context=_setup_context, lib=library
