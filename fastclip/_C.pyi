@@ -112,5 +112,93 @@ class _Cuda:
     def pair_scores(
         self, queries: Matrix, keys: Matrix, indices: int, out: int, stream: int
     ) -> None: ...
+    def logsumexp_workspace(self, at_once: int, keys: int) -> int: ...
+    def logsumexp(
+        self,
+        queries: Matrix,
+        keys: Matrix,
+        scale: float,
+        out: int,
+        at_once: int,
+        workspace: int,
+        stream: int,
+    ) -> None: ...
+    def gaussian_potential_workspace(
+        self, x: int, y: int, cols: int, symmetric: bool, at_once: int
+    ) -> int: ...
+    def gaussian_potential(
+        self,
+        x: Matrix,
+        y: Matrix,
+        symmetric: bool,
+        t: float,
+        centre: int,
+        out: int,
+        at_once: int,
+        workspace: int,
+        stream: int,
+    ) -> None: ...
+    def cache_logits_workspace(self, at_once: int, keys: int, columns: int) -> int: ...
+    def cache_logits(
+        self,
+        queries: Matrix,
+        keys: Matrix,
+        values: Matrix,
+        beta: float,
+        out: int,
+        at_once: int,
+        workspace: int,
+        stream: int,
+    ) -> None: ...
+    def group_means(
+        self, keys: Matrix, order: int, starts: int, groups: int, means: int, stream: int
+    ) -> None: ...
+    def pixel_scores_workspace(self, pixels: int, tags: int, at_once: int) -> int: ...
+    def pixel_scores(
+        self,
+        pixels: Matrix,
+        images: int,
+        tags: Matrix,
+        values: int,
+        locations: int,
+        at_once: int,
+        workspace: int,
+        stream: int,
+    ) -> None: ...
+    def pixel_labels_workspace(
+        self, at_once: int, tags: int, shape: tuple[int, int, int, int, int]
+    ) -> int: ...
+    def pixel_labels(
+        self,
+        pixels: Matrix,
+        images: int,
+        tags: Matrix,
+        shape: tuple[int, int, int, int, int],  # h, w, H, W, k
+        background: float,
+        values: int,
+        indices: int,
+        survivors: int,
+        overflow: int,
+        at_once: int,
+        workspace: int,
+        stream: int,
+    ) -> None: ...
+    def refine_masks_workspace(
+        self, shape: tuple[int, int, int, int, int], dilations: int, at_once: int
+    ) -> int: ...
+    def refine_masks(
+        self,
+        images: int,
+        masks: int,
+        low: int,
+        high: int,
+        shape: tuple[int, int, int, int, int],  # B, channels, masks, H, W
+        iterations: int,
+        dilations: list[int],
+        out: int,
+        at_once: int,
+        workspace: int,
+        stream: int,
+    ) -> None: ...
 
 cuda: _Cuda  # in builds with CUDA only

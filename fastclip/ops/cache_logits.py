@@ -18,8 +18,11 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._blocks import blocks, empty_like
-from fastclip.ops._library import library
+from fastclip.ops._device import check_same_device, on_cuda, stream_of, workspace
+from fastclip.ops._library import implement, library
 from fastclip.ops.pack import PackedKeys
+
+_QUERIES = 2048  # at a time, on CUDA devices
 
 
 def cache_logits(
@@ -77,6 +80,7 @@ def cache_logits(
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
     value_rows = as_rows("values", values)
+    check_same_device("values", value_rows, "queries", query_rows)
     if value_rows.shape[0] != key_rows.shape[0]:
         raise ValueError(
             f"values: one row per key is needed, got {value_rows.shape[0]} rows and "
@@ -102,14 +106,18 @@ def _cache_logits(
         check_finite("keys", keys)
     check_finite("values", values)
     out = _cache_logits_fake(queries, keys, values, beta, check_keys)
-    _C.cache_logits(
-        matrix(queries),
-        matrix(keys),
-        matrix(values),
-        beta,
-        out.data_ptr(),
-        torch.get_num_threads(),
-    )
+    arguments = matrix(queries), matrix(keys), matrix(values), beta, out.data_ptr()
+    if on_cuda(queries):
+        memory, at_once = workspace(
+            "cache_logits",
+            lambda rows: _C.cuda.cache_logits_workspace(rows, *values.shape),
+            min(len(queries), _QUERIES),
+            queries,
+        )
+        with stream_of(queries) as stream:
+            _C.cuda.cache_logits(*arguments, at_once, memory.data_ptr(), stream)
+    else:
+        _C.cache_logits(*arguments, torch.get_num_threads())
     return out
 
 
@@ -167,8 +175,8 @@ def _cache_logits_backward_fake(
     return empty_like(queries), empty_like(keys), empty_like(values)
 
 
-library.impl("cache_logits", _cache_logits, "CPU")
-library.impl("cache_logits_backward", _cache_logits_backward, "CPU")
+implement("cache_logits", _cache_logits)
+implement("cache_logits_backward", _cache_logits_backward)
 torch.library.register_fake("fastclip::cache_logits", _cache_logits_fake, lib=library)
 torch.library.register_fake(
     "fastclip::cache_logits_backward", _cache_logits_backward_fake, lib=library

@@ -18,7 +18,10 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._blocks import blocks, empty_like
-from fastclip.ops._library import library
+from fastclip.ops._device import check_same_device, on_cuda, stream_of, workspace
+from fastclip.ops._library import implement, library
+
+_ROWS = 16384  # of x at a time, on CUDA devices
 
 
 def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0) -> torch.Tensor:
@@ -87,6 +90,7 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
         check_some_rows("x", x_rows)
         y_rows = as_rows("y", y)
         check_some_rows("y", y_rows)
+        check_same_device("y", y_rows, "x", x_rows)
         if x_rows.shape[1] != y_rows.shape[1]:
             raise ValueError(
                 f"y: rows must be as long as those of x, "
@@ -106,8 +110,29 @@ def _gaussian_potential(x: torch.Tensor, y: torch.Tensor | None, t: float) -> to
         y = with_adjacent_elements(y)
         check_finite("y", y)
     others = x if y is None else y
-    value = _C.gaussian_potential(matrix(x), matrix(others), y is None, t, torch.get_num_threads())
-    return x.new_full((), value, dtype=torch.float64)
+    arguments = matrix(x), matrix(others), y is None, t
+    if not on_cuda(x):
+        value = _C.gaussian_potential(*arguments, torch.get_num_threads())
+        return x.new_full((), value, dtype=torch.float64)
+    result = _gaussian_potential_fake(x, y, t)
+    centre = others.mean(0, dtype=torch.float64)
+    sizes = len(x), len(others), x.shape[1], y is None
+    memory, at_once = workspace(
+        "gaussian_potential",
+        lambda rows: _C.cuda.gaussian_potential_workspace(*sizes, rows),
+        min(len(x), _ROWS),
+        x,
+    )
+    with stream_of(x) as stream:
+        _C.cuda.gaussian_potential(
+            *arguments,
+            centre.data_ptr(),
+            result.data_ptr(),
+            at_once,
+            memory.data_ptr(),
+            stream,
+        )
+    return result
 
 
 def _gaussian_potential_fake(x: torch.Tensor, y: torch.Tensor | None, t: float) -> torch.Tensor:
@@ -145,8 +170,8 @@ def _gaussian_potential_backward(
         a, b = a.float(), b.float()  # else differences are small beside the norms
     norms_a, norms_b = a.square().sum(1), b.square().sum(1)
     pairs = len(a) * (len(a) - 1) / 2 if y is None else len(a) * len(b)
-    log_sum = result.item() + math.log(pairs)
-    factor = -2 * t * grad.item()
+    log_sum = result + math.log(pairs)
+    factor = (-2 * t * grad).to(a.dtype)
     grad_a = torch.zeros_like(a)
     grad_b = torch.zeros_like(b if y is not None else b[:0])
     for i, j in blocks(a, b):
@@ -170,8 +195,8 @@ def _gaussian_potential_backward_fake(
     return empty_like(x), empty_like(x[:0] if y is None else y)
 
 
-library.impl("gaussian_potential", _gaussian_potential, "CPU")
-library.impl("gaussian_potential_backward", _gaussian_potential_backward, "CPU")
+implement("gaussian_potential", _gaussian_potential)
+implement("gaussian_potential_backward", _gaussian_potential_backward)
 torch.library.register_fake("fastclip::gaussian_potential", _gaussian_potential_fake, lib=library)
 torch.library.register_fake(
     "fastclip::gaussian_potential_backward", _gaussian_potential_backward_fake, lib=library

@@ -19,8 +19,11 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._blocks import blocks, empty_like
-from fastclip.ops._library import library
+from fastclip.ops._device import on_cuda, stream_of, workspace
+from fastclip.ops._library import implement, library
 from fastclip.ops.pack import PackedKeys
+
+_QUERIES = 16384  # at a time, on CUDA devices
 
 
 def logsumexp(
@@ -99,7 +102,18 @@ def _logsumexp(
     if check_keys:
         check_finite("keys", keys)
     out = _logsumexp_fake(queries, keys, scale, check_keys)
-    _C.logsumexp(matrix(queries), matrix(keys), number, out.data_ptr(), torch.get_num_threads())
+    arguments = matrix(queries), matrix(keys), number, out.data_ptr()
+    if on_cuda(queries):
+        memory, at_once = workspace(
+            "logsumexp",
+            lambda rows: _C.cuda.logsumexp_workspace(rows, len(keys)),
+            min(len(queries), _QUERIES),
+            queries,
+        )
+        with stream_of(queries) as stream:
+            _C.cuda.logsumexp(*arguments, at_once, memory.data_ptr(), stream)
+    else:
+        _C.logsumexp(*arguments, torch.get_num_threads())
     return out
 
 
@@ -127,17 +141,18 @@ def _logsumexp_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Softmax the scores again, block by block."""
     q, k, number = queries.float(), keys.float(), scale.item()
-    grad_q, grad_k, grad_scale = torch.zeros_like(q), torch.zeros_like(k), 0.0
+    grad_q, grad_k = torch.zeros_like(q), torch.zeros_like(k)
+    grad_scale = q.new_zeros((), dtype=torch.float64)
     for i, j in blocks(q, k):
         scores = q[i] @ k[j].T
         weights = (number * scores - result[i, None]).exp_().mul_(grad[i, None])
-        grad_scale += (weights * scores).sum(dtype=torch.float64).item()
+        grad_scale += (weights * scores).sum(dtype=torch.float64)
         grad_q[i].addmm_(weights, k[j], alpha=number)
         grad_k[j].addmm_(weights.T, q[i], alpha=number)
     return (
         grad_q.to(queries.dtype).contiguous(),
         grad_k.to(keys.dtype).contiguous(),
-        torch.full_like(scale, grad_scale),
+        grad_scale.to(scale).reshape(scale.shape),
     )
 
 
@@ -151,8 +166,8 @@ def _logsumexp_backward_fake(
     return empty_like(queries), empty_like(keys), torch.empty_like(scale)
 
 
-library.impl("logsumexp", _logsumexp, "CPU")
-library.impl("logsumexp_backward", _logsumexp_backward, "CPU")
+implement("logsumexp", _logsumexp)
+implement("logsumexp_backward", _logsumexp_backward)
 torch.library.register_fake("fastclip::logsumexp", _logsumexp_fake, lib=library)
 torch.library.register_fake("fastclip::logsumexp_backward", _logsumexp_backward_fake, lib=library)
 torch.library.register_autograd(

@@ -20,8 +20,11 @@ from fastclip.ops._arguments import (
     pixel_rows,
     with_adjacent_elements,
 )
-from fastclip.ops._library import library
+from fastclip.ops._device import capturing, on_cuda, stream_of, workspace
+from fastclip.ops._library import implement, library
 from fastclip.ops.pack import PackedKeys
+
+_SCORES = 1 << 24  # of some images at a time, about, on CUDA devices
 
 
 class PixelLabels(NamedTuple):
@@ -142,17 +145,32 @@ def _pixel_labels(
         check_finite("tags", tags)
     result = _pixel_labels_fake(pixels, tags, size, k, background, check_tags)
     values, indices, survivors = result
-    _C.pixel_labels(
+    images, _, h, w = pixels.shape
+    shape = (h, w, size[0], size[1], k)
+    arguments = (
         matrix(rows),
-        pixels.shape[0],
+        images,
         matrix(tags),
-        (pixels.shape[2], pixels.shape[3], size[0], size[1], k),
+        shape,
         -math.inf if background is None else background,
         values.data_ptr(),
         indices.data_ptr(),
         survivors.data_ptr(),
-        torch.get_num_threads(),
     )
+    if not on_cuda(rows):
+        _C.pixel_labels(*arguments, torch.get_num_threads())
+        return result
+    overflow = rows.new_empty((), dtype=torch.int32)
+    memory, at_once = workspace(
+        "pixel_labels",
+        lambda count: _C.cuda.pixel_labels_workspace(count, len(tags), shape),
+        min(images, max(1, _SCORES // (h * w * len(tags)))),
+        rows,
+    )
+    with stream_of(rows) as stream:
+        _C.cuda.pixel_labels(*arguments, overflow.data_ptr(), at_once, memory.data_ptr(), stream)
+    if not capturing(rows) and overflow.item():
+        raise OverflowError("pixels, tags: a score is beyond +-2^126, interpolation could overflow")
     return result
 
 
@@ -172,5 +190,5 @@ def _pixel_labels_fake(
     )
 
 
-library.impl("pixel_labels", _pixel_labels, "CPU")
+implement("pixel_labels", _pixel_labels)
 torch.library.register_fake("fastclip::pixel_labels", _pixel_labels_fake, lib=library)

@@ -17,8 +17,11 @@ from fastclip.ops._arguments import (
     pixel_rows,
     with_adjacent_elements,
 )
-from fastclip.ops._library import library
+from fastclip.ops._device import on_cuda, stream_of, workspace
+from fastclip.ops._library import implement, library
 from fastclip.ops.pack import PackedKeys
+
+_AT_ONCE = 4096  # tags and pixels, on CUDA devices
 
 
 class PixelScores(NamedTuple):
@@ -82,14 +85,24 @@ def _pixel_scores(
     if check_tags:
         check_finite("tags", tags)
     values, locations = _pixel_scores_fake(pixels, tags, check_tags)
-    _C.pixel_scores(
+    arguments = (
         matrix(rows),
         pixels.shape[0],
         matrix(tags),
         values.data_ptr(),
         locations.data_ptr(),
-        torch.get_num_threads(),
     )
+    if on_cuda(rows):
+        memory, at_once = workspace(
+            "pixel_scores",
+            lambda count: _C.cuda.pixel_scores_workspace(len(rows), len(tags), count),
+            _AT_ONCE,
+            rows,
+        )
+        with stream_of(rows) as stream:
+            _C.cuda.pixel_scores(*arguments, at_once, memory.data_ptr(), stream)
+    else:
+        _C.pixel_scores(*arguments, torch.get_num_threads())
     return values, locations
 
 
@@ -127,7 +140,7 @@ def _backward(
     return grad_pixels, grad_tags, None
 
 
-library.impl("pixel_scores", _pixel_scores, "CPU")
+implement("pixel_scores", _pixel_scores)
 torch.library.register_fake("fastclip::pixel_scores", _pixel_scores_fake, lib=library)
 torch.library.register_autograd(
     "fastclip::pixel_scores", _backward, setup_context=_setup_context, lib=library
