@@ -72,6 +72,13 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _C.select_isa("")
 
 
+@pytest.fixture
+def tensors_on_device(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Make the tensors of the test on the device of ``--device``, if there is one."""
+    with torch.device(request.config.getoption("--device") or "cpu"):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def on_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the functions of fastclip compute on the device of ``--device``, if there is one."""
