@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kEncodeThreads)
     // No score may overflow, which the bounds rely on.
     if (!(bounds.norm * longest_key < kLargestScore)) bounds = QueryBounds();
     arrays.coefficients[i] = bounds.coefficients;
-    arrays.gamma[i] = bounds.gamma;
+    arrays.gamma[i] = i < encoding.rows.rows ? bounds.gamma : NAN;
     arrays.scale[i] = bounds.scale;
     arrays.offset[i] = offset[0];
   }

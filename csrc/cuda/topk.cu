@@ -4,9 +4,9 @@
 // so far: what is above goes to the query's candidates, unsorted. Where these overflow, the phase
 // is repeated for the query with the threshold that the candidates it has give; if that does not
 // help, exact scores of all keys decide. At the end the candidates are scored exactly.
-#include "exact_score.cuh"
 #include "ops.h"
 #include "order.cuh"
+#include "pair_list.cuh"
 #include "queries.h"
 #include "screen_launch.cuh"
 
@@ -80,10 +80,6 @@ struct Output {
     indices[at] = key_of(best);
   }
 };
-
-__device__ void add(int64_t* total, int64_t count) {
-  atomicAdd(reinterpret_cast<unsigned long long*>(total), static_cast<unsigned long long>(count));
-}
 
 struct CandidateSink {
   const ScreenQuery* coefficients;

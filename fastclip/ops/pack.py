@@ -253,11 +253,10 @@ _CUDA_PACK_PARTS = 4  # of _PACK_KEYS keys each, at a time
 
 def worth_packing(queries: torch.Tensor, keys: torch.Tensor) -> bool:
     """Whether unpacked keys are better packed on the way, to be screened."""
-    if len(keys) < _PACK_FROM_KEYS:
-        return False
     if on_cuda(keys):
-        return len(queries) >= min(_CUDA_PACK_FROM_QUERIES, _PACK_FROM_QUERIES)
-    return len(queries) >= _PACK_FROM_QUERIES and _C.has_screen()
+        some = len(queries) >= min(_CUDA_PACK_FROM_QUERIES, _PACK_FROM_QUERIES)
+        return some and len(queries) * len(keys) >= _PACK_FROM_QUERIES * _PACK_FROM_KEYS
+    return len(queries) >= _PACK_FROM_QUERIES and len(keys) >= _PACK_FROM_KEYS and _C.has_screen()
 
 
 def parts_to_pack(keys: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
