@@ -43,10 +43,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out_marks = []
     if config.getoption("--device"):
-        for item in items:
-            if item.get_closest_marker("host"):
-                item.add_marker(pytest.mark.skip(reason="a test of tensors on the CPU"))
+        left_out_marks.append(("host", "a test of tensors on the CPU"))
+    if EMULATED:
+        left_out_marks.append(("large", "too large to be emulated"))
+    for item in items:
+        for mark, reason in left_out_marks:
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
     if config.getoption("--few-isas"):
         left_out = set(_C.available_isas()[1:-1])
         items[:] = [

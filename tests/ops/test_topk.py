@@ -82,6 +82,7 @@ def test_a_thousand_ties_for_the_last_place(isa: str, packed: bool) -> None:
     assert result.indices[0].tolist() == [*range(2990, 3000), *range(500, 510)]
 
 
+@pytest.mark.large
 def test_keys_of_more_than_2_to_the_31_elements(isa: str) -> None:
     row = torch.randn(1, 4096)
     result = fastclip.topk(torch.ones(1, 4096), row.expand(2**19 + 5, 4096), 3)
@@ -91,6 +92,7 @@ def test_keys_of_more_than_2_to_the_31_elements(isa: str) -> None:
     )
 
 
+@pytest.mark.large
 def test_rows_further_apart_than_2_to_the_31_elements() -> None:
     keys = np.zeros((3, 2**30), np.float16)[:, :4]  # pages never touched take no memory
     keys[2] = 1
