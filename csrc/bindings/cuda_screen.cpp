@@ -43,7 +43,7 @@ void bind_screen(py::module_& m) {
       NoGil());
 
   py::class_<cuda::FixedPlan>(m, "FixedPlan")
-      .def(py::init<int64_t, int64_t, int64_t, int64_t>())
+      .def(py::init<int64_t, int64_t, int64_t, int64_t, int64_t>())
       .def_readonly("queries", &cuda::FixedPlan::queries)
       .def("workspace", &cuda::fixed_workspace);
 
@@ -71,7 +71,7 @@ void bind_screen(py::module_& m) {
       NoGil());
 
   py::class_<cuda::GroupPlan>(m, "GroupPlan")
-      .def(py::init<int64_t, int64_t, int64_t, int64_t, int64_t>())
+      .def(py::init<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>())
       .def_readonly("queries", &cuda::GroupPlan::queries)
       .def("workspace", &cuda::group_max_workspace);
 

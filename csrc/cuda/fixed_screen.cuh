@@ -40,16 +40,11 @@ __device__ __forceinline__ Verdicts judge(const int (&dots)[8][4], const Strip& 
   return verdicts;
 }
 
-// How a search goes about its work: so many queries and keys at a time, with room for so many pairs
-// that are not decided at once.
-inline constexpr int64_t kCallPairs = int64_t{1} << 30;
-inline constexpr int64_t kCallQueries = 8192;
-
 struct FixedMemory {
   FixedMemory(Workspace& workspace, const FixedPlan& plan, int64_t width)
       : arrays(workspace, padded_queries(plan.queries), width),
         thresholds(workspace.take<ScreenThreshold>(padded_queries(plan.queries))),
-        list(workspace, plan.pairs, PairList::strips(plan.queries, plan.keys)) {}
+        list(workspace, plan.open, PairList::strips(plan.queries, plan.keys)) {}
 
   QueryArrays arrays;
   ScreenThreshold* thresholds;

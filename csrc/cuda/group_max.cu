@@ -12,7 +12,6 @@ namespace fastclip::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kCallPairs = int64_t{1} << 30;
 
 struct Groups {
   const int64_t* of_keys;
@@ -119,7 +118,7 @@ struct Memory {
       : arrays(workspace, padded_queries(plan.queries), width),
         lower(workspace.take<uint32_t>(plan.queries * plan.groups)),
         best(workspace.take<ScoredKey>(plan.queries * plan.groups)),
-        list(workspace, plan.pairs, PairList::strips(plan.queries, plan.keys)) {}
+        list(workspace, plan.open, PairList::strips(plan.queries, plan.keys)) {}
 
   QueryArrays arrays;
   uint32_t* lower;
@@ -130,14 +129,13 @@ struct Memory {
 }  // namespace
 
 GroupPlan::GroupPlan(int64_t num_queries, int64_t num_keys, int64_t num_groups, int64_t max_queries,
-                     int64_t max_pairs)
+                     int64_t max_pairs, int64_t max_open)
     : groups(num_groups) {
-  constexpr int64_t kMostEntries = int64_t{1} << 25, kMostQueries = 8192;
-  const int64_t most = std::clamp<int64_t>(kMostEntries / num_groups, 1, kMostQueries);
+  constexpr int64_t kMostEntries = int64_t{1} << 25;  // of queries and groups
+  const int64_t most = std::max<int64_t>(1, kMostEntries / num_groups);
   queries = std::max<int64_t>(1, std::min({num_queries, max_queries, most}));
-  keys = std::min(ceil_div<int64_t>(num_keys, kKeyStep) * kKeyStep,
-                  kCallPairs / padded_queries(queries) / kKeyStep * kKeyStep);
-  pairs = std::min(max_pairs, queries * keys);
+  keys = keys_at_a_time(queries, num_keys, max_pairs);
+  open = std::min(max_open, queries * keys);
 }
 
 int64_t group_max_workspace(const GroupPlan& plan, int64_t width) {

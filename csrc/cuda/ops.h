@@ -63,10 +63,11 @@ void topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, c
 // How searches against known thresholds go about their work: so many queries and keys at a time,
 // with room for so many pairs that the screen leaves open.
 struct FixedPlan {
-  // The limits are there to save memory.
-  FixedPlan(int64_t num_queries, int64_t num_keys, int64_t max_queries, int64_t max_pairs);
+  // At most max_queries, and about max_pairs pairs of which max_open may be open, at a time.
+  FixedPlan(int64_t num_queries, int64_t num_keys, int64_t max_queries, int64_t max_pairs,
+            int64_t max_open);
 
-  int64_t queries, keys, pairs;
+  int64_t queries, keys, open;
 };
 
 // Bytes of `memory`; `width` is that of the codes of the keys, 0 without a screen.
@@ -91,9 +92,9 @@ void group_beats(const Matrix& queries, const Matrix& keys, const ScreenKeys* sc
 // How group_max goes about its work, as in FixedPlan.
 struct GroupPlan {
   GroupPlan(int64_t num_queries, int64_t num_keys, int64_t num_groups, int64_t max_queries,
-            int64_t max_pairs);
+            int64_t max_pairs, int64_t max_open);
 
-  int64_t groups, queries, keys, pairs;
+  int64_t groups, queries, keys, open;
 };
 
 int64_t group_max_workspace(const GroupPlan& plan, int64_t width);

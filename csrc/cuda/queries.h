@@ -1,6 +1,8 @@
 // A block of queries, coded on the device for the screen.
 #pragma once
 
+#include <algorithm>
+
 #include "ops.h"
 #include "screen.cuh"
 #include "workspace.h"
@@ -9,6 +11,14 @@ namespace fastclip::cuda {
 
 constexpr int64_t padded_queries(int64_t count) {
   return (count + kQueryTile - 1) / kQueryTile * kQueryTile;
+}
+
+// So many keys that a ScreenCall has about max_pairs pairs.
+inline int64_t keys_at_a_time(int64_t num_queries, int64_t num_keys, int64_t max_pairs) {
+  const int64_t steps = max_pairs / padded_queries(num_queries) / kKeyStep;
+  return std::clamp<int64_t>(steps, 1,
+                             std::max<int64_t>(1, ceil_div<int64_t>(num_keys, kKeyStep))) *
+         kKeyStep;
 }
 
 // The arrays of CodedQueries, and what bounds the keys as a whole.

@@ -11,11 +11,14 @@ from fastclip.ops._arguments import matrix, screen_keys
 from fastclip.ops._device import stream_of, workspace
 from fastclip.ops.pack import encode, worth_packing
 
-_QUERIES = 1 << 14  # at a time, at most
-_CANDIDATES = 1 << 13  # of one query, at most: a power of two, from 256 on
-_PAIRS = 1 << 22  # that the screen leaves open, of the queries and keys at a time
-_PAIR_ROWS, _PAIR_COLUMNS = 1 << 13, 1 << 17  # at a time
-_SCORES = 1 << 26  # held at a time where no kernel holds less
+# At a time, at most; less needs less memory.
+_TOPK_QUERIES = 1 << 14
+_CANDIDATES = 1 << 13  # of one query: a power of two, from 256 on
+_QUERIES = 1 << 13
+_PAIRS = 1 << 30  # that are screened: below 2^31
+_OPEN = 1 << 22  # of these, pairs that the screen does not decide
+_SCORES = 1 << 26  # held in memory where no kernel does without
+_KEY_STEP = 256  # a search of some keys begins at a multiple of this
 
 
 def topk(
@@ -38,7 +41,7 @@ def topk(
         return _C.cuda.TopKPlan(count, k, rows, _CANDIDATES)
 
     memory, rows = workspace(
-        "topk", lambda rows: plan(rows).workspace(width), max(1, min(count, _QUERIES)), queries
+        "topk", lambda rows: plan(rows).workspace(width), max(1, min(count, _TOPK_QUERIES)), queries
     )
     with stream_of(queries) as stream:
         _C.cuda.topk(
@@ -143,7 +146,7 @@ def group_max(
     width = _width(screen)
 
     def plan(rows: int) -> _C.GroupPlan:
-        return _C.cuda.GroupPlan(count, len(keys), num_groups, rows, _PAIRS)
+        return _C.cuda.GroupPlan(count, len(keys), num_groups, rows, _PAIRS, _OPEN)
 
     memory, rows = workspace(
         "group_max", lambda rows: plan(rows).workspace(width), max(1, min(count, _QUERIES)), queries
@@ -191,12 +194,14 @@ def pairs_above(
 
 def _blocks(queries: int, keys: int, screened: bool) -> Iterator[tuple[range, range, int]]:
     """Yield queries and keys to be taken together, and for how many pairs there should be room."""
-    height = _PAIR_ROWS if screened else max(1, _SCORES // max(1, keys))
-    width = _PAIR_COLUMNS if screened else keys
-    for i in range(0, queries, height):
-        for j in range(0, keys, max(1, width)):
+    height, width = max(1, _SCORES // max(1, keys)), max(1, keys)
+    if screened:
+        height = min(queries, _QUERIES)
+        width = max(1, _PAIRS // max(1, height) // _KEY_STEP) * _KEY_STEP
+    for i in range(0, queries, max(1, height)):
+        for j in range(0, keys, width):
             rows, columns = range(i, min(i + height, queries)), range(j, min(j + width, keys))
-            yield rows, columns, min(_PAIRS, len(rows) * len(columns))
+            yield rows, columns, min(_OPEN, len(rows) * len(columns))
 
 
 def _exact_pairs(
@@ -246,7 +251,7 @@ def _screened_pairs(
             stream,
         )
     found = int(count)
-    if found > room and len(rows) > 1:
+    if found > room:
         # So many rows at a time that their pairs should have room, and a single one has for sure.
         step = max(1, len(rows) * room // (2 * found))
         for i in range(rows.start, rows.stop, step):
@@ -283,7 +288,7 @@ def _fixed_plan(
     count, width = len(queries), _width(screen)
 
     def plan(rows: int) -> _C.FixedPlan:
-        return _C.cuda.FixedPlan(count, len(keys), rows, _PAIRS)
+        return _C.cuda.FixedPlan(count, len(keys), rows, _PAIRS, _OPEN)
 
     memory, rows = workspace(
         operation, lambda rows: plan(rows).workspace(width), max(1, min(count, _QUERIES)), queries
