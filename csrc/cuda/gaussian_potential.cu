@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "split_tile.cuh"
 #include "value_loop.cuh"
 #include "values.h"
 #include "workspace.h"
@@ -9,6 +10,7 @@ namespace {
 
 // Beyond t times the largest squared norm, ||x||^2 + ||y||^2 - 2 xy loses digits that count.
 constexpr double kLargestExponent = 8;
+constexpr int64_t kSplitBytes = int64_t{128} << 20;  // of rows of y at a time, about
 
 // Rows less a centre, in float32, the squared norms of what is left, and the largest of these.
 struct Centred {
@@ -47,22 +49,21 @@ struct Pairs {
   bool symmetric;
   double t;
   const unsigned* largest;  // squared norm of a centred row
+  int64_t first;            // row of x that is query 0
 
   __device__ bool norms_are_small() const {
     return t * __uint_as_float(*largest) <= kLargestExponent;
   }
-  __device__ int64_t first_needed(int64_t i, int64_t first) const {
-    return symmetric ? first + i + 1 : 0;
-  }
+  __device__ int64_t first_needed(int64_t i) const { return symmetric ? first + i + 1 : 0; }
 };
 
+// What split_tile.cuh says of very unequal numbers in a row does not count here: t |x| |y| is at
+// most kLargestExponent.
 struct FromProducts : Pairs {
-  int64_t first;  // row of x that is query 0
   const float* x_norms;
   const float* y_norms;
 
   __device__ bool nothing_to_do() const { return !norms_are_small(); }
-  __device__ int64_t first_needed(int64_t i) const { return Pairs::first_needed(i, first); }
   __device__ float finish(float product, int64_t i, int64_t j) const {
     const float minus_square = 2 * product - (x_norms[i] + y_norms[j]);
     return minus_square > 0 ? 0.0f : minus_square;
@@ -70,17 +71,12 @@ struct FromProducts : Pairs {
 };
 
 struct FromDifferences : Pairs {
-  int64_t first;
-
   __device__ bool nothing_to_do() const { return norms_are_small(); }
-  __device__ int64_t first_needed(int64_t i) const { return Pairs::first_needed(i, first); }
   __device__ float finish(float minus_square, int64_t, int64_t) const { return minus_square; }
 };
 
-struct KeepState {
-  LogSumExp* out;
-
-  __device__ void operator()(int64_t i, const LogSumExp& state) const { out[i] = state; }
+struct KeepTotal {
+  __device__ void operator()(int64_t, const LogSumExp&) const {}
 };
 
 constexpr int kTotalThreads = 256;
@@ -102,21 +98,26 @@ __global__ void total(const LogSumExp* states, int64_t count, double t, double l
 
 struct Memory {
   Memory(void* workspace, int64_t x, int64_t y, int64_t cols, bool symmetric, int64_t at_once)
-      : parts(y), all(workspace) {
-    largest = all.take<unsigned>(1);
-    centred_x = {all.take<float>(x * cols), all.take<float>(x), largest};
-    centred_y =
-        symmetric ? centred_x : Centred{all.take<float>(y * cols), all.take<float>(y), largest};
-    of_parts = all.take<LogSumExp>(at_once * parts.count);
-    of_rows = all.take<LogSumExp>(x);
-  }
+      : parts(y),
+        parts_at_once(parts.within(kSplitBytes / (SplitRows::padded(cols) * 4))),
+        all(workspace),
+        largest(all.take<unsigned>(1)),
+        centred_x{all.take<float>(x * cols), all.take<float>(x), largest},
+        centred_y(symmetric ? centred_x
+                            : Centred{all.take<float>(y * cols), all.take<float>(y), largest}),
+        split_x(all, at_once, cols, true),
+        split_y(all, std::min(parts_at_once * parts.keys, y), cols, true),
+        states(all.take<LogSumExp>(at_once * parts_at_once)),
+        of_rows(all.take<LogSumExp>(x)) {}
 
   ValueParts parts;
+  int64_t parts_at_once;
   Workspace all;
   unsigned* largest;
   Centred centred_x, centred_y;
-  LogSumExp* of_parts;
-  LogSumExp* of_rows;
+  SplitRows split_x, split_y;
+  LogSumExp* states;   // [parts_at_once, at_once]
+  LogSumExp* of_rows;  // of x
 };
 
 void launch_centre(const Matrix& rows, const double* centre, Centred out, Stream stream) {
@@ -135,25 +136,27 @@ int64_t gaussian_potential_workspace(int64_t x, int64_t y, int64_t cols, bool sy
 void gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, double t,
                         const double* centre, double* out, int64_t at_once, void* workspace,
                         Stream stream) {
-  const Memory memory(workspace, x.rows, y.rows, x.cols, symmetric, at_once);
+  Memory memory(workspace, x.rows, y.rows, x.cols, symmetric, at_once);
   const Centred& cx = memory.centred_x;
   const Centred& cy = memory.centred_y;
   zero(memory.largest, sizeof(*memory.largest), stream);
   launch_centre(x, centre, cx, stream);
   if (!symmetric) launch_centre(y, centre, cy, stream);
-  for (int64_t first = 0; first < x.rows; first += at_once) {
-    const int64_t last = std::min(first + at_once, x.rows);
-    const dim3 grid(ceil_div<int64_t>(last - first, ValueTile::kRows), memory.parts.count);
-    const Pairs pairs{symmetric, t, memory.largest};
-    const FromProducts products{pairs, first, cx.norms + first, cy.norms};
-    const FromDifferences differences{pairs, first};
-    launch(log_sum_exp_parts<false, FromProducts>, grid, dim3(ValueTile::kThreads), 0, stream,
-           cx.matrix(x.rows, x.cols).slice(first, last), cy.matrix(y.rows, y.cols),
-           memory.parts.keys, t, products, memory.of_parts);
-    launch(log_sum_exp_parts<true, FromDifferences>, grid, dim3(ValueTile::kThreads), 0, stream,
-           x.slice(first, last), y, memory.parts.keys, t, differences, memory.of_parts);
-    launch_merge(memory.of_parts, last - first, memory.parts.count, t,
-                 KeepState{memory.of_rows + first}, stream);
+  const int64_t keys_at_once = memory.parts_at_once * memory.parts.keys;
+  for (int64_t i = 0; i < x.rows; i += at_once) {
+    const int64_t last_i = std::min(i + at_once, x.rows);
+    const Pairs pairs{symmetric, t, memory.largest, i};
+    launch_split(cx.matrix(x.rows, x.cols).slice(i, last_i), memory.split_x, stream);
+    for (int64_t j = 0; j < y.rows; j += keys_at_once) {
+      const int64_t last_j = std::min(j + keys_at_once, y.rows);
+      launch_split(cy.matrix(y.rows, y.cols).slice(j, last_j), memory.split_y, stream);
+      launch_parts(SplitTile<2>(memory.split_x, memory.split_y), j, memory.parts, t,
+                   FromProducts{pairs, cx.norms + i, cy.norms}, memory.states, stream);
+      launch_parts(FloatTile<true>(x.slice(i, last_i), y.slice(j, last_j)), j, memory.parts, t,
+                   FromDifferences{pairs}, memory.states, stream);
+      launch_merge(memory.states, last_i - i, ceil_div(last_j - j, memory.parts.keys), t, j == 0,
+                   last_j == y.rows, memory.of_rows + i, KeepTotal{}, stream);
+    }
   }
   const auto n = static_cast<double>(x.rows);
   const double pairs = symmetric ? n * (n - 1) / 2 : n * static_cast<double>(y.rows);

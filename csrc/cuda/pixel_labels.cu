@@ -63,24 +63,30 @@ struct Images {
 
 // One cell: its outputs, its corners.
 struct Cell {
-  __device__ Cell(const Images& images, int64_t block) {
+  __device__ Cell(const Images& images, int64_t block) : top_left(block) {
     const int64_t area = images.ys.in * images.xs.in;
     image = block / area;
     const int64_t y = block % area / images.xs.in, x = block % images.xs.in;
     first_y = images.ys.first(y);
-    last_y = images.ys.first(y + 1);
+    height = static_cast<int>(images.ys.first(y + 1) - first_y);
     first_x = images.xs.first(x);
-    last_x = images.xs.first(x + 1);
-    const int64_t lower = y + 1 < images.ys.in ? images.xs.in : 0;
-    const int64_t right = x + 1 < images.xs.in ? 1 : 0;
-    for (int c = 0; c < 4; ++c) corners[c] = block + c / 2 * lower + c % 2 * right;
+    width = static_cast<int>(images.xs.first(x + 1) - first_x);
+    down = y + 1 < images.ys.in ? images.xs.in : 0;
+    right = x + 1 < images.xs.in ? 1 : 0;
   }
 
-  __device__ bool empty() const { return first_y == last_y || first_x == last_x; }
+  __device__ bool empty() const { return height == 0 || width == 0; }
+
+  // Rows of the scores: top left, top right, bottom left, bottom right.
+  __device__ int64_t corner(int c) const {
+    return top_left + (c / 2 == 0 ? 0 : down) + (c % 2 == 0 ? 0 : right);
+  }
 
   int64_t image;
-  int64_t corners[4];  // rows of the scores: top left, top right, bottom left, bottom right
-  int64_t first_y, last_y, first_x, last_x;
+  int64_t top_left, down;
+  int right;
+  int64_t first_y, first_x;
+  int height, width;
 };
 
 constexpr float kNone = -std::numeric_limits<float>::infinity();
@@ -98,8 +104,8 @@ __device__ float kth_best(const Images& images, Low low) {
 struct CornerBounds {
   __device__ CornerBounds(const Images& images, const Cell& cell, int64_t tag) {
     for (int c = 0; c < 4; ++c) {
-      const float score = images.scores[cell.corners[c] * images.pitch + tag];
-      const float margin = images.reach[cell.corners[c]] * images.norms[tag] + images.least;
+      const float score = images.scores[cell.corner(c) * images.pitch + tag];
+      const float margin = images.reach[cell.corner(c)] * images.norms[tag] + images.least;
       low = fminf(low, score - margin);
       high = fmaxf(high, score + margin);
       in_range &= fabsf(score) + margin <= kMaxScore;  // not so of a NaN
@@ -128,7 +134,7 @@ __global__ void __launch_bounds__(kThreads) mark_survivors(Images images) {
     const unsigned marks = __ballot_sync(kAllLanes, survives);
     const int lane = threadIdx.x % kWarp;
     if (lane < 4 && marks != 0) {
-      atomicOr(images.marks + cell.corners[lane] * images.words + tag / kWarp, marks);
+      atomicOr(images.marks + cell.corner(lane) * images.words + tag / kWarp, marks);
     }
   }
 }
@@ -205,11 +211,11 @@ class Survivors {
   // The exact scores of a tag at the corners, if they are known.
   __device__ bool find(int64_t tag, float4& corners) const {
     unsigned marks = kAllLanes;
-    for (int64_t row : cell_.corners) marks &= images_.marks[row * images_.words + tag / kWarp];
+    for (int c = 0; c < 4; ++c) {
+      marks &= images_.marks[cell_.corner(c) * images_.words + tag / kWarp];
+    }
     if ((marks >> (tag % kWarp) & 1) == 0) return false;
-    const auto score = [&](int c) {
-      return images_.scores[cell_.corners[c] * images_.pitch + tag];
-    };
+    const auto score = [&](int c) { return images_.scores[cell_.corner(c) * images_.pitch + tag]; };
     corners = make_float4(score(0), score(1), score(2), score(3));
     return true;
   }
@@ -229,7 +235,6 @@ struct Labels {
   __device__ int64_t at(int64_t image, int64_t y, int64_t x) const {
     return (image * k * height + y) * width + x;
   }
-  __device__ int64_t place() const { return height * width; }  // from one to the next
 };
 
 __device__ float lerp(float a, float b, float weight) {
@@ -241,7 +246,10 @@ class Best {
  public:
   static constexpr int kPixels = 4;
 
-  __device__ void begin(const Labels&, int64_t, int) {}
+  __device__ Best(const Labels& labels, int64_t at)
+      : values_(labels.values + at), indices_(labels.indices + at) {}
+
+  __device__ void begin() {}
 
   __device__ void take(const Survivors::Shared& shared, int count, float y,
                        const float (&x)[kPixels]) {
@@ -255,30 +263,32 @@ class Best {
 #pragma unroll
       for (int p = 0; p < kPixels; ++p) {
         const float value = __fadd_rn(left, __fmul_rn(x[p], across));
-        if (value > value_[p]) {  // the first of equals stays
-          value_[p] = value;
+        if (value > best_[p]) {  // the first of equals stays
+          best_[p] = value;
           better[p] = s;
         }
       }
     }
 #pragma unroll
     for (int p = 0; p < kPixels; ++p) {
-      if (better[p] >= 0) tag_[p] = shared.tags[better[p]];
+      if (better[p] >= 0) tags_[p] = shared.tags[better[p]];
     }
   }
 
-  __device__ void finish(const Labels& labels, int64_t at, int pixels, float background) {
+  __device__ void finish(int pixels, float background) {
 #pragma unroll
     for (int p = 0; p < kPixels; ++p) {
       if (p >= pixels) continue;
-      labels.values[at + p] = background > value_[p] ? background : value_[p];
-      labels.indices[at + p] = background > value_[p] ? -1 : tag_[p];
+      values_[p] = background > best_[p] ? background : best_[p];
+      indices_[p] = background > best_[p] ? -1 : tags_[p];
     }
   }
 
  private:
-  float value_[kPixels] = {kNone, kNone, kNone, kNone};
-  int64_t tag_[kPixels] = {-1, -1, -1, -1};
+  float* values_;
+  int64_t* indices_;
+  float best_[kPixels] = {kNone, kNone, kNone, kNone};
+  int64_t tags_[kPixels] = {-1, -1, -1, -1};
 };
 
 // The k best at one output, best first, in the place of the result.
@@ -286,10 +296,14 @@ class KBest {
  public:
   static constexpr int kPixels = 1;
 
-  __device__ void begin(const Labels& labels, int64_t at, int) {
-    labels_ = labels;
-    at_ = at;
-    for (int64_t j = 0; j < labels.k; ++j) put(j, kNone, -1);
+  __device__ KBest(const Labels& labels, int64_t at)
+      : values_(labels.values + at),
+        indices_(labels.indices + at),
+        k_(labels.k),
+        place_(labels.height * labels.width) {}
+
+  __device__ void begin() {
+    for (int64_t j = 0; j < k_; ++j) put(j, kNone, -1);
   }
 
   __device__ void take(const Survivors::Shared& shared, int count, float y,
@@ -300,44 +314,42 @@ class KBest {
     }
   }
 
-  __device__ void finish(const Labels&, int64_t, int, float background) { insert(background, -1); }
+  __device__ void finish(int, float background) { insert(background, -1); }
 
  private:
-  __device__ float& value(int64_t place) { return labels_.values[at_ + place * labels_.place()]; }
-  __device__ int64_t& index(int64_t place) {
-    return labels_.indices[at_ + place * labels_.place()];
-  }
-  __device__ void put(int64_t place, float v, int64_t tag) {
-    value(place) = v;
-    index(place) = tag;
+  __device__ void put(int64_t j, float value, int64_t tag) {
+    values_[j * place_] = value;
+    indices_[j * place_] = tag;
   }
 
   // Behind all that are as good, from the bottom up: most go no higher than a few places.
-  __device__ void insert(float v, int64_t tag) {
-    if (!(v > last_)) return;
-    int64_t place = labels_.k - 1;
-    for (; place > 0 && v > value(place - 1); --place)
-      put(place, value(place - 1), index(place - 1));
-    put(place, v, tag);
-    last_ = value(labels_.k - 1);
+  __device__ void insert(float value, int64_t tag) {
+    if (!(value > last_)) return;
+    int64_t j = k_ - 1;
+    for (; j > 0 && value > values_[(j - 1) * place_]; --j) {
+      put(j, values_[(j - 1) * place_], indices_[(j - 1) * place_]);
+    }
+    put(j, value, tag);
+    last_ = values_[(k_ - 1) * place_];
   }
 
-  Labels labels_;
-  int64_t at_;
+  float* values_;
+  int64_t* indices_;
+  int64_t k_, place_;  // from one place to the next
   float last_ = kNone;
 };
 
 // Step 4. One block for each cell; a thread takes kPixels outputs of a row at a time.
 template <class Reducer>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     label_cells(Images images, Labels labels, int64_t* survivor_counts, int32_t* too_large) {
   constexpr int kPixels = Reducer::kPixels;
   __shared__ Survivors::Shared shared;
   const Cell cell(images, blockIdx.x);
   if (cell.empty()) return;
   Survivors survivors(images, cell, shared, too_large);
-  const int64_t groups_in_row = ceil_div<int64_t>(cell.last_x - cell.first_x, kPixels);
-  const int64_t groups = groups_in_row * (cell.last_y - cell.first_y);
+  const int groups_in_row = ceil_div(cell.width, kPixels);
+  const int64_t groups = int64_t{groups_in_row} * cell.height;
   int64_t survivor_count = 0;
   int held = 0;
   bool holds_all = false;
@@ -345,15 +357,16 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t group = first + threadIdx.x;
     const bool active = group < groups;
     const int64_t y = cell.first_y + group / groups_in_row;
-    const int64_t x = cell.first_x + group % groups_in_row * kPixels;
-    const int pixels = active ? static_cast<int>(min(cell.last_x - x, int64_t{kPixels})) : 0;
+    const int column = static_cast<int>(group % groups_in_row) * kPixels;
+    const int64_t x = cell.first_x + column;
+    const int pixels = min(cell.width - column, kPixels);
     const int64_t at = labels.at(cell.image, y, x);
     const float y_weight = images.ys.position(y).weight;
     float x_weights[kPixels];
 #pragma unroll
     for (int p = 0; p < kPixels; ++p) x_weights[p] = images.xs.position(x + p).weight;
-    Reducer reducer;
-    if (active) reducer.begin(labels, at, pixels);
+    Reducer reducer(labels, at);
+    if (active) reducer.begin();
     for (int64_t next = 0; next < images.tags.rows;) {
       if (holds_all) {
         next = images.tags.rows;
@@ -365,7 +378,7 @@ __global__ void __launch_bounds__(kThreads)
       }
       if (active) reducer.take(shared, held, y_weight, x_weights);
     }
-    if (active) reducer.finish(labels, at, pixels, images.background);
+    if (active) reducer.finish(pixels, images.background);
   }
   if (threadIdx.x == 0) {
     atomicAdd(reinterpret_cast<unsigned long long*>(survivor_counts + cell.image),

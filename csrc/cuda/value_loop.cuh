@@ -8,59 +8,66 @@
 #include <algorithm>
 
 #include "fastclip/logsumexp.h"
+#include "ops.h"
 #include "value_tile.cuh"
 
 namespace fastclip::cuda {
 
 struct ValueParts {
-  static constexpr int64_t kMaxParts = 128, kLeastKeys = 1024;
+  static constexpr int64_t kEnoughParts = 128, kLeastKeys = 1024, kMostKeys = 65536;
 
   explicit ValueParts(int64_t num_keys)
-      : keys(ceil_div(std::max(kLeastKeys, ceil_div(num_keys, kMaxParts)),
+      : keys(ceil_div(std::clamp(ceil_div(num_keys, kEnoughParts), kLeastKeys, kMostKeys),
                       int64_t{ValueTile::kColumns}) *
              ValueTile::kColumns),
         count(ceil_div(num_keys, keys)) {}
 
+  // How many parts have at most so many keys.
+  int64_t within(int64_t most_keys) const {
+    return std::clamp<int64_t>(most_keys / keys, 1, count);
+  }
+
   int64_t keys, count;
 };
 
-// `finish(product, i, j)` makes a score of a product, `first_needed(i)` is the first key that
-// counts for query i. Block (x, y) takes tile x of the queries and part y of the keys.
-template <bool kDistance, class Scores>
-__global__ void __launch_bounds__(ValueTile::kThreads, 1)
-    log_sum_exp_parts(Matrix queries, Matrix keys, int64_t part_keys, double scale, Scores scores,
-                      LogSumExp* states) {
-  using T = ValueTile;
-  constexpr int kThreadsPerRow = T::kColumns / T::kSide;
-  __shared__ __align__(16) unsigned char memory[sizeof(T::Shared)];
-  static_assert(sizeof(T::Shared) >= T::kRows * kThreadsPerRow * sizeof(LogSumExp));
+// `scores.finish(product, i, j)` makes a score of a product, `scores.first_needed(i)` is the first
+// key that counts for query i. Block (x, y) takes tile x of the queries and part y of the keys of
+// `tile`, which are those from `first_key` on of all.
+template <class Tile, class Scores>
+__global__ void __launch_bounds__(Tile::kThreads, 1)
+    log_sum_exp_parts(Tile tile, int queries, int keys, int64_t first_key, int part_keys,
+                      double scale, Scores scores, LogSumExp* states) {
+  constexpr int kSide = Tile::kSide;
+  constexpr int kThreadsPerRow = Tile::kColumns / kSide;
+  using Shared = typename Tile::Shared;
+  static_assert(sizeof(Shared) >= Tile::kRows * kThreadsPerRow * sizeof(LogSumExp));
+  Shared& shared = *dynamic_shared<Shared>();
   if (scores.nothing_to_do()) return;
-  const int64_t first_query = int64_t{blockIdx.x} * T::kRows;
-  const int64_t first_key = blockIdx.y * part_keys;
-  const int64_t last_key = min(first_key + part_keys, keys.rows);
-  LogSumExp state[T::kSide];
-  for (int64_t begin = first_key; begin < last_key; begin += T::kColumns) {
-    if (scores.first_needed(first_query) >= begin + T::kColumns) continue;
-    float products[T::kSide][T::kSide];
-    multiply<kDistance>(RowSide(queries, first_query), RowSide(keys, begin), queries.cols,
-                        *reinterpret_cast<T::Shared*>(memory), products);
+  const int first_query = static_cast<int>(blockIdx.x) * Tile::kRows;
+  const int part = static_cast<int>(blockIdx.y) * part_keys;
+  const int end = min(part + part_keys, keys);
+  LogSumExp state[kSide];
+  for (int begin = part; begin < end; begin += Tile::kColumns) {
+    if (scores.first_needed(first_query) >= first_key + begin + Tile::kColumns) continue;
+    float products[kSide][kSide];
+    tile.multiply(first_query, begin, shared, products);
 #pragma unroll
-    for (int i = 0; i < T::kSide; ++i) {
-      const int64_t query = min(first_query + T::row(i), queries.rows - 1);
+    for (int i = 0; i < kSide; ++i) {
+      const int query = min(first_query + Tile::row(i), queries - 1);
       const int64_t first_needed = scores.first_needed(query);
-      bool counts[T::kSide];
+      bool counts[kSide];
       bool any = false;
 #pragma unroll
-      for (int j = 0; j < T::kSide; ++j) {
-        const int64_t key = begin + T::column(j);
-        counts[j] = key < last_key && key >= first_needed;
+      for (int j = 0; j < kSide; ++j) {
+        const int key = begin + Tile::column(j);
+        counts[j] = key < end && first_key + key >= first_needed;
         any |= counts[j];
-        products[i][j] = scores.finish(products[i][j], query, min(key, last_key - 1));
+        products[i][j] = scores.finish(products[i][j], query, first_key + min(key, end - 1));
       }
       const auto largest = [&](const float* score, int64_t) {
         float most = -std::numeric_limits<float>::infinity();
 #pragma unroll
-        for (int j = 0; j < T::kSide; ++j) {
+        for (int j = 0; j < kSide; ++j) {
           if (counts[j] && score[j] > most) most = score[j];
         }
         return most;
@@ -68,48 +75,61 @@ __global__ void __launch_bounds__(ValueTile::kThreads, 1)
       const auto sum_exp = [&](const float* score, int64_t, float factor, float shift) {
         float sum = 0;
 #pragma unroll
-        for (int j = 0; j < T::kSide; ++j) {
+        for (int j = 0; j < kSide; ++j) {
           sum += counts[j] ? expf(factor * (score[j] - shift)) : 0.0f;
         }
         return sum;
       };
-      if (any) state[i].accumulate(products[i], T::kSide, scale, largest, sum_exp);
+      if (any) state[i].accumulate(products[i], kSide, scale, largest, sum_exp);
     }
   }
   __syncthreads();
-  auto* all = reinterpret_cast<LogSumExp*>(memory);
+  auto* all = reinterpret_cast<LogSumExp*>(&shared);
 #pragma unroll
-  for (int i = 0; i < T::kSide; ++i) {
-    all[T::row(i) * kThreadsPerRow + T::column(0) / 64 * 8 + T::column(0) % 64 / 4] = state[i];
+  for (int i = 0; i < kSide; ++i) {
+    all[Tile::row(i) * kThreadsPerRow + Tile::place_in_row()] = state[i];
   }
   __syncthreads();
-  const int64_t query = first_query + threadIdx.x;
-  if (threadIdx.x < T::kRows && query < queries.rows) {
+  const int query = first_query + static_cast<int>(threadIdx.x);
+  if (threadIdx.x < Tile::kRows && query < queries) {
     LogSumExp total;
     for (int i = 0; i < kThreadsPerRow; ++i) {
       total.merge(all[threadIdx.x * kThreadsPerRow + i], scale);
     }
-    states[blockIdx.y * queries.rows + query] = total;
+    states[int64_t{blockIdx.y} * queries + query] = total;
   }
 }
 
-// Merges the parts of each query, hands the result to `take(query, state)`.
+template <class Tile, class Scores>
+void launch_parts(const Tile& tile, int64_t first_key, const ValueParts& parts, double scale,
+                  const Scores& scores, LogSumExp* states, Stream stream) {
+  launch(log_sum_exp_parts<Tile, Scores>,
+         dim3(ceil_div<int64_t>(tile.row_count(), Tile::kRows),
+              ceil_div(tile.column_count(), parts.keys)),
+         dim3(Tile::kThreads), sizeof(typename Tile::Shared), stream, tile, tile.row_count(),
+         tile.column_count(), first_key, parts.keys, scale, scores, states);
+}
+
+// Merges `parts` more parts into the totals of the queries; after the last ones, `take(query,
+// total)` gets them.
 template <class Take>
 __global__ void merge_parts(const LogSumExp* states, int64_t queries, int64_t parts, double scale,
-                            Take take) {
+                            bool first, bool last, LogSumExp* totals, Take take) {
   const int64_t query = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (query >= queries) return;
   LogSumExp total;
+  if (!first) total = totals[query];
   for (int64_t part = 0; part < parts; ++part) total.merge(states[part * queries + query], scale);
-  take(query, total);
+  totals[query] = total;
+  if (last) take(query, total);
 }
 
 template <class Take>
-void launch_merge(const LogSumExp* states, int64_t queries, int64_t parts, double scale, Take take,
-                  cudaStream_t stream) {
+void launch_merge(const LogSumExp* states, int64_t queries, int64_t parts, double scale, bool first,
+                  bool last, LogSumExp* totals, Take take, Stream stream) {
   constexpr int kThreads = 128;
   launch(merge_parts<Take>, dim3(ceil_div<int64_t>(queries, kThreads)), dim3(kThreads), 0, stream,
-         states, queries, parts, scale, take);
+         states, queries, parts, scale, first, last, totals, take);
 }
 
 }  // namespace fastclip::cuda

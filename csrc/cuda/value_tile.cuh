@@ -35,6 +35,8 @@ struct ValueTile {
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
     return warp % 2 * 64 + lane % 8 * 4 + j / 4 * 32 + j % 4;
   }
+  // Which of the 16 threads with the same rows it is.
+  __device__ static int place_in_row() { return threadIdx.x / kWarp % 2 * 8 + threadIdx.x % 8; }
 };
 
 // Brings eight adjacent elements of a row at a time from device memory to registers.
@@ -181,5 +183,24 @@ __device__ __forceinline__ void multiply(Rows rows, Columns columns, int64_t ter
     __syncthreads();
   }
 }
+
+// The rows of two matrices against each other.
+template <bool kDistance>
+class FloatTile : public ValueTile {
+ public:
+  FloatTile(const Matrix& rows, const Matrix& columns) : rows_(rows), columns_(columns) {}
+
+  int64_t row_count() const { return rows_.rows; }
+  int64_t column_count() const { return columns_.rows; }
+
+  __device__ __forceinline__ void multiply(int64_t first_row, int64_t first_column, Shared& shared,
+                                           float (&products)[kSide][kSide]) const {
+    cuda::multiply<kDistance>(RowSide(rows_, first_row), RowSide(columns_, first_column),
+                              rows_.cols, shared, products);
+  }
+
+ private:
+  Matrix rows_, columns_;
+};
 
 }  // namespace fastclip::cuda

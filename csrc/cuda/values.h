@@ -10,7 +10,7 @@
 namespace fastclip::cuda {
 
 // out[i] = log sum_j exp(scale * score of query i and key j), of `at_once` queries at a time.
-int64_t logsumexp_workspace(int64_t at_once, int64_t keys);
+int64_t logsumexp_workspace(const Matrix& queries, const Matrix& keys, int64_t at_once);
 void logsumexp(const Matrix& queries, const Matrix& keys, double scale, float* out, int64_t at_once,
                void* workspace, Stream stream);
 

@@ -106,7 +106,7 @@ def _logsumexp(
     if on_cuda(queries):
         memory, at_once = workspace(
             "logsumexp",
-            lambda rows: _C.cuda.logsumexp_workspace(rows, len(keys)),
+            lambda rows: _C.cuda.logsumexp_workspace(*arguments[:2], rows),
             min(len(queries), _QUERIES),
             queries,
         )
