@@ -29,7 +29,6 @@ void bind_screen(py::module_& m) {
 
   py::class_<cuda::TopKPlan>(m, "TopKPlan")
       .def(py::init<int64_t, int64_t, int64_t, int64_t>())
-      .def_readonly("queries", &cuda::TopKPlan::queries)
       .def("workspace", &cuda::topk_workspace);
 
   m.def(
@@ -44,7 +43,6 @@ void bind_screen(py::module_& m) {
 
   py::class_<cuda::FixedPlan>(m, "FixedPlan")
       .def(py::init<int64_t, int64_t, int64_t, int64_t, int64_t>())
-      .def_readonly("queries", &cuda::FixedPlan::queries)
       .def("workspace", &cuda::fixed_workspace);
 
   m.def(
@@ -72,7 +70,6 @@ void bind_screen(py::module_& m) {
 
   py::class_<cuda::GroupPlan>(m, "GroupPlan")
       .def(py::init<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>())
-      .def_readonly("queries", &cuda::GroupPlan::queries)
       .def("workspace", &cuda::group_max_workspace);
 
   m.def(

@@ -33,9 +33,9 @@ __device__ __forceinline__ Verdicts judge(const int (&dots)[8][4], const Strip& 
   const ScreenQuery rows[2] = {coefficients[strip.query(0)], coefficients[strip.query(1)]};
   const ScreenThreshold threshold[2] = {thresholds[strip.query(0)], thresholds[strip.query(1)]};
   Verdicts verdicts;
-  visit_strip(dots, strip, rows, [&](int h, int bit, float x, float margin) {
-    if (x + margin >= threshold[h].maybe) verdicts.maybe |= 1u << bit;
-    if (x - margin >= threshold[h].sure) verdicts.sure |= 1u << bit;
+  visit_strip(dots, strip, rows, [&](int h, int bit, const ScreenedScore& score) {
+    if (score.upper() >= threshold[h].maybe) verdicts.maybe |= 1u << bit;
+    if (score.lower() >= threshold[h].sure) verdicts.sure |= 1u << bit;
   });
   return verdicts;
 }

@@ -38,17 +38,18 @@ struct LowerSink {
     const Rows rows(queries, strip);
     int64_t group = -1;
     float best[2] = {-INFINITY, -INFINITY};
-    visit_strip(dots, strip, rows.coefficients, [&](int h, int bit, float x, float margin) {
+    visit_strip(dots, strip, rows.coefficients, [&](int h, int bit, ScreenedScore score) {
       if (h == 0) {  // comes first of the two scores of a key
         const int64_t key = key_of_bit(strip, bit);
-        const int64_t next = std::isnan(x) ? group : groups.of_keys[key];
+        const int64_t next = std::isnan(score.scale) ? group : groups.of_keys[key];
         if (next != group) {
           raise(strip, group, best);
           group = next;
           best[0] = best[1] = -INFINITY;
         }
       }
-      best[h] = fmaxf(best[h], x - (margin + rows.gamma[h]));  // a NaN loses
+      score.margin += rows.gamma[h];
+      best[h] = fmaxf(best[h], score.lower());  // a NaN loses
     });
     raise(strip, group, best);
   }
@@ -76,10 +77,10 @@ struct UpperSink {
     int64_t group = -1;
     float least[2] = {};
     uint32_t passed = 0;
-    visit_strip(dots, strip, rows.coefficients, [&](int h, int bit, float x, float margin) {
+    visit_strip(dots, strip, rows.coefficients, [&](int h, int bit, ScreenedScore score) {
       if (h == 0) {
         const int64_t key = key_of_bit(strip, bit);
-        const int64_t next = std::isnan(x) ? group : groups.of_keys[key];
+        const int64_t next = std::isnan(score.scale) ? group : groups.of_keys[key];
         if (next != group) {
           group = next;
           for (int r = 0; r < 2; ++r) {
@@ -90,7 +91,8 @@ struct UpperSink {
           }
         }
       }
-      if (x + (margin + rows.gamma[h]) >= least[h]) passed |= 1u << bit;
+      score.margin += rows.gamma[h];
+      if (score.upper() >= least[h]) passed |= 1u << bit;
     });
     list.append(passed, strip);
   }

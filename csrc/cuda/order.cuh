@@ -3,6 +3,7 @@
 #pragma once
 
 #include "device.h"
+#include "ops.h"
 
 namespace fastclip::cuda {
 
@@ -18,15 +19,14 @@ __device__ inline float from_ordered(uint32_t number) {
 // A score and its key: score descending, then key ascending. 0 is behind all. The last bit, which
 // decides nothing, keeps the sign of a zero.
 using ScoredKey = unsigned long long;
-inline constexpr int64_t kMaxKeys = 0x7fffffff;
 
 __device__ inline ScoredKey scored_key(float score, int64_t key) {
-  const auto low = static_cast<uint32_t>(kMaxKeys - key) << 1 |
+  const auto low = static_cast<uint32_t>(kMostKeys - key) << 1 |
                    static_cast<uint32_t>(__float_as_uint(score) == 0x80000000u);
   return static_cast<ScoredKey>(ordered(score)) << 32 | low;
 }
 __device__ inline int64_t key_of(ScoredKey scored) {
-  return kMaxKeys - static_cast<int64_t>(static_cast<uint32_t>(scored) >> 1);
+  return kMostKeys - static_cast<int64_t>(static_cast<uint32_t>(scored) >> 1);
 }
 __device__ inline float score_of(ScoredKey scored) {
   const float score = from_ordered(static_cast<uint32_t>(scored >> 32));

@@ -93,8 +93,8 @@ struct CandidateSink {
     const ScreenQuery rows[2] = {coefficients[query[0]], coefficients[query[1]]};
     const float threshold[2] = {thresholds[query[0]], thresholds[query[1]]};
     uint32_t passed = 0;
-    visit_strip(dots, strip, rows, [&](int h, int bit, float x, float margin) {
-      if (x + margin >= threshold[h]) passed |= 1u << bit;
+    visit_strip(dots, strip, rows, [&](int h, int bit, const ScreenedScore& score) {
+      if (score.upper() >= threshold[h]) passed |= 1u << bit;
     });
     if (passed == 0) return;
     int at[2];
@@ -105,9 +105,10 @@ struct CandidateSink {
       at[h] = count > 0 ? atomicAdd(&counts[query[h]], count) : 0;
       to[h] = candidates + query[h] * capacity;
     }
-    visit_strip(dots, strip, rows, [&](int h, int bit, float x, float) {
+    visit_strip(dots, strip, rows, [&](int h, int bit, const ScreenedScore& score) {
       if ((passed >> bit & 1) == 0) return;
-      if (at[h] < capacity) to[h][at[h]] = {x, static_cast<int32_t>(key_of_bit(strip, bit))};
+      if (at[h] < capacity)
+        to[h][at[h]] = {score.x(), static_cast<int32_t>(key_of_bit(strip, bit))};
       ++at[h];
     });
   }
@@ -277,7 +278,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 void exact_topk(const State& state, const Output& out, bool all, Stream stream) {
   const int k = state.k;
   const int parts = static_cast<int>(
-      std::clamp<int64_t>(std::min<int64_t>(state.capacity / k, out.keys.rows / kThreads), 1, 64));
+      std::clamp<int64_t>(std::min<int64_t>(state.capacity / k, out.keys.rows / kThreads), 1, 256));
   const int select_room = next_power_of_two(k + kThreads),
             merge_room = next_power_of_two(parts * k);
   const int64_t most = int64_t{4} * multiprocessors();

@@ -37,7 +37,7 @@ def topk(
         return
     width = _width(screen)
 
-    def plan(rows: int) -> _C.TopKPlan:
+    def plan(rows: int) -> _C._Plan:
         return _C.cuda.TopKPlan(count, k, rows, _CANDIDATES)
 
     memory, rows = workspace(
@@ -47,7 +47,7 @@ def topk(
         _C.cuda.topk(
             matrix(queries),
             matrix(keys),
-            screen_keys(screen, keys),
+            _described(screen, keys),
             plan(rows),
             values.data_ptr(),
             indices.data_ptr(),
@@ -89,7 +89,7 @@ def count_ahead(
         _C.cuda.count_ahead(
             matrix(queries),
             matrix(keys),
-            screen_keys(screen, keys),
+            _described(screen, keys),
             plan,
             scores.data_ptr(),
             ties.data_ptr(),
@@ -118,7 +118,7 @@ def group_beats(
         _C.cuda.group_beats(
             matrix(queries),
             matrix(keys),
-            screen_keys(screen, keys),
+            _described(screen, keys),
             plan,
             scores.data_ptr(),
             ties.data_ptr(),
@@ -145,7 +145,7 @@ def group_max(
     count, num_groups = values.shape
     width = _width(screen)
 
-    def plan(rows: int) -> _C.GroupPlan:
+    def plan(rows: int) -> _C._Plan:
         return _C.cuda.GroupPlan(count, len(keys), num_groups, rows, _PAIRS, _OPEN)
 
     memory, rows = workspace(
@@ -155,7 +155,7 @@ def group_max(
         _C.cuda.group_max(
             matrix(queries),
             matrix(keys),
-            screen_keys(screen, keys),
+            _described(screen, keys),
             plan(rows),
             groups.data_ptr(),
             values.data_ptr(),
@@ -184,7 +184,7 @@ def pairs_above(
         if screen:
             found = _screened_pairs(queries, keys, screen, limit, later_only, rows, columns, room)
         else:
-            found = [_exact_pairs(queries, keys, limit, later_only, rows)]
+            found = iter([_exact_pairs(queries, keys, limit, later_only, rows)])
         for place, score in found:
             places.append(place)
             scores.append(score)
@@ -233,13 +233,14 @@ def _screened_pairs(
     pairs = torch.empty((room, 2), dtype=torch.int32, device=part.device)
     count = torch.empty((), dtype=torch.int32, device=part.device)
     thresholds = limit.expand(len(rows)).contiguous()
-    width = _width(screen)
-    size = _C.cuda.maybe_above_workspace(len(rows), width)
+    size = _C.cuda.maybe_above_workspace(len(rows), _width(screen))
     memory = torch.empty(size, dtype=torch.uint8, device=part.device)
+    packed = _described(screen, keys)
+    assert packed is not None
     with stream_of(part) as stream:
         _C.cuda.maybe_above(
             matrix(part),
-            screen_keys(screen, keys),
+            packed,
             (columns.start, columns.stop),
             thresholds.data_ptr(),
             later_only,
@@ -278,16 +279,25 @@ def _screen_for(
     return encode(keys) if not screen and worth_packing(queries, keys) else screen
 
 
+def _described(screen: list[torch.Tensor], keys: torch.Tensor) -> _C.ScreenKeys | None:
+    if len(keys) > _C.cuda.most_keys:
+        raise ValueError(
+            f"keys: at most {_C.cuda.most_keys} can be searched at a time on a CUDA device, "
+            f"got {len(keys)}"
+        )
+    return screen_keys(screen, keys)
+
+
 def _width(screen: list[torch.Tensor]) -> int:
     return screen[0].shape[1] if screen else 0
 
 
 def _fixed_plan(
     operation: str, queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor]
-) -> tuple[_C.FixedPlan, torch.Tensor]:
+) -> tuple[_C._Plan, torch.Tensor]:
     count, width = len(queries), _width(screen)
 
-    def plan(rows: int) -> _C.FixedPlan:
+    def plan(rows: int) -> _C._Plan:
         return _C.cuda.FixedPlan(count, len(keys), rows, _PAIRS, _OPEN)
 
     memory, rows = workspace(
