@@ -52,7 +52,7 @@ cuda: .venv/installed-dev
 # The operations again, by the CUDA kernels on an emulator, whatever the processor.
 emulate: .venv/installed-dev
 	FASTCLIP_CUDA=emulate $(BIN)/pip install --quiet --no-deps --upgrade --target build/emulate .
-	PYTHONPATH=build/emulate FASTCLIP_EXPECT_PATH=build/emulate HYPOTHESIS_PROFILE=quick \
+	PYTHONPATH=build/emulate FASTCLIP_EXPECT_PATH=build/emulate HYPOTHESIS_PROFILE=few \
 	  $(BIN)/pytest tests/ops tests/cuda
 
 # The operations again, on a build that stops at the first bad access or undefined behaviour. Python

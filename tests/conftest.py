@@ -23,6 +23,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile(
     "quick", parent=hypothesis.settings.get_profile("fastclip"), max_examples=15
 )
+# For emulated kernels.
+hypothesis.settings.register_profile(
+    "few", parent=hypothesis.settings.get_profile("fastclip"), max_examples=6
+)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fastclip"))
 
 
@@ -39,26 +43,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "host: a test of tensors on the CPU; left out with --device")
+    config.addinivalue_line(
+        "markers",
+        "host: of the CPU's own kernels or memory; left out where CUDA kernels are tested",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left_out_marks = []
-    if config.getoption("--device"):
-        left_out_marks.append(("host", "a test of tensors on the CPU"))
-    if EMULATED:
-        left_out_marks.append(("large", "too large to be emulated"))
-    for item in items:
-        for mark, reason in left_out_marks:
-            if item.get_closest_marker(mark):
-                item.add_marker(pytest.mark.skip(reason=reason))
-    if config.getoption("--few-isas"):
-        left_out = set(_C.available_isas()[1:-1])
-        items[:] = [
-            item
-            for item in items
-            if not (hasattr(item, "callspec") and item.callspec.params.get("isa") in left_out)
-        ]
+    on_cuda = EMULATED or config.getoption("--device")
+    marks = [*(["host"] if on_cuda else []), *(["large"] if EMULATED else [])]
+    isas = set(_C.available_isas()[1:-1]) if config.getoption("--few-isas") else set()
+
+    def is_left_out(item: pytest.Item) -> bool:
+        values = item.callspec.params if hasattr(item, "callspec") else {}
+        return (
+            any(item.get_closest_marker(mark) for mark in marks)
+            or values.get("isa") in isas
+            or (on_cuda and values.get("num_threads", 1) > 1)
+        )
+
+    left_out = [item for item in items if is_left_out(item)]
+    items[:] = [item for item in items if not is_left_out(item)]
+    config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -69,6 +69,7 @@ def test_hard_cases(isa: str, change, t: float) -> None:
 
 
 @pytest.mark.parametrize("t", [0.5, 2.0, 100.0])
+@pytest.mark.large
 def test_uniformity_of_real_features(isa: str, t: float) -> None:
     images = fastclip.data.load_sample("coco-images").normalized().features
     captions = fastclip.data.load_sample("coco-captions").normalized().features

@@ -195,7 +195,8 @@ std::unique_ptr<Fiber> create() {
   ucontext_t start;
   getcontext(&start);
   start.uc_stack.ss_sp = stack;
-  start.uc_stack.ss_size = kStack;
+  // Tops at equal distances would share a few sets of the cache.
+  start.uc_stack.ss_size = kStack - scheduler.fibers.size() % 64 * 17 * 64;
   start.uc_link = nullptr;
   makecontext(&start, live, 0);
   scheduler.current = fiber.get();
