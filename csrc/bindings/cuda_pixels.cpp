@@ -27,9 +27,10 @@ void bind_pixels(py::module_& m) {
       },
       NoGil());
 
-  m.def("pixel_labels_workspace", [](int64_t at_once, int64_t tags, const Shape& shape) {
-    return cuda::pixel_labels_workspace(at_once, tags, label_shape(shape));
-  });
+  m.def("pixel_labels_workspace",
+        [](const Matrix& pixels, const Matrix& tags, const Shape& shape, int64_t at_once) {
+          return cuda::pixel_labels_workspace(pixels, tags, label_shape(shape), at_once);
+        });
   m.def(
       "pixel_labels",
       [](const Matrix& pixels, int64_t images, const Matrix& tags, const Shape& shape,

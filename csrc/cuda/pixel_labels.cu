@@ -1,6 +1,6 @@
 // Labels of up-sampled pixels, in four steps:
 //
-//   1. scores of all feature pixels and tags in float32 (pixel_screen.cuh),
+//   1. scores of all feature pixels and tags, as good as in float32 (pixel_screen.cuh),
 //   2. in each cell of four feature pixels, which tags may be among the k best somewhere: a tag
 //      whose largest corner cannot reach the k-th best of the smallest corners drops out. What is
 //      left is marked at its four corners,
@@ -56,7 +56,6 @@ struct Images {
   int64_t pitch;
   const float* reach;
   const float* norms;
-  float least;
   unsigned* marks;  // [pixels.rows, words]
   int64_t words;
 };
@@ -105,7 +104,7 @@ struct CornerBounds {
   __device__ CornerBounds(const Images& images, const Cell& cell, int64_t tag) {
     for (int c = 0; c < 4; ++c) {
       const float score = images.scores[cell.corner(c) * images.pitch + tag];
-      const float margin = images.reach[cell.corner(c)] * images.norms[tag] + images.least;
+      const float margin = images.reach[cell.corner(c)] * images.norms[tag] + PixelScreen::kLeast;
       low = fminf(low, score - margin);
       high = fmaxf(high, score + margin);
       in_range &= fabsf(score) + margin <= kMaxScore;  // not so of a NaN
@@ -117,7 +116,7 @@ struct CornerBounds {
 };
 
 // Step 2. One block for each cell.
-__global__ void __launch_bounds__(kThreads) mark_survivors(Images images) {
+__global__ void __launch_bounds__(kThreads, 8) mark_survivors(Images images) {
   const Cell cell(images, blockIdx.x);
   if (cell.empty()) return;
   const float level = kth_best(images, [&](int64_t tag) {
@@ -387,37 +386,45 @@ __global__ void __launch_bounds__(kThreads, 4)
 }
 
 struct Memory {
-  Memory(void* workspace, int64_t at_once, int64_t tags, const LabelShape& shape) : all(workspace) {
-    const int64_t pixels = at_once * shape.h * shape.w;
-    words = ceil_div<int64_t>(tags, kWarp);
-    scores = all.take<float>(whole_tiles(pixels) * whole_tiles(tags));
-    norms = all.take<float>(tags);
-    reach = all.take<float>(pixels);
-    marks = all.take<unsigned>(pixels * words);
-  }
+  Memory(void* workspace, const Matrix& pixels, const Matrix& tags, const LabelShape& shape,
+         int64_t at_once)
+      : count(at_once * shape.h * shape.w),
+        words(ceil_div<int64_t>(tags.rows, kWarp)),
+        with_low(!both_are_short(pixels, tags)),
+        all(workspace),
+        scores(all.take<float>(whole_tiles(count) * whole_tiles(tags.rows))),
+        norms(all.take<float>(tags.rows)),
+        reach(all.take<float>(count)),
+        split_tags(all, tags.rows, tags.cols, with_low),
+        split_pixels(all, count, tags.cols, with_low),
+        marks(all.take<unsigned>(count * words)) {}
 
+  int64_t count, words;
+  bool with_low;
   Workspace all;
-  int64_t words;
   float* scores;
   float* norms;  // of the tags
   float* reach;  // of the pixels
+  SplitRows split_tags, split_pixels;
   unsigned* marks;
 };
 
 }  // namespace
 
-int64_t pixel_labels_workspace(int64_t at_once, int64_t tags, const LabelShape& shape) {
-  return Memory(nullptr, at_once, tags, shape).all.bytes();
+int64_t pixel_labels_workspace(const Matrix& pixels, const Matrix& tags, const LabelShape& shape,
+                               int64_t at_once) {
+  return Memory(nullptr, pixels, tags, shape, at_once).all.bytes();
 }
 
 void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, const LabelShape& shape,
                   float background, float* values, int64_t* indices, int64_t* survivors,
                   int32_t* overflow, int64_t at_once, void* workspace, Stream stream) {
-  const Memory memory(workspace, at_once, tags.rows, shape);
+  Memory memory(workspace, pixels, tags, shape, at_once);
   const int64_t area = shape.h * shape.w;
   zero(survivors, images * sizeof(*survivors), stream);
   zero(overflow, sizeof(*overflow), stream);
   launch_norms(tags, 1, memory.norms, stream);
+  launch_split(tags, memory.split_tags, stream);
   for (int64_t first = 0; first < images; first += at_once) {
     const int64_t last = std::min(first + at_once, images);
     const Images some{
@@ -431,7 +438,6 @@ void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, cons
         .pitch = whole_tiles(tags.rows),
         .reach = memory.reach,
         .norms = memory.norms,
-        .least = least_margin(tags.cols),
         .marks = memory.marks,
         .words = memory.words,
     };
@@ -440,7 +446,8 @@ void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, cons
     const Labels labels{values + at, indices + at, shape.k, shape.height, shape.width};
     zero(memory.marks, marked * sizeof(*memory.marks), stream);
     launch_norms(some.pixels, reach_factor(tags.cols), memory.reach, stream);
-    launch_products(some.pixels, tags, memory.scores, stream);
+    launch_split(some.pixels, memory.split_pixels, stream);
+    launch_products(memory.split_pixels, memory.split_tags, memory.scores, stream);
     launch(mark_survivors, dim3(cells), dim3(kThreads), 0, stream, some);
     launch(score_marked, dim3(ceil_div<int64_t>(marked * kLanes, kThreads)), dim3(kThreads), 0,
            stream, some);

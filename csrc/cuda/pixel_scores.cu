@@ -46,7 +46,11 @@ __global__ void find_nearest(Block block, PixelScreen screen, float* values, int
   int64_t location = locations[at];
   float level = best;
   for (int64_t p = first + lane; p < last; p += kWarp) {
-    level = fmaxf(level, screen.score(tag, p) - screen.margin(tag, p));
+    const float score = screen.score(tag, p);
+    // An infinite score may be one that the exact one falls short of.
+    if (score <= std::numeric_limits<float>::max()) {
+      level = fmaxf(level, score - screen.margin(tag, p));
+    }
   }
   for (int bit = kWarp / 2; bit > 0; bit /= 2) {
     level = fmaxf(level, __shfl_xor_sync(kAllLanes, level, bit));
@@ -84,48 +88,50 @@ __global__ void find_nearest(Block block, PixelScreen screen, float* values, int
 }
 
 struct Memory {
-  Memory(void* workspace, int64_t pixels, int64_t tags, int64_t at_once) : all(workspace) {
-    reach = all.take<float>(tags);
-    norms = all.take<float>(pixels);
-    scores = all.take<float>(whole_tiles(std::min(tags, at_once)) *
-                             whole_tiles(std::min(pixels, at_once)));
-  }
+  Memory(void* workspace, const Matrix& pixels, const Matrix& tags, int64_t at_once)
+      : with_low(!both_are_short(pixels, tags)),
+        all(workspace),
+        reach(all.take<float>(tags.rows)),
+        norms(all.take<float>(pixels.rows)),
+        split_tags(all, std::min(tags.rows, at_once), tags.cols, with_low),
+        split_pixels(all, std::min(pixels.rows, at_once), tags.cols, with_low),
+        scores(all.take<float>(whole_tiles(std::min(tags.rows, at_once)) *
+                               whole_tiles(std::min(pixels.rows, at_once)))) {}
 
+  bool with_low;
   Workspace all;
-  float* reach;   // of the tags
-  float* norms;   // of the pixels
+  float* reach;  // of the tags
+  float* norms;  // of the pixels
+  SplitRows split_tags, split_pixels;
   float* scores;  // of some of both
 };
 
 }  // namespace
 
-int64_t pixel_scores_workspace(int64_t pixels, int64_t tags, int64_t at_once) {
+int64_t pixel_scores_workspace(const Matrix& pixels, const Matrix& tags, int64_t at_once) {
   return Memory(nullptr, pixels, tags, at_once).all.bytes();
 }
 
 void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, float* values,
                   int64_t* locations, int64_t at_once, void* workspace, Stream stream) {
   if (images == 0 || tags.rows == 0) return;
-  const Memory memory(workspace, pixels.rows, tags.rows, at_once);
+  Memory memory(workspace, pixels, tags, at_once);
   const int64_t area = pixels.rows / images;
   launch(begin, dim3(ceil_div<int64_t>(images * tags.rows, kThreads)), dim3(kThreads), 0, stream,
          values, locations, images * tags.rows);
   launch_norms(tags, reach_factor(tags.cols), memory.reach, stream);
   launch_norms(pixels, 1, memory.norms, stream);
   for (int64_t tag = 0; tag < tags.rows; tag += at_once) {
+    const Matrix some_tags = tags.slice(tag, std::min(tag + at_once, tags.rows));
+    launch_split(some_tags, memory.split_tags, stream);
     for (int64_t pixel = 0; pixel < pixels.rows; pixel += at_once) {
       const int64_t last = std::min(pixel + at_once, pixels.rows);
-      const Block block{tags.slice(tag, std::min(tag + at_once, tags.rows)),
-                        pixels.slice(pixel, last),
-                        tag,
-                        pixel,
-                        last,
-                        area,
-                        tags.rows};
+      const Block block{some_tags, pixels.slice(pixel, last), tag, pixel, last, area, tags.rows};
       const int64_t block_images = (last - 1) / area - pixel / area + 1;
-      launch_products(block.tags, block.pixels, memory.scores, stream);
+      launch_split(block.pixels, memory.split_pixels, stream);
+      launch_products(memory.split_tags, memory.split_pixels, memory.scores, stream);
       const PixelScreen screen{memory.scores, whole_tiles(last - pixel), memory.reach + tag,
-                               memory.norms + pixel, least_margin(tags.cols)};
+                               memory.norms + pixel};
       launch(find_nearest, dim3(ceil_div<int64_t>(block.tags.rows * kWarp, kThreads), block_images),
              dim3(kThreads), 0, stream, block, screen, values, locations);
     }

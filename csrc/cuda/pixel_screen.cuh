@@ -1,19 +1,20 @@
 // Scores of pixels and tags in float32, and how far the exact ones may be from them: a screen for
 // the few that must be known exactly.
 //
-// Let s be the float32 score of q and k, d terms in chunks (value_tile.cuh). Its error is at most
-// (64 + d / 64) * 2^-24 * sum |q_i k_i|, the sum being |q| |k| or less, and d + d / 64 roundings of
-// denormals, 2^-150 each. The exact score was rounded once, by 2^-24 of itself or 2^-150. So
+// Let s be the score of q and k that split_tile.cuh gives, d terms. The exact score was rounded to
+// float32, by at most 2^-24 of itself or 2^-150, and s perhaps twice, by 2^-150 each. So
 //
-//   |exact score - s| <= (65 + d / 64) * 2^-24 * |q| |k| + d * 2^-149
+//   |exact score - s| <= ((49 + d / 16) * 2^-24 + 2^-38 sqrt(d)) * |q| |k| + 2^-148
 //
-// `reach` holds the first factor times |q|, 2 * 2^-24 larger for the roundings of the bounds and of
-// sums with them.
+// `reach` holds the factor times |q|, 2 * 2^-24 larger for the roundings of the bounds and of sums
+// with them.
 #pragma once
+
+#include <cmath>
 
 #include "fastclip/screen.h"
 #include "ops.h"
-#include "value_tile.cuh"
+#include "split_tile.cuh"
 
 namespace fastclip::cuda {
 
@@ -22,11 +23,12 @@ struct PixelScreen {
   int64_t pitch;
   const float* reach;  // of each row
   const float* norms;  // of each column
-  float least;         // d * 2^-149
+
+  static constexpr float kLeast = 0x1p-148f;
 
   // Infinite, or NaN beside an infinite score, where numbers overflow: compare so that these pass.
   __device__ float margin(int64_t row, int64_t column) const {
-    return reach[row] * norms[column] + least;
+    return reach[row] * norms[column] + kLeast;
   }
   __device__ float score(int64_t row, int64_t column) const { return scores[row * pitch + column]; }
 };
@@ -44,20 +46,19 @@ static __global__ void row_norms(Matrix rows, double factor, float* norms) {
   if (threadIdx.x % kWarp == 0) norms[row] = round_up_to_float(factor * sqrt(sum) * (1 + 1e-9));
 }
 
-static __global__ void __launch_bounds__(ValueTile::kThreads, 1)
-    write_products(Matrix rows, Matrix columns, float* scores, int64_t pitch) {
-  using T = ValueTile;
-  __shared__ __align__(16) T::Shared shared;
-  const int64_t first_row = int64_t{blockIdx.x} * T::kRows;
-  const int64_t first_column = int64_t{blockIdx.y} * T::kColumns;
-  float products[T::kSide][T::kSide];
-  multiply<false>(RowSide(rows, first_row), RowSide(columns, first_column), rows.cols, shared,
-                  products);
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 1)
+    write_products(Tile tile, float* scores, int64_t pitch) {
+  auto& shared = *dynamic_shared<typename Tile::Shared>();
+  const int64_t first_row = int64_t{blockIdx.x} * Tile::kRows;
+  const int64_t first_column = int64_t{blockIdx.y} * Tile::kColumns;
+  float products[Tile::kSide][Tile::kSide];
+  tile.multiply(first_row, first_column, shared, products);
 #pragma unroll
-  for (int i = 0; i < T::kSide; ++i) {
-    float* to = scores + (first_row + T::row(i)) * pitch + first_column;
+  for (int i = 0; i < Tile::kSide; ++i) {
+    float* to = scores + (first_row + Tile::row(i)) * pitch + first_column;
 #pragma unroll
-    for (int j = 0; j < T::kSide; ++j) to[T::column(j)] = products[i][j];
+    for (int j = 0; j < Tile::kSide; ++j) to[Tile::column(j)] = products[i][j];
   }
 }
 
@@ -71,17 +72,25 @@ inline void launch_norms(const Matrix& rows, double factor, float* norms, Stream
          rows, factor, norms);
 }
 
-inline double reach_factor(int64_t cols) { return (67 + static_cast<double>(cols) / 64) * 0x1p-24; }
+inline double reach_factor(int64_t cols) {
+  const auto d = static_cast<double>(cols);
+  return (51 + d / 16) * 0x1p-24 + 0x1p-38 * std::sqrt(d);
+}
 
-inline float least_margin(int64_t cols) { return static_cast<float>(cols + 1) * 0x1p-149f; }
-
-// scores [whole_tiles(rows.rows), whole_tiles(columns.rows)]
-inline void launch_products(const Matrix& rows, const Matrix& columns, float* scores,
+// scores [whole_tiles(rows), whole_tiles(columns)]
+inline void launch_products(const SplitRows& rows, const SplitRows& columns, float* scores,
                             Stream stream) {
-  const int64_t pitch = whole_tiles(columns.rows);
-  launch(write_products,
-         dim3(whole_tiles(rows.rows) / ValueTile::kRows, pitch / ValueTile::kColumns),
-         dim3(ValueTile::kThreads), 0, stream, rows, columns, scores, pitch);
+  const auto write = [&](const auto& tile) {
+    using Tile = std::decay_t<decltype(tile)>;
+    const int64_t pitch = whole_tiles(columns.rows);
+    launch(write_products<Tile>, dim3(whole_tiles(rows.rows) / Tile::kRows, pitch / Tile::kColumns),
+           dim3(Tile::kThreads), sizeof(typename Tile::Shared), stream, tile, scores, pitch);
+  };
+  if (rows.low == nullptr) {
+    write(SplitTile<1>(rows, columns));
+  } else {
+    write(SplitTile<2>(rows, columns));
+  }
 }
 
 }  // namespace fastclip::cuda

@@ -13,7 +13,7 @@ namespace fastclip::cuda {
 // The nearest pixel of each tag: values and locations are [images, tags.rows]. `pixels` holds the
 // pixels of one image after those of another; each has at least one. `at_once` tags and pixels are
 // taken at a time.
-int64_t pixel_scores_workspace(int64_t pixels, int64_t tags, int64_t at_once);
+int64_t pixel_scores_workspace(const Matrix& pixels, const Matrix& tags, int64_t at_once);
 void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, float* values,
                   int64_t* locations, int64_t at_once, void* workspace, Stream stream);
 
@@ -25,7 +25,8 @@ struct LabelShape {
 // values and indices are [images, k, height, width]; survivors [images] counts the (cell, tag)
 // pairs that were interpolated. `background` is -infinity where there is none. *overflow becomes 1
 // where a score is too large to be interpolated, else 0. `at_once` images are taken at a time.
-int64_t pixel_labels_workspace(int64_t at_once, int64_t tags, const LabelShape& shape);
+int64_t pixel_labels_workspace(const Matrix& pixels, const Matrix& tags, const LabelShape& shape,
+                               int64_t at_once);
 void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, const LabelShape& shape,
                   float background, float* values, int64_t* indices, int64_t* survivors,
                   int32_t* overflow, int64_t at_once, void* workspace, Stream stream);

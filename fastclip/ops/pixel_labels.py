@@ -163,7 +163,7 @@ def _pixel_labels(
     overflow = rows.new_empty((), dtype=torch.int32)
     memory, at_once = workspace(
         "pixel_labels",
-        lambda count: _C.cuda.pixel_labels_workspace(count, len(tags), shape),
+        lambda count: _C.cuda.pixel_labels_workspace(matrix(rows), matrix(tags), shape, count),
         min(images, max(1, _SCORES // (h * w * len(tags)))),
         rows,
     )

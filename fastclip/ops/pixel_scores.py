@@ -95,7 +95,7 @@ def _pixel_scores(
     if on_cuda(rows):
         memory, at_once = workspace(
             "pixel_scores",
-            lambda count: _C.cuda.pixel_scores_workspace(len(rows), len(tags), count),
+            lambda count: _C.cuda.pixel_scores_workspace(matrix(rows), matrix(tags), count),
             _AT_ONCE,
             rows,
         )
