@@ -42,6 +42,11 @@ struct State {
            queries.gamma[q];
   }
 
+  // Upper bounds below this belong to scores below `score`.
+  __device__ float floor_of(int64_t q, float score) const {
+    return round_down((static_cast<double>(score) - queries.offset[q]) / queries.scale[q]);
+  }
+
   __device__ void fail(int64_t q) const {
     thresholds[q] = NAN;
     retry_thresholds[q] = NAN;
@@ -124,27 +129,74 @@ __global__ void begin_kernel(State state) {
   if (q < state.queries.count && !(state.queries.gamma[q] < INFINITY)) state.fail(q);
 }
 
+// Calls score(i), which returns an exact score in every lane of half a warp, for k candidates with
+// the best upper bounds, given as numbers of order.cuh. Returns the lowest in every thread: a bound
+// on the k-th best score of all keys.
+template <class Score>
+__device__ float score_best(const uint32_t* upper, int count, int k, Score score) {
+  __shared__ unsigned worst;
+  __shared__ int taken;
+  if (threadIdx.x == 0) {
+    worst = 0xffffffffu;
+    taken = 0;
+  }
+  const uint32_t least = kth_largest(upper, count, k);
+  const bool first_lane = threadIdx.x % kLanes == 0;
+  const unsigned half_warp = 0xffffu << (threadIdx.x % kWarp / kLanes * kLanes);
+  for (int i = threadIdx.x / kLanes; i < count; i += kHalfWarps) {
+    if (upper[i] < least) continue;
+    // Of equal ones there may be more than k, and any k will do.
+    const int before = first_lane ? atomicAdd(&taken, 1) : 0;
+    if (__shfl_sync(half_warp, before, 0, kLanes) >= k) break;
+    const float value = score(i);
+    if (first_lane) atomicMin(&worst, ordered(value));
+  }
+  __syncthreads();
+  return from_ordered(worst);
+}
+
 // After the keys from `first_key` on were screened: raises the threshold of a query and drops the
 // candidates below it. `retry`: only those queries that were screened again.
 __global__ void __launch_bounds__(kThreads, 2)
-    raise_kernel(State state, int64_t first_key, bool retry, bool last_try) {
+    raise_kernel(State state, Output out, int64_t first_key, bool retry, bool last_try) {
   const int64_t q = blockIdx.x;
   const float screened = retry ? state.retry_thresholds[q] : state.thresholds[q];
   if (std::isnan(screened)) return;
   auto* candidates = dynamic_shared<Candidate>();
-  auto* lower = reinterpret_cast<uint32_t*>(candidates + state.capacity);
+  auto* bounds = reinterpret_cast<uint32_t*>(candidates + state.capacity);
   __shared__ int kept;
   Candidate* stored = state.candidates + q * state.capacity;
   const bool overflow = state.counts[q] > state.capacity;
   const int count = min(state.counts[q], state.capacity);
   for (int i = threadIdx.x; i < count; i += kThreads) {
     candidates[i] = stored[i];
-    lower[i] = ordered(candidates[i].x - state.margin(q, candidates[i].key));
+    bounds[i] = ordered(candidates[i].x - state.margin(q, candidates[i].key));
   }
   if (threadIdx.x == 0) kept = 0;
   __syncthreads();
   float floor = state.floors[q];
-  if (count >= state.k) floor = fmaxf(floor, from_ordered(kth_largest(lower, count, state.k)));
+  if (count >= state.k) {
+    floor = fmaxf(floor, from_ordered(kth_largest(bounds, count, state.k)));
+    int above = 0;
+    for (int i = threadIdx.x; i < count; i += kThreads) {
+      const float upper = candidates[i].x + state.margin(q, candidates[i].key);
+      bounds[i] = ordered(upper);
+      above += upper >= floor;
+    }
+    if (above > 0) atomicAdd(&kept, above);
+    __syncthreads();
+    const bool crowded = overflow || kept > state.capacity / 2;
+    __syncthreads();
+    if (threadIdx.x == 0) kept = 0;
+    if (crowded) {  // room is worth k exact scores
+      const float worst = score_best(bounds, count, state.k, [&](int i) {
+        return exact_score(out.queries, q, out.keys, candidates[i].key);
+      });
+      floor = fmaxf(floor, state.floor_of(q, worst));
+      if (threadIdx.x == 0) add(out.scored, state.k);
+    }
+    __syncthreads();
+  }
   for (int i = threadIdx.x; i < count; i += kThreads) {
     const Candidate c = candidates[i];
     if (c.x + state.margin(q, c.key) < floor) continue;
@@ -176,19 +228,14 @@ __global__ void __launch_bounds__(kThreads, 2) finish_kernel(State state, Output
   const int count = state.counts[q];
   auto* best = dynamic_shared<ScoredKey>();
   auto* upper = reinterpret_cast<uint32_t*>(best + state.capacity);
-  __shared__ unsigned worst;
   __shared__ int scored;
   const Candidate* stored = state.candidates + q * state.capacity;
   for (int i = threadIdx.x; i < count; i += kThreads) {
     upper[i] = ordered(stored[i].x + state.margin(q, stored[i].key));
   }
   for (int i = threadIdx.x; i < next_power_of_two(count); i += kThreads) best[i] = 0;
-  if (threadIdx.x == 0) {
-    worst = 0xffffffffu;
-    scored = 0;
-  }
+  if (threadIdx.x == 0) scored = 0;
   __syncthreads();
-  const uint32_t first = kth_largest(upper, count, k);
   const auto score = [&](int i) {
     const int32_t key = stored[i].key;
     const float value = exact_score(out.queries, q, out.keys, key);
@@ -198,19 +245,9 @@ __global__ void __launch_bounds__(kThreads, 2) finish_kernel(State state, Output
     }
     return value;
   };
-  const int half_warp = threadIdx.x / kLanes;
-  for (int i = half_warp; i < count; i += kHalfWarps) {
-    if (upper[i] < first) continue;
-    const float value = score(i);
-    if (threadIdx.x % kLanes == 0) atomicMin(&worst, ordered(value));
-  }
-  __syncthreads();
-  // There are k exact scores of at least `worst`.
-  const uint32_t floor =
-      ordered(round_down((static_cast<double>(from_ordered(worst)) - state.queries.offset[q]) /
-                         state.queries.scale[q]));
-  for (int i = half_warp; i < count; i += kHalfWarps) {
-    if (upper[i] < first && upper[i] >= floor) score(i);
+  const uint32_t floor = ordered(state.floor_of(q, score_best(upper, count, k, score)));
+  for (int i = threadIdx.x / kLanes; i < count; i += kHalfWarps) {
+    if (best[i] == 0 && upper[i] >= floor) score(i);
   }
   __syncthreads();
   sort_descending(best, next_power_of_two(count));
@@ -314,7 +351,7 @@ void screened_topk(State state, const Output& out, const QueryArrays& arrays, St
     for (int attempt = 0; attempt <= kRetries; ++attempt) {
       screen(call, sink, stream);
       zero(state.num_retry, (1 + tiles) * sizeof(int), stream);
-      launch(raise_kernel, rows, kThreads, shared, stream, state, seen, attempt > 0,
+      launch(raise_kernel, rows, kThreads, shared, stream, state, out, seen, attempt > 0,
              attempt == kRetries);
       if (seen == 0) break;  // the first keys all have room
       sink.thresholds = state.retry_thresholds;
