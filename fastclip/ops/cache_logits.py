@@ -58,7 +58,8 @@ def cache_logits(
     -------
     Tensor [N, C] float32
         Infinite or NaN where a score or weight is beyond the range of float32. Beyond inputs and
-        result, each thread uses at most about 8 MiB (4 bytes * 48 * d more where d is large). The
+        result, each thread uses at most about 8 MiB (4 bytes * 48 * d more where d is large); on
+        CUDA devices the call uses about 100 MiB, or less if there is no room. The
         backward uses about 50 MiB and float32 copies of the inputs.
 
     Raises
@@ -66,7 +67,7 @@ def cache_logits(
     TypeError
         An argument is no array or has another dtype, or ``beta`` is no number.
     ValueError
-        An argument has a wrong shape, is not on the CPU, or holds NaN or infinity.
+        An argument has a wrong shape, is on another device, or holds NaN or infinity.
 
     Examples
     --------

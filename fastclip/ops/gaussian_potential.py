@@ -40,8 +40,8 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
     inner product, else from the differences, which takes twice as long; computed in float32, its
     relative error is then at most ``(66 + d / 64) * 2**-24``. In the first case t times the squared
     distance has an absolute error of at most ``40 * (66 + d / 64) * 2**-24``, on features some
-    hundred times less. The result is the same to the bit for any number of threads, but not for any
-    instruction set.
+    hundred times less (on CUDA devices with d / 16 for d / 64). The result is the same to the bit
+    for any number of threads, but not for any instruction set.
 
     Parameters
     ----------
@@ -58,16 +58,17 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
         Minus infinity or NaN where a squared distance is beyond the range of float32. Beyond the
         inputs, the call uses 4 bytes * (N + M) * d for centred rows (half without ``y``),
         16 bytes * N * min(64, ceil(M / 8192)) while N < 32,768, else 16 bytes * N, and each
-        thread at most about 2.5 MiB. The backward uses float64 copies of the inputs and about
-        100 MiB.
+        thread at most about 2.5 MiB; on CUDA devices about 128 MiB, 16 bytes * N and
+        4 bytes * min(N, 16,384) * (d + 520) instead of these. The backward uses float64 copies of
+        the inputs and about 100 MiB.
 
     Raises
     ------
     TypeError
         An argument is no array or has another dtype, or ``t`` is no number.
     ValueError
-        An argument has a wrong shape, too few rows, is not on the CPU, or holds NaN or infinity, or
-        ``t`` is not positive.
+        An argument has a wrong shape, too few rows, is on another device, or holds NaN or infinity,
+        or ``t`` is not positive.
 
     Examples
     --------

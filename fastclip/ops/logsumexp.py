@@ -40,7 +40,8 @@ def logsumexp(
     Scores are computed in float32 in chunks of 64 products. The error is at most
     ``(64 + d / 64) * 2**-24 * abs(scale) * max_j sum_i abs(q_i * k_j_i)``, plus 1e-6, plus the
     rounding to float32; on features it is some hundred times smaller than that. The result is the
-    same to the bit for any number of threads, but not for any instruction set.
+    same to the bit for any number of threads, but not for any instruction set. On CUDA devices
+    scores are summed in chunks of 16, and d / 64 becomes d / 16.
 
     Parameters
     ----------
@@ -56,16 +57,17 @@ def logsumexp(
     Tensor [N] float32
         Where a score is beyond the range of float32, infinity or NaN. Beyond inputs and result,
         each thread uses at most about 2.5 MiB (4 bytes * 48 * d where that is more), and the call
-        16 bytes * N * min(64, ceil(V / 8192)) while N < 32,768, else 16 bytes * N. The backward
-        uses about 50 MiB and float32 copies of the inputs.
+        16 bytes * N * min(64, ceil(V / 8192)) while N < 32,768, else 16 bytes * N; on CUDA devices
+        about 128 MiB and 4 bytes * min(N, 16,384) * (d + 520) instead, or less if there is no room.
+        The backward uses about 50 MiB and float32 copies of the inputs.
 
     Raises
     ------
     TypeError
         An argument is no array or has another dtype, or ``scale`` is no number.
     ValueError
-        An argument has a wrong shape, is not on the CPU, or holds NaN or infinity, or there are no
-        keys.
+        An argument has a wrong shape, is on another device, or holds NaN or infinity, or there are
+        no keys.
 
     Examples
     --------

@@ -59,9 +59,10 @@ def pixel_labels(
     Scores are those of :func:`fastclip.topk`, rounded to float32. With ``lerp(a, b, s) =
     a + s * (b - a)``, each operation rounded to float32, the value is ``lerp(lerp(top_left,
     bottom_left, sy), lerp(top_right, bottom_right, sy), sx)``. It is the same to the bit for any
-    number of threads and instruction set, and differs from torch's by a few units in the last place
-    of the largest corner (more where H / h is no power of two: torch's positions on the grid then
-    depend on the code path that it takes). Equal values: the lower tag first. Has no gradient.
+    number of threads, instruction set and device, and differs from torch's by a few units in the
+    last place of the largest corner (more where H / h is no power of two: torch's positions on the
+    grid then depend on the code path that it takes). Equal values: the lower tag first. Has no
+    gradient.
 
     Parameters
     ----------
@@ -86,15 +87,17 @@ def pixel_labels(
         ``values`` [B, k, H, W] float32, ``indices`` [B, k, H, W] int64 and, on request,
         ``survivors`` [B] int64. Beyond inputs and result: a copy of ``pixels`` with adjacent
         features, 4 bytes * T * h * w for the scores of one image, and per thread about
-        16 bytes * 256 * d during the product, 72 bytes * T + 128 bytes * k after it.
+        16 bytes * 256 * d during the product, 72 bytes * T + 128 bytes * k after it; on CUDA
+        devices, for as many images at a time as have 2^24 scores, 4.2 bytes for each score and 4
+        bytes * d for each pixel and tag.
 
     Raises
     ------
     TypeError
         An argument is no array or has another dtype, or a number is none.
     ValueError
-        An argument has a wrong shape, no pixels, is not on the CPU, or holds NaN or infinity; size,
-        k or background is out of range.
+        An argument has a wrong shape, no pixels, is on another device, or holds NaN or infinity;
+        size, k or background is out of range.
     OverflowError
         A score is beyond 2^126 in magnitude, so that differences of scores could overflow.
 

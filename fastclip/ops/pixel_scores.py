@@ -39,8 +39,8 @@ def pixel_scores(pixels: Array, tags: Array | PackedKeys) -> PixelScores:
     ``values[b, t] = max over p of <pixels[b, :, p], tags[t]>``: the pixel-tag score of TTD, by
     which tags are judged visible. The same as ``einsum("bdhw,td->bthw").flatten(2).max(2)`` without
     the [B, T, h, w] scores, and exact: scores are those of :func:`fastclip.topk`, equal ones go to
-    the lower location. The answer is the same to the bit for any number of threads and instruction
-    set. Differentiable in ``values``, with respect to ``pixels`` and unpacked ``tags``.
+    the lower location. The answer is the same to the bit for any number of threads, instruction
+    set and device. Differentiable in ``values``, with respect to ``pixels`` and unpacked ``tags``.
 
     Parameters
     ----------
@@ -55,14 +55,16 @@ def pixel_scores(pixels: Array, tags: Array | PackedKeys) -> PixelScores:
     PixelScores
         ``values`` [B, T] float32 and ``locations`` [B, T] int64, as ``y * w + x``. Beyond inputs
         and result: a copy of ``pixels`` with adjacent features, 16 bytes * B * T for each part
-        that an image is split into, and about 16 bytes * 256 * d per thread.
+        that an image is split into, and about 16 bytes * 256 * d per thread; on CUDA devices
+        64 MiB and 32 KiB * d, or less if there are fewer tags and pixels or no room, instead of
+        what parts and threads use.
 
     Raises
     ------
     TypeError
         An argument is no array or has another dtype.
     ValueError
-        An argument has a wrong shape, no pixels, is not on the CPU, or holds NaN or infinity.
+        An argument has a wrong shape, no pixels, is on another device, or holds NaN or infinity.
 
     Examples
     --------

@@ -38,7 +38,7 @@ def refine_masks(
 
     as in Araslanov & Roth (CVPR 2020), whose defaults these are; theirs up-sample the masks
     beforehand. Computed in float32, the same to the bit for any number of threads and instruction
-    set; values stay within the range of the input mask. Has no gradient.
+    set, not on every device; values stay within the range of the input mask. Has no gradient.
 
     Parameters
     ----------
@@ -53,15 +53,16 @@ def refine_masks(
     -------
     Tensor [B, T, H, W] float32
         Beyond inputs (as contiguous float32) and result, for one image at a time, with n dilations
-        up to R: 32 n * H * W bytes of affinities and 8 T * H * (W + 2 R) bytes of masks.
+        up to R: 32 n * H * W bytes of affinities and 8 T * H * (W + 2 R) bytes of masks; on CUDA
+        devices 4 T * H * W of these, and several images at a time up to about 256 MiB.
 
     Raises
     ------
     TypeError
         An argument is no array or has another dtype, or a number is none.
     ValueError
-        An argument has a wrong shape, no pixels, is not on the CPU, or holds NaN, infinity or, in
-        images, a magnitude above 2^60; iterations or dilations are out of range.
+        An argument has a wrong shape, no pixels, is on another device, or holds NaN, infinity or,
+        in images, a magnitude above 2^60; iterations or dilations are out of range.
 
     Examples
     --------
