@@ -3,14 +3,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
-CPP := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp')
+CPP := $(shell find csrc tests/cpp tests/cuda -name '*.h' -o -name '*.cpp' -o -name '*.cu*')
 
-.PHONY: demo test lint unit sanitize clang neon wheel bench clean
+.PHONY: demo test lint unit cuda emulate sanitize clang neon wheel bench clean
 
 demo: .venv/installed
 	$(BIN)/fastclip demo --output fastclip-demo.html
 
-test: lint unit sanitize clang neon wheel
+test: lint unit cuda emulate sanitize clang neon wheel
 	@echo "All checks passed."
 
 .venv/bin/pip:
@@ -41,11 +41,25 @@ lint: .venv/installed-dev
 unit: .venv/installed-dev
 	$(BIN)/pytest
 
+# The CUDA kernels, which the installation above compiles where there is nvcc: no GPU is needed.
+cuda: .venv/installed-dev
+	@if command -v nvcc > /dev/null; then \
+	  $(BIN)/python tests/cuda/check_kernels.py; \
+	else \
+	  echo "nvcc is not installed: the CUDA kernels are not compiled here"; \
+	fi
+
+# The operations again, by the CUDA kernels on an emulator, whatever the processor.
+emulate: .venv/installed-dev
+	FASTCLIP_CUDA=emulate $(BIN)/pip install --quiet --no-deps --upgrade --target build/emulate .
+	PYTHONPATH=build/emulate FASTCLIP_EXPECT_PATH=build/emulate HYPOTHESIS_PROFILE=few \
+	  $(BIN)/pytest tests/ops tests/cuda
+
 # The operations again, on a build that stops at the first bad access or undefined behaviour. Python
 # itself leaks at exit, so leaks are not looked for; libstdc++ must be there for the sanitizer to
 # find before torch throws its first exception.
 sanitize: .venv/installed-dev
-	CMAKE_ARGS="-DFASTCLIP_SANITIZE=ON -DCMAKE_CXX_COMPILER=g++" $(BIN)/pip install --quiet \
+	FASTCLIP_CUDA=0 CMAKE_ARGS="-DFASTCLIP_SANITIZE=ON -DCMAKE_CXX_COMPILER=g++" $(BIN)/pip install --quiet \
 	  --no-deps --upgrade --target build/sanitize .
 	PYTHONPATH=build/sanitize \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
@@ -55,7 +69,7 @@ sanitize: .venv/installed-dev
 # The same sources through the other compiler, warnings included.
 clang: .venv/installed-dev
 	@if command -v clang++ > /dev/null; then \
-	  CMAKE_ARGS="-DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_FLAGS=-Werror" \
+	  FASTCLIP_CUDA=0 CMAKE_ARGS="-DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_FLAGS=-Werror" \
 	    $(BIN)/pip install --quiet --no-deps --upgrade --target build/clang . && \
 	  PYTHONPATH=build/clang FASTCLIP_EXPECT_PATH=build/clang HYPOTHESIS_PROFILE=quick \
 	    $(BIN)/pytest --few-isas tests/ops; \

@@ -101,6 +101,11 @@ compiler: str
 panel: int
 few_queries: int
 
+class _Plan:
+    """How a search goes about its work."""
+
+    def workspace(self, width: int) -> int: ...
+
 class _Cuda:
     """Kernels for CUDA devices. Streams and memory are addresses."""
 
@@ -113,6 +118,185 @@ class _Cuda:
     def similarity(self, queries: Matrix, keys: Matrix, out: Matrix, stream: int) -> None: ...
     def pair_scores(
         self, queries: Matrix, keys: Matrix, indices: int, out: int, stream: int
+    ) -> None: ...
+    def logsumexp_workspace(self, queries: Matrix, keys: Matrix, at_once: int) -> int: ...
+    def logsumexp(
+        self,
+        queries: Matrix,
+        keys: Matrix,
+        scale: float,
+        out: int,
+        at_once: int,
+        workspace: int,
+        stream: int,
+    ) -> None: ...
+    def gaussian_potential_workspace(
+        self, x: int, y: int, cols: int, symmetric: bool, at_once: int
+    ) -> int: ...
+    def gaussian_potential(
+        self,
+        x: Matrix,
+        y: Matrix,
+        symmetric: bool,
+        t: float,
+        centre: int,
+        out: int,
+        at_once: int,
+        workspace: int,
+        stream: int,
+    ) -> None: ...
+    def cache_logits_workspace(self, at_once: int, keys: int, columns: int) -> int: ...
+    def cache_logits(
+        self,
+        queries: Matrix,
+        keys: Matrix,
+        values: Matrix,
+        beta: float,
+        out: int,
+        at_once: int,
+        workspace: int,
+        stream: int,
+    ) -> None: ...
+    def group_means(
+        self, keys: Matrix, order: int, starts: int, groups: int, means: int, stream: int
+    ) -> None: ...
+    def pixel_scores_workspace(self, pixels: Matrix, tags: Matrix, at_once: int) -> int: ...
+    def pixel_scores(
+        self,
+        pixels: Matrix,
+        images: int,
+        tags: Matrix,
+        values: int,
+        locations: int,
+        at_once: int,
+        workspace: int,
+        stream: int,
+    ) -> None: ...
+    def pixel_labels_workspace(
+        self, pixels: Matrix, tags: Matrix, shape: tuple[int, int, int, int, int], at_once: int
+    ) -> int: ...
+    def pixel_labels(
+        self,
+        pixels: Matrix,
+        images: int,
+        tags: Matrix,
+        shape: tuple[int, int, int, int, int],  # h, w, H, W, k
+        background: float,
+        values: int,
+        indices: int,
+        survivors: int,
+        overflow: int,
+        at_once: int,
+        workspace: int,
+        stream: int,
+    ) -> None: ...
+    def refine_masks_workspace(
+        self, shape: tuple[int, int, int, int, int], dilations: int, at_once: int
+    ) -> int: ...
+    def refine_masks(
+        self,
+        images: int,
+        masks: int,
+        low: int,
+        high: int,
+        shape: tuple[int, int, int, int, int],  # B, channels, masks, H, W
+        iterations: int,
+        dilations: list[int],
+        out: int,
+        at_once: int,
+        workspace: int,
+        stream: int,
+    ) -> None: ...
+
+    most_keys: int  # of one search
+    most_best: int  # largest k of topk
+    def pack(self, keys: Matrix, center: int, codes: int, bounds: int, stream: int) -> None: ...
+    def TopKPlan(
+        self, num_queries: int, k: int, max_queries: int, max_candidates: int
+    ) -> _Plan: ...
+    def topk(
+        self,
+        queries: Matrix,
+        keys: Matrix,
+        screen: ScreenKeys | None,
+        plan: _Plan,
+        values: int,
+        indices: int,
+        scored: int,
+        memory: int,
+        stream: int,
+    ) -> None: ...
+    def FixedPlan(
+        self, num_queries: int, num_keys: int, max_queries: int, max_pairs: int, max_open: int
+    ) -> _Plan: ...
+    def count_ahead(
+        self,
+        queries: Matrix,
+        keys: Matrix,
+        screen: ScreenKeys | None,
+        plan: _Plan,
+        scores: int,
+        ties: int,
+        per_query: int,
+        per_key: int,
+        scored: int,
+        memory: int,
+        stream: int,
+    ) -> None: ...
+    def group_beats(
+        self,
+        queries: Matrix,
+        keys: Matrix,
+        screen: ScreenKeys | None,
+        plan: _Plan,
+        scores: int,
+        ties: int,
+        groups: int,
+        words: int,
+        bits: int,
+        scored: int,
+        memory: int,
+        stream: int,
+    ) -> None: ...
+    def GroupPlan(
+        self,
+        num_queries: int,
+        num_keys: int,
+        num_groups: int,
+        max_queries: int,
+        max_pairs: int,
+        max_open: int,
+    ) -> _Plan: ...
+    def group_max(
+        self,
+        queries: Matrix,
+        keys: Matrix,
+        screen: ScreenKeys | None,
+        plan: _Plan,
+        groups: int,
+        values: int,
+        indices: int,
+        scored: int,
+        memory: int,
+        stream: int,
+    ) -> None: ...
+    def maybe_above_workspace(self, queries: int, width: int) -> int: ...
+    def maybe_above(
+        self,
+        queries: Matrix,
+        keys: ScreenKeys,
+        range: tuple[int, int],  # of keys
+        thresholds: int,
+        later_only: bool,
+        shift: int,
+        pairs: int,
+        capacity: int,
+        count: int,
+        memory: int,
+        stream: int,
+    ) -> None: ...
+    def list_scores(
+        self, queries: Matrix, keys: Matrix, pairs: int, count: int, scores: int, stream: int
     ) -> None: ...
 
 cuda: _Cuda  # in builds with CUDA only

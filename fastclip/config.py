@@ -8,6 +8,7 @@ from importlib.metadata import version
 import torch
 
 from fastclip import _C
+from fastclip.ops._device import BUILT, EMULATED, driver_problem, version_text
 
 
 def config() -> dict[str, str]:
@@ -17,11 +18,24 @@ def config() -> dict[str, str]:
         "compiler": _C.compiler,
         "instruction sets found": ", ".join(_C.available_isas()),
         "instruction set in use": _C.isa(),
-        "CUDA": "not built",
+        "CUDA": _cuda(),
         "threads": str(torch.get_num_threads()),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
     }
+
+
+def _cuda() -> str:
+    if not BUILT:
+        return "not built"
+    if EMULATED:
+        return "emulated on the CPU, for tests"
+    built = f"built with {version_text(_C.cuda.toolkit)} for {_C.cuda.architectures}"
+    problem = driver_problem()
+    if problem:
+        return f"{built}; {problem}"
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"{built}; devices: {', '.join(devices) or 'none that torch can use'}"
 
 
 def show_config() -> None:

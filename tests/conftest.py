@@ -7,8 +7,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from devices import call_on_device
 
 from fastclip import _C
+from fastclip.ops._device import EMULATED
 
 hypothesis.settings.register_profile(
     "fastclip",
@@ -21,6 +23,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile(
     "quick", parent=hypothesis.settings.get_profile("fastclip"), max_examples=15
 )
+# For emulated kernels.
+hypothesis.settings.register_profile(
+    "few", parent=hypothesis.settings.get_profile("fastclip"), max_examples=6
+)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fastclip"))
 
 
@@ -30,24 +36,66 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="of the instruction sets, test the best one and the portable one only",
     )
+    parser.addoption(
+        "--device",
+        help="where the functions that tests call compute, such as cuda; default: on the CPU",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "host: of the CPU's own kernels or memory; left out where CUDA kernels are tested",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--few-isas"):
-        left_out = set(_C.available_isas()[1:-1])
-        items[:] = [
-            item
-            for item in items
-            if not (hasattr(item, "callspec") and item.callspec.params.get("isa") in left_out)
-        ]
+    on_cuda = EMULATED or config.getoption("--device")
+    marks = [*(["host"] if on_cuda else []), *(["large"] if EMULATED else [])]
+    isas = set(_C.available_isas()[1:-1]) if config.getoption("--few-isas") else set()
+
+    def is_left_out(item: pytest.Item) -> bool:
+        values = item.callspec.params if hasattr(item, "callspec") else {}
+        return (
+            any(item.get_closest_marker(mark) for mark in marks)
+            or values.get("isa") in isas
+            or (on_cuda and values.get("num_threads", 1) > 1)
+        )
+
+    left_out = [item for item in items if is_left_out(item)]
+    items[:] = [item for item in items if not is_left_out(item)]
+    config.hook.pytest_deselected(items=left_out)
 
 
-@pytest.fixture(params=_C.available_isas())
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "isa" in metafunc.fixturenames:
+        device = metafunc.config.getoption("--device")
+        isas = ["emulated"] if EMULATED else [device] if device else _C.available_isas()
+        metafunc.parametrize("isa", isas, indirect=True)
+
+
+@pytest.fixture
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the test on every instruction set of this machine."""
-    _C.select_isa(request.param)
+    """Run the test on every instruction set of this machine; on a device, once."""
+    if request.param in _C.available_isas():
+        _C.select_isa(request.param)
     yield request.param
     _C.select_isa("")
+
+
+@pytest.fixture
+def tensors_on_device(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Make the tensors of the test on the device of ``--device``, if there is one."""
+    with torch.device(request.config.getoption("--device") or "cpu"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def on_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the functions of fastclip compute on the device of ``--device``, if there is one."""
+    device = request.config.getoption("--device")
+    if device:
+        call_on_device(torch.device(device), monkeypatch)
 
 
 @pytest.fixture

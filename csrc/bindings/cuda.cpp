@@ -32,6 +32,10 @@ void bind_cuda(py::module_& m) {
                           reinterpret_cast<float*>(out), stream_at(stream));
       },
       NoGil());
+
+  bind_screen(m);
+  bind_values(m);
+  bind_pixels(m);
 }
 
 }  // namespace fastclip::bindings

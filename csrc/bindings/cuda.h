@@ -22,4 +22,8 @@ inline MutableMatrix mutable_view(const Matrix& m) {
   return {const_cast<char*>(m.data), m.dtype, m.rows, m.cols, m.row_stride};
 }
 
+void bind_screen(py::module_& m);
+void bind_values(py::module_& m);
+void bind_pixels(py::module_& m);
+
 }  // namespace fastclip::bindings

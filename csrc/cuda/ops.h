@@ -34,4 +34,87 @@ void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& 
 void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices, float* out,
                  Stream stream);
 
+// Codes [rows padded to whole panels, width] and bounds [3, padded] of keys, centred on `center`:
+// the arrays of ScreenKeys, but for the order of the codes.
+void pack(const Matrix& keys, const float* center, uint8_t* codes, float* bounds, Stream stream);
+
+// The most keys that one call can search.
+inline constexpr int64_t kMostKeys = 0x7fffffff;
+
+inline constexpr int64_t kMostBest = 1024;  // k of topk
+
+// How topk goes about its work: so many queries at a time, with room for so many candidates each.
+struct TopKPlan {
+  // The limits are there to save memory; max_candidates must be a power of two, at least 256, and
+  // at least k.
+  TopKPlan(int64_t num_queries, int64_t k, int64_t max_queries, int64_t max_candidates);
+
+  int64_t k, queries, candidates;
+};
+
+// Bytes of `memory`; `width` is that of the codes of the keys, 0 without a screen.
+int64_t topk_workspace(const TopKPlan& plan, int64_t width);
+
+// values and indices are [queries.rows, k], rows without gaps, k <= kMostBest. `screen` may be
+// null. *scored becomes the number of pairs that were scored exactly.
+void topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, const TopKPlan& plan,
+          float* values, int64_t* indices, int64_t* scored, void* memory, Stream stream);
+
+// How searches against known thresholds go about their work: so many queries and keys at a time,
+// with room for so many pairs that the screen leaves open.
+struct FixedPlan {
+  // At most max_queries, and about max_pairs pairs of which max_open may be open, at a time.
+  FixedPlan(int64_t num_queries, int64_t num_keys, int64_t max_queries, int64_t max_pairs,
+            int64_t max_open);
+
+  int64_t queries, keys, open;
+};
+
+// Bytes of `memory`; `width` is that of the codes of the keys, 0 without a screen.
+int64_t fixed_workspace(const FixedPlan& plan, int64_t width);
+
+// A key is ahead of a query's threshold with a higher score, or with an equal one and an index
+// below ties[query]. per_query becomes how many keys are ahead of each query's threshold, per_key
+// for how many queries each key is; either may be null. *scored becomes the number of pairs that
+// were scored exactly.
+void count_ahead(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
+                 const FixedPlan& plan, const float* scores, const int64_t* ties,
+                 int64_t* per_query, int64_t* per_key, int64_t* scored, void* memory,
+                 Stream stream);
+
+// Bit groups[key] of bits[query] (words of 64) becomes whether a key of the group is ahead of the
+// query's threshold, as in count_ahead.
+void group_beats(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
+                 const FixedPlan& plan, const float* scores, const int64_t* ties,
+                 const int64_t* groups, int64_t words, uint64_t* bits, int64_t* scored,
+                 void* memory, Stream stream);
+
+// How group_max goes about its work, as in FixedPlan.
+struct GroupPlan {
+  GroupPlan(int64_t num_queries, int64_t num_keys, int64_t num_groups, int64_t max_queries,
+            int64_t max_pairs, int64_t max_open);
+
+  int64_t groups, queries, keys, open;
+};
+
+int64_t group_max_workspace(const GroupPlan& plan, int64_t width);
+
+// Best score and key of each group, [queries, groups]; every group has a key.
+void group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
+               const GroupPlan& plan, const int64_t* groups, float* values, int64_t* indices,
+               int64_t* scored, void* memory, Stream stream);
+
+// Lists (query, key) of all pairs with keys [first_key, last_key), fewer than 2^31, whose score may
+// be above its query's threshold; with `later_only` those alone with key > query + shift.
+// `first_key` is a multiple of 256. *count becomes how many there are; where that is above the
+// capacity of `pairs`, [capacity, 2], what is written there is of no use.
+int64_t maybe_above_workspace(int64_t queries, int64_t width);
+void maybe_above(const Matrix& queries, const ScreenKeys& keys, int64_t first_key, int64_t last_key,
+                 const float* thresholds, bool later_only, int64_t shift, int32_t* pairs,
+                 int64_t capacity, unsigned* count, void* memory, Stream stream);
+
+// Exact scores of the pairs of such a list.
+void list_scores(const Matrix& queries, const Matrix& keys, const int32_t* pairs, int64_t count,
+                 float* scores, Stream stream);
+
 }  // namespace fastclip::cuda

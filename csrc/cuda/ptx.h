@@ -15,6 +15,14 @@ inline void mma_s8u8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]
   emulator::mma_s8u8(d, a, b);
 }
 
+// The same for a 16 x 16 tile and a 16 x 8 tile of float16, summed in float32. Lane l holds
+//   a[i]: row l / 4 + 8 (i % 2), columns 2 (l % 4) + 8 (i / 2) and the one after it
+//   b[i]: column l / 4, rows 2 (l % 4) + 8 i and the one after it
+// and d as above.
+inline void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  emulator::mma_f16(d, a, b);
+}
+
 // Four 8 x 8 tiles of 16-bit numbers: lane 8 i + r holds the address of row r of tile i, in shared
 // memory and aligned to 16 bytes. Lane l receives numbers 2 (l % 4) and the one after it of row
 // l / 4 of each tile.
@@ -48,6 +56,14 @@ __device__ inline void mma_s8u8(int (&d)[4], const uint32_t (&a)[4], const uint3
       "mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ inline void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 

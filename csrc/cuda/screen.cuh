@@ -88,16 +88,22 @@ struct Strip {
   __device__ static int column(int n, int c) { return 8 * n + 2 * (threadIdx.x % 4) + c; }
 };
 
-// x and alpha E + beta N of screen.h, (2). Every kernel evaluates them here.
-__device__ inline float screen_product(int dot, const ScreenQuery& query, float scale) {
-  return __fmul_rn(static_cast<float>(dot + query.correction), scale);
-}
+// alpha E + beta N of screen.h, (2).
 __device__ inline float screen_margin(const ScreenQuery& query, float error, float norm) {
-  return __fmaf_rn(query.alpha, error, __fmul_rn(query.beta, norm));
+  return fmaf(query.alpha, error, query.beta * norm);
 }
 
-// Calls visit(h, bit, x, margin) for the 32 scores that this lane holds of a strip: h tells the
-// query, bits 4 n + 2 h + c number the scores.
+// What the screen knows of one score, in units of s_q from q.c and but for gamma.
+struct ScreenedScore {
+  float dot, scale, margin;
+
+  __device__ float x() const { return dot * scale; }
+  __device__ float upper() const { return fmaf(dot, scale, margin); }
+  __device__ float lower() const { return fmaf(dot, scale, -margin); }
+};
+
+// Calls visit(h, bit, score) for the 32 scores that this lane holds of a strip: h tells the query,
+// bits 4 n + 2 h + c number the scores. Both scores of a key come one after the other, keys rise.
 template <class Visit>
 __device__ __forceinline__ void visit_strip(const int (&dots)[8][4], const Strip& strip,
                                             const ScreenQuery (&queries)[2], Visit visit) {
@@ -111,8 +117,9 @@ __device__ __forceinline__ void visit_strip(const int (&dots)[8][4], const Strip
       const float norm = strip.norm[column];
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        visit(h, 4 * n + 2 * h + c, screen_product(dots[n][2 * h + c], queries[h], scale),
-              screen_margin(queries[h], error, norm));
+        const int dot = dots[n][2 * h + c] + queries[h].correction;
+        const float margin = screen_margin(queries[h], error, norm);
+        visit(h, 4 * n + 2 * h + c, ScreenedScore{static_cast<float>(dot), scale, margin});
       }
     }
   }

@@ -119,11 +119,12 @@ __global__ void __launch_bounds__(kThreads, kBlocks) screen_kernel(ScreenCall ca
   }
 }
 
-// `persistent`: few blocks that look for work themselves, where there may be none.
 template <class Sink>
-void screen(const ScreenCall& call, const Sink& sink, bool persistent, cudaStream_t stream) {
+void screen(const ScreenCall& call, const Sink& sink, cudaStream_t stream) {
   const int64_t tiles = call.query_tiles * ceil_div<int64_t>(call.num_keys(), kKeyTile);
-  const int64_t most = persistent ? int64_t{kBlocks} * multiprocessors() : 0x7fffffff;
+  // Few blocks look for work themselves where there may be none.
+  const int64_t most =
+      call.tile_list != nullptr ? int64_t{kBlocks} * multiprocessors() : 0x7fffffff;
   launch(screen_kernel<Sink>, static_cast<unsigned>(std::min(tiles, most)), kThreads,
          sizeof(Shared), stream, call, sink);
 }

@@ -173,7 +173,7 @@ def must_dispatch(*tensors: torch.Tensor) -> bool:
 
 
 def check_finite(name: str, rows: torch.Tensor) -> None:
-    row = _find_nonfinite(rows)
+    row = find_nonfinite(rows)
     if row >= 0:
         raise not_finite(name, row)
 
@@ -182,7 +182,7 @@ def not_finite(name: str, row: int) -> ValueError:
     return ValueError(f"{name}: row {row} holds NaN or infinity, all numbers must be finite")
 
 
-def _find_nonfinite(rows: torch.Tensor) -> int:
+def find_nonfinite(rows: torch.Tensor) -> int:
     """Return the lowest row with a NaN or infinity, or -1. CUDA graphs are captured unchecked."""
     if not on_cuda(rows):
         return _C.find_nonfinite(matrix(rows), torch.get_num_threads())
@@ -198,7 +198,7 @@ def _find_nonfinite(rows: torch.Tensor) -> int:
 def check_finite_pixels(name: str, images: torch.Tensor, rows: torch.Tensor) -> None:
     """Check [B, d, h, w] ``images``, given as :func:`pixel_rows` too."""
     h, w = images.shape[2:]
-    pixel = _find_nonfinite(rows)
+    pixel = find_nonfinite(rows)
     if pixel >= 0:
         raise ValueError(
             f"{name}: image {pixel // (h * w)} holds NaN or infinity at y = {pixel // w % h}, "

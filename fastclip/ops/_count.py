@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from fastclip import _C
+from fastclip.ops import _search_cuda
 from fastclip.ops._arguments import (
     check_finite,
     check_range,
@@ -12,7 +13,7 @@ from fastclip.ops._arguments import (
     screen_keys,
     with_adjacent_elements,
 )
-from fastclip.ops._device import on_cuda, stream_of
+from fastclip.ops._device import capturing, on_cuda, stream_of
 from fastclip.ops._library import implement, library
 from fastclip.ops.pack import encode, parts_to_pack, worth_packing
 
@@ -27,14 +28,15 @@ def _count_ahead(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     check_finite("queries", queries)
-    if not screen:
+    packing = not screen and worth_packing(queries, keys)
+    if not screen and not packing:
         check_finite("keys", keys)
-    if torch.isnan(scores).any():
+    if not capturing(scores) and torch.isnan(scores).any():
         raise ValueError(f"thresholds: NaN at {int(torch.isnan(scores).nonzero()[0])}")
-    if screen or not worth_packing(queries, keys):
+    if not packing:
         return _count(queries, keys, screen, scores, ties, per_key)
     counted = [
-        _count(queries, part, encode(part), scores, ties - begin, per_key)
+        _count(queries, part, encode(part, begin), scores, ties - begin, per_key)
         for begin, part in parts_to_pack(keys)
     ]
     counts, survivors = zip(*counted, strict=True)
@@ -51,6 +53,9 @@ def _count(
     per_key: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     counts, survivors = _count_ahead_fake(queries, keys, screen, scores, ties, per_key)
+    if on_cuda(queries):
+        _search_cuda.count_ahead(queries, keys, screen, scores, ties, per_key, counts, survivors)
+        return counts, survivors
     address = counts.zero_().data_ptr()
     survivors.fill_(
         _C.count_ahead(
@@ -102,7 +107,7 @@ def _pair_scores_fake(
     return queries.new_empty((queries.shape[0],), dtype=torch.float32)
 
 
-library.impl("count_ahead", _count_ahead, "CPU")
+implement("count_ahead", _count_ahead)
 implement("pair_scores", _pair_scores)
 torch.library.register_fake("fastclip::count_ahead", _count_ahead_fake, lib=library)
 torch.library.register_fake("fastclip::pair_scores", _pair_scores_fake, lib=library)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fastclip.ops._library import library
+from fastclip.ops._library import implement, library
 
 
 def save_picked(ctx: Any, queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> None:
@@ -60,5 +60,5 @@ def _scatter_rows_fake(
     return features.new_empty((rows, features.shape[1]), dtype=torch.float32)
 
 
-library.impl("scatter_rows", _scatter_rows, "CPU")
+implement("scatter_rows", _scatter_rows)
 torch.library.register_fake("fastclip::scatter_rows", _scatter_rows_fake, lib=library)

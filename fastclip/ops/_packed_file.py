@@ -117,6 +117,8 @@ def _check_rows(
     if rows is None:
         raise ValueError(f"rows: needed, since {path} was saved without them")
     given = with_adjacent_elements(as_rows("rows", rows).detach())
+    if given.device.type != "cpu":
+        raise ValueError(f"rows: is on device '{given.device}', 'cpu' is needed")
     if given.shape != shape:
         raise ValueError(f"rows: {path} has packed keys of shape {shape}, got {tuple(given.shape)}")
     if given.dtype != dtype:

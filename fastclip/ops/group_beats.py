@@ -8,6 +8,7 @@ import torch
 
 from fastclip import _C
 from fastclip.ops import _count as _count  # registers pair_scores
+from fastclip.ops import _search_cuda
 from fastclip.ops._arguments import (
     Array,
     as_indices,
@@ -19,8 +20,9 @@ from fastclip.ops._arguments import (
     screen_keys,
     with_adjacent_elements,
 )
+from fastclip.ops._device import on_cuda
 from fastclip.ops._groups import as_groups, check_groups
-from fastclip.ops._library import library
+from fastclip.ops._library import implement, library
 from fastclip.ops.pack import PackedKeys
 
 
@@ -127,6 +129,9 @@ def _group_beats(
         check_finite("keys", keys)
     check_groups(groups, num_groups)
     bits, survivors = _group_beats_fake(queries, keys, screen, scores, ties, groups, num_groups)
+    if on_cuda(queries):
+        _search_cuda.group_beats(queries, keys, screen, scores, ties, groups, bits, survivors)
+        return bits, survivors
     survivors.fill_(
         _C.group_beats(
             matrix(queries),
@@ -158,5 +163,5 @@ def _group_beats_fake(
     )
 
 
-library.impl("group_beats", _group_beats, "CPU")
+implement("group_beats", _group_beats)
 torch.library.register_fake("fastclip::group_beats", _group_beats_fake, lib=library)

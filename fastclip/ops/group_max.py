@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, SupportsIndex, overload
 import torch
 
 from fastclip import _C
+from fastclip.ops import _search_cuda
 from fastclip.ops._arguments import (
     Array,
     as_keys,
@@ -17,10 +18,11 @@ from fastclip.ops._arguments import (
     screen_keys,
     with_adjacent_elements,
 )
+from fastclip.ops._device import on_cuda
 from fastclip.ops._gather import picked_backward, save_picked
 from fastclip.ops._groups import as_groups, check_groups
-from fastclip.ops._library import library
-from fastclip.ops.pack import PackedKeys
+from fastclip.ops._library import implement, library
+from fastclip.ops.pack import PackedKeys, encode, worth_packing
 
 
 class GroupMax(NamedTuple):
@@ -119,10 +121,18 @@ def _group_max(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     check_finite("queries", queries)
-    if not screen:
-        check_finite("keys", keys)
     check_groups(groups, num_groups)
+    if not screen:
+        # The screen needs keys of a group to be next to each other.
+        in_order = not on_cuda(keys) and bool((groups[1:] >= groups[:-1]).all())
+        if in_order and worth_packing(queries, keys):
+            screen = encode(keys)
+        else:
+            check_finite("keys", keys)
     values, indices, survivors = _group_max_fake(queries, keys, screen, groups, num_groups)
+    if on_cuda(queries):
+        _search_cuda.group_max(queries, keys, screen, groups, values, indices, survivors)
+        return values, indices, survivors
     survivors.fill_(
         _C.group_max(
             matrix(queries),
@@ -164,7 +174,7 @@ def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> t
     return (*picked_backward(ctx, grad_values), [None] * ctx.screen_tensors, None, None)
 
 
-library.impl("group_max", _group_max, "CPU")
+implement("group_max", _group_max)
 torch.library.register_fake("fastclip::group_max", _group_max_fake, lib=library)
 torch.library.register_autograd(
     "fastclip::group_max", _backward, setup_context=_setup_context, lib=library

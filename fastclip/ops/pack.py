@@ -13,10 +13,12 @@ from fastclip import _C
 from fastclip.ops._arguments import (
     Array,
     as_rows,
+    find_nonfinite,
     matrix,
     not_finite,
     with_adjacent_elements,
 )
+from fastclip.ops._device import check_device, on_cuda, stream_of
 from fastclip.ops._packed_file import read_packed, write_packed
 
 ENCODING = 1
@@ -32,7 +34,7 @@ class PackedKeys:
     ----------
     rows : Tensor [V, d] float32, float16 or bfloat16
         The keys themselves, all finite; not to be written to.
-    codes : Tensor [ceil(V / 32), w / 4, 32, 4] uint8
+    codes : Tensor [ceil(V / 32), w / 4, 32, 4], on CUDA devices [32 ceil(V / 32), w], uint8
         Centred, rotated and quantised keys; w is d rounded up to a multiple of 64.
     bounds : Tensor [3, 32 ceil(V / 32)] float32
         Scale, length of the quantisation error and length of each centred key.
@@ -56,6 +58,33 @@ class PackedKeys:
     def __repr__(self) -> str:
         return f"PackedKeys({self.shape[0]} x {self.shape[1]})"
 
+    def to(self, device: torch.device | str | int) -> PackedKeys:
+        """Return the packed keys on ``device``; these themselves if they are there.
+
+        Raises
+        ------
+        ValueError
+            This build of fastclip has no kernels for the device.
+
+        Examples
+        --------
+        >>> import torch, fastclip
+        >>> keys = fastclip.pack(torch.randn(100, 64))
+        >>> keys.to("cpu") is keys
+        True
+        """
+        center = self.center.to(device)
+        check_device("keys", center)
+        if center.device == self.rows.device:
+            return self
+        codes = as_codes_of_keys(self.codes) if on_cuda(center) else as_panels(self.codes)
+        return PackedKeys(
+            self.rows.to(center.device),
+            codes.to(center.device),
+            self.bounds.to(center.device),
+            center,
+        )
+
     def save(self, path: str | os.PathLike[str], *, rows: bool = True) -> None:
         """Write a safetensors file for :meth:`load`, all of it or nothing.
 
@@ -75,7 +104,9 @@ class PackedKeys:
         OSError
             The file cannot be written.
         """
-        write_packed(Path(path), self.rows, [self.codes, self.bounds, self.center], ENCODING, rows)
+        here = self.to("cpu")
+        screen = [as_panels(here.codes), here.bounds, here.center]
+        write_packed(Path(path), here.rows, screen, ENCODING, rows)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, rows: Array | None = None) -> PackedKeys:
@@ -115,7 +146,10 @@ class PackedKeys:
         >>> keys
         PackedKeys(500 x 512)
         """
-        return cls(*read_packed(Path(path), rows, ENCODING))
+        keys, codes, bounds, center = read_packed(Path(path), rows, ENCODING)
+        if on_cuda(codes):
+            codes = as_codes_of_keys(codes)
+        return cls(keys, codes, bounds, center)
 
 
 def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
@@ -162,10 +196,29 @@ def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
     return PackedKeys(rows, *encoded)
 
 
-def encode(rows: torch.Tensor) -> list[torch.Tensor]:
-    """Return codes, bounds and center of rows, as :class:`PackedKeys` holds them; check the rows."""
+def as_panels(codes: torch.Tensor) -> torch.Tensor:
+    """Return codes as the CPU reads them: 32 keys side by side, four codes of each in turn."""
+    if codes.ndim == 4:
+        return codes
+    count, width = codes.shape
+    shape = (count // _C.panel, _C.panel, width // 4, 4)
+    return codes.view(shape).transpose(1, 2).contiguous()
+
+
+def as_codes_of_keys(codes: torch.Tensor) -> torch.Tensor:
+    """Return codes as CUDA kernels read them: one key after the other."""
+    if codes.ndim == 2:
+        return codes
+    panels, steps = codes.shape[:2]
+    return codes.transpose(1, 2).reshape(panels * _C.panel, steps * 4)
+
+
+def encode(rows: torch.Tensor, first: int = 0) -> list[torch.Tensor]:
+    """Check rows, numbered from ``first``, and return codes, bounds and center of PackedKeys."""
     count, width = rows.shape
     panels = -(-count // _C.panel)
+    if on_cuda(rows):
+        return _encode_cuda(rows, first, panels * _C.panel)
     codes = torch.empty((panels, _C.code_width(width) // 4, _C.panel, 4), dtype=torch.uint8)
     bounds = torch.empty((3, panels * _C.panel))
     center = torch.zeros(width)
@@ -177,7 +230,22 @@ def encode(rows: torch.Tensor) -> list[torch.Tensor]:
         torch.get_num_threads(),
     )
     if row >= 0:
-        raise not_finite("keys", row)
+        raise not_finite("keys", first + row)
+    return [codes, bounds, center]
+
+
+def _encode_cuda(rows: torch.Tensor, first: int, padded: int) -> list[torch.Tensor]:
+    row = find_nonfinite(rows)
+    if row >= 0:
+        raise not_finite("keys", first + row)
+    count, width = rows.shape
+    codes = rows.new_empty((padded, _C.code_width(width)), dtype=torch.uint8)
+    bounds = rows.new_empty((3, padded), dtype=torch.float32)
+    # Any vector would do as the centre; a sample's mean is nearly as good as the mean of all.
+    sample = rows[torch.arange(min(count, 8192), device=rows.device) * count // min(count, 8192)]
+    center = sample.double().mean(0).float() if count else codes.new_zeros(width).float()
+    with stream_of(rows) as stream:
+        _C.cuda.pack(matrix(rows), center.data_ptr(), codes.data_ptr(), bounds.data_ptr(), stream)
     return [codes, bounds, center]
 
 
@@ -185,14 +253,20 @@ def encode(rows: torch.Tensor) -> list[torch.Tensor]:
 _PACK_FROM_QUERIES = 256
 _PACK_FROM_KEYS = 8192
 _PACK_KEYS = 1 << 18  # at a time: bounds the memory
+_CUDA_PACK_FROM_QUERIES = 4
+_CUDA_PACK_PARTS = 4  # of _PACK_KEYS keys each, at a time
 
 
 def worth_packing(queries: torch.Tensor, keys: torch.Tensor) -> bool:
     """Whether unpacked keys are better packed on the way, to be screened."""
+    if on_cuda(keys):
+        some = len(queries) >= min(_CUDA_PACK_FROM_QUERIES, _PACK_FROM_QUERIES)
+        return some and len(queries) * len(keys) >= _PACK_FROM_QUERIES * _PACK_FROM_KEYS
     return len(queries) >= _PACK_FROM_QUERIES and len(keys) >= _PACK_FROM_KEYS and _C.has_screen()
 
 
 def parts_to_pack(keys: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield parts of the keys that are packed one at a time, each with its first row's number."""
-    for begin in range(0, len(keys), _PACK_KEYS):
-        yield begin, keys[begin : begin + _PACK_KEYS]
+    size = _PACK_KEYS * (_CUDA_PACK_PARTS if on_cuda(keys) else 1)
+    for begin in range(0, len(keys), size):
+        yield begin, keys[begin : begin + size]

@@ -7,6 +7,7 @@ import warnings
 import torch
 
 from fastclip import _C
+from fastclip.ops import _search_cuda
 from fastclip.ops._arguments import (
     Array,
     as_keys,
@@ -17,7 +18,8 @@ from fastclip.ops._arguments import (
     screen_keys,
     with_adjacent_elements,
 )
-from fastclip.ops._library import library
+from fastclip.ops._device import on_cuda
+from fastclip.ops._library import implement, library
 from fastclip.ops.pack import PackedKeys
 
 
@@ -88,6 +90,11 @@ def _pairs_above(
     check_finite("queries", queries)
     if not screen:
         check_finite("keys", keys)
+    if on_cuda(queries):
+        place, values = _search_cuda.pairs_above(queries, keys, screen, threshold, later_only)
+        ends = torch.arange(1, len(queries) + 1, device=place.device) * len(keys)
+        crow = torch.cat([ends.new_zeros(1), torch.searchsorted(place, ends)])
+        return crow, place % max(1, len(keys)), values
     pairs = _C.pairs_above(
         matrix(queries),
         matrix(keys),
@@ -118,5 +125,5 @@ def _pairs_above_fake(
     )
 
 
-library.impl("pairs_above", _pairs_above, "CPU")
+implement("pairs_above", _pairs_above)
 torch.library.register_fake("fastclip::pairs_above", _pairs_above_fake, lib=library)

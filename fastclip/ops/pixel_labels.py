@@ -20,8 +20,11 @@ from fastclip.ops._arguments import (
     pixel_rows,
     with_adjacent_elements,
 )
-from fastclip.ops._library import library
+from fastclip.ops._device import capturing, on_cuda, stream_of, workspace
+from fastclip.ops._library import implement, library
 from fastclip.ops.pack import PackedKeys
+
+_SCORES = 1 << 24  # of some images at a time, about, on CUDA devices
 
 
 class PixelLabels(NamedTuple):
@@ -56,9 +59,10 @@ def pixel_labels(
     Scores are those of :func:`fastclip.topk`, rounded to float32. With ``lerp(a, b, s) =
     a + s * (b - a)``, each operation rounded to float32, the value is ``lerp(lerp(top_left,
     bottom_left, sy), lerp(top_right, bottom_right, sy), sx)``. It is the same to the bit for any
-    number of threads and instruction set, and differs from torch's by a few units in the last place
-    of the largest corner (more where H / h is no power of two: torch's positions on the grid then
-    depend on the code path that it takes). Equal values: the lower tag first. Has no gradient.
+    number of threads, instruction set and device, and differs from torch's by a few units in the
+    last place of the largest corner (more where H / h is no power of two: torch's positions on the
+    grid then depend on the code path that it takes). Equal values: the lower tag first. Has no
+    gradient.
 
     Parameters
     ----------
@@ -83,15 +87,17 @@ def pixel_labels(
         ``values`` [B, k, H, W] float32, ``indices`` [B, k, H, W] int64 and, on request,
         ``survivors`` [B] int64. Beyond inputs and result: a copy of ``pixels`` with adjacent
         features, 4 bytes * T * h * w for the scores of one image, and per thread about
-        16 bytes * 256 * d during the product, 72 bytes * T + 128 bytes * k after it.
+        16 bytes * 256 * d during the product, 72 bytes * T + 128 bytes * k after it; on CUDA
+        devices, for as many images at a time as have 2^24 scores, 4.2 bytes for each score and 4
+        bytes * d for each pixel and tag.
 
     Raises
     ------
     TypeError
         An argument is no array or has another dtype, or a number is none.
     ValueError
-        An argument has a wrong shape, no pixels, is not on the CPU, or holds NaN or infinity; size,
-        k or background is out of range.
+        An argument has a wrong shape, no pixels, is on another device, or holds NaN or infinity;
+        size, k or background is out of range.
     OverflowError
         A score is beyond 2^126 in magnitude, so that differences of scores could overflow.
 
@@ -142,17 +148,32 @@ def _pixel_labels(
         check_finite("tags", tags)
     result = _pixel_labels_fake(pixels, tags, size, k, background, check_tags)
     values, indices, survivors = result
-    _C.pixel_labels(
+    images, _, h, w = pixels.shape
+    shape = (h, w, size[0], size[1], k)
+    arguments = (
         matrix(rows),
-        pixels.shape[0],
+        images,
         matrix(tags),
-        (pixels.shape[2], pixels.shape[3], size[0], size[1], k),
+        shape,
         -math.inf if background is None else background,
         values.data_ptr(),
         indices.data_ptr(),
         survivors.data_ptr(),
-        torch.get_num_threads(),
     )
+    if not on_cuda(rows):
+        _C.pixel_labels(*arguments, torch.get_num_threads())
+        return result
+    overflow = rows.new_empty((), dtype=torch.int32)
+    memory, at_once = workspace(
+        "pixel_labels",
+        lambda count: _C.cuda.pixel_labels_workspace(matrix(rows), matrix(tags), shape, count),
+        min(images, max(1, _SCORES // (h * w * len(tags)))),
+        rows,
+    )
+    with stream_of(rows) as stream:
+        _C.cuda.pixel_labels(*arguments, overflow.data_ptr(), at_once, memory.data_ptr(), stream)
+    if not capturing(rows) and overflow.item():
+        raise OverflowError("pixels, tags: a score is beyond +-2^126, interpolation could overflow")
     return result
 
 
@@ -172,5 +193,5 @@ def _pixel_labels_fake(
     )
 
 
-library.impl("pixel_labels", _pixel_labels, "CPU")
+implement("pixel_labels", _pixel_labels)
 torch.library.register_fake("fastclip::pixel_labels", _pixel_labels_fake, lib=library)

@@ -17,8 +17,11 @@ from fastclip.ops._arguments import (
     pixel_rows,
     with_adjacent_elements,
 )
-from fastclip.ops._library import library
+from fastclip.ops._device import on_cuda, stream_of, workspace
+from fastclip.ops._library import implement, library
 from fastclip.ops.pack import PackedKeys
+
+_AT_ONCE = 4096  # tags and pixels, on CUDA devices
 
 
 class PixelScores(NamedTuple):
@@ -36,8 +39,8 @@ def pixel_scores(pixels: Array, tags: Array | PackedKeys) -> PixelScores:
     ``values[b, t] = max over p of <pixels[b, :, p], tags[t]>``: the pixel-tag score of TTD, by
     which tags are judged visible. The same as ``einsum("bdhw,td->bthw").flatten(2).max(2)`` without
     the [B, T, h, w] scores, and exact: scores are those of :func:`fastclip.topk`, equal ones go to
-    the lower location. The answer is the same to the bit for any number of threads and instruction
-    set. Differentiable in ``values``, with respect to ``pixels`` and unpacked ``tags``.
+    the lower location. The answer is the same to the bit for any number of threads, instruction
+    set and device. Differentiable in ``values``, with respect to ``pixels`` and unpacked ``tags``.
 
     Parameters
     ----------
@@ -52,14 +55,16 @@ def pixel_scores(pixels: Array, tags: Array | PackedKeys) -> PixelScores:
     PixelScores
         ``values`` [B, T] float32 and ``locations`` [B, T] int64, as ``y * w + x``. Beyond inputs
         and result: a copy of ``pixels`` with adjacent features, 16 bytes * B * T for each part
-        that an image is split into, and about 16 bytes * 256 * d per thread.
+        that an image is split into, and about 16 bytes * 256 * d per thread; on CUDA devices
+        64 MiB and 32 KiB * d, or less if there are fewer tags and pixels or no room, instead of
+        what parts and threads use.
 
     Raises
     ------
     TypeError
         An argument is no array or has another dtype.
     ValueError
-        An argument has a wrong shape, no pixels, is not on the CPU, or holds NaN or infinity.
+        An argument has a wrong shape, no pixels, is on another device, or holds NaN or infinity.
 
     Examples
     --------
@@ -82,14 +87,24 @@ def _pixel_scores(
     if check_tags:
         check_finite("tags", tags)
     values, locations = _pixel_scores_fake(pixels, tags, check_tags)
-    _C.pixel_scores(
+    arguments = (
         matrix(rows),
         pixels.shape[0],
         matrix(tags),
         values.data_ptr(),
         locations.data_ptr(),
-        torch.get_num_threads(),
     )
+    if on_cuda(rows):
+        memory, at_once = workspace(
+            "pixel_scores",
+            lambda count: _C.cuda.pixel_scores_workspace(matrix(rows), matrix(tags), count),
+            _AT_ONCE,
+            rows,
+        )
+        with stream_of(rows) as stream:
+            _C.cuda.pixel_scores(*arguments, at_once, memory.data_ptr(), stream)
+    else:
+        _C.pixel_scores(*arguments, torch.get_num_threads())
     return values, locations
 
 
@@ -127,7 +142,7 @@ def _backward(
     return grad_pixels, grad_tags, None
 
 
-library.impl("pixel_scores", _pixel_scores, "CPU")
+implement("pixel_scores", _pixel_scores)
 torch.library.register_fake("fastclip::pixel_scores", _pixel_scores_fake, lib=library)
 torch.library.register_autograd(
     "fastclip::pixel_scores", _backward, setup_context=_setup_context, lib=library

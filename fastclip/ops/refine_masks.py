@@ -9,11 +9,14 @@ from typing import SupportsIndex
 import torch
 
 from fastclip import _C
-from fastclip.ops._arguments import Array, as_rows, matrix
-from fastclip.ops._library import library
+from fastclip.ops._arguments import Array, as_rows, find_nonfinite
+from fastclip.ops._device import capturing, check_same_device, on_cuda, stream_of, workspace
+from fastclip.ops._library import implement, library
 
 _LARGEST = 2.0**60
 """Squares of differences of such numbers, summed over all neighbours, are finite in float32."""
+
+_WEIGHTS = 1 << 26  # of some images at a time, about, on CUDA devices
 
 
 def refine_masks(
@@ -35,7 +38,7 @@ def refine_masks(
 
     as in Araslanov & Roth (CVPR 2020), whose defaults these are; theirs up-sample the masks
     beforehand. Computed in float32, the same to the bit for any number of threads and instruction
-    set; values stay within the range of the input mask. Has no gradient.
+    set, not on every device; values stay within the range of the input mask. Has no gradient.
 
     Parameters
     ----------
@@ -50,15 +53,16 @@ def refine_masks(
     -------
     Tensor [B, T, H, W] float32
         Beyond inputs (as contiguous float32) and result, for one image at a time, with n dilations
-        up to R: 32 n * H * W bytes of affinities and 8 T * H * (W + 2 R) bytes of masks.
+        up to R: 32 n * H * W bytes of affinities and 8 T * H * (W + 2 R) bytes of masks; on CUDA
+        devices 4 T * H * W of these, and several images at a time up to about 256 MiB.
 
     Raises
     ------
     TypeError
         An argument is no array or has another dtype, or a number is none.
     ValueError
-        An argument has a wrong shape, no pixels, is not on the CPU, or holds NaN, infinity or, in
-        images, a magnitude above 2^60; iterations or dilations are out of range.
+        An argument has a wrong shape, no pixels, is on another device, or holds NaN, infinity or,
+        in images, a magnitude above 2^60; iterations or dilations are out of range.
 
     Examples
     --------
@@ -72,6 +76,7 @@ def refine_masks(
     """
     image_pixels = as_rows("images", images, "[B, C, H, W]")
     mask_pixels = as_rows("masks", masks, "[B, T, H, W]")
+    check_same_device("masks", mask_pixels, "images", image_pixels)
     batch, channels, height, width = image_pixels.shape
     if channels * height * width == 0:
         raise ValueError(
@@ -101,26 +106,59 @@ def _refine_masks(
     images, masks = images.float().contiguous(), masks.float().contiguous()
     _check_finite("images", images)
     _check_finite("masks", masks)
-    if images.numel() and not (largest := images.abs().amax().item()) <= _LARGEST:
-        raise ValueError(f"images: magnitudes up to 2^60 are allowed, got {largest}")
+    _check_magnitude(images)
     out = _refine_masks_fake(images, masks, iterations, dilations)
     batch, channels, height, width = images.shape
-    _C.refine_masks(
-        images.data_ptr(),
-        masks.data_ptr(),
-        (batch, channels, masks.shape[1], height, width),
-        iterations,
-        dilations,
-        out.data_ptr(),
-        torch.get_num_threads(),
-    )
+    shape = (batch, channels, masks.shape[1], height, width)
+    if not on_cuda(images):
+        _C.refine_masks(
+            images.data_ptr(),
+            masks.data_ptr(),
+            shape,
+            iterations,
+            dilations,
+            out.data_ptr(),
+            torch.get_num_threads(),
+        )
+    elif iterations == 0 or masks.numel() == 0:
+        out.copy_(masks)
+    else:
+        low, high = masks.amin((2, 3)), masks.amax((2, 3))
+        weights = 8 * len(dilations) * height * width
+        memory, at_once = workspace(
+            "refine_masks",
+            lambda count: _C.cuda.refine_masks_workspace(shape, len(dilations), count),
+            min(batch, max(1, _WEIGHTS // weights)),
+            images,
+        )
+        with stream_of(images) as stream:
+            _C.cuda.refine_masks(
+                images.data_ptr(),
+                masks.data_ptr(),
+                low.data_ptr(),
+                high.data_ptr(),
+                shape,
+                iterations,
+                dilations,
+                out.data_ptr(),
+                at_once,
+                memory.data_ptr(),
+                stream,
+            )
     return out
+
+
+def _check_magnitude(images: torch.Tensor) -> None:
+    if images.numel() == 0 or capturing(images):
+        return
+    if not (largest := images.abs().amax().item()) <= _LARGEST:
+        raise ValueError(f"images: magnitudes up to 2^60 are allowed, got {largest}")
 
 
 def _check_finite(name: str, planes: torch.Tensor) -> None:
     batch, count, height, width = planes.shape
     rows = planes.view(batch * count * height, width)
-    row = _C.find_nonfinite(matrix(rows), torch.get_num_threads())
+    row = find_nonfinite(rows)
     if row >= 0:
         plane, y = divmod(row, height)
         raise ValueError(
@@ -135,5 +173,5 @@ def _refine_masks_fake(
     return masks.new_empty(masks.shape, dtype=torch.float32)
 
 
-library.impl("refine_masks", _refine_masks, "CPU")
+implement("refine_masks", _refine_masks)
 torch.library.register_fake("fastclip::refine_masks", _refine_masks_fake, lib=library)

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, SupportsIndex, overload
 import torch
 
 from fastclip import _C
+from fastclip.ops import _search_cuda
 from fastclip.ops._arguments import (
     Array,
     as_keys,
@@ -20,8 +21,9 @@ from fastclip.ops._arguments import (
     screen_keys,
     with_adjacent_elements,
 )
+from fastclip.ops._device import on_cuda
 from fastclip.ops._gather import picked_backward, save_picked
-from fastclip.ops._library import library
+from fastclip.ops._library import implement, library
 from fastclip.ops.pack import PackedKeys, encode, parts_to_pack, worth_packing
 
 
@@ -128,15 +130,15 @@ def _topk(
     check_finite("queries", queries)
     if screen:
         return _search(queries, keys, screen, k)
-    if len(queries) <= _C.few_queries:
+    if len(queries) <= _C.few_queries and not on_cuda(keys):
         return _search(queries, keys, [], k, check_keys=True)
-    check_finite("keys", keys)
     if not worth_packing(queries, keys):
+        check_finite("keys", keys)
         return _search(queries, keys, [], k)
     values, indices, survivors = _topk_fake(queries[:, :0], keys, screen, 0)
     survivors.zero_()
     for begin, part in parts_to_pack(keys):
-        found = _search(queries, part, encode(part), min(k, len(part)))
+        found = _search(queries, part, encode(part, begin), min(k, len(part)))
         # Parts come in the order of their keys, so that a stable sort keeps the tie rule.
         values, order = torch.cat([values, found[0]], 1).sort(dim=1, descending=True, stable=True)
         indices = torch.cat([indices, found[1] + begin], 1).gather(1, order)[:, :k]
@@ -153,6 +155,9 @@ def _search(
     check_keys: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     values, indices, survivors = _topk_fake(queries, keys, screen, k)
+    if on_cuda(queries):
+        _search_cuda.topk(queries, keys, screen, values, indices, survivors)
+        return values, indices, survivors
     scored = _C.topk(
         matrix(queries),
         matrix(keys),
@@ -191,7 +196,7 @@ def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> t
     return (*picked_backward(ctx, grad_values), [None] * ctx.screen_tensors, None)
 
 
-library.impl("topk", _topk, "CPU")
+implement("topk", _topk)
 torch.library.register_fake("fastclip::topk", _topk_fake, lib=library)
 torch.library.register_autograd(
     "fastclip::topk", _backward, setup_context=_setup_context, lib=library

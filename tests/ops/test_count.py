@@ -66,6 +66,7 @@ def test_blocks_and_threads(
     assert_counts(problem, np.arange(queries) * 7 % keys, packed)
 
 
+@pytest.mark.large
 def test_packs_many_keys_on_the_way(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules["fastclip.ops.pack"]
     monkeypatch.setattr(module, "_PACK_FROM_QUERIES", 2)
@@ -76,6 +77,7 @@ def test_packs_many_keys_on_the_way(isa: str, monkeypatch: pytest.MonkeyPatch) -
         assert_counts(problem, targets, packed=False)
 
 
+@pytest.mark.large
 def test_rank_agrees_with_topk_on_real_features(isa: str) -> None:
     images = fastclip.data.load_sample("coco-images").normalized().features
     captions = fastclip.data.load_sample("coco-captions").normalized().features
@@ -86,6 +88,7 @@ def test_rank_agrees_with_topk_on_real_features(isa: str) -> None:
         assert torch.equal(fastclip.rank(queries, fastclip.pack(keys), targets), places)
 
 
+@pytest.mark.large
 def test_survivors(isa: str) -> None:
     # The threshold is far from most scores, as that of a matching pair is.
     queries = torch.nn.functional.normalize(torch.randn(50, 512))

@@ -69,6 +69,7 @@ def test_hard_cases(isa: str, change, t: float) -> None:
 
 
 @pytest.mark.parametrize("t", [0.5, 2.0, 100.0])
+@pytest.mark.large
 def test_uniformity_of_real_features(isa: str, t: float) -> None:
     images = fastclip.data.load_sample("coco-images").normalized().features
     captions = fastclip.data.load_sample("coco-captions").normalized().features
@@ -78,7 +79,10 @@ def test_uniformity_of_real_features(isa: str, t: float) -> None:
 
 
 @pytest.mark.parametrize("t", [2.0, 100.0])
-@pytest.mark.parametrize("shape", [(9000, 6), (700, 513), (2, 1), (13, 0), (20, 4100)])
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param((9000, 6), marks=pytest.mark.large), (700, 513), (2, 1), (13, 0), (20, 4100)],
+)
 def test_blocks_and_threads(isa: str, threads: None, shape: tuple[int, int], t: float) -> None:
     x = unit_rows(*shape)
     results = []

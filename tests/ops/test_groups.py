@@ -86,6 +86,7 @@ def test_blocks_and_threads(
     assert_groups(problem, np.sort(ids), targets, packed)
 
 
+@pytest.mark.large
 def test_beaten_groups_of_real_class_names(isa: str) -> None:
     # A query that is a key is beaten by no group; its group's best key is itself or a twin.
     lvis = fastclip.data.load_sample("lvis").normalized().features
@@ -98,6 +99,7 @@ def test_beaten_groups_of_real_class_names(isa: str) -> None:
     assert survivors < len(lvis) ** 2 / 20
 
 
+@pytest.mark.large
 def test_survivors(isa: str) -> None:
     queries, keys = (torch.nn.functional.normalize(torch.randn(n, 512)) for n in (50, 20_000))
     groups = torch.arange(20_000) // 1000

@@ -8,7 +8,8 @@ import torch
 import fastclip
 from fastclip.ops.pack import encode
 
-TARGETS = torch.tensor([1, 5, 0, 0])
+pytestmark = pytest.mark.usefixtures("tensors_on_device")
+
 OPERATORS = {
     "topk": lambda q, k: (torch.ops.fastclip.topk.default, (q, k, [], 3)),
     "topk, packed": lambda q, k: (
@@ -41,7 +42,7 @@ OPERATORS = {
     ),
     "pair_scores": lambda q, k: (
         torch.ops.fastclip.pair_scores.default,
-        (q.detach(), k.detach(), TARGETS),
+        (q.detach(), k.detach(), torch.tensor([1, 5, 0, 0])),
     ),
     "similarity": lambda q, k: (torch.ops.fastclip.similarity.default, (q, k, torch.half, True)),
     "similarity_out": lambda q, k: (

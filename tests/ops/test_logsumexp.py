@@ -87,6 +87,7 @@ def test_same_bits_for_any_threads_and_other_queries(
     np.testing.assert_allclose(results[0].numpy(), exact, rtol=1e-6, atol=3e-6)
 
 
+@pytest.mark.large
 def test_so_many_queries_that_parts_are_merged_in_one_task(isa: str) -> None:
     q, k = torch.randn(33_000, 2), torch.randn(8300, 2)
     result = fastclip.logsumexp(q, k, 2.0)
@@ -97,6 +98,7 @@ def test_so_many_queries_that_parts_are_merged_in_one_task(isa: str) -> None:
     )
 
 
+@pytest.mark.large
 def test_keys_of_more_than_2_to_the_31_elements() -> None:
     row = unit_rows(1, 4096)
     result = fastclip.logsumexp(row, row.expand(2**19 + 5, 4096), 1.0)

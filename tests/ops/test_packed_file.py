@@ -103,6 +103,7 @@ def mapping(path: Path, address: int) -> dict[str, str]:
     raise AssertionError(f"{address:#x} is not in a mapping of {path}")
 
 
+@pytest.mark.host
 def test_nothing_but_the_header_is_read(tmp_path: Path) -> None:
     path = tmp_path / "keys.safetensors"
     fastclip.pack(keys_of(20_000, 256)).save(path)
@@ -152,6 +153,7 @@ def test_refuses_another_suffix(tmp_path: Path) -> None:
         fastclip.pack(keys_of(3, 2)).save(tmp_path / "keys.npy")
 
 
+@pytest.mark.host
 def test_encoding_1_is_what_it_was(isa: str) -> None:
     """The rotation is exact for these keys: other codes mean another encoding, and a new number."""
     keys = torch.cat([torch.eye(64), -torch.eye(64)])

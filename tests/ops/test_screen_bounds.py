@@ -10,13 +10,14 @@ from hypothesis import given
 from inputs import Problem, hard_cases, problems
 
 import fastclip
+from fastclip.ops.pack import as_codes_of_keys
 
 
 def assert_bounds_hold(keys: torch.Tensor) -> None:
     """Take every key as a query of every other: their codes bound the product of both, centred."""
-    packed = fastclip.pack(keys)
+    packed = fastclip.pack(keys).to("cpu")
     count = len(packed)
-    codes = packed.codes.permute(0, 2, 1, 3).reshape(-1, packed.codes[0].numel() // 32)[:count]
+    codes = as_codes_of_keys(packed.codes)[:count]
     scale, error, norm = packed.bounds[:, :count].double().numpy()
     finite = np.isfinite(norm)  # numbers whose difference from the centre overflows are not coded
     coded = scale[:, None] * (codes.double().numpy() - 128)
@@ -52,6 +53,7 @@ def test_widths_of_clip_models(isa: str, width: int) -> None:
 
 def test_bounds_are_tight(isa: str) -> None:
     """On real features the error is about a hundredth of a key: otherwise nothing is dropped."""
-    packed = fastclip.pack(fastclip.data.load_sample("coco-captions").normalized().features)
+    captions = fastclip.data.load_sample("coco-captions").normalized().features
+    packed = fastclip.pack(captions).to("cpu")
     _, error, norm = packed.bounds[:, :500]
     assert (error < 0.012 * norm).all()

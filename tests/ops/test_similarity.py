@@ -47,6 +47,7 @@ def test_short_results_are_the_rounded_score(isa: str, dtype: torch.dtype) -> No
     assert torch.equal(result, exact.to(dtype))
 
 
+@pytest.mark.host
 def test_writes_into_a_memory_map(tmp_path) -> None:
     q, k = torch.randn(5, 8), torch.randn(7, 8)
     out = np.lib.format.open_memmap(tmp_path / "s.npy", mode="w+", dtype=np.float32, shape=(5, 7))
@@ -79,6 +80,7 @@ def test_writes_only_its_own_elements(dtype: torch.dtype) -> None:
     ],
     ids=["shape", "dtype", "columns apart", "rows overlap", "gradient", "negative", "read-only"],
 )
+@pytest.mark.host
 def test_refuses_out(out: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         fastclip.similarity(torch.randn(5, 8), torch.randn(7, 8), out=out)

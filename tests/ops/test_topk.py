@@ -82,6 +82,7 @@ def test_a_thousand_ties_for_the_last_place(isa: str, packed: bool) -> None:
     assert result.indices[0].tolist() == [*range(2990, 3000), *range(500, 510)]
 
 
+@pytest.mark.large
 def test_keys_of_more_than_2_to_the_31_elements(isa: str) -> None:
     row = torch.randn(1, 4096)
     result = fastclip.topk(torch.ones(1, 4096), row.expand(2**19 + 5, 4096), 3)
@@ -91,6 +92,7 @@ def test_keys_of_more_than_2_to_the_31_elements(isa: str) -> None:
     )
 
 
+@pytest.mark.large
 def test_rows_further_apart_than_2_to_the_31_elements() -> None:
     keys = np.zeros((3, 2**30), np.float16)[:, :4]  # pages never touched take no memory
     keys[2] = 1
@@ -114,6 +116,7 @@ def test_recall_on_real_features(isa: str, packed: bool) -> None:
         assert tuple(found[:, :k].any(1).double().mean().item() for k in (1, 5, 10)) == expected
 
 
+@pytest.mark.large
 def test_class_names_shared_by_vocabularies(isa: str) -> None:
     lvis = fastclip.data.load_sample("lvis").normalized()
     coco = fastclip.data.load_sample("coco").normalized()
@@ -148,6 +151,7 @@ def test_gradient_of_one_side_only() -> None:
     torch.testing.assert_close(q.grad, expected)
 
 
+@pytest.mark.large
 def test_packs_many_keys_on_the_way(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules["fastclip.ops.pack"]
     monkeypatch.setattr(module, "_PACK_FROM_QUERIES", 2)
@@ -158,6 +162,7 @@ def test_packs_many_keys_on_the_way(isa: str, monkeypatch: pytest.MonkeyPatch) -
     assert_exact(Problem(torch.randn(40, 70), torch.randn(700, 70).round()), 100)
 
 
+@pytest.mark.large
 def test_survivors(isa: str) -> None:
     queries, keys = (torch.nn.functional.normalize(torch.randn(n, 512)) for n in (50, 20_000))
     plain, scored = fastclip.topk(queries, keys, 5, return_survivors=True)

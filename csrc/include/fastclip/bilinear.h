@@ -23,28 +23,47 @@
 #include <cstdint>
 #include <vector>
 
+#include "fastclip/host_device.h"
+
 namespace fastclip {
 
 // Differences of scores up to here are finite.
 inline constexpr float kMaxScore = 0x1p126f;
 
-// One axis: which outputs lie in which cell, and where in it. Cell c is between c and c + 1.
+// Where an output lies on one axis: in which cell, and where in it. Cell c is between c and c + 1.
+struct BilinearPosition {
+  // scale = (float)in / (float)out
+  FASTCLIP_HD BilinearPosition(int64_t i, int64_t in, float scale) {
+    // Exact in float64, so rounded once, whether or not the compiler fuses.
+    const auto product =
+        static_cast<float>(static_cast<double>(scale) * (static_cast<double>(i) + 0.5));
+    const float at = product - 0.5f < 0.0f ? 0.0f : product - 0.5f;
+    cell = static_cast<int64_t>(at) < in - 1 ? static_cast<int64_t>(at) : in - 1;
+    const float inside = at - static_cast<float>(cell);
+    weight = inside < 1.0f - 0x1p-24f ? inside : 1.0f - 0x1p-24f;
+  }
+
+  int64_t cell;
+  float weight;
+};
+
+FASTCLIP_HD inline float bilinear_scale(int64_t in, int64_t out) {
+  return static_cast<float>(in) / static_cast<float>(out);
+}
+
+// One axis, all of its outputs.
 class BilinearAxis {
  public:
   static constexpr int64_t kPadding = 16;  // kernels read weights by whole vectors
 
   BilinearAxis(int64_t in, int64_t out)
       : in_(in), weights_(static_cast<size_t>(out + kPadding)), first_(in + 1, out) {
-    const float scale = static_cast<float>(in) / static_cast<float>(out);
+    const float scale = bilinear_scale(in, out);
     int64_t next = 0;  // the first cell whose beginning is not known yet
     for (int64_t i = 0; i < out; ++i) {
-      // Exact in float64, so rounded once, whether or not the compiler fuses.
-      const float product =
-          static_cast<float>(static_cast<double>(scale) * (static_cast<double>(i) + 0.5));
-      const float at = std::max(product - 0.5f, 0.0f);
-      const int64_t low = std::min(static_cast<int64_t>(at), in - 1);
-      weights_[i] = std::min(at - static_cast<float>(low), 1.0f - 0x1p-24f);
-      for (; next <= low; ++next) first_[next] = i;
+      const BilinearPosition position(i, in, scale);
+      weights_[i] = position.weight;
+      for (; next <= position.cell; ++next) first_[next] = i;
     }
   }
 

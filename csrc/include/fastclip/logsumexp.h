@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "fastclip/host_device.h"
+
 namespace fastclip {
 
 struct LogSumExp {
@@ -15,27 +17,27 @@ struct LogSumExp {
   // Adds a block of scores. `largest(scores, count)` and `sum_exp(scores, count, scale, max)` do
   // the work in float32 vectors; a block is short enough for that.
   template <class Largest, class SumExp>
-  void accumulate(const float* scores, int64_t count, double scale, Largest largest,
+  FASTCLIP_HD void accumulate(const float* scores, int64_t count, double scale, Largest largest,
                   SumExp sum_exp) {
     if (count == 0) return;
     rescale(largest(scores, count), scale);
     sum += sum_exp(scores, count, static_cast<float>(scale), max);
   }
 
-  void merge(const LogSumExp& other, double scale) {
+  FASTCLIP_HD void merge(const LogSumExp& other, double scale) {
     if (other.sum == 0) return;
     rescale(other.max, scale);
     sum += other.sum * factor(other.max, max, scale);
   }
 
-  double finish(double scale) const { return scale * max + std::log(sum); }
+  FASTCLIP_HD double finish(double scale) const { return scale * max + std::log(sum); }
 
  private:
-  static double factor(float from, float to, double scale) {
+  FASTCLIP_HD static double factor(float from, float to, double scale) {
     return from == to ? 1 : std::exp(scale * (static_cast<double>(from) - to));
   }
 
-  void rescale(float seen, double scale) {
+  FASTCLIP_HD void rescale(float seen, double scale) {
     if (seen <= max) return;
     if (sum != 0) sum *= factor(max, seen, scale);
     max = seen;

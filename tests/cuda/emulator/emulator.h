@@ -121,6 +121,7 @@ T reduce(unsigned mask, T value, Combine) {
 }
 
 void mma_s8u8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void ldmatrix_x4(uint32_t (&out)[4], const void* row);
 void cp_async(void* shared, const void* global, int bytes, bool valid);
 void cp_async_commit();

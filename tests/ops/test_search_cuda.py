@@ -1,0 +1,113 @@
+"""The searches on CUDA devices, with little room for all that they keep: every way round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+import torch
+from inputs import Problem, hard_cases
+
+import fastclip
+from fastclip.ops import _search_cuda
+from fastclip.ops._device import EMULATED
+
+
+@pytest.fixture(autouse=True)
+def little_room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not EMULATED and not request.config.getoption("--device"):
+        pytest.skip("needs a CUDA device or emulated kernels")
+    monkeypatch.setattr(_search_cuda, "_TOPK_QUERIES", 5)
+    monkeypatch.setattr(_search_cuda, "_CANDIDATES", 256)
+    monkeypatch.setattr(_search_cuda, "_QUERIES", 5)
+    monkeypatch.setattr(_search_cuda, "_PAIRS", 1)
+    monkeypatch.setattr(_search_cuda, "_OPEN", 40)
+
+
+def problems() -> dict[str, Problem]:
+    rng = np.random.default_rng(1)
+    queries = rng.standard_normal((9, 70)).astype(np.float32)
+    keys = rng.standard_normal((3000, 70)).astype(np.float32)
+    one = queries[:1] + 1e-3 * keys
+    rising = np.linspace(-1, 1, 3000, dtype=np.float32)[:, None] * queries[:1]
+    more = {
+        "normal": (queries, keys),
+        "few values": (queries.round(), keys.round()),
+        "ever better keys": (queries[:1], rising),
+        "keys close to one query": (queries, one),
+        "good keys at the end": (queries, np.concatenate([keys[:2500], one[:500]])),
+    }
+    made = {name: Problem(*map(torch.from_numpy, problem)) for name, problem in more.items()}
+    return made | hard_cases()
+
+
+every_problem = pytest.mark.parametrize("problem", problems().values(), ids=problems().keys())
+
+
+@every_problem
+@pytest.mark.parametrize("k", [1, 10, 200])
+def test_topk(problem: Problem, k: int) -> None:
+    result = fastclip.topk(problem.queries, fastclip.pack(problem.keys), k)
+    values, indices = reference.topk(problem.queries, problem.keys, k)
+    assert np.array_equal(result.indices.numpy(), indices)
+    assert reference.same_bits(result.values, values)
+
+
+@every_problem
+def test_counts(problem: Problem) -> None:
+    queries, keys = problem.queries, problem.keys
+    packed = fastclip.pack(keys)
+    targets = np.linspace(0, len(keys) - 1, len(queries)).astype(np.int64)
+    ranks = fastclip.rank(queries, packed, torch.from_numpy(targets))
+    assert np.array_equal(ranks.numpy(), reference.rank(queries, keys, targets))
+    thresholds = reference.similarity(queries, keys)[np.arange(len(queries)), targets]
+    for per in ("key", "query"):
+        counts = fastclip.count_above(queries, packed, thresholds, per=per)
+        assert np.array_equal(counts.numpy(), reference.count_above(queries, keys, thresholds, per))
+
+
+@every_problem
+@pytest.mark.parametrize("sort", [False, True], ids=["", "sorted"])
+def test_groups(problem: Problem, sort: bool) -> None:
+    queries, keys = problem.queries, problem.keys
+    packed = fastclip.pack(keys)
+    groups = np.arange(len(keys)) * 7 % 65
+    if sort:
+        groups.sort()
+    best = fastclip.group_max(queries, packed, groups)
+    values, indices = reference.group_max(queries, keys, groups)
+    assert np.array_equal(best.indices.numpy(), indices)
+    assert reference.same_bits(best.values, values)
+    targets = np.linspace(0, len(keys) - 1, len(queries)).astype(np.int64)
+    bits = fastclip.group_beats(queries, packed, groups, torch.from_numpy(targets))
+    beaten = reference.group_beats(queries, keys, groups, targets)
+    assert np.array_equal(_as_bools(bits, 65), beaten)
+
+
+def _as_bools(bits: torch.Tensor, count: int) -> np.ndarray[Any, Any]:
+    group = torch.arange(count)
+    return (bits[:, group // 64] >> (group % 64) & 1).bool().numpy()
+
+
+@every_problem
+def test_pairs_above(problem: Problem) -> None:
+    queries, keys = problem.queries, problem.keys
+    scores = np.sort(reference.similarity(queries, keys), axis=None)
+    threshold = float(scores[len(scores) * 98 // 100])
+    pairs = fastclip.pairs_above(queries, fastclip.pack(keys), threshold)
+    rows, columns, scores = reference.pairs_above(queries, keys, threshold)
+    assert np.array_equal(
+        pairs.crow_indices().numpy(), np.searchsorted(rows, range(len(queries) + 1))
+    )
+    assert np.array_equal(pairs.col_indices().numpy(), columns)
+    assert reference.same_bits(pairs.values(), scores)
+
+
+def test_pairs_of_one_set_come_once() -> None:
+    keys = torch.randn(700, 20).round()
+    packed = fastclip.pack(keys)
+    pairs = fastclip.pairs_above(packed, packed, 9.0).to_sparse_coo().indices()
+    rows, columns, _ = reference.pairs_above(keys, keys, 9.0)
+    assert np.array_equal(pairs.numpy(), np.stack([rows, columns])[:, columns > rows])
