@@ -72,7 +72,7 @@ def group_max(
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
     keys : tensor or array [V, d], or PackedKeys
-        At least one. Packed keys are screened where the groups never decrease from key to key.
+        At least one. They are screened where the groups never decrease from key to key.
     groups : integer tensor or array [V]
         The group of each key, in any order; every group from 0 to the largest needs a key.
     num_groups : int, optional
@@ -84,7 +84,8 @@ def group_max(
     -------
     GroupMax
         ``values`` [N, G] float32 and ``indices`` [N, G] int64. Beyond inputs and result, each
-        thread uses about 24 bytes * 256 * d of workspace.
+        thread uses about 16 bytes * 512 * d + 1 MiB of workspace; a call with many queries and
+        unpacked keys also V (w + 12) bytes, w being d rounded up to a multiple of 64.
 
     Raises
     ------

@@ -66,9 +66,9 @@ def topk(
     ordered by that score, equal scores by the lower index. The answer is the same to the bit for
     any number of threads and instruction set, packed or not.
 
-    Packed keys are screened first: a bound on each score from one byte a number drops the pairs
-    that cannot be among the best; the survivors are scored exactly. Many queries with unpacked keys
-    pack these on the way.
+    Keys are screened first: a bound on each score, from one byte a number where the keys are packed
+    and in float32 where they are not, drops the pairs that cannot be among the best; the survivors
+    are scored exactly. Many queries with unpacked keys pack these on the way.
 
     Differentiable in ``values``, with respect to ``queries`` and unpacked ``keys``.
 
@@ -87,7 +87,7 @@ def topk(
     -------
     TopK
         ``values`` [N, k] float32 and ``indices`` [N, k] int64, best first. Beyond inputs and
-        result, each thread uses about 24 bytes * 512 * d of workspace plus at most about 16 MiB
+        result, each thread uses about 16 bytes * 512 * d + 2 MiB of workspace plus at most 16 MiB
         of candidates (48 bytes * k where that is more); a call with few queries also 12 bytes
         * N * k for each part that the keys are split into; one with many queries and unpacked keys
         up to 2^18 (w + 12) bytes, w being d rounded up to a multiple of 64.

@@ -83,6 +83,16 @@ def test_the_first_of_many_rows_is_named(isa: str) -> None:
         fastclip.pack(keys)
 
 
+@pytest.mark.parametrize("queries", [1, 2, 5, 300])
+def test_every_way_to_the_best_keys_checks_them(isa: str, queries: int) -> None:
+    keys = torch.randn(20_000, 64)  # several tasks, parts and packed keys on the way
+    keys[[7001, 7002, 19_999], 5] = float("inf")
+    with pytest.raises(ValueError, match="keys: row 7001 holds"):
+        fastclip.topk(torch.randn(queries, 64), keys, 3)
+    with pytest.raises(ValueError, match="keys: row 7001 holds"):
+        fastclip.count_above(torch.randn(queries, 64), keys, 3.0)
+
+
 def test_the_largest_finite_numbers_pass(isa: str) -> None:
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         x = torch.full((3, 17), torch.finfo(dtype).max, dtype=dtype)

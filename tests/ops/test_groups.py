@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import reference
@@ -100,6 +102,23 @@ def test_beaten_groups_of_real_class_names(isa: str) -> None:
 
 
 @pytest.mark.large
+@pytest.mark.host
+def test_packs_many_keys_on_the_way(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["fastclip.ops.pack"]
+    monkeypatch.setattr(module, "_PACK_FROM_QUERIES", 2)
+    monkeypatch.setattr(module, "_PACK_FROM_KEYS", 2)
+    for problem in hard_cases().values():
+        ids = np.sort(some_groups(len(problem.keys), 9, 0))
+        best = fastclip.group_max(problem.queries, problem.keys, ids)
+        values, indices = reference.group_max(problem.queries, problem.keys, ids)
+        assert np.array_equal(best.indices.numpy(), indices)
+        assert reference.same_bits(best.values, values)
+    keys = torch.randn(50, 9)
+    keys[[31, 40], 3] = float("inf")
+    with pytest.raises(ValueError, match="keys: row 31 holds NaN or infinity"):
+        fastclip.group_max(torch.randn(4, 9), keys, np.arange(50))
+
+
 def test_survivors(isa: str) -> None:
     queries, keys = (torch.nn.functional.normalize(torch.randn(n, 512)) for n in (50, 20_000))
     groups = torch.arange(20_000) // 1000
