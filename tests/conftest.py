@@ -32,9 +32,10 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fastclip"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--few-isas",
-        action="store_true",
-        help="of the instruction sets, test the best one and the portable one only",
+        "--isas",
+        choices=["all", "ends", "best"],
+        default="all",
+        help="the instruction sets to test; ends: the best one and the portable one",
     )
     parser.addoption(
         "--device",
@@ -52,13 +53,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     on_cuda = EMULATED or config.getoption("--device")
     marks = [*(["host"] if on_cuda else []), *(["large"] if EMULATED else [])]
-    isas = set(_C.available_isas()[1:-1]) if config.getoption("--few-isas") else set()
+    isas = _C.available_isas()
+    untested = {"all": [], "ends": isas[1:-1], "best": isas[1:]}[config.getoption("--isas")]
 
     def is_left_out(item: pytest.Item) -> bool:
         values = item.callspec.params if hasattr(item, "callspec") else {}
         return (
             any(item.get_closest_marker(mark) for mark in marks)
-            or values.get("isa") in isas
+            or values.get("isa") in untested
             or (on_cuda and values.get("num_threads", 1) > 1)
         )
 
