@@ -145,7 +145,9 @@ class _Cuda:
         workspace: int,
         stream: int,
     ) -> None: ...
-    def cache_logits_workspace(self, at_once: int, keys: int, columns: int) -> int: ...
+    def cache_logits_workspace(
+        self, queries: Matrix, keys: Matrix, columns: int, at_once: int
+    ) -> int: ...
     def cache_logits(
         self,
         queries: Matrix,

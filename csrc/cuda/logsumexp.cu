@@ -1,5 +1,3 @@
-#include <cmath>
-
 #include "fastclip/logsumexp.h"
 #include "ops.h"
 #include "split_tile.cuh"
@@ -11,20 +9,6 @@ namespace fastclip::cuda {
 namespace {
 
 constexpr int64_t kSplitBytes = int64_t{128} << 20;  // of keys at a time, about
-
-// Whether tensor cores are precise enough: what is lost of very unequal numbers in a row (the
-// second term of split_tile.cuh) then changes no logarithm by more than 2.5e-7. Known on the device
-// alone, so that the kernels for both cases are launched and one has nothing to do.
-struct Precision {
-  static constexpr double kMost = 2.5e-7;
-
-  double factor;  // of the largest lengths of a query and a key
-  const float* largest;
-
-  __device__ bool enough() const {
-    return factor * (static_cast<double>(largest[0]) * largest[1]) <= kMost;
-  }
-};
 
 struct SignedScores {
   float sign;
@@ -90,8 +74,8 @@ void logsumexp(const Matrix& queries, const Matrix& keys, double scale, float* o
   Memory memory(workspace, queries, keys, at_once);
   // exp(scale * s) = exp(-scale * -s), and negating a score is exact.
   const double positive = std::abs(scale);
-  const double factor = positive * 0x1p-38 * std::sqrt(static_cast<double>(keys.cols));
-  const SignedScores scores{scale < 0 ? -1.0f : 1.0f, {factor, memory.largest}, true};
+  const SignedScores scores{
+      scale < 0 ? -1.0f : 1.0f, {lost_factor(positive, keys.cols), memory.largest}, true};
   const auto add = memory.with_low ? add_keys<2> : add_keys<1>;
   zero(memory.largest, 2 * sizeof(float), stream);
   launch_largest_length(queries, memory.largest, stream);

@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // One iteration. One thread for each pixel and kMasks masks: their weights are the same.
-constexpr int kMasks = 4;
+constexpr int kMasks = 8;
 
 __global__ void __launch_bounds__(kThreads)
     weighted_means(const float* weights, const float* masks, const float* low, const float* high,

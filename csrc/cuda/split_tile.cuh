@@ -20,6 +20,9 @@
 // and does not depend on the tile a product lies in.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+
 #include "fastclip/screen.h"
 #include "ops.h"
 #include "ptx.h"
@@ -120,6 +123,24 @@ inline void launch_largest_length(const Matrix& rows, float* largest, Stream str
   constexpr int kThreads = 256;
   const int64_t blocks = std::min<int64_t>(ceil_div<int64_t>(rows.rows * kWarp, kThreads), 1024);
   launch(largest_length, dim3(blocks), dim3(kThreads), 0, stream, rows, largest);
+}
+
+// Whether tensor cores are precise enough for exp(scale * score): what is lost of very unequal
+// numbers in a row, the second term above, then changes no exponent by more than kMost. Known on
+// the device alone, so that the kernels for both cases are launched and one has nothing to do.
+struct Precision {
+  static constexpr double kMost = 2.5e-7;
+
+  double factor;         // lost_factor(scale, d)
+  const float* largest;  // the largest lengths of a row on each side
+
+  __device__ bool enough() const {
+    return factor * (static_cast<double>(largest[0]) * largest[1]) <= kMost;
+  }
+};
+
+inline double lost_factor(double scale, int64_t cols) {
+  return std::abs(scale) * 0x1p-38 * std::sqrt(static_cast<double>(cols));
 }
 
 // 8 warps of 64 rows and 32 columns. A thread holds 8 x 8 products, as in ValueTile. kParts is 1

@@ -24,7 +24,8 @@ void gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, double
 
 // out[i, c] = sum_j exp(-beta (1 - score of query i and key j)) values[j, c], of `at_once` queries
 // at a time; out has no gaps.
-int64_t cache_logits_workspace(int64_t at_once, int64_t keys, int64_t columns);
+int64_t cache_logits_workspace(const Matrix& queries, const Matrix& keys, int64_t columns,
+                               int64_t at_once);
 void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& values, double beta,
                   float* out, int64_t at_once, void* workspace, Stream stream);
 

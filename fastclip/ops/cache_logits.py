@@ -41,7 +41,8 @@ def cache_logits(
     float64. With ``s = max_j sum_i abs(q_i * k_j_i)``, the error is at most
     ``2**-24 * (70 + abs(beta) * (4 + (66 + d / 64) * s))`` of ``sum_j weight_j * abs(value_j)``; on
     features it is some tens of times smaller. Weights below 2.7e-38 count as that much. The result
-    is the same to the bit for any number of threads, but not for any instruction set.
+    is the same to the bit for any number of threads, but not for any instruction set. On CUDA devices
+    75 stands for 70, and d / 16 for d / 64.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def _cache_logits(
     if on_cuda(queries):
         memory, at_once = workspace(
             "cache_logits",
-            lambda rows: _C.cuda.cache_logits_workspace(rows, *values.shape),
+            lambda rows: _C.cuda.cache_logits_workspace(*arguments[:2], values.shape[1], rows),
             min(len(queries), _QUERIES),
             queries,
         )

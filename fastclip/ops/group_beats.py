@@ -60,7 +60,8 @@ def group_beats(
     Bit ``g % 64`` of ``result[i, g // 64]`` is set if and only if group g has a key that
     :func:`fastclip.rank` counts: one with a larger exact score, or an equal one and a lower index.
     The groups that an image's true class would lose to, were they in the vocabulary. The answer is
-    the same to the bit for any number of threads and instruction set, packed or not.
+    the same to the bit for any number of threads, instruction set and device, packed
+    or not.
 
     Parameters
     ----------
@@ -82,14 +83,16 @@ def group_beats(
     -------
     Tensor [N, ceil(G / 64)] int64
         Beyond inputs and result, each thread uses about 24 bytes * 512 * d of workspace and
-        2 MiB.
+        2 MiB. On CUDA devices the w + 50 bytes of each of up to 8,192 queries, w
+        being d rounded up to a multiple of 64, and 33 MiB (V (w + 12)
+        bytes more for unpacked keys), or less if there is no room.
 
     Raises
     ------
     TypeError
         An argument is no array or has another dtype.
     ValueError
-        An argument has a wrong shape, is not on the CPU, or holds NaN or infinity, there are no
+        An argument has a wrong shape, is on another device, or holds NaN or infinity, there are no
         keys, a group or target is out of range, or a group has no key.
 
     Examples

@@ -65,7 +65,7 @@ def group_max(
     ``(queries @ keys.T)`` followed by a ``scatter_reduce("amax")`` over groups, without the [N, V]
     matrix: the class score of prompts that compete. Scores and ties are those of
     :func:`fastclip.topk`: exact, and the lower index first. The answer is the same to the bit for
-    any number of threads and instruction set, packed or not. Differentiable in ``values``.
+    any number of threads, instruction set and device, packed or not. Differentiable in ``values``.
 
     Parameters
     ----------
@@ -85,14 +85,16 @@ def group_max(
     GroupMax
         ``values`` [N, G] float32 and ``indices`` [N, G] int64. Beyond inputs and result, each
         thread uses about 16 bytes * 512 * d + 1 MiB of workspace; a call with many queries and
-        unpacked keys also V (w + 12) bytes, w being d rounded up to a multiple of 64.
+        unpacked keys also V (w + 12) bytes, w being d rounded up to a multiple of 64. On CUDA
+        devices the w + 50 + 12 G bytes of each of up to 8,192 queries, but of G no more than about
+        384 MiB, and 33 MiB (V (w + 12) bytes more for unpacked keys).
 
     Raises
     ------
     TypeError
         An argument is no array or has another dtype.
     ValueError
-        An argument has a wrong shape, is not on the CPU, or holds NaN or infinity, there are no
+        An argument has a wrong shape, is on another device, or holds NaN or infinity, there are no
         keys, a group is out of range, or one has no key.
 
     Examples

@@ -176,7 +176,7 @@ def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
     TypeError
         ``keys`` is no array or has another dtype.
     ValueError
-        ``keys`` is not 2-D, is not on the CPU, or holds NaN or infinity.
+        ``keys`` is not 2-D, is on a device without kernels, or holds NaN or infinity.
 
     Examples
     --------

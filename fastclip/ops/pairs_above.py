@@ -31,7 +31,8 @@ def pairs_above(
     The non-zero part of ``s * (s > threshold)`` for ``s = queries @ keys.T``, without the [N, V]
     matrix. Scores are those of :func:`fastclip.topk`; strictly above. Where ``queries is keys``,
     each pair of two rows comes once, with the earlier row as query: near-duplicates of a set. The
-    answer is the same to the bit for any number of threads and instruction set, packed or not.
+    answer is the same to the bit for any number of threads, instruction set and device,
+    packed or not.
 
     Parameters
     ----------
@@ -45,15 +46,17 @@ def pairs_above(
     -------
     Tensor [N, V], float32, sparse CSR with int64 indices
         In order of rows and columns. Beyond inputs and result, 24 bytes for each pair, and each
-        thread uses about 24 bytes * 512 * d of workspace and 2 MiB.
+        thread uses about 24 bytes * 512 * d of workspace and 2 MiB. On CUDA devices 48 bytes for
+        each pair, the w + 50 bytes of each of up to 8,192 queries, w being d rounded up to a
+        multiple of 64, and 48 MiB (V (w + 12) bytes more for unpacked keys).
 
     Raises
     ------
     TypeError
         An argument is no array or has another dtype.
     ValueError
-        An argument has a wrong shape, is not on the CPU, or holds NaN or infinity, or the threshold
-        is NaN.
+        An argument has a wrong shape, is on another device, or holds NaN or infinity, or the
+        threshold is NaN.
 
     Examples
     --------

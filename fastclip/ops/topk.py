@@ -64,7 +64,7 @@ def topk(
     The same as ``(queries @ keys.T).topk(k)`` without the [N, V] matrix, and exact: a score is the
     inner product accumulated in float64 in 16 interleaved lanes, rounded once to float32; keys are
     ordered by that score, equal scores by the lower index. The answer is the same to the bit for
-    any number of threads and instruction set, packed or not.
+    any number of threads, instruction set and device, packed or not.
 
     Keys are screened first: a bound on each score, from one byte a number where the keys are packed
     and in float32 where they are not, drops the pairs that cannot be among the best; the survivors
@@ -90,14 +90,18 @@ def topk(
         result, each thread uses about 16 bytes * 512 * d + 2 MiB of workspace plus at most 16 MiB
         of candidates (48 bytes * k where that is more); a call with few queries also 12 bytes
         * N * k for each part that the keys are split into; one with many queries and unpacked keys
-        up to 2^18 (w + 12) bytes, w being d rounded up to a multiple of 64.
+        up to 2^18 (w + 12) bytes, w being d rounded up to a multiple of 64. On CUDA
+        devices, of each of up to 16,384 queries at a time, w + 60 bytes and 8 bytes for each of 8 k
+        candidates (1,024 to 8,192; at least 8,192 while they take no more than 128 MiB), or less
+        if there is no room; up to 2^20 (w + 12) bytes for unpacked keys; with k above 1,024,
+        28 bytes for each of about 2^26 scores.
 
     Raises
     ------
     TypeError
         An argument is no array or has another dtype.
     ValueError
-        An argument has a wrong shape, is not on the CPU, holds NaN or infinity, or k is out of
+        An argument has a wrong shape, is on another device, holds NaN or infinity, or k is out of
         range.
 
     Examples

@@ -52,7 +52,13 @@ def test_hard_cases(isa: str, problem: Problem, packed: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("queries", "keys", "width"), [(1, 5000, 40), (7, 900, 4100), (600, 900, 20), (40, 1, 65)]
+    ("queries", "keys", "width"),
+    [
+        (1, 5000, 40),
+        (7, 900, 4100),
+        pytest.param(600, 900, 20, marks=pytest.mark.large),
+        (40, 1, 65),
+    ],
 )
 @pytest.mark.parametrize("packed", [False, True], ids=["", "packed"])
 @pytest.mark.parametrize("num_threads", [1, 2, 3])

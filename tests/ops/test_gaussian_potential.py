@@ -81,7 +81,13 @@ def test_uniformity_of_real_features(isa: str, t: float) -> None:
 @pytest.mark.parametrize("t", [2.0, 100.0])
 @pytest.mark.parametrize(
     "shape",
-    [pytest.param((9000, 6), marks=pytest.mark.large), (700, 513), (2, 1), (13, 0), (20, 4100)],
+    [
+        pytest.param((9000, 6), marks=pytest.mark.large),
+        pytest.param((700, 513), marks=pytest.mark.large),
+        (2, 1),
+        (13, 0),
+        (20, 4100),
+    ],
 )
 def test_blocks_and_threads(isa: str, threads: None, shape: tuple[int, int], t: float) -> None:
     x = unit_rows(*shape)

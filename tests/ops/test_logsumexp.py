@@ -52,7 +52,7 @@ def test_hard_cases(isa: str, name: str, scale: float) -> None:
 
 
 @pytest.mark.parametrize("scale", [100.0, -100.0])
-@pytest.mark.parametrize("width", [512, 1280])
+@pytest.mark.parametrize("width", [512, pytest.param(1280, marks=pytest.mark.large)])
 def test_relative_error_on_unit_rows(isa: str, width: int, scale: float) -> None:
     q, k = unit_rows(50, width), unit_rows(9000, width, seed=1)
     exact = reference.logsumexp(q, k, scale)
@@ -71,7 +71,13 @@ def test_relative_error_on_real_features(isa: str, scale: float) -> None:
 
 @pytest.mark.parametrize(
     ("queries", "keys", "width"),
-    [(1, 30_000, 40), (600, 9000, 20), (13, 900, 4100), (40, 1, 65), (3, 70_000, 0)],
+    [
+        (1, 30_000, 40),
+        pytest.param(600, 9000, 20, marks=pytest.mark.large),
+        pytest.param(13, 900, 4100, marks=pytest.mark.large),
+        (40, 1, 65),
+        pytest.param(3, 70_000, 0, marks=pytest.mark.large),
+    ],
 )
 def test_same_bits_for_any_threads_and_other_queries(
     isa: str, threads: None, queries: int, keys: int, width: int
