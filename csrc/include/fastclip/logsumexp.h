@@ -18,7 +18,7 @@ struct LogSumExp {
   // the work in float32 vectors; a block is short enough for that.
   template <class Largest, class SumExp>
   FASTCLIP_HD void accumulate(const float* scores, int64_t count, double scale, Largest largest,
-                  SumExp sum_exp) {
+                              SumExp sum_exp) {
     if (count == 0) return;
     rescale(largest(scores, count), scale);
     sum += sum_exp(scores, count, static_cast<float>(scale), max);
