@@ -11,14 +11,15 @@ namespace {
 // Queries of one task, fewer where k is large: a thread's candidates stay within about 16 MiB.
 int64_t query_block_rows(int64_t keys, int64_t k) {
   constexpr int64_t kCandidateBytes = 16 << 20;
-  const int64_t per_query = TopK::capacity(keys, k) * static_cast<int64_t>(sizeof(ScoredKey));
+  const int64_t per_query = TopK::capacity(keys, k) * static_cast<int64_t>(sizeof(RankedKey));
   return std::clamp<int64_t>(kCandidateBytes / per_query, 1, kMaxQueryBlock);
 }
 
 void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, int64_t k,
                 NonFiniteRow* nonfinite, float* values, int64_t* indices, int threads,
                 Interrupt& interrupt) {
-  const int64_t key_block = key_block_rows(lane_steps(queries.cols), isa.key_tile);
+  // Each part of the keys leaves k of them to be merged.
+  const int64_t key_block = std::max(key_block_rows(lane_steps(queries.cols), isa.key_tile), 4 * k);
   const Plan plan(queries.rows, keys.rows, query_block_rows(keys.rows, k), key_block, threads);
   reduce_topk(plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
               [&](const TopKTask& task, auto&& finish) {
@@ -40,7 +41,7 @@ void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, i
 // Finding the candidates of a query takes as long as exact scores of some hundred keys, the more
 // the larger k is. Very few queries are bound by memory, of which the codes need less.
 bool worth_screening(int64_t queries, int64_t keys, int64_t k) {
-  return screens_always() || queries <= 4 || keys >= 8 * k + 256;
+  return screens_always() || keys >= (queries <= kFewQueries ? 4 : 8) * k + 256;
 }
 
 }  // namespace

@@ -40,9 +40,6 @@ class ScreenedTopK {
         counts_(block.num_queries()),
         candidates_(block.num_queries() * capacity_, Contents::kAnything),
         lowers_(std::max(capacity_, kMaxPanelKeys)),
-        batch_size_(std::max<int64_t>(4, k / 16)),
-        batch_(batch_size_),
-        scores_(batch_size_),
         hits_(block.num_queries() * kMaxPanelKeys, Contents::kAnything) {
     for (int64_t i = 0; i < block.num_queries(); ++i) raise_to_best(i);
   }
@@ -68,6 +65,7 @@ class ScreenedTopK {
 
  private:
   static constexpr int64_t kFolded = 64;
+  static constexpr int64_t kBatch = 32;  // pairs scored at a time
 
   // Nothing is known yet to drop pairs by. The first keys give a floor: the k-th best of their
   // lower bounds or, cheaper, of the best bounds of kFolded sets that they are dealt to.
@@ -125,19 +123,31 @@ class ScreenedTopK {
       raise(i, *kth);
     }
     end = std::remove_if(begin, end, [&](const Candidate& c) { return c.upper < floor_[i]; });
-    std::sort(begin, end, [](const Candidate& a, const Candidate& b) { return a.upper > b.upper; });
-    prefetch(begin, end);
-    for (Candidate* c = begin; c < end && !(c->upper < floor_[i]);) {
-      const int64_t count = std::min<int64_t>(batch_size_, end - c);
-      prefetch(c + count, end);
-      for (int64_t j = 0; j < count; ++j) batch_[j] = {i, c[j].key};
-      block_.scorer().score(batch_.data(), count, scores_.data());
-      for (int64_t j = 0; j < count; ++j) best_.merge(i, scores_.data() + j, &batch_[j].key, 1);
-      scored_ += count;
-      c += count;
-      raise_to_best(i);
+    // The k most promising ones first; few of the others are left after that.
+    Candidate* rest = std::min(begin + k_, end);
+    if (rest < end) {
+      std::nth_element(begin, rest, end,
+                       [](const Candidate& a, const Candidate& b) { return a.upper > b.upper; });
     }
+    score(i, begin, rest);
+    score(i, rest, end);
     counts_[i] = 0;
+  }
+
+  // Scores the candidates [begin, end) that can still be among the best.
+  void score(int64_t i, const Candidate* begin, const Candidate* end) {
+    while (begin < end) {
+      int64_t count = 0;
+      for (; begin < end && count < kBatch; ++begin) {
+        if (begin->upper < floor_[i]) continue;
+        block_.scorer().prefetch(begin->key);
+        batch_[count++] = {i, begin->key};
+      }
+      block_.scorer().score(batch_, count, scores_);
+      for (int64_t j = 0; j < count; ++j) best_.merge(i, scores_ + j, &batch_[j].key, 1);
+      scored_ += count;
+      if (begin == end || k_ <= kBatch) raise_to_best(i);
+    }
   }
 
   // The k-th best exact score is what a key must reach from now on.
@@ -152,12 +162,6 @@ class ScreenedTopK {
     thresholds_[i] = round_down(static_cast<double>(floor) - block_.gamma(i));
   }
 
-  void prefetch(const Candidate* from, const Candidate* end) const {
-    for (const Candidate* c = from; c < std::min(from + batch_size_, end); ++c) {
-      block_.scorer().prefetch(c->key);
-    }
-  }
-
   const Kernels& kernels_;
   BlockScreen& block_;
   const int64_t k_;
@@ -169,9 +173,8 @@ class ScreenedTopK {
   std::vector<int64_t> counts_;
   AlignedBuffer<Candidate> candidates_;
   std::vector<float> lowers_;
-  const int64_t batch_size_;  // pairs scored at a time
-  std::vector<Pair> batch_;
-  std::vector<float> scores_;
+  Pair batch_[kBatch];
+  float scores_[kBatch];
   AlignedBuffer<Hit> hits_;
   int64_t scored_ = 0;
 };
@@ -186,7 +189,9 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
   std::atomic<int64_t> scored{0};
   const auto candidate_bytes = static_cast<int64_t>(sizeof(Candidate)) * candidates_per_query(k);
   const int64_t block = std::clamp<int64_t>((16 << 20) / candidate_bytes, 1, kQueryBlock);
-  const Plan plan(queries.rows, keys.rows, block, kScreenKeys, threads);
+  // Each part of the keys leaves k of them to be merged.
+  const Plan plan(queries.rows, keys.rows, block, std::max(kScreenKeys, round_up(8 * k, kPanel)),
+                  threads);
   reduce_topk(plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
               [&](const TopKTask& task, auto&& finish) {
                 const Matrix rows = queries.slice(task.first_query, task.last_query);

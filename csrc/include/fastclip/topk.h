@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -15,6 +17,30 @@ struct ScoredKey {
 inline bool ahead(const ScoredKey& a, const ScoredKey& b) {
   return a.score > b.score || (a.score == b.score && a.index < b.index);
 }
+
+// A scored key as one number, the larger the better: numbers are sorted in half the time.
+class RankedKey {
+ public:
+  RankedKey() = default;
+  RankedKey(float score, int64_t index) {
+    const auto bits = std::bit_cast<uint32_t>(score + 0.0f);  // -0 equals +0
+    const uint32_t ordered = (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
+    const bool negative_zero = score == 0 && std::signbit(score);  // no two keys come to this bit
+    value_ = Wide{ordered} << 64 | (~static_cast<uint64_t>(index) << 1 | (negative_zero ? 1 : 0));
+  }
+
+  float score() const {
+    if ((value_ & 1) != 0) return -0.0f;
+    const auto ordered = static_cast<uint32_t>(value_ >> 64);
+    return std::bit_cast<float>((ordered >> 31) != 0 ? ordered & 0x7fffffffu : ~ordered);
+  }
+  int64_t index() const { return static_cast<int64_t>(~static_cast<uint64_t>(value_) >> 1); }
+  friend bool ahead(RankedKey a, RankedKey b) { return a.value_ > b.value_; }
+
+ private:
+  __extension__ typedef unsigned __int128 Wide;
+  Wide value_ = 0;
+};
 
 class TopK {
  public:
@@ -32,7 +58,7 @@ class TopK {
   // increasing order: a later key then loses every tie, and strictly greater is the right gate.
   void accumulate(int64_t query, const float* scores, int64_t count, int64_t first_key) {
     State& state = states_[query];
-    ScoredKey* entries = entries_.data() + query * capacity_;
+    RankedKey* entries = entries_.data() + query * capacity_;
     for (int64_t begin = 0; begin < count; begin += kChunk) {
       const int64_t end = std::min(count, begin + kChunk);
       if (state.gated) {
@@ -52,7 +78,7 @@ class TopK {
   // Adds the best keys of the same query over other keys, in any order.
   void merge(int64_t query, const float* scores, const int64_t* indices, int64_t count) {
     State& state = states_[query];
-    ScoredKey* entries = entries_.data() + query * capacity_;
+    RankedKey* entries = entries_.data() + query * capacity_;
     for (int64_t i = 0; i < count; ++i) {
       if (state.size == capacity_) select(state, entries);
       entries[state.size++] = {scores[i], indices[i]};
@@ -72,12 +98,15 @@ class TopK {
   // Writes the best min(k, keys seen) of a query in order and returns how many they are.
   int64_t finish(int64_t query, float* scores, int64_t* indices) {
     State& state = states_[query];
-    ScoredKey* entries = entries_.data() + query * capacity_;
+    RankedKey* entries = entries_.data() + query * capacity_;
     const int64_t count = std::min(k_, state.size);
-    std::partial_sort(entries, entries + count, entries + state.size, ahead);
+    if (count < state.size) {
+      std::nth_element(entries, entries + count - 1, entries + state.size, is_ahead);
+    }
+    std::sort(entries, entries + count, is_ahead);
     for (int64_t i = 0; i < count; ++i) {
-      scores[i] = entries[i].score;
-      indices[i] = entries[i].index;
+      scores[i] = entries[i].score();
+      indices[i] = entries[i].index();
     }
     return count;
   }
@@ -91,16 +120,18 @@ class TopK {
     bool gated = false;
   };
 
-  void select(State& state, ScoredKey* entries) {
-    std::nth_element(entries, entries + (k_ - 1), entries + state.size, ahead);
+  static bool is_ahead(RankedKey a, RankedKey b) { return ahead(a, b); }
+
+  void select(State& state, RankedKey* entries) {
+    std::nth_element(entries, entries + (k_ - 1), entries + state.size, is_ahead);
     state.size = k_;
-    state.threshold = entries[k_ - 1].score;
+    state.threshold = entries[k_ - 1].score();
     state.gated = true;
   }
 
   int64_t k_;
   int64_t capacity_;
-  std::vector<ScoredKey> entries_;
+  std::vector<RankedKey> entries_;
   std::vector<State> states_;
 };
 
