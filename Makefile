@@ -5,12 +5,12 @@ BIN := .venv/bin
 SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
 CPP := $(shell find csrc tests/cpp tests/cuda -name '*.h' -o -name '*.cpp' -o -name '*.cu*')
 
-.PHONY: demo test lint unit cuda emulate sanitize clang neon wheel bench clean
+.PHONY: demo test lint unit cuda emulate sanitize clang isas wheel bench clean
 
 demo: .venv/installed
 	$(BIN)/fastclip demo --output fastclip-demo.html
 
-test: lint unit cuda emulate sanitize clang neon wheel
+test: lint unit cuda emulate sanitize clang isas wheel
 	@echo "All checks passed."
 
 .venv/bin/pip:
@@ -55,18 +55,16 @@ emulate: .venv/installed-dev
 	PYTHONPATH=build/emulate FASTCLIP_EXPECT_PATH=build/emulate HYPOTHESIS_PROFILE=few \
 	  $(BIN)/pytest tests/ops tests/cuda
 
-# The operations again, on a build that stops at the first bad access or undefined behaviour: through
-# Python on the best instruction set, without it on all. Python
-# itself leaks at exit, so leaks are not looked for; libstdc++ must be there for the sanitizer to
-# find before torch throws its first exception.
+# The operations again, on a build that stops at the first bad access or undefined behaviour; `isas`
+# does the same to all instruction sets. Python itself leaks at exit, so leaks are not looked for;
+# libstdc++ must be there for the sanitizer to find before torch throws its first exception.
 sanitize: .venv/installed-dev
-	FASTCLIP_CUDA=0 CMAKE_ARGS="-DFASTCLIP_SANITIZE=ON -DCMAKE_CXX_COMPILER=g++" $(BIN)/pip install --quiet \
-	  --no-deps --upgrade --target build/sanitize .
+	FASTCLIP_CUDA=0 CMAKE_ARGS="-DFASTCLIP_SANITIZE=ON -DCMAKE_CXX_COMPILER=g++" \
+	  $(BIN)/pip install --quiet --no-deps --upgrade --target build/sanitize .
 	PYTHONPATH=build/sanitize \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 FASTCLIP_EXPECT_PATH=build/sanitize HYPOTHESIS_PROFILE=quick \
 	  $(BIN)/pytest -s --isas best tests/ops tests/test_process.py
-	tests/sanitize.sh $(BIN)
 
 # The same sources through the other compiler, warnings included.
 clang: .venv/installed-dev
@@ -79,9 +77,9 @@ clang: .venv/installed-dev
 	  echo "clang++ is not installed: the clang build is not checked here"; \
 	fi
 
-# The kernels for ARM processors, through a cross compiler and an emulator.
-neon: .venv/installed-dev
-	tests/neon.sh $(BIN)
+# Every instruction set without Python, those of ARM through a cross compiler and an emulator.
+isas: .venv/installed-dev
+	tests/isas.sh $(BIN)
 
 wheel: .venv/installed-dev
 	tests/wheel.sh $(BIN)/python

@@ -25,7 +25,7 @@ hypothesis.settings.register_profile(
 )
 # For emulated kernels.
 hypothesis.settings.register_profile(
-    "few", parent=hypothesis.settings.get_profile("fastclip"), max_examples=6
+    "few", parent=hypothesis.settings.get_profile("fastclip"), max_examples=4
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fastclip"))
 
@@ -48,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "host: of the CPU's own kernels or memory; left out where CUDA kernels are tested",
     )
+    config.addinivalue_line("markers", "large: left out where CUDA kernels are emulated")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

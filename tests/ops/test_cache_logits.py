@@ -55,7 +55,13 @@ def test_real_features(isa: str, beta: float) -> None:
 
 @pytest.mark.parametrize(
     ("queries", "keys", "width", "columns"),
-    [(600, 900, 20, 33), (1, 9000, 70, 1), (13, 300, 4100, 5), (30, 70, 5, 1100), (5, 0, 8, 3)],
+    [
+        (600, 900, 20, 33),
+        (1, 9000, 70, 1),
+        pytest.param(13, 300, 4100, 5, marks=pytest.mark.large),
+        (30, 70, 5, 1100),
+        (5, 0, 8, 3),
+    ],
 )
 def test_same_bits_for_any_threads_and_other_queries(
     isa: str, threads: None, queries: int, keys: int, width: int, columns: int

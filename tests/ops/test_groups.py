@@ -60,7 +60,10 @@ def test_equals_the_reference(isa: str, problem: Problem, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["", "packed"])
-@pytest.mark.parametrize("groups", [1, 64, 65, 700])
+@pytest.mark.parametrize(
+    "groups",
+    [1, pytest.param(64, marks=pytest.mark.large), 65, pytest.param(700, marks=pytest.mark.large)],
+)
 @pytest.mark.parametrize("problem", hard_cases().values(), ids=hard_cases().keys())
 def test_hard_cases(isa: str, problem: Problem, groups: int, packed: bool) -> None:
     count = len(problem.keys)

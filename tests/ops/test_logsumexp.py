@@ -72,7 +72,7 @@ def test_relative_error_on_real_features(isa: str, scale: float) -> None:
 @pytest.mark.parametrize(
     ("queries", "keys", "width"),
     [
-        (1, 30_000, 40),
+        pytest.param(1, 30_000, 40, marks=pytest.mark.large),
         pytest.param(600, 9000, 20, marks=pytest.mark.large),
         pytest.param(13, 900, 4100, marks=pytest.mark.large),
         (40, 1, 65),
