@@ -39,7 +39,7 @@ lint: .venv/installed-dev
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 
 unit: .venv/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 # The CUDA kernels, which the installation above compiles where there is nvcc: no GPU is needed.
 cuda: .venv/installed-dev
@@ -53,7 +53,7 @@ cuda: .venv/installed-dev
 emulate: .venv/installed-dev
 	FASTCLIP_CUDA=emulate $(BIN)/pip install --quiet --no-deps --upgrade --target build/emulate .
 	PYTHONPATH=build/emulate FASTCLIP_EXPECT_PATH=build/emulate HYPOTHESIS_PROFILE=few \
-	  $(BIN)/pytest tests/ops tests/cuda
+	  $(BIN)/pytest -n 2 tests/ops tests/cuda
 
 # The operations again, on a build that stops at the first bad access or undefined behaviour; `isas`
 # does the same to all instruction sets. Python itself leaks at exit, so leaks are not looked for;
@@ -72,7 +72,7 @@ clang: .venv/installed-dev
 	  FASTCLIP_CUDA=0 CMAKE_ARGS="-DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_FLAGS=-Werror" \
 	    $(BIN)/pip install --quiet --no-deps --upgrade --target build/clang . && \
 	  PYTHONPATH=build/clang FASTCLIP_EXPECT_PATH=build/clang HYPOTHESIS_PROFILE=quick \
-	    $(BIN)/pytest --isas ends tests/ops; \
+	    $(BIN)/pytest -n 2 --isas ends tests/ops; \
 	else \
 	  echo "clang++ is not installed: the clang build is not checked here"; \
 	fi

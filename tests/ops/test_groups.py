@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from inputs import DTYPES, Problem, hard_cases, problems
 
 import fastclip
+from fastclip import _C
 
 
 def some_groups(keys: int, groups: int, seed: int) -> np.ndarray:
@@ -134,7 +135,8 @@ def test_survivors(isa: str) -> None:
     plain, scored = fastclip.group_max(queries, keys, groups, return_survivors=True)
     packed = fastclip.pack(keys)
     screened, survivors = fastclip.group_max(queries, packed, groups, return_survivors=True)
-    assert scored < 50 * 20_000 / 20  # in float32, which drops no fewer
+    if isa in _C.available_isas():  # in float32, which drops no fewer
+        assert scored < 50 * 20_000 / 20
     assert survivors < 50 * 20_000 / 20
     assert torch.equal(plain.indices, screened.indices)
     assert reference.same_bits(plain.values, screened.values)
