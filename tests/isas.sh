@@ -13,7 +13,7 @@ build() {  # FOLDER CMAKE_ARGUMENT...
     -DFASTCLIP_TESTS=ON -DFASTCLIP_CUDA=0 -DCMAKE_CXX_FLAGS=-Werror "$@" > /dev/null
   "$bin/cmake" --build "$folder" > "$folder/log" || { cat "$folder/log"; exit 1; }
 }
-build native -DFASTCLIP_SANITIZE=ON -DCMAKE_CXX_COMPILER=g++
+build native -DFASTCLIP_SANITIZE=ON
 native=$(build/isa_test/native/isa_test)
 printf 'here:\n%s\n' "$native"
 
