@@ -64,7 +64,7 @@ sanitize: .venv/installed-dev
 	PYTHONPATH=build/sanitize \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 FASTCLIP_EXPECT_PATH=build/sanitize HYPOTHESIS_PROFILE=quick \
-	  $(BIN)/pytest -s --isas best tests/ops tests/test_process.py
+	  $(BIN)/pytest -n 2 --isas best tests/ops tests/test_process.py
 
 # The same sources through the other compiler, warnings included.
 clang: .venv/installed-dev
