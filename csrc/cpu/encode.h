@@ -150,8 +150,8 @@ inline void quantise(const float* x, int64_t width, int levels, int8_t* codes, R
   if (!coded) return measure(x, width, codes, sums);
   const float scale = largest / static_cast<float>(levels);
   const float inverse = static_cast<float>(levels) / largest;
-  // In units of the scale, so that no square is too small or too large for float32. Sums of codes
-  // and of their squares stay below 2^24 in each lane: exact.
+  // In units of the scale, so that no square is too small or too large for float32. The sum of the
+  // codes stays below 2^24: exact.
   Floats16 length = {}, error = {}, code_sum = {}, code_length = {};
   for (int64_t i = 0; i < width; i += 16) {
     constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded
@@ -176,7 +176,7 @@ inline void quantise(const float* x, int64_t width, int levels, int8_t* codes, R
                       0x1p-22 * __builtin_sqrt(sums.length_squared);
   sums.error_squared = rest * rest;
   sums.code_sum = static_cast<int32_t>(sum_lanes(code_sum));
-  sums.code_length_squared = static_cast<double>(sum_lanes(code_length)) * (1 + 0x1p-22);
+  sums.code_length_squared = sum_error * sum_lanes(code_length);
 }
 
 inline void encode_rows(const Matrix& rows, const Rotation& rotation, const float* center,

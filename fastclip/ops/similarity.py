@@ -59,7 +59,7 @@ def similarity(
     TypeError
         An argument is no array or has another dtype.
     ValueError
-        An argument has a wrong shape, is not on the CPU, or holds NaN or infinity.
+        An argument has a wrong shape, is on another device, or holds NaN or infinity.
 
     Examples
     --------

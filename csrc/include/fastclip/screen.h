@@ -169,6 +169,7 @@ FASTCLIP_HD inline QueryBounds bound_query(const RowSums& sums, double rotation_
 FASTCLIP_HD inline QueryBounds bound_float_query(double length, int64_t cols) {
   QueryBounds query;
   query.norm = length;
+  if (cols > (1 << 18)) return query;  // (1 + 2^-24)^d is no longer 1 + d 2^-24 * 1.01
   const double roundings = static_cast<double>(cols + 2);
   query.coefficients.beta =
       round_up_to_float(length * (roundings * 0x1p-24 * 1.01 + 0x1p-23 + 0x1p-21) * (1 + kSlack));
