@@ -11,7 +11,6 @@ def topk(
     keys: Matrix,
     screen: ScreenKeys | None,
     k: int,
-    check_keys: bool,
     values: int,
     indices: int,
     threads: int,
@@ -99,7 +98,6 @@ def select_isa(name: str) -> None: ...
 
 compiler: str
 panel: int
-few_queries: int
 
 class _Plan:
     """How a search goes about its work."""

@@ -105,10 +105,9 @@ PYBIND11_MODULE(_C, m) {
   });
 
   m.def("topk", [](const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, int64_t k,
-                   bool check_keys, uintptr_t values, uintptr_t indices, int threads) {
+                   uintptr_t values, uintptr_t indices, int threads) {
     return without_gil([&](Interrupt& interrupt) {
-      return fastclip::cpu::topk(queries, keys, screen, k, check_keys,
-                                 reinterpret_cast<float*>(values),
+      return fastclip::cpu::topk(queries, keys, screen, k, reinterpret_cast<float*>(values),
                                  reinterpret_cast<int64_t*>(indices), threads, interrupt);
     });
   });
@@ -235,7 +234,6 @@ PYBIND11_MODULE(_C, m) {
     });
   });
 
-  m.attr("few_queries") = fastclip::cpu::kFewQueries;
   m.def("always_screen", &fastclip::cpu::always_screen);
   m.def("has_screen", [] { return fastclip::cpu::kernels().query_levels > 0; });
   m.def("available_isas", &fastclip::cpu::available_isas);

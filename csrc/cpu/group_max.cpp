@@ -4,7 +4,7 @@
 #include <limits>
 #include <vector>
 
-#include "fastclip/topk.h"
+#include "fastclip/scored_key.h"
 #include "isa.h"
 #include "mainloop.h"
 #include "ops.h"

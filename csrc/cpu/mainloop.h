@@ -45,8 +45,10 @@ class NonFiniteRow {
 
 // Calls reduce(scores, ld, first_key, count) for each block of keys, in increasing order, with
 // scores[i * ld + j] of queries.row(i) and key first_key + j. Leaves early when interrupted. With
-// `nonfinite`, each block of keys is checked while it is in the cache: few queries are answered in
-// the time that reading the keys takes, which then happens once.
+// `nonfinite`, also at a block with a key that is not finite: keys are checked by their scores with
+// the first query, which is finite: sums of finite products do not overflow in float64, and one
+// with a NaN or infinity is none of them. Where rounding to float32 may have overflowed instead,
+// the keys themselves tell.
 template <class Reduce>
 void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, int64_t first_key,
            int64_t last_key, Interrupt& interrupt, Reduce&& reduce,
@@ -59,21 +61,27 @@ void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, in
   AlignedBuffer<double> query_rows(queries.rows * row, Contents::kAnything);
   AlignedBuffer<float> scores(queries.rows * block, Contents::kAnything);
   kernels.load_rows(queries, query_rows.get());
-  const auto check = [&](int64_t begin, int64_t end) {
-    if (nonfinite == nullptr) return;
-    const int64_t row = kernels.find_nonfinite(keys.slice(begin, end));
+  const auto finite = [&](int64_t begin, int64_t count) {
+    if (nonfinite == nullptr) return true;
+    if (keys.dtype != DType::kFloat16) {  // which is converted as if it were finite
+      float zero = 0;                     // NaN where a score is not finite
+      for (int64_t j = 0; j < count; ++j) zero += scores.get()[j] * 0;
+      if (zero == 0) return true;
+    }
+    const int64_t row = kernels.find_nonfinite(keys.slice(begin, begin + count));
     if (row >= 0) nonfinite->found(begin + row);
+    return row < 0;
   };
   if (queries.rows <= kFewQueries) {
     std::vector<Pair> pairs(block);
     for (int64_t begin = first_key; begin < last_key; begin += block) {
       if (interrupt.poll()) return;
       const int64_t count = std::min(block, last_key - begin);
-      check(begin, begin + count);
       for (int64_t i = 0; i < queries.rows; ++i) {
         for (int64_t j = 0; j < count; ++j) pairs[j] = {i, begin + j};
         kernels.score_pairs(query_rows.get(), keys, pairs.data(), count, scores.get() + i * block);
       }
+      if (!finite(begin, count)) return;
       reduce(static_cast<const float*>(scores.get()), block, begin, count);
     }
     return;
@@ -82,13 +90,13 @@ void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, in
   for (int64_t begin = first_key; begin < last_key; begin += block) {
     if (interrupt.poll()) return;
     const int64_t end = std::min(begin + block, last_key);
-    check(begin, end);
     kernels.load_rows(keys.slice(begin, end), key_rows.get());
     // Scores of the rows beyond are not looked at, but what is there must be quick to multiply.
     const int64_t beyond = round_up(end - begin, kernels.key_tile) - (end - begin);
     std::fill_n(key_rows.get() + (end - begin) * row, beyond * row, 0.0);
     kernels.score_block(query_rows.get(), queries.rows, key_rows.get(), end - begin, steps,
                         scores.get(), block);
+    if (!finite(begin, end - begin)) return;
     reduce(static_cast<const float*>(scores.get()), block, begin, end - begin);
   }
 }

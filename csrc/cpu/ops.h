@@ -19,10 +19,10 @@ void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& 
                 Interrupt& interrupt);
 
 // values and indices are [queries.rows, k], rows without gaps. `codes` may be null. Returns how
-// many pairs were scored exactly. With `check_keys` the keys need not be finite: where row r is the
-// lowest that is not, returns -1 - r. That is quicker than find_nonfinite before for few queries.
+// many pairs were scored exactly; -1 - r where row r, counted through the queries and on through
+// the keys, is the first that is not finite.
 int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* codes, int64_t k,
-             bool check_keys, float* values, int64_t* indices, int threads, Interrupt& interrupt);
+             float* values, int64_t* indices, int threads, Interrupt& interrupt);
 
 // For tests: use the screen whenever there is one, also where exact scores would be faster.
 void always_screen(bool always);

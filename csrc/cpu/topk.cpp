@@ -1,5 +1,3 @@
-#include "fastclip/topk.h"
-
 #include "isa.h"
 #include "mainloop.h"
 #include "ops.h"
@@ -11,7 +9,7 @@ namespace {
 // Queries of one task, fewer where k is large: a thread's candidates stay within about 16 MiB.
 int64_t query_block_rows(int64_t keys, int64_t k) {
   constexpr int64_t kCandidateBytes = 16 << 20;
-  const int64_t per_query = TopK::capacity(keys, k) * static_cast<int64_t>(sizeof(RankedKey));
+  const int64_t per_query = TopK::capacity(keys, k) * TopK::kEntryBytes;
   return std::clamp<int64_t>(kCandidateBytes / per_query, 1, kMaxQueryBlock);
 }
 
@@ -47,17 +45,25 @@ bool worth_screening(int64_t queries, int64_t keys, int64_t k) {
 }  // namespace
 
 int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* codes, int64_t k,
-             bool check_keys, float* values, int64_t* indices, int threads, Interrupt& interrupt) {
+             float* values, int64_t* indices, int threads, Interrupt& interrupt) {
+  const int64_t query = find_nonfinite(queries, threads, interrupt);
+  if (query >= 0) return -1 - query;
   const Kernels& isa = kernels();
-  threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
   const Screens screens = screens_for(isa, codes, queries.rows);
-  if (screens.count > 0 && !check_keys && worth_screening(queries.rows, keys.rows, k)) {
+  const bool screened = screens.count > 0 && worth_screening(queries.rows, keys.rows, k);
+  // A screen looks at few keys as they are.
+  if (codes == nullptr && (screened || queries.rows == 0)) {
+    const int64_t key = find_nonfinite(keys, threads, interrupt);
+    if (key >= 0) return -1 - queries.rows - key;
+  }
+  threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
+  if (screened) {
     return screened_topk(isa, queries, keys, screens, k, values, indices, threads, interrupt);
   }
   NonFiniteRow nonfinite;
-  exact_topk(isa, queries, keys, k, check_keys ? &nonfinite : nullptr, values, indices, threads,
-             interrupt);
-  return nonfinite.any() ? -1 - nonfinite.row() : queries.rows * keys.rows;
+  exact_topk(isa, queries, keys, k, codes == nullptr ? &nonfinite : nullptr, values, indices,
+             threads, interrupt);
+  return nonfinite.any() ? -1 - queries.rows - nonfinite.row() : queries.rows * keys.rows;
 }
 
 }  // namespace fastclip::cpu

@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "fastclip/topk.h"
 #include "mainloop.h"
 #include "screen.h"
 #include "threads.h"
+#include "topk.h"
 
 namespace fastclip::cpu {
 

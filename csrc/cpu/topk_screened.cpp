@@ -6,9 +6,9 @@
 #include <limits>
 #include <vector>
 
-#include "fastclip/topk.h"
 #include "ops.h"
 #include "screen.h"
+#include "select.h"
 #include "topk_plan.h"
 
 namespace fastclip::cpu {
@@ -95,8 +95,7 @@ class ScreenedTopK {
           }
           sets = kFolded;
         }
-        std::nth_element(lowers, lowers + (k_ - 1), lowers + sets, std::greater<>());
-        raise(i, lowers[k_ - 1]);
+        raise(i, kth_largest(lowers, sets, k_));
       }
       const int64_t count = kernels_.reaching(block_.run(i, x, 0, keys), floor_[i], reaching);
       for (int64_t r = 0; r < count; ++r) add(i, reaching[r], x[reaching[r]]);
@@ -118,9 +117,7 @@ class ScreenedTopK {
     Candidate* end = begin + counts_[i];
     if (counts_[i] >= k_) {
       for (int64_t c = 0; c < counts_[i]; ++c) lowers_[c] = begin[c].lower;
-      const auto kth = lowers_.begin() + (k_ - 1);
-      std::nth_element(lowers_.begin(), kth, lowers_.begin() + counts_[i], std::greater<>());
-      raise(i, *kth);
+      raise(i, kth_largest(lowers_.data(), counts_[i], k_));
     }
     end = std::remove_if(begin, end, [&](const Candidate& c) { return c.upper < floor_[i]; });
     // The k most promising ones first; few of the others are left after that.

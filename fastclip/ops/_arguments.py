@@ -107,6 +107,8 @@ def as_keys(
     keys: Array | PackedKeys, name: str = "keys"
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return the rows of ``keys`` and, if they are packed, the tensors to screen them by."""
+    if isinstance(keys, torch.Tensor):
+        return as_rows(name, keys), []
     from fastclip.ops.pack import PackedKeys
 
     if isinstance(keys, PackedKeys):

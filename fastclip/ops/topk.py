@@ -121,28 +121,30 @@ def topk(
     k = operator.index(k)
     if not 1 <= k <= key_rows.shape[0]:
         raise ValueError(f"k: must be from 1 to the number of keys {key_rows.shape[0]}, got {k}")
-    search = torch.ops.fastclip.topk if must_dispatch(query_rows, key_rows) else _topk
+    search = torch.ops.fastclip.topk if must_dispatch(query_rows, key_rows) else _find
     values, indices, survivors = search(query_rows, key_rows, screen, k)
     best = TopK(values, indices)
-    return (best, survivors) if return_survivors else best
+    return (best, torch.as_tensor(survivors)) if return_survivors else best
 
 
 def _topk(
     queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    values, indices, survivors = _find(queries, keys, screen, k)
+    return values, indices, torch.as_tensor(survivors)
+
+
+def _find(
+    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | int]:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    check_finite("queries", queries)
-    if screen:
-        return _search(queries, keys, screen, k)
-    if len(queries) <= _C.few_queries and not on_cuda(keys):
-        return _search(queries, keys, [], k, check_keys=True)
-    if not worth_packing(queries, keys):
-        check_finite("keys", keys)
-        return _search(queries, keys, [], k)
-    values, indices, survivors = _topk_fake(queries[:, :0], keys, screen, 0)
-    survivors.zero_()
+    search = _search_on_cuda if on_cuda(queries) else _search
+    if screen or not worth_packing(queries, keys):
+        return search(queries, keys, screen, k)
+    values, indices, _ = _topk_fake(queries[:, :0], keys, screen, 0)
+    survivors: torch.Tensor | int = 0
     for begin, part in parts_to_pack(keys):
-        found = _search(queries, part, encode(part, begin), min(k, len(part)))
+        found = search(queries, part, encode(part, begin), min(k, len(part)))
         # Parts come in the order of their keys, so that a stable sort keeps the tie rule.
         values, order = torch.cat([values, found[0]], 1).sort(dim=1, descending=True, stable=True)
         indices = torch.cat([indices, found[1] + begin], 1).gather(1, order)[:, :k]
@@ -151,30 +153,36 @@ def _topk(
     return values.contiguous(), indices.contiguous(), survivors
 
 
-def _search(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    screen: list[torch.Tensor],
-    k: int,
-    check_keys: bool = False,
+def _search_on_cuda(
+    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    check_finite("queries", queries)
+    if not screen:
+        check_finite("keys", keys)
     values, indices, survivors = _topk_fake(queries, keys, screen, k)
-    if on_cuda(queries):
-        _search_cuda.topk(queries, keys, screen, values, indices, survivors)
-        return values, indices, survivors
+    _search_cuda.topk(queries, keys, screen, values, indices, survivors)
+    return values, indices, survivors
+
+
+def _search(
+    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    values = torch.empty(len(queries), k)
+    indices = torch.empty(len(queries), k, dtype=torch.int64)
     scored = _C.topk(
         matrix(queries),
         matrix(keys),
         screen_keys(screen, keys),
         k,
-        check_keys,
         values.data_ptr(),
         indices.data_ptr(),
         torch.get_num_threads(),
     )
     if scored < 0:
-        raise not_finite("keys", -1 - scored)
-    return values, indices, survivors.fill_(scored)
+        row = -1 - scored
+        count = len(queries)
+        raise not_finite("queries", row) if row < count else not_finite("keys", row - count)
+    return values, indices, scored
 
 
 def _topk_fake(

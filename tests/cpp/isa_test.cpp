@@ -17,7 +17,7 @@
 #include "fastclip/element.h"
 #include "fastclip/exact_score.h"
 #include "fastclip/float16.h"
-#include "fastclip/topk.h"
+#include "fastclip/scored_key.h"
 
 namespace {
 
@@ -231,7 +231,7 @@ class Search {
         expected_indices.push_back(row[r].index);
       }
     }
-    const int64_t scored = cpu::topk(q(), k(), screen, best, false, values.data(), indices.data(),
+    const int64_t scored = cpu::topk(q(), k(), screen, best, values.data(), indices.data(),
                                      run.threads, run.interrupt);
     run.same(values, expected_values, "topk (values)");
     run.same(indices, expected_indices, "topk (indices)");
