@@ -66,7 +66,6 @@ def writable(path: Path) -> Path:
 
 def writable_folder(path: Path) -> Path:
     """Return the folder to write into; raise before the work if that cannot succeed."""
-    path = path.resolve()
     existing = path if path.exists() else path.parent
     if not existing.exists():
         raise FileNotFoundError(errno.ENOENT, "no such folder", str(existing))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastclip.cli._common import printable, progress, writable_folder
 
 if TYPE_CHECKING:
-    from fastclip.data import EmbeddingSummary
+    from fastclip.data import EmbeddingSummary, Encoder
 
 # Skipped images that are shown; all are in the file beside the features.
 _SHOWN = 20
@@ -177,7 +178,7 @@ def texts(
 
     found = read_texts(source, column=column)
     encoder = _load(model, pretrained, device, precision)
-    prompts: Any = template or None
+    prompts: Sequence[str] | None = template or None
     if templates is not None:
         import fastclip.models
 
@@ -198,7 +199,7 @@ def texts(
     _print_summary(output, summary, time.monotonic() - began)
 
 
-def _load(name: str, pretrained: str | None, device: str, precision: Precision) -> Any:
+def _load(name: str, pretrained: str | None, device: str, precision: Precision) -> Encoder:
     import fastclip.models
 
     return fastclip.models.load(name, pretrained, device=device, precision=precision.value)

@@ -101,7 +101,8 @@ def embed_images(
     those of a job that was left alone, if ``batch_size`` and the device are the same, and the model
     is deterministic.
 
-    Memory: a shard of features, ``4 shard_size d`` bytes, and ``3 batch_size`` preprocessed images.
+    Memory: a shard of features, ``4 shard_size d`` bytes, ``3 batch_size`` preprocessed images, and
+    a whole picture per worker.
 
     Parameters
     ----------
@@ -140,9 +141,15 @@ def embed_images(
 
     Examples
     --------
+    >>> import fastclip, tempfile
+    >>> from PIL import Image
+    >>> from fastclip.data import embed_images, read_features
     >>> model = fastclip.models.load("ViT-S-32-alt", "random")  # doctest: +SKIP
-    >>> embed_images("photos", model, "photos-clip").rows  # doctest: +SKIP
-    1204
+    >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +SKIP
+    ...     Image.new("RGB", (300, 200), "red").save(f"{folder}/red.png")
+    ...     summary = embed_images(folder, model, f"{folder}/out")
+    ...     read_features(f"{folder}/out").names
+    ('red.png',)
     """
     _check_positive(batch_size=batch_size, shard_size=shard_size)
     threads = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
@@ -151,7 +158,7 @@ def embed_images(
     inputs = {
         **_identity(model, model_name, pretrained),
         "preprocess": _described(model.preprocess),
-        "source_sha256": images.digest(),
+        "names_and_sizes_sha256": images.digest(),
     }
     with open_job(Path(output), "img_emb", len(images), shard_size, inputs) as job:
         kept, report = _begin(job, progress)
@@ -208,16 +215,20 @@ def embed_texts(
 
     Examples
     --------
+    >>> import fastclip, tempfile
+    >>> from fastclip.data import embed_texts, read_features
     >>> model = fastclip.models.load("ViT-S-32-alt", "random")  # doctest: +SKIP
-    >>> embed_texts(["cat", "dog"], model, "pets", templates=["a {}"]).rows  # doctest: +SKIP
-    2
+    >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +SKIP
+    ...     summary = embed_texts(["cat", "dog"], model, f"{folder}/out", templates=["a {}"])
+    ...     read_features(f"{folder}/out")
+    Features(2 x 256, named)
     """
     _check_positive(batch_size=batch_size, shard_size=shard_size)
     _check_templates(templates)
     inputs = {
         **_identity(model, model_name, pretrained),
         "templates": None if templates is None else list(templates),
-        "source_sha256": _digest(texts),
+        "texts_sha256": _digest(texts),
     }
     with open_job(Path(output), "text_emb", len(texts), shard_size, inputs) as job:
         kept, report = _begin(job, progress)

@@ -59,7 +59,7 @@ def decode_image(data: bytes) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
             _check_shape(image)
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
         raise ValueError(f"not an image, allowed: {', '.join(_formats())}") from error
     # What Pillow raises for a broken file depends on where it is broken: SyntaxError, IndexError,
@@ -84,7 +84,8 @@ def _check_shape(image: Image.Image) -> None:
         )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The conversion of `decode_image` for a picture that is open already; the same errors."""
     if image.mode.startswith("I;16"):
         image = _to_8_bit(image)
     if image.mode in ("I", "F"):

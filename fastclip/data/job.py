@@ -26,6 +26,8 @@ import numpy.typing as npt
 from .files import replacing
 
 MANIFEST = "job.json"
+_FOLDERS = ("metadata", "shards")
+_UNFINISHED = ".*.json*.tmp"  # what `replacing` leaves of job.json and unreadable.jsonl
 FORMAT = "fastclip.embedding-job"
 VERSION = "1"
 
@@ -68,10 +70,11 @@ def open_job(
     """
     output.mkdir(exist_ok=True)
     with _lock(output):
-        for part in (*output.glob(".*.tmp"), *output.glob("*/.*.tmp")):
-            part.unlink()  # left by a process that was killed
         wanted = {"kind": kind, "items": items, "shard_size": shard_size, **inputs}
         _write_or_compare(output, {"format": FORMAT, "version": VERSION, **wanted})
+        for pattern in (_UNFINISHED, *(f"{folder}/.*.tmp" for folder in (kind, *_FOLDERS))):
+            for part in output.glob(pattern):
+                part.unlink()  # left by a process that was killed
         yield Job(output, kind, items, shard_size)
 
 
@@ -85,23 +88,26 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged ({error})") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ValueError(f"{path}: not the description of an embedding job")
+        return None  # of another program
     if manifest.get("version") != VERSION:
         raise ValueError(f"{path}: version {manifest.get('version')!r}, allowed: {VERSION!r}")
+    for key in ("items", "shard_size"):
+        if not isinstance(manifest.get(key), int) or manifest[key] < 1:
+            raise ValueError(f"{path}: {key} is {manifest.get(key)!r}, allowed: 1 or more")
     return manifest
 
 
 def _write_or_compare(output: Path, wanted: dict[str, object]) -> None:
     found = read_manifest(output)
     if found is None:
-        if any(output.iterdir()):
+        if any(not path.match(_UNFINISHED) for path in output.iterdir()):
             raise ValueError(f"{output}: holds other files, allowed: a new or empty folder")
         with _text_file(output / MANIFEST) as file:
             json.dump(wanted, file, indent=2)
             file.write("\n")
         return
     changes = [
-        f"{key} was {_shown(found.get(key))}, is {_shown(wanted.get(key))}"
+        f"{key} was {_shown(key, found.get(key))}, is {_shown(key, wanted.get(key))}"
         for key in (*wanted, *(found.keys() - wanted.keys()))
         if found.get(key) != wanted.get(key)
     ]
@@ -112,9 +118,10 @@ def _write_or_compare(output: Path, wanted: dict[str, object]) -> None:
         )
 
 
-def _shown(value: object) -> str:
+def _shown(key: str, value: object) -> str:
     text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    limit = 13 if key.endswith("_sha256") else 80
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 @contextmanager
@@ -127,7 +134,7 @@ def _lock(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise ValueError(f"{folder}: another process is at work in it") from error
         except OSError:
-            pass  # a file system without locks; two processes then only repeat work
+            pass  # a file system without locks
         yield
     finally:
         os.close(descriptor)
@@ -142,7 +149,7 @@ class Job:
         self.ranges = [
             range(start, min(start + shard_size, items)) for start in range(0, items, shard_size)
         ]
-        for folder in (kind, "metadata", "shards"):
+        for folder in (kind, *_FOLDERS):
             (output / folder).mkdir(exist_ok=True)
         self._skipped: dict[int, list[Unreadable]] = {}  # of each finished shard
         self.damaged = [number for number in range(len(self.ranges)) if self._load(number)]

@@ -50,7 +50,7 @@ def read_folder(path: Path) -> Features:
 def _job_metadata(folder: Path, shards: int) -> FeatureMetadata:
     """What the embedding job that wrote the folder says of it; a shard may be missing yet."""
     manifest = read_manifest(folder.resolve().parent)
-    if manifest is None or manifest["kind"] != folder.resolve().name:
+    if manifest is None or manifest.get("kind") != folder.resolve().name:
         return FeatureMetadata()
     expected = -(-manifest["items"] // manifest["shard_size"])
     if shards != expected:
@@ -60,8 +60,8 @@ def _job_metadata(folder: Path, shards: int) -> FeatureMetadata:
         )
     templates = manifest.get("templates") or []
     return FeatureMetadata(
-        model=manifest["model"],
-        pretrained=manifest["pretrained"],
+        model=manifest.get("model"),
+        pretrained=manifest.get("pretrained"),
         template=templates[0] if len(templates) == 1 else None,
         normalized=True,
     )

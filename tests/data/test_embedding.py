@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -183,10 +184,10 @@ def test_changed_inputs_are_refused_by_name(model, photos, tmp_path):
     with pytest.raises(ValueError, match=r'kind was "img_emb", is "text_emb"'):
         embed_texts(["a"], model, out)
     (photos / "zz.jpg").write_bytes(b"new")
-    refused("items was 25, is 26", "source_sha256 was")
+    refused("items was 25, is 26", "names_and_sizes_sha256 was")
     (photos / "zz.jpg").unlink()
     (photos / "00.png").write_bytes(b"another size")
-    refused("source_sha256 was")
+    refused("names_and_sizes_sha256 was")
 
 
 def test_output_that_is_something_else(model, photos, tmp_path):
@@ -198,10 +199,31 @@ def test_output_that_is_something_else(model, photos, tmp_path):
         embed_images(photos, model, tmp_path / "absent" / "out")
     with pytest.raises(FileExistsError):
         embed_images(photos, model, tmp_path / "other" / "thesis.tex")
-    for text, reason in (("{", "damaged"), ("{}", "not the description"), ("[]", "not the")):
+    (tmp_path / "other" / ".a.json.tmp").write_text("")
+    own = {"format": "fastclip.embedding-job", "version": "1", "items": 1, "shard_size": 1}
+    for text, reason in (
+        ("{", "job.json: damaged"),
+        ("{}", "holds other files"),
+        ("[]", "holds other files"),
+        (json.dumps({**own, "version": "2"}), "job.json: version '2', allowed: '1'"),
+        (json.dumps({**own, "items": "x"}), "job.json: items is 'x', allowed: 1 or more"),
+        (json.dumps(own), 'kind was null, is "img_emb"'),
+    ):
         (tmp_path / "other" / "job.json").write_text(text)
-        with pytest.raises(ValueError, match=reason):
+        before = content(tmp_path / "other")
+        with pytest.raises(ValueError, match=re.escape(reason)):
             embed_images(photos, model, tmp_path / "other")
+        assert content(tmp_path / "other") == before
+
+
+def test_folder_of_another_program_is_read_as_before(model, tmp_path):
+    embed_texts(["a", "b"], model, tmp_path / "out", model_name="Tiny")
+    assert read_features(tmp_path / "out" / "text_emb").metadata.model == "Tiny"
+    (tmp_path / "out" / "job.json").write_text('{"format": "slurm"}')
+    assert read_features(tmp_path / "out").metadata == FeatureMetadata()
+    (tmp_path / "out" / "job.json").write_text("{")
+    with pytest.raises(FeatureFileError, match="damaged"):
+        read_features(tmp_path / "out")
 
 
 def test_a_second_process_is_kept_out(model, photos, tmp_path):
@@ -212,7 +234,7 @@ def test_a_second_process_is_kept_out(model, photos, tmp_path):
     embed_images(photos, model, tmp_path / "out", progress=again)
 
 
-def test_all_kinds_of_files_in_one_folder(model, tmp_path):
+def test_all_kinds_of_files_in_one_folder(model, tmp_path, recwarn):
     folder = tmp_path / "a folder, größe"
     (folder / "日本").mkdir(parents=True)
     exif = Image.Exif()
@@ -226,12 +248,15 @@ def test_all_kinds_of_files_in_one_folder(model, tmp_path):
     picture(5).save(folder / "moving.gif", save_all=True, append_images=[picture(6)])
     picture(7).save(folder / "wrong.gif", "PNG")
     (folder / "cut.jpg").write_bytes((folder / "grey.jpg").read_bytes()[:-300])
+    picture(8).save(folder / "cut.tiff", exif=exif)
+    (folder / "cut.tiff").write_bytes((folder / "cut.tiff").read_bytes()[:60])
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "page.jpg").write_text("<html>404</html>")
     (folder / "gone.jpg").symlink_to("nowhere")
     summary = embed_images(folder, model, tmp_path / "out")
     reasons = {entry.name: entry.reason for entry in summary.unreadable}
-    assert reasons.keys() == {"cut.jpg", "empty.jpg", "page.jpg", "gone.jpg"}
+    assert reasons.keys() == {"cut.jpg", "cut.tiff", "empty.jpg", "page.jpg", "gone.jpg"}
+    assert not recwarn.list  # Pillow's would spoil the progress bar
     assert "truncated" in reasons["cut.jpg"]
     assert reasons["gone.jpg"] == "No such file or directory"
     found = read_features(tmp_path / "out")
@@ -301,7 +326,7 @@ def test_texts(model, tmp_path, templates):
     )
     with pytest.raises(ValueError, match="templates was"):
         embed_texts(TEXTS, model, tmp_path / "out", templates=["x {}"], shard_size=9)
-    with pytest.raises(ValueError, match=r"source_sha256 was"):
+    with pytest.raises(ValueError, match=r"texts_sha256 was"):
         embed_texts([*TEXTS[:-1], "x"], model, tmp_path / "out", templates=templates, shard_size=9)
 
 
