@@ -161,7 +161,9 @@ def texts(
         Templates | None,
         typer.Option(help="OpenAI's 80 prompts for ImageNet, or 7 of them.", show_default=False),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts that a model gets at once.")] = 256,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Texts or prompts that a model gets at once.")
+    ] = 256,
     shard_size: _ShardSize = 10_000,
     device: _Device = "cpu",
     precision: _Precision = Precision.fp32,

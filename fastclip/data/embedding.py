@@ -137,7 +137,8 @@ def embed_images(
         a job with another model, source or option (the message says what changed); a model that
         gives NaN or infinity.
     OSError
-        The output cannot be written.
+        The output cannot be written; a file cannot be read that was there when the source was
+        listed, or has changed since. What is finished stays.
 
     Examples
     --------
@@ -195,8 +196,10 @@ def embed_texts(
     ----------
     texts : sequence of str
         At least one; `read_texts` reads them from a file.
-    model, output, model_name, pretrained, batch_size, shard_size, progress
+    model, output, model_name, pretrained, shard_size, progress
         As for `embed_images`.
+    batch_size : int
+        Texts of one forward pass, or prompts where there are templates.
     templates : sequence of str, optional
         Prompts with ``{}`` for the text, such as ``"a photo of a {}"``; default: the text itself.
 
@@ -232,11 +235,14 @@ def embed_texts(
     }
     with open_job(Path(output), "text_emb", len(texts), shard_size, inputs) as job:
         kept, report = _begin(job, progress)
+        step = max(
+            1, batch_size // (1 if templates is None else len(templates))
+        )  # texts whose prompts make a batch
         for number in job.pending:
             parts = []
             start, stop = job.ranges[number].start, job.ranges[number].stop
-            for first in range(start, stop, batch_size):
-                batch = texts[first : min(first + batch_size, stop)]
+            for first in range(start, stop, step):
+                batch = texts[first : min(first + step, stop)]
                 rows = model.encode_text(batch, batch_size=batch_size, templates=templates)
                 parts.append(_checked(rows, batch, model))
                 report(len(batch))
@@ -352,6 +358,9 @@ def _loaded(
         except UnicodeEncodeError:
             return Unreadable(index, name, "the name is not UTF-8")
         except OSError as error:
+            # A disk that fails or goes away must end the job, not every image from here on.
+            if images.sizes[index] >= 0 and not isinstance(error, PermissionError):
+                raise
             return Unreadable(index, name, error.strerror or str(error))
         except ValueError as error:
             return Unreadable(index, name, str(error))

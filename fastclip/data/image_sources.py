@@ -58,7 +58,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def read(self, index: int) -> bytes:
-        """Return the file of one image; raise OSError if that cannot be."""
+        """Return the file of one image; raise OSError if it cannot be read, or has changed."""
 
     def caption(self, index: int) -> str | None:
         """Return the text that comes with one image, None if there is none."""
@@ -70,9 +70,13 @@ class _Files(ImageSource):
     root: Path
 
     def read(self, index: int) -> bytes:
-        if self.sizes[index] < 0 and (self.root / self.names[index]).exists():
+        path = self.root / self.names[index]
+        if self.sizes[index] < 0 and path.exists():
             raise OSError("not a regular file")  # to open a pipe would wait for ever
-        return (self.root / self.names[index]).read_bytes()
+        data = path.read_bytes()
+        if self.sizes[index] not in (-1, len(data)):
+            raise OSError(f"{path}: has changed since it was listed")
+        return data
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class _Part:
             file.seek(self.start)
             data = file.read(self.size)
         if len(data) < self.size:
-            raise OSError(f"{self.tar} has become shorter")
+            raise OSError(f"{self.tar}: has changed since it was listed")
         return data
 
 

@@ -297,6 +297,31 @@ def test_captions_of_a_tar_are_kept(model, tmp_path):
     assert read_features(tmp_path / "out").names[2] == "00003"
 
 
+def test_files_that_go_away_end_the_job_and_are_not_skipped(model, photos, tmp_path):
+    source = find_images(photos)
+    (photos / "17.png").rename(tmp_path / "17.png")
+    options = {"batch_size": 2, "shard_size": 5}
+    with pytest.raises(FileNotFoundError, match=r"17\.png"):
+        embed_images(source, model, tmp_path / "out", **options)
+    (tmp_path / "17.png").rename(photos / "17.png")
+    summary = embed_images(photos, model, tmp_path / "out", **options)
+    assert (summary.rows, summary.kept) == (18, 3)
+
+
+def test_files_of_others_are_skipped(model, photos, tmp_path, monkeypatch):
+    read_bytes = Path.read_bytes
+
+    def refuse(path):
+        if path.name == "17.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    summary = embed_images(photos, model, tmp_path / "out")
+    assert Unreadable(17, "17.png", "Permission denied") in summary.unreadable
+    assert summary.rows == 17
+
+
 def test_nothing_readable(model, tmp_path):
     (tmp_path / "list.txt").write_text("absent.jpg\nalso absent.jpg\n")
     assert embed_images(tmp_path / "list.txt", model, tmp_path / "out").rows == 0

@@ -164,11 +164,16 @@ def test_damaged_tars(webdataset, tmp_path):
     fails(webdataset, "no images in it")
 
 
-def test_shorter_since_it_was_listed(webdataset):
+def test_changed_since_it_was_listed(webdataset):
     found = find_images(webdataset)
     os.truncate(webdataset, 100)
-    with pytest.raises(OSError, match="has become shorter"):
+    with pytest.raises(OSError, match=r"0\.tar: has changed since it was listed"):
         found.read(1)
+    touch(webdataset.parent, "a.jpg")
+    found = find_images(f"{webdataset.parent}/*.jpg")
+    (webdataset.parent / "a.jpg").write_bytes(b"another length")
+    with pytest.raises(OSError, match=r"a\.jpg: has changed since it was listed"):
+        found.read(0)
 
 
 def test_what_is_no_source(tmp_path):
