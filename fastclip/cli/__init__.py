@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fastclip.cli import demo, info, topk
+from fastclip.cli import demo, embed, info, topk
 from fastclip.cli._common import Commands
 
 app = typer.Typer(
@@ -17,6 +17,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("topk")(topk.command)
+app.command("embed-images")(embed.images)
+app.command("embed-texts")(embed.texts)
 app.command("info")(info.command)
 app.command("demo")(demo.command)
 

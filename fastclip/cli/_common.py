@@ -64,6 +64,23 @@ def writable(path: Path) -> Path:
     return path
 
 
+def writable_folder(path: Path) -> Path:
+    """Return the folder to write into; raise before the work if that cannot succeed."""
+    existing = path if path.exists() else path.parent
+    if not existing.exists():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(existing))
+    if not existing.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is not a folder", str(existing))
+    if not os.access(existing, os.W_OK):
+        raise PermissionError(errno.EACCES, "folder is not writable", str(existing))
+    return path
+
+
+def printable(name: str) -> str:
+    """Names come from files: no line break or escape sequence of theirs reaches the terminal."""
+    return "".join(c if c.isprintable() else " " for c in name)
+
+
 @contextmanager
 def text_file(path: Path | None) -> Iterator[TextIO]:
     """Yield stdout, or a file that appears at ``path`` whole or not at all."""
@@ -77,10 +94,11 @@ def text_file(path: Path | None) -> Iterator[TextIO]:
 
 
 @contextmanager
-def progress(queries: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes the number of queries just done.
+def progress(label: str, unit: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that takes the number of units done so far and that of all.
 
-    The bar, with rate and time left, is on stderr and only where that is a terminal.
+    The bar, with rate and time left, is on stderr and only where that is a terminal. What is done
+    at the first call does not count for the rate.
     """
     from rich.console import Console
     from rich.progress import (
@@ -89,6 +107,7 @@ def progress(queries: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
         Progress,
         ProgressColumn,
         Task,
+        TaskID,
         TextColumn,
         TimeRemainingColumn,
     )
@@ -96,11 +115,13 @@ def progress(queries: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text("" if task.speed is None else f"{task.speed:,.0f} queries/s")
+            if task.speed is None:
+                return Text("")
+            return Text(f"{task.speed:,.{0 if task.speed >= 10 else 1}f} {unit}/s")
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("searching"),
+        TextColumn(label),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(),
@@ -108,5 +129,13 @@ def progress(queries: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
     )
     disable = not (shown and console.is_terminal)
     with Progress(*columns, console=console, transient=True, disable=disable) as bar:
-        task = bar.add_task("", total=queries)
-        yield lambda done: bar.advance(task, done)
+        task: TaskID | None = None
+
+        def report(done: int, total: int) -> None:
+            nonlocal task
+            if task is None:
+                task = bar.add_task("", total=total, completed=done)
+            else:
+                bar.update(task, completed=done)
+
+        yield report

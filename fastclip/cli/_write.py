@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from fastclip.cli._common import printable
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -35,10 +37,10 @@ def table(file: TextIO, queries: Features, keys: Features, best: TopK, rows: int
         grid.add_column(justify="right", style="cyan")
         grid.add_column(overflow="fold")
         for rank, (score, index) in enumerate(zip(row_scores, row_indices, strict=True), 1):
-            key = _printable(_name(keys, index) or f"key {index}")
+            key = printable(_name(keys, index) or f"key {index}")
             grid.add_row(f"{rank:>4}", f"{score:.4f}", Text(key))
         with console.capture() as captured:
-            console.print(Text(_printable(_name(queries, i) or f"query {i}"), style="bold"))
+            console.print(Text(printable(_name(queries, i) or f"query {i}"), style="bold"))
             console.print(grid)
         for line in captured.get().splitlines():
             file.write(line.rstrip() + "\n")  # rich fills each line of a grid with blanks
@@ -126,8 +128,3 @@ def _name_column(features: Features) -> pa.Array:
     if features.names is None:
         return pa.nulls(len(features), pa.large_string())
     return pa.array(features.names, pa.large_string())
-
-
-def _printable(name: str) -> str:
-    """Names come from files: no line break or escape sequence of theirs reaches the terminal."""
-    return "".join(c if c.isprintable() else " " for c in name)

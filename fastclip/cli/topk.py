@@ -126,9 +126,10 @@ def _search(queries: Features, keys: Features, k: int) -> TopK:
     packed = fastclip.pack(keys.features)
     step = min(max(_PRODUCTS_PER_CALL // max(keys.features.numel(), 1), 16), 65536)
     parts = []
-    with progress(len(queries), shown=len(queries) > step) as advance:
+    with progress("searching", "queries", shown=len(queries) > step) as report:
+        report(0, len(queries))
         for start in range(0, max(len(queries), 1), step):  # once for no queries: k is checked
             part = rows[start : start + step]
             parts.append(fastclip.topk(part, packed, k))
-            advance(len(part))
+            report(start + len(part), len(queries))
     return fastclip.TopK(*(torch.cat(column) for column in zip(*parts, strict=True)))

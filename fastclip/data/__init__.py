@@ -1,15 +1,27 @@
-"""Feature files and the features that come with the package."""
+"""Feature files, the features that come with the package, and jobs that compute features."""
 
+from .embedding import EmbeddingSummary, Encoder, embed_images, embed_texts
 from .features import FeatureFileError, FeatureMetadata, Features, write_features
+from .image_sources import ImageSource, find_images
+from .job import Unreadable
 from .reading import read_features
 from .samples import load_sample, samples
+from .texts import read_texts
 
 __all__ = [
+    "EmbeddingSummary",
+    "Encoder",
     "FeatureFileError",
     "FeatureMetadata",
     "Features",
+    "ImageSource",
+    "Unreadable",
+    "embed_images",
+    "embed_texts",
+    "find_images",
     "load_sample",
     "read_features",
+    "read_texts",
     "samples",
     "write_features",
 ]

@@ -23,8 +23,9 @@ def read_features(path: str | os.PathLike[str], *, array: str | None = None) -> 
     ``.npy``            memory-mapped, read-only: do not write into the tensor
     ``.npz``            the only 2-D floating array, or `array`; names from the str array ``names``,
                         ``caption`` or ``prompts``, or from ``image_id``
-    folder              clip-retrieval's output: ``OUT/img_emb`` or ``OUT/text_emb`` (``OUT`` if it
-                        has one of them only), or ``*.npy`` with ``metadata*.parquet`` beside them;
+    folder              output of `embed_images`, of `embed_texts` or of clip-retrieval:
+                        ``OUT/img_emb`` or ``OUT/text_emb`` (``OUT`` if it has one of them only),
+                        or ``*.npy`` with ``metadata*.parquet`` beside them;
                         names from ``image_path`` or ``caption``. One shard is memory-mapped,
                         several are copied into one array
     ==================  ==========================================================================
@@ -42,7 +43,7 @@ def read_features(path: str | os.PathLike[str], *, array: str | None = None) -> 
     -------
     Features
         ``[V, d]``, float32, float16 or bfloat16, as stored. All metadata but those of
-        `write_features` are unknown.
+        `write_features`, `embed_images` and `embed_texts` are unknown.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Reader of folders of npy shards, as clip-retrieval writes them."""
+"""Reader of folders of npy shards, as clip-retrieval and embedding jobs write them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from .features import Features
+from .features import FeatureMetadata, Features
 from .formats import file_errors, read_npy
+from .job import read_manifest
 
 # Which metadata column names the rows; a plain folder says nothing of what its rows are.
 _COLUMNS = {"img_emb": ("image_path",), "text_emb": ("caption",)}
@@ -30,6 +31,7 @@ def read_folder(path: Path) -> Features:
         if tables and tables.keys() != shards.keys():
             odd = sorted(tables.keys() ^ shards.keys())
             raise ValueError(f"shards and metadata*.parquet do not pair up; alone: {odd}")
+        metadata = _job_metadata(folder, len(shards))
     parts = [_read_shard(shards[number]) for number in sorted(shards)]
     for number, part in zip(sorted(shards), parts, strict=True):
         with file_errors(shards[number]):
@@ -42,7 +44,27 @@ def read_folder(path: Path) -> Features:
     if tables:
         ordered = [tables[number] for number in sorted(tables)]
         names = _read_names(ordered, columns, [len(part) for part in parts])
-    return Features(parts[0] if len(parts) == 1 else torch.cat(parts), names)
+    return Features(parts[0] if len(parts) == 1 else torch.cat(parts), names, metadata)
+
+
+def _job_metadata(folder: Path, shards: int) -> FeatureMetadata:
+    """What the embedding job that wrote the folder says of it; a shard may be missing yet."""
+    manifest = read_manifest(folder.resolve().parent)
+    if manifest is None or manifest.get("kind") != folder.resolve().name:
+        return FeatureMetadata()
+    expected = -(-manifest["items"] // manifest["shard_size"])
+    if shards != expected:
+        raise ValueError(
+            f"the embedding job has finished {shards} of {expected} shards: "
+            "run it again, and it goes on"
+        )
+    templates = manifest.get("templates") or []
+    return FeatureMetadata(
+        model=manifest.get("model"),
+        pretrained=manifest.get("pretrained"),
+        template=templates[0] if len(templates) == 1 else None,
+        normalized=True,
+    )
 
 
 def _resolve(path: Path) -> tuple[Path, Path, tuple[str, ...]]:

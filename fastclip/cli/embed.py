@@ -1,0 +1,230 @@
+"""``fastclip embed-images`` and ``fastclip embed-texts``: from files to features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastclip.cli._common import printable, progress, writable_folder
+
+if TYPE_CHECKING:
+    from fastclip.data import EmbeddingSummary, Encoder
+
+# Skipped images that are shown; all are in the file beside the features.
+_SHOWN = 20
+
+
+class Precision(str, Enum):
+    fp32 = "fp32"
+    amp = "amp"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Templates(str, Enum):
+    imagenet = "imagenet"
+    imagenet_simple = "imagenet-simple"
+
+
+_Model = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="An architecture of open_clip, a folder in its format, or hf-hub:OWNER/NAME.",
+        show_default=False,
+    ),
+]
+_Pretrained = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TAG|FILE",
+        help="Weights of the architecture: a tag of open_clip, such as openai, or a checkpoint.",
+        show_default=False,
+    ),
+]
+_Output = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="A new or empty folder, or that of this job, which then goes on where it was.",
+        show_default=False,
+    ),
+]
+_ShardSize = Annotated[
+    int, typer.Option(min=1, help="Rows of a shard: what a kill can cost, at most.")
+]
+_Device = Annotated[str, typer.Option(help="Where the model computes, such as cpu or cuda.")]
+_Precision = Annotated[Precision, typer.Option(help="Of the model; features are always float32.")]
+
+
+def images(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder, a quoted pattern such as 'photos/**/*.jpg', a .tar of webdataset (or a "
+            "pattern of several), a .csv or .tsv with a column of paths, or a .txt with a path a "
+            "line.",
+            show_default=False,
+        ),
+    ],
+    model: _Model,
+    output: _Output,
+    pretrained: _Pretrained = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the paths; needed if a table has several.", show_default=False
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that a model gets at once.")] = 128,
+    shard_size: _ShardSize = 10_000,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads that read and decode. Default: one per processor, 8 at most.",
+            show_default=False,
+        ),
+    ] = None,
+    device: _Device = "cpu",
+    precision: _Precision = Precision.fp32,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with status 1 if an image was skipped.")
+    ] = False,
+) -> None:
+    """Write the features of many images into a folder.
+
+    Every command that takes features reads the folder. Images that cannot be read are skipped and
+    listed in unreadable.jsonl there. After a kill, run the same command again.
+    """
+    target = writable_folder(output)
+    from fastclip.data import embed_images, find_images
+
+    found = find_images(source, column=column)
+    encoder = _load(model, pretrained, device, precision)
+    began = time.monotonic()
+    with progress("embedding", "images") as report:
+        summary = embed_images(
+            found,
+            encoder,
+            target,
+            model_name=model,
+            pretrained=pretrained,
+            batch_size=batch_size,
+            shard_size=shard_size,
+            workers=workers,
+            progress=report,
+        )
+    _print_summary(output, summary, time.monotonic() - began)
+    _print_unreadable(output, summary)
+    if strict and summary.unreadable:
+        raise typer.Exit(1)
+
+
+def texts(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A .txt with a text a line, a .csv or .tsv, or a .jsonl; also with .gz after it.",
+            show_default=False,
+        ),
+    ],
+    model: _Model,
+    output: _Output,
+    pretrained: _Pretrained = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column or JSON field of the texts; needed if there are several.",
+            show_default=False,
+        ),
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Prompt with {} for the text, such as 'a photo of a {}'. Given several times: "
+            "the mean of the prompts.",
+            show_default=False,
+        ),
+    ] = None,
+    templates: Annotated[
+        Templates | None,
+        typer.Option(help="OpenAI's 80 prompts for ImageNet, or 7 of them.", show_default=False),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Texts or prompts that a model gets at once.")
+    ] = 256,
+    shard_size: _ShardSize = 10_000,
+    device: _Device = "cpu",
+    precision: _Precision = Precision.fp32,
+) -> None:
+    """Write the features of many texts into a folder.
+
+    Every command that takes features reads the folder. Duplicates are kept, and a blank line is an
+    error. After a kill, run the same command again.
+    """
+    if template and templates:
+        raise typer.BadParameter("not together with --template", param_hint="'--templates'")
+    target = writable_folder(output)
+    from fastclip.data import embed_texts, read_texts
+
+    found = read_texts(source, column=column)
+    encoder = _load(model, pretrained, device, precision)
+    prompts: Sequence[str] | None = template or None
+    if templates is not None:
+        import fastclip.models
+
+        prompts = fastclip.models.templates(templates.value)
+    began = time.monotonic()
+    with progress("embedding", "texts") as report:
+        summary = embed_texts(
+            found,
+            encoder,
+            target,
+            model_name=model,
+            pretrained=pretrained,
+            templates=prompts,
+            batch_size=batch_size,
+            shard_size=shard_size,
+            progress=report,
+        )
+    _print_summary(output, summary, time.monotonic() - began)
+
+
+def _load(name: str, pretrained: str | None, device: str, precision: Precision) -> Encoder:
+    import fastclip.models
+
+    return fastclip.models.load(name, pretrained, device=device, precision=precision.value)
+
+
+def _print_summary(output: Path, summary: EmbeddingSummary, seconds: float) -> None:
+    for name in summary.damaged:
+        typer.echo(f"{output / name}: shard was damaged, computed again", err=True)
+    kept = f", {summary.kept:,} of them from an earlier run" if summary.kept else ""
+    typer.echo(
+        f"{output}: {summary.rows:,} rows of {summary.dim} in {summary.shards:,} "
+        f"{'shard' if summary.shards == 1 else 'shards'}{kept}; {seconds:,.1f} s"
+    )
+
+
+def _print_unreadable(output: Path, summary: EmbeddingSummary) -> None:
+    count = len(summary.unreadable)
+    if not count:
+        return
+    skipped = "1 image" if count == 1 else f"{count:,} images"
+    listed = output / "unreadable.jsonl"
+    typer.echo(f"{skipped} skipped, listed in {listed}:", err=True)
+    for entry in summary.unreadable[:_SHOWN]:
+        typer.echo(f"  {printable(entry.name)}: {printable(entry.reason)}", err=True)
+    if count > _SHOWN:
+        typer.echo(f"  and {count - _SHOWN:,} more", err=True)

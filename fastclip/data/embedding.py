@@ -1,0 +1,432 @@
+"""Embedding jobs: features of many images or texts, in shards, which outlive a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from .image_decoding import decode_image
+from .image_sources import ImageSource, find_images
+from .job import Job, Unreadable, open_job
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Progress = Callable[[int, int], None]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class Encoder(Protocol):
+    """What a job needs of a model; one of `fastclip.models.load` has it.
+
+    ``encode_image`` and ``encode_text`` return finite rows of unit length, [B, dim].
+    """
+
+    @property
+    def precision(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def module(self) -> torch.nn.Module: ...
+    @property
+    def preprocess(self) -> Callable[[Image.Image], torch.Tensor]: ...
+
+    def encode_image(self, images: torch.Tensor, *, batch_size: int) -> torch.Tensor: ...
+    def encode_text(
+        self, texts: Sequence[str], *, batch_size: int, templates: Sequence[str] | None
+    ) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class EmbeddingSummary:
+    """What a job did.
+
+    Parameters
+    ----------
+    rows, dim : int
+        Shape of the features in the output, those of earlier runs included.
+    shards, kept : int
+        Shards in the output, and how many of them an earlier run had finished.
+    damaged : tuple of str
+        Files of an earlier run that were damaged; their shards were computed again.
+    unreadable : tuple of Unreadable
+        Images without a row: index in the source, name and reason.
+    """
+
+    rows: int
+    dim: int
+    shards: int
+    kept: int
+    damaged: tuple[str, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+def embed_images(
+    source: str | os.PathLike[str] | ImageSource,
+    model: Encoder,
+    output: str | os.PathLike[str],
+    *,
+    model_name: str | None = None,
+    pretrained: str | None = None,
+    batch_size: int = 128,
+    shard_size: int = 10_000,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> EmbeddingSummary:
+    """Write the features of many images to a folder, in shards.
+
+    `read_features` reads the folder, as does whatever reads the folders of clip-retrieval. Rows
+    are in the order of the source and have unit length; the names beside them are those of
+    `find_images`. An image that cannot be read gets no row and is listed in
+    ``OUT/unreadable.jsonl``, with its index, name and reason.
+
+    A job that was killed goes on where it was when it is called again: shards that are finished
+    stay, those that are damaged are computed again. The files are then the same to the byte as
+    those of a job that was left alone, if ``batch_size`` and the device are the same, and the model
+    is deterministic.
+
+    Memory: a shard of features, ``4 shard_size d`` bytes, ``3 batch_size`` preprocessed images, and
+    a whole picture per worker.
+
+    Parameters
+    ----------
+    source : path-like or ImageSource
+        See `find_images`.
+    model : Encoder
+        A model of `fastclip.models.load`.
+    output : path-like
+        A new folder, an empty one, or that of the same job; its parent exists.
+    model_name, pretrained : str, optional
+        open_clip's names of the model and of its weights, kept with the features
+        (`FeatureMetadata`).
+    batch_size : int
+        Images of one forward pass, >= 1.
+    shard_size : int
+        Images of one shard, >= 1: what is computed again after a kill, at most.
+    workers : int, optional
+        Threads that read and decode while the model computes, >= 1; default: one per available
+        processor, 8 at most.
+    progress : callable, optional
+        Called with the number of images done, those of earlier runs included, and of all images.
+
+    Returns
+    -------
+    EmbeddingSummary
+        What is in the output, and what was skipped.
+
+    Raises
+    ------
+    ValueError
+        An argument out of range; a source without images; an output that holds something else, or
+        a job with another model, source or option (the message says what changed); a model that
+        gives NaN or infinity.
+    OSError
+        The output cannot be written; a file cannot be read that was there when the source was
+        listed, or has changed since. What is finished stays.
+
+    Examples
+    --------
+    >>> import fastclip, tempfile
+    >>> from PIL import Image
+    >>> from fastclip.data import embed_images, read_features
+    >>> model = fastclip.models.load("ViT-S-32-alt", "random")  # doctest: +SKIP
+    >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +SKIP
+    ...     Image.new("RGB", (300, 200), "red").save(f"{folder}/red.png")
+    ...     summary = embed_images(folder, model, f"{folder}/out")
+    ...     read_features(f"{folder}/out").names
+    ('red.png',)
+    """
+    _check_positive(batch_size=batch_size, shard_size=shard_size)
+    threads = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
+    _check_positive(workers=threads)
+    images = source if isinstance(source, ImageSource) else find_images(source)
+    inputs = {
+        **_identity(model, model_name, pretrained),
+        "preprocess": _described(model.preprocess),
+        "names_and_sizes_sha256": images.digest(),
+    }
+    with open_job(Path(output), "img_emb", len(images), shard_size, inputs) as job:
+        kept, report = _begin(job, progress)
+        wanted = (index for number in job.pending for index in job.ranges[number])
+        with _loaded(images, model.preprocess, wanted, threads, 2 * batch_size) as loaded:
+            for number in job.pending:
+                shard = itertools.islice(loaded, len(job.ranges[number]))
+                features, good, bad = _encode_images(model, shard, batch_size, report)
+                columns: dict[str, list[str | None]] = {"image_path": [row.name for row in good]}
+                if images.has_captions:
+                    columns["caption"] = [row.caption for row in good]
+                job.write(number, features, columns, bad)
+        return _end(job, model.dim, kept)
+
+
+def embed_texts(
+    texts: Sequence[str],
+    model: Encoder,
+    output: str | os.PathLike[str],
+    *,
+    model_name: str | None = None,
+    pretrained: str | None = None,
+    templates: Sequence[str] | None = None,
+    batch_size: int = 256,
+    shard_size: int = 10_000,
+    progress: Progress | None = None,
+) -> EmbeddingSummary:
+    """Write the features of many texts to a folder, in shards.
+
+    As `embed_images`; the names of the rows are the texts, duplicates included. With templates,
+    a row is the mean of the text's prompts, each of unit length, brought to unit length again.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        At least one; `read_texts` reads them from a file.
+    model, output, model_name, pretrained, shard_size, progress
+        As for `embed_images`.
+    batch_size : int
+        Texts of one forward pass, or prompts where there are templates.
+    templates : sequence of str, optional
+        Prompts with ``{}`` for the text, such as ``"a photo of a {}"``; default: the text itself.
+
+    Returns
+    -------
+    EmbeddingSummary
+        What is in the output.
+
+    Raises
+    ------
+    ValueError, OSError
+        As `embed_images`; a template without one ``{}``; a blank text, or one that UTF-8 cannot
+        hold.
+    TypeError
+        A text or template that is not a str.
+
+    Examples
+    --------
+    >>> import fastclip, tempfile
+    >>> from fastclip.data import embed_texts, read_features
+    >>> model = fastclip.models.load("ViT-S-32-alt", "random")  # doctest: +SKIP
+    >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +SKIP
+    ...     summary = embed_texts(["cat", "dog"], model, f"{folder}/out", templates=["a {}"])
+    ...     read_features(f"{folder}/out")
+    Features(2 x 256, named)
+    """
+    _check_positive(batch_size=batch_size, shard_size=shard_size)
+    _check_templates(templates)
+    inputs = {
+        **_identity(model, model_name, pretrained),
+        "templates": None if templates is None else list(templates),
+        "texts_sha256": _digest(texts),
+    }
+    with open_job(Path(output), "text_emb", len(texts), shard_size, inputs) as job:
+        kept, report = _begin(job, progress)
+        step = max(
+            1, batch_size // (1 if templates is None else len(templates))
+        )  # texts whose prompts make a batch
+        for number in job.pending:
+            parts = []
+            start, stop = job.ranges[number].start, job.ranges[number].stop
+            for first in range(start, stop, step):
+                batch = texts[first : min(first + step, stop)]
+                rows = model.encode_text(batch, batch_size=batch_size, templates=templates)
+                parts.append(_checked(rows, batch, model))
+                report(len(batch))
+            job.write(number, np.concatenate(parts), {"caption": texts[start:stop]})
+        return _end(job, model.dim, kept)
+
+
+def _check_positive(**arguments: int) -> None:
+    for name, value in arguments.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}, allowed: 1 or more")
+
+
+def _check_templates(templates: Sequence[str] | None) -> None:
+    if isinstance(templates, str):
+        raise TypeError("templates is a str, allowed: a sequence of str, or None")
+    if templates is not None and not templates:
+        raise ValueError("templates is empty, allowed: at least one, or None")
+    for i, template in enumerate(templates or ()):
+        if not isinstance(template, str):
+            raise TypeError(f"templates[{i}] is a {type(template).__name__}, allowed: str")
+        if template.count("{}") != 1:
+            raise ValueError(f"templates[{i}] is {template!r}, allowed: text with {{}} in it once")
+
+
+def _digest(texts: Sequence[str]) -> str:
+    if isinstance(texts, str):
+        raise TypeError("texts is a str, allowed: a sequence of str")
+    if not texts:
+        raise ValueError("texts is empty, allowed: at least one")
+    digest = hashlib.sha256()
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"texts[{i}] is a {type(text).__name__}, allowed: str")
+        if not text.strip():
+            raise ValueError(f"texts[{i}] is blank, allowed: at least one letter")
+        try:
+            encoded = text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"texts[{i}] is {text!r}, allowed: what UTF-8 can hold") from error
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
+
+
+def _identity(model: Encoder, name: str | None, pretrained: str | None) -> dict[str, object]:
+    """What tells one model from another; the hash notices weights that changed under a name."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.module.state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return {
+        "model": name,
+        "pretrained": pretrained,
+        "precision": model.precision,
+        "weights_sha256": digest.hexdigest(),
+        "dim": model.dim,
+    }
+
+
+def _described(preprocess: object) -> str:
+    """The transform in words, without the addresses that differ from process to process."""
+    return " ".join(re.sub(r" at 0x[0-9a-f]+", "", repr(preprocess)).split())
+
+
+def _begin(job: Job, progress: Progress | None) -> tuple[int, Callable[[int], None]]:
+    """Number of finished shards, and a function that adds to the number of items done."""
+    pending = job.pending
+    total = sum(map(len, job.ranges))
+    done = total - sum(len(job.ranges[number]) for number in pending)
+
+    def report(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(done, total)
+
+    report(0)
+    return len(job.ranges) - len(pending), report
+
+
+def _end(job: Job, dim: int, kept: int) -> EmbeddingSummary:
+    job.finish()
+    damaged = tuple(job.name(number) for number in job.damaged)
+    return EmbeddingSummary(job.rows, dim, len(job.ranges), kept, damaged, tuple(job.unreadable))
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    caption: str | None
+
+
+_Loaded: TypeAlias = tuple[_Row, torch.Tensor] | Unreadable
+
+
+@contextmanager
+def _loaded(
+    images: ImageSource,
+    preprocess: Callable[[Image.Image], torch.Tensor],
+    indices: Iterable[int],
+    workers: int,
+    ahead: int,
+) -> Iterator[Iterator[_Loaded]]:
+    """Images in the order of ``indices``, loaded by threads; at most ``ahead`` wait to be taken."""
+
+    def load(index: int) -> _Loaded:
+        name = images.names[index]
+        try:
+            name.encode()  # a file name can hold bytes that are no text
+            picture = decode_image(images.read(index))
+            caption = images.caption(index)
+        except UnicodeEncodeError:
+            return Unreadable(index, name, "the name is not UTF-8")
+        except OSError as error:
+            # A disk that fails or goes away must end the job, not every image from here on.
+            if images.sizes[index] >= 0 and not isinstance(error, PermissionError):
+                raise
+            return Unreadable(index, name, error.strerror or str(error))
+        except ValueError as error:
+            return Unreadable(index, name, str(error))
+        return _Row(name, caption), preprocess(picture)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of them is an error here
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="fastclip-load")
+        try:
+            yield _in_order(pool, load, indices, ahead)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, call: Callable[[_T], _R], arguments: Iterable[_T], ahead: int
+) -> Iterator[_R]:
+    waiting: deque[Future[_R]] = deque()
+    for argument in arguments:
+        waiting.append(pool.submit(call, argument))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _encode_images(
+    model: Encoder,
+    loaded: Iterator[_Loaded],
+    batch_size: int,
+    report: Callable[[int], None],
+) -> tuple[npt.NDArray[np.float32], list[_Row], list[Unreadable]]:
+    features = [np.empty((0, model.dim), np.float32)]
+    good: list[_Row] = []
+    bad: list[Unreadable] = []
+    batch: list[torch.Tensor] = []
+
+    def encode() -> None:
+        if batch:
+            rows = model.encode_image(torch.stack(batch), batch_size=batch_size)
+            features.append(_checked(rows, [row.name for row in good[-len(batch) :]], model))
+            report(len(batch))
+            batch.clear()
+
+    for entry in loaded:
+        if isinstance(entry, Unreadable):
+            bad.append(entry)
+            report(1)
+            continue
+        row, pixels = entry
+        good.append(row)
+        batch.append(pixels)
+        if len(batch) == batch_size:
+            encode()
+    encode()
+    return np.concatenate(features), good, bad
+
+
+def _checked(rows: torch.Tensor, names: Sequence[Any], model: Encoder) -> npt.NDArray[np.float32]:
+    expected = (len(names), model.dim)
+    if tuple(rows.shape) != expected:
+        raise ValueError(f"model gives shape {list(rows.shape)}, allowed: {list(expected)}")
+    bad = torch.nonzero(~torch.isfinite(rows).all(1))
+    if len(bad):
+        raise ValueError(
+            f"model gives NaN or infinity for {names[int(bad[0, 0])]!r}, "
+            f"allowed: finite features (precision is {model.precision})"
+        )
+    return rows.detach().to("cpu", torch.float32).numpy()

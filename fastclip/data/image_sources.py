@@ -1,0 +1,276 @@
+"""Where images come from: a folder, a pattern, a list or a table of files, or tar files."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import stat
+import tarfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .texts import kind_of, read_texts
+
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
+    }
+)
+
+_KINDS = "a folder, a pattern, or a file that ends in .tar (not compressed), .csv, .tsv or .txt"
+
+
+@dataclass(frozen=True)
+class ImageSource(ABC):
+    """Images in a fixed order, each read when it is wanted; made by `find_images`.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What to call each image.
+    sizes : sequence of int
+        Bytes of each file; -1 where there is no regular file.
+    """
+
+    names: Sequence[str]
+    sizes: Sequence[int]
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether any image comes with a text."""
+        return False
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def digest(self) -> str:
+        """SHA-256 over names and sizes, in hexadecimal: tells whether the listing is the same."""
+        digest = hashlib.sha256()
+        for name, size in zip(self.names, self.sizes, strict=True):
+            digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    @abstractmethod
+    def read(self, index: int) -> bytes:
+        """Return the file of one image; raise OSError if it cannot be read, or has changed."""
+
+    def caption(self, index: int) -> str | None:
+        """Return the text that comes with one image, None if there is none."""
+        return None
+
+
+@dataclass(frozen=True)
+class _Files(ImageSource):
+    root: Path
+
+    def read(self, index: int) -> bytes:
+        path = self.root / self.names[index]
+        if self.sizes[index] < 0 and path.exists():
+            raise OSError("not a regular file")  # to open a pipe would wait for ever
+        data = path.read_bytes()
+        if self.sizes[index] not in (-1, len(data)):
+            raise OSError(f"{path}: has changed since it was listed")
+        return data
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some bytes of a tar file."""
+
+    tar: Path
+    start: int
+    size: int
+
+    def read(self) -> bytes:
+        with open(self.tar, "rb") as file:
+            file.seek(self.start)
+            data = file.read(self.size)
+        if len(data) < self.size:
+            raise OSError(f"{self.tar}: has changed since it was listed")
+        return data
+
+
+@dataclass(frozen=True)
+class _Tars(ImageSource):
+    images: Sequence[_Part]
+    texts: Mapping[int, _Part]
+    jsons: Mapping[int, _Part]
+
+    @property
+    def has_captions(self) -> bool:
+        return bool(self.texts or self.jsons)
+
+    def read(self, index: int) -> bytes:
+        if self.sizes[index] < 0:
+            raise OSError("a link or special file in the tar file")
+        return self.images[index].read()
+
+    def caption(self, index: int) -> str | None:
+        if index in self.texts:
+            return self.texts[index].read().decode("utf-8", "replace").strip()
+        if index in self.jsons:
+            with suppress(ValueError, RecursionError):
+                entry = json.loads(self.jsons[index].read())
+                caption = entry.get("caption") if isinstance(entry, dict) else None
+                return caption if isinstance(caption, str) else None
+        return None
+
+
+def find_images(source: str | os.PathLike[str], *, column: str | None = None) -> ImageSource:
+    """List the images of a source; its kind follows from its name.
+
+    ==================  ==========================================================================
+    folder              all files in it and below with the suffix of an image, sorted by path;
+                        hidden ones are left out and links to folders not followed. Named by the
+                        path inside the folder
+    pattern             such as ``photos/**/*.jpg``: all files that match, whatever their suffix,
+                        sorted; ``**`` goes down any number of folders. Named by the path below the
+                        part without a wildcard. If the matches are tar files, their images, named
+                        ``TAR/KEY``
+    ``.tar``            its members with the suffix of an image, in their order, as webdataset
+                        lays them out. Named by the key, the path without the suffix. The caption
+                        is ``KEY.txt`` or else the field ``caption`` of ``KEY.json``, if that
+                        can be read
+    ``.csv``, ``.tsv``  paths in a column, relative to the table's folder. Named as written there
+    ``.txt``            a path a line, relative to the list's folder. Named as written there
+    ==================  ==========================================================================
+
+    Parameters
+    ----------
+    source : path-like
+        What to list. Lists and tables can end in ``.gz``, too.
+    column : str, optional
+        The column of a table that holds the paths; needed if it has several.
+
+    Returns
+    -------
+    ImageSource
+        At least one image. A path of a list or table need not exist: it counts as an image that
+        cannot be read.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is there.
+    ValueError
+        No image in it, another kind of file, or one that cannot be read; the message is
+        ``<source>: <reason>``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from fastclip.data import find_images
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.jpg", "a.png", "notes.md"):
+    ...         _ = (Path(folder) / name).write_bytes(b"...")
+    ...     find_images(folder).names
+    ('a.png', 'b.jpg')
+    """
+    path = Path(source)
+    if not path.exists():
+        if not glob.has_magic(str(path)):
+            raise FileNotFoundError(f"{path}: no such file or folder")
+        kind = "pattern"
+    else:
+        kind = "folder" if path.is_dir() else kind_of(path)
+    if column is not None and kind not in (".csv", ".tsv"):
+        raise ValueError(f"{path}: column is {column!r}, allowed for .csv and .tsv files only")
+    if kind == "folder":
+        found: ImageSource = _files(path, _walk(path))
+    elif kind == "pattern":
+        found = _match(path)
+    elif kind == ".tar":
+        found = _tars([path], [""])
+    elif kind in (".csv", ".tsv", ".txt"):
+        found = _files(path.parent, read_texts(path, column=column))
+    else:
+        raise ValueError(f"{path}: not a source of images, allowed: {_KINDS}")
+    if not found.names:
+        raise ValueError(f"{path}: no images in it, allowed: at least one")
+    return found
+
+
+def _is_image(name: str) -> bool:
+    base = os.path.basename(name)
+    return os.path.splitext(base)[1].lower() in SUFFIXES and not base.startswith(".")
+
+
+def _walk(folder: Path) -> list[str]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    names = []
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = os.path.relpath(parent, folder)
+        names += [os.path.normpath(os.path.join(inside, name)) for name in files if _is_image(name)]
+    return sorted(names)
+
+
+def _match(pattern: Path) -> ImageSource:
+    fixed = 0
+    while not glob.has_magic(pattern.parts[fixed]):
+        fixed += 1
+    root = Path(*pattern.parts[:fixed])
+    names = glob.glob(str(Path(*pattern.parts[fixed:])), root_dir=root, recursive=True)
+    names = sorted({os.path.normpath(name) for name in names if not (root / name).is_dir()})
+    tars = [name for name in names if name.endswith(".tar")]
+    if not tars:
+        return _files(root, names)
+    if len(tars) < len(names):
+        other = next(name for name in names if name not in tars)
+        raise ValueError(
+            f"{pattern}: matches {tars[0]} and {other}, allowed: only tar files or no tar file"
+        )
+    return _tars([root / tar for tar in tars], [f"{tar.removesuffix('.tar')}/" for tar in tars])
+
+
+def _files(root: Path, names: Sequence[str]) -> _Files:
+    return _Files(tuple(names), tuple(_size(root / name) for name in names), root)
+
+
+def _size(path: Path) -> int:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
+
+
+def _tars(paths: Sequence[Path], prefixes: Sequence[str]) -> _Tars:
+    names: list[str] = []
+    sizes: list[int] = []
+    images: list[_Part] = []
+    captions: dict[str, dict[int, _Part]] = {".txt": {}, ".json": {}}
+    for path, prefix in zip(paths, prefixes, strict=True):
+        first = len(names)
+        beside: dict[tuple[str, str], _Part] = {}
+        for member in _members(path):
+            key, suffix = os.path.splitext(os.path.normpath(member.name))
+            part = _Part(path, member.offset_data, member.size)
+            if suffix in captions and member.isreg():
+                beside[key, suffix] = part
+            elif _is_image(member.name) and not member.isdir():
+                names.append(prefix + key)
+                sizes.append(member.size if member.isreg() else -1)
+                images.append(part)
+        for suffix, found in captions.items():
+            for i in range(first, len(names)):
+                if (names[i].removeprefix(prefix), suffix) in beside:
+                    found[i] = beside[names[i].removeprefix(prefix), suffix]
+    return _Tars(tuple(names), tuple(sizes), tuple(images), captions[".txt"], captions[".json"])
+
+
+def _members(path: Path) -> list[tarfile.TarInfo]:
+    try:
+        with tarfile.open(path, "r:") as archive:
+            return archive.getmembers()
+    except (OSError, tarfile.TarError) as error:
+        raise ValueError(f"{path}: {error}, allowed: a whole tar file, not compressed") from error

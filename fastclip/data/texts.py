@@ -1,0 +1,164 @@
+"""Reader of texts: a line, a field of a table or a field of a JSON object each."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+_KINDS = ".txt, .csv, .tsv or .jsonl, also with .gz after it"
+
+
+def kind_of(path: Path) -> str:
+    """The suffix that tells the kind of a file: that before ``.gz``, in lower case."""
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
+
+
+def read_texts(path: str | os.PathLike[str], *, column: str | None = None) -> tuple[str, ...]:
+    """Read texts in their order, duplicates included; the kind of file follows from its name.
+
+    ==================  ==========================================================================
+    ``.txt``            a text a line
+    ``.csv``, ``.tsv``  a column of a table whose first line names the columns
+    ``.jsonl``          a field of the JSON object in each line
+    ==================  ==========================================================================
+
+    Parameters
+    ----------
+    path : path-like
+        UTF-8; compressed with gzip if the name ends in ``.gz``.
+    column : str, optional
+        The column or field that holds the texts; needed if there are several.
+
+    Returns
+    -------
+    tuple of str
+        Without the ends of lines, otherwise as they are in the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is there.
+    ValueError
+        Another kind of file, no text, a text that is missing, blank or not UTF-8, or a damaged
+        file; the message is ``<path>: <reason>`` and names the line.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from fastclip.data import read_texts
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = Path(folder) / "animals.csv"
+    ...     _ = table.write_text("id,caption\\n1,a cat\\n2,a dog\\n")
+    ...     read_texts(table, column="caption")
+    ('a cat', 'a dog')
+    """
+    path = Path(path)
+    kind = kind_of(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if kind not in _READERS or not path.is_file():
+        raise ValueError(f"{path}: not a file of texts, allowed: {_KINDS}")
+    if column is not None and kind == ".txt":
+        raise ValueError(f"{path}: column is {column!r}, allowed for .csv, .tsv and .jsonl only")
+    texts: list[str] = []
+    try:
+        with _open(path) as file:
+            for line, text in _READERS[kind](file, column):
+                texts.append(_checked(line, text))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(f"{path}: {_reason(error)}") from error
+    if not texts:
+        raise ValueError(f"{path}: no text in it, allowed: at least one")
+    return tuple(texts)
+
+
+def _open(path: Path) -> TextIO:
+    # newline="\\n": a lone carriage return is a character as any other
+    if path.name.endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="\n")
+    return open(path, encoding="utf-8-sig", newline="\n")
+
+
+def _checked(line: int, text: object) -> str:
+    if not isinstance(text, str):
+        what = "missing" if text is None else f"a {type(text).__name__}"
+        raise ValueError(f"line {line}: the text is {what}, allowed: a string")
+    if not text.strip():
+        raise ValueError(f"line {line}: the text is blank, allowed: at least one letter")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON can write a lone surrogate
+        raise ValueError(f"line {line}: {text!r} is not text that UTF-8 can hold") from error
+    return text
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 ({error.reason})"
+    return str(error)
+
+
+def _lines(file: TextIO, column: str | None) -> Iterator[tuple[int, object]]:
+    for number, line in enumerate(file, 1):
+        yield number, line.rstrip("\r\n")
+
+
+def _table(file: TextIO, column: str | None, delimiter: str) -> Iterator[tuple[int, object]]:
+    rows = csv.DictReader(file, delimiter=delimiter, strict=True)
+    try:
+        chosen = _choose(rows.fieldnames or (), column)
+        for row in rows:
+            if None in row:
+                raise ValueError(
+                    f"line {rows.line_num}: more fields than columns, "
+                    f"allowed: {len(rows.fieldnames or ())}"
+                )
+            yield rows.line_num, row[chosen]
+    except csv.Error as error:
+        raise ValueError(f"line {rows.reader.line_num}: {error}") from error
+
+
+def _comma_separated(file: TextIO, column: str | None) -> Iterator[tuple[int, object]]:
+    return _table(file, column, ",")
+
+
+def _tab_separated(file: TextIO, column: str | None) -> Iterator[tuple[int, object]]:
+    return _table(file, column, "\t")
+
+
+def _json_lines(file: TextIO, column: str | None) -> Iterator[tuple[int, object]]:
+    for number, line in enumerate(file, 1):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number}: not JSON ({error})") from error
+        if not isinstance(entry, dict):
+            raise ValueError(f"line {number}: a {type(entry).__name__}, allowed: a JSON object")
+        column = _choose(entry, column) if number == 1 else column
+        yield number, entry.get(column)
+
+
+def _choose(columns: Iterable[str], column: str | None) -> str:
+    names = list(columns)
+    listed = ", ".join(names) or "none"
+    if column is None and len(names) != 1:
+        raise ValueError(f"holds several columns ({listed}): name one by column=, or by --column")
+    chosen = names[0] if column is None else column
+    if chosen not in names:
+        raise ValueError(f"column is {column!r}, allowed: {listed}")
+    return chosen
+
+
+_READERS: dict[str, Callable[[TextIO, str | None], Iterator[tuple[int, object]]]] = {
+    ".txt": _lines,
+    ".csv": _comma_separated,
+    ".tsv": _tab_separated,
+    ".jsonl": _json_lines,
+}

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from fastclip.data import find_images
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+
+
+def add(archive: tarfile.TarFile, name: str, data: bytes, **fields: object) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    for key, value in fields.items():
+        setattr(member, key, value)
+    archive.addfile(member, io.BytesIO(data))
+
+
+def fails(source: object, *reasons: str, **arguments: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        find_images(source, **arguments)
+    assert str(caught.value).startswith(f"{source}: ")
+    for reason in reasons:
+        assert reason in str(caught.value)
+
+
+def test_folder(tmp_path):
+    names = ["Z.JPG", "a b/ü é.png", "a/b/c.webp", "a/b.jpeg", "ä.tiff"]
+    touch(tmp_path, *names, "notes.md", "a/.hidden.jpg", ".git/x.jpg", "jpg", "c.jpg.txt")
+    found = find_images(tmp_path)
+    assert list(found.names) == sorted(names)
+    assert [found.read(i).decode() for i in range(len(found))] == sorted(names)
+    assert list(found.sizes) == [len(name.encode()) for name in sorted(names)]
+    assert not found.has_captions
+    assert found.caption(0) is None
+
+
+def test_folder_named_like_a_pattern_or_a_tar(tmp_path):
+    for folder in ("photos [2020]", "a.tar"):
+        touch(tmp_path / folder, "a.jpg")
+        assert find_images(tmp_path / folder).names == ("a.jpg",)
+
+
+def test_what_a_folder_holds_besides_files(tmp_path):
+    touch(tmp_path / "outside", "deep/x.jpg", "y.jpg")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "linked").symlink_to(tmp_path / "outside")
+    (inside / "link.jpg").symlink_to(tmp_path / "outside" / "y.jpg")
+    (inside / "dangling.jpg").symlink_to(tmp_path / "absent")
+    os.mkfifo(inside / "pipe.jpg")
+    (inside / "folder.jpg").mkdir()
+    found = find_images(inside)
+    assert found.names == ("dangling.jpg", "link.jpg", "pipe.jpg")
+    assert found.sizes == (-1, 5, -1)
+    assert found.read(1) == b"y.jpg"
+    with pytest.raises(FileNotFoundError):
+        found.read(0)
+    with pytest.raises(OSError, match="not a regular file"):
+        found.read(2)
+
+
+def test_pattern(tmp_path, monkeypatch):
+    touch(tmp_path, "p/a.jpg", "p/b.png", "p/q/c.jpg", "p/q/odd.dat", "r/d.jpg")
+    assert find_images(f"{tmp_path}/p/*.jpg").names == ("a.jpg",)
+    assert find_images(f"{tmp_path}/p/**/*.jpg").names == ("a.jpg", "q/c.jpg")
+    assert find_images(f"{tmp_path}/*/[ad].jpg").names == ("p/a.jpg", "r/d.jpg")
+    assert find_images(f"{tmp_path}/p/q/*").names == ("c.jpg", "odd.dat")
+    monkeypatch.chdir(tmp_path)
+    assert find_images("**/*.jpg").names == ("p/a.jpg", "p/q/c.jpg", "r/d.jpg")
+    found = find_images("p/../r/*.jpg")
+    assert (found.names, found.read(0)) == (("d.jpg",), b"r/d.jpg")
+    fails("p/*.gif", "no images in it")
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.csv", "list.tsv"])
+def test_lists_and_tables(tmp_path, name):
+    touch(tmp_path, "sets/a b.jpg", "c.jpg")
+    paths = ["a b.jpg", "../c.jpg", str(tmp_path / "c.jpg"), "absent.jpg", "a b.jpg"]
+    table = tmp_path / "sets" / name
+    if name == "list.txt":
+        table.write_text("\n".join(paths))
+        found = find_images(table)
+    else:
+        by = "," if name == "list.csv" else "\t"
+        rows = zip("n12345", ["path", *paths], strict=True)
+        table.write_text("".join(f"{a}{by}{b}\n" for a, b in rows))
+        fails(table, "several columns (n, path)")
+        found = find_images(table, column="path")
+    assert list(found.names) == paths
+    assert list(found.sizes) == [12, 5, 5, -1, 12]
+    assert found.read(1) == b"c.jpg"
+    with pytest.raises(FileNotFoundError):
+        found.read(3)
+
+
+@pytest.fixture
+def webdataset(tmp_path):
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        add(archive, "./b/002.jpg", b"two")
+        add(archive, "./b/002.json", json.dumps({"caption": "json", "other": 1}).encode())
+        add(archive, "001.txt", " först \n".encode())
+        add(archive, "001.json", b'{"caption": "not this"}')
+        add(archive, "001.png", b"one")
+        add(archive, "003.webp", b"three")
+        add(archive, "004.jpg", b"four")
+        add(archive, "004.json", b"{broken")
+        add(archive, "005.jpg", b"five")
+        add(archive, "005.json", b'{"caption": 5}')
+        add(archive, "._006.jpg", b"hidden")
+        add(archive, "007.cls", b"7")
+        add(archive, "folder.jpg", b"", type=tarfile.DIRTYPE)
+        add(archive, "008.jpg", b"", type=tarfile.SYMTYPE, linkname="001.png")
+        add(archive, "x" * 150 + ".jpg", b"long")
+    return tmp_path / "0.tar"
+
+
+def test_tar(webdataset):
+    found = find_images(webdataset)
+    keys = ("b/002", "001", "003", "004", "005", "008", "x" * 150)
+    assert found.names == keys
+    assert [found.read(i) for i in (0, 1, 2, 3, 4, 6)] == [
+        *(b"two", b"one", b"three", b"four", b"five", b"long")
+    ]
+    with pytest.raises(OSError, match="a link or special file"):
+        found.read(5)
+    assert found.has_captions
+    assert [found.caption(i) for i in range(6)] == ["json", "först", None, None, None, None]
+
+
+def test_tars(webdataset, tmp_path):
+    with tarfile.open(tmp_path / "1.tar", "w") as archive:
+        add(archive, "001.jpg", b"eleven")
+        add(archive, "001.txt", b"other")
+    found = find_images(f"{tmp_path}/*.tar")
+    assert found.names[:2] == ("0/b/002", "0/001")
+    assert found.names[-1] == "1/001"
+    assert (found.read(1), found.read(len(found) - 1)) == (b"one", b"eleven")
+    assert (found.caption(1), found.caption(len(found) - 1)) == ("först", "other")
+    touch(tmp_path, "z.jpg")
+    fails(f"{tmp_path}/*", "0.tar and z.jpg, allowed: only tar files or no tar file")
+
+
+def test_damaged_tars(webdataset, tmp_path):
+    whole = webdataset.read_bytes()
+    webdataset.write_bytes(whole[: 512 * 5 + 100])
+    fails(webdataset, "allowed: a whole tar file, not compressed")
+    webdataset.write_bytes(b"no tar at all" * 100)
+    fails(webdataset, "allowed: a whole tar file, not compressed")
+    with tarfile.open(webdataset, "w:gz") as archive:
+        add(archive, "a.jpg", b"a")
+    fails(webdataset, "not compressed")
+    with tarfile.open(webdataset, "w") as archive:
+        add(archive, "a.txt", b"a")
+    fails(webdataset, "no images in it")
+
+
+def test_changed_since_it_was_listed(webdataset):
+    found = find_images(webdataset)
+    os.truncate(webdataset, 100)
+    with pytest.raises(OSError, match=r"0\.tar: has changed since it was listed"):
+        found.read(1)
+    touch(webdataset.parent, "a.jpg")
+    found = find_images(f"{webdataset.parent}/*.jpg")
+    (webdataset.parent / "a.jpg").write_bytes(b"another length")
+    with pytest.raises(OSError, match=r"a\.jpg: has changed since it was listed"):
+        found.read(0)
+
+
+def test_what_is_no_source(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent: no such file or folder"):
+        find_images(tmp_path / "absent")
+    touch(tmp_path, "a.jpg", "b.zip", "c.txt")
+    for name in ("a.jpg", "b.zip"):
+        fails(tmp_path / name, "not a source of images, allowed: a folder, a pattern")
+    fails(tmp_path / "c.txt", "column is 'x', allowed for .csv and .tsv", column="x")
+    (tmp_path / "empty").mkdir()
+    fails(tmp_path / "empty", "no images in it, allowed: at least one")
+
+
+def test_digest_tells_listings_apart(tmp_path):
+    digests = set()
+    for names in (["a.jpg"], ["b.jpg"], ["a.jpg", "b.jpg"]):
+        folder = tmp_path / "".join(names)
+        touch(folder, *names)
+        digests.add(find_images(folder).digest())
+        assert find_images(folder).digest() in digests
+    (tmp_path / "a.jpg" / "a.jpg").write_bytes(b"longer now")
+    digests.add(find_images(tmp_path / "a.jpg").digest())
+    assert len(digests) == 4
+
+
+def test_names_that_are_no_text(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
+    found = find_images(tmp_path)
+    assert found.names == ("\udcff.jpg",)
+    assert found.read(0) == b"x"
+    assert len(found.digest()) == 64
