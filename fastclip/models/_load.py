@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import pickle
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,10 @@ def load(
     FileNotFoundError
         A file or folder is missing.
     ValueError
-        An argument is none of those allowed, or the weights do not fit the architecture, are
-        damaged, or hold more than tensors.
-    RuntimeError
-        A download failed.
+        An argument is none of those allowed, or the weights cannot be downloaded, do not fit the
+        architecture, are damaged, or hold more than tensors.
+    OSError
+        What a ``hf-hub:`` name holds cannot be downloaded.
     ImportError
         The model needs a package that is not there, such as transformers.
 
@@ -89,10 +90,8 @@ def load(
         raise ValueError(
             f"precision: is {precision!r}, allowed on {place.type!r}: {', '.join(allowed)}"
         )
-    import open_clip
-
     model_name, weights = _find(os.fspath(name), pretrained)
-    config = open_clip.get_model_config(model_name)
+    config = _read_config(model_name)
     if precision in _HALVES and not _is_native(config):
         raise ValueError(
             f"precision: is {precision!r}, allowed for {name}, which is not made of open_clip's "
@@ -114,6 +113,19 @@ def _usable(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
         raise ValueError(f"device: {str(device)!r} cannot be used here: {error}") from error
     return place
+
+
+def _read_config(name: str) -> dict[str, Any]:
+    import open_clip
+
+    try:
+        config: dict[str, Any] = open_clip.get_model_config(name)
+        if {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
+            return config
+        reason = "it must hold embed_dim, vision_cfg and text_cfg"
+    except (ValueError, AttributeError) as error:  # no JSON, no object
+        reason = str(error)
+    raise ValueError(f"{name}: {_CONFIG} does not describe a model: {reason}")
 
 
 def _is_native(config: dict[str, Any]) -> bool:
@@ -215,7 +227,8 @@ def _create(name: str, weights: str | None, device: torch.device, precision: str
             "never unpickled; save its state_dict, best as .safetensors"
         ) from error
     except Exception as error:  # whatever open_clip, torch and safetensors make of a wrong file
-        raise ValueError(f"{source}: cannot be loaded: {error}") from error
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
+        raise ValueError(f"{source}: cannot be loaded: {reason}") from error
 
 
 def _tokenizer_maker(

@@ -141,7 +141,7 @@ class Model:
             are opened batch by batch.
         batch_size : int, at least 1
         progress : bool
-            Show a bar on stderr.
+            Show a bar on stderr, where that is a terminal.
 
         Returns
         -------
@@ -194,7 +194,7 @@ class Model:
             The feature of a text is then the mean of the unit rows of its T prompts, scaled to
             unit length.
         progress : bool
-            Show a bar on stderr.
+            Show a bar on stderr, where that is a terminal.
 
         Returns
         -------
@@ -270,7 +270,7 @@ class Model:
             Resize PIL images and files to this, as in `prepare`.
         batch_size : int, at least 1
         progress : bool
-            Show a bar on stderr.
+            Show a bar on stderr, where that is a terminal.
 
         Returns
         -------
@@ -392,7 +392,15 @@ def _track(starts: range, name: str, progress: bool) -> Iterator[int]:
     from rich.progress import track
 
     console = Console(stderr=True)
-    return iter(track(starts, description=f"encoding {name}", console=console, transient=True))
+    return iter(
+        track(
+            starts,
+            description=f"encoding {name}",
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+    )
 
 
 @contextmanager
