@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from fastclip import data, metrics
+from fastclip import data, metrics, models
 from fastclip.config import show_config
 from fastclip.ops import (
     GroupMax,
@@ -44,6 +44,7 @@ __all__ = [
     "group_mean",
     "logsumexp",
     "metrics",
+    "models",
     "pack",
     "pairs_above",
     "pixel_labels",

@@ -1,0 +1,40 @@
+"""Prompt templates by name."""
+
+from __future__ import annotations
+
+_NAMES = {
+    "imagenet": "OPENAI_IMAGENET_TEMPLATES",
+    "imagenet-simple": "SIMPLE_IMAGENET_TEMPLATES",
+}
+
+
+def templates(name: str) -> tuple[str, ...]:
+    """Prompt templates of OpenAI's CLIP, for `Model.encode_text`.
+
+    Parameters
+    ----------
+    name : str
+        ``"imagenet"``: the 80 for ImageNet. ``"imagenet-simple"``: the 7 of them that OpenAI
+        found to do best together.
+
+    Returns
+    -------
+    tuple of str
+        Each with one ``{}`` where the name of the class goes.
+
+    Raises
+    ------
+    ValueError
+        There are no templates of this name.
+
+    Examples
+    --------
+    >>> from fastclip.models import templates
+    >>> len(templates("imagenet")), templates("imagenet-simple")[0]
+    (80, 'itap of a {}.')
+    """
+    if name not in _NAMES:
+        raise ValueError(f"name: is {name!r}, allowed: {', '.join(_NAMES)}")
+    import open_clip
+
+    return tuple(template("{}") for template in getattr(open_clip, _NAMES[name]))
