@@ -77,8 +77,10 @@ def text_file(path: Path | None) -> Iterator[TextIO]:
 
 
 @contextmanager
-def progress(queries: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes the number of queries just done.
+def progress(
+    total: int, *, shown: bool, doing: str = "searching", what: str = "queries"
+) -> Iterator[Callable[[int], None]]:
+    """Yield a function that takes the number of ``what`` just done, of ``total``.
 
     The bar, with rate and time left, is on stderr and only where that is a terminal.
     """
@@ -96,11 +98,11 @@ def progress(queries: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text("" if task.speed is None else f"{task.speed:,.0f} queries/s")
+            return Text("" if task.speed is None else f"{task.speed:,.0f} {what}/s")
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("searching"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(),
@@ -108,5 +110,5 @@ def progress(queries: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
     )
     disable = not (shown and console.is_terminal)
     with Progress(*columns, console=console, transient=True, disable=disable) as bar:
-        task = bar.add_task("", total=queries)
+        task = bar.add_task("", total=total)
         yield lambda done: bar.advance(task, done)

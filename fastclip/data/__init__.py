@@ -1,5 +1,6 @@
-"""Feature files and the features that come with the package."""
+"""Feature files, the features that come with the package, and scenes with ground truth."""
 
+from . import scenes
 from .features import FeatureFileError, FeatureMetadata, Features, write_features
 from .reading import read_features
 from .samples import load_sample, samples
@@ -11,5 +12,6 @@ __all__ = [
     "load_sample",
     "read_features",
     "samples",
+    "scenes",
     "write_features",
 ]
