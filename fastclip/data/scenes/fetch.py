@@ -13,6 +13,7 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -37,6 +38,8 @@ def fetch(folder: Path, workers: int = 2) -> None:
     """
     from rich.progress import Progress
 
+    if find_spec("resvg_py") is None:
+        raise ValueError("resvg-py is needed to render: pip install 'fastclip[scenes]'")
     table = sources()
     packages = folder / "packages"
     packages.mkdir(parents=True, exist_ok=True)

@@ -227,6 +227,8 @@ def rate_at(step: int, recipe: Recipe) -> float:
 
 def train(drawings: Drawings, output: Path, seed: int, recipe: Recipe = Recipe()) -> None:
     """Train on the training sets of ``drawings`` and write the model into ``output``."""
+    if not hasattr(torch.optim, "Muon"):
+        raise ValueError(f"torch is {torch.__version__}, training needs 2.9 or newer")
     import open_clip
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -271,6 +273,7 @@ def train(drawings: Drawings, output: Path, seed: int, recipe: Recipe = Recipe()
                 last = time.monotonic()
     weights = {name: w.half() for name, w in zip(optimizer.names, optimizer.masters, strict=True)}
     write_safetensors(output / "model.safetensors", weights, {"format": "pt"})
+    _plot(output / "loss.svg", log, recipe)
 
 
 def _save(
@@ -293,6 +296,26 @@ def _save(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("step", "loss", "learning_rate"))
         writer.writerows((step, f"{loss:.4f}", f"{rate:.3e}") for step, loss, rate in log)
+
+
+def _plot(path: Path, log: list[tuple[int, float, float]], recipe: Recipe) -> None:
+    """Draw the loss, each point the mean of 1 % of the steps."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    size = max(1, len(log) // 100)
+    parts = [log[i : i + size] for i in range(0, len(log) - size + 1, size)]
+    style = {"svg.hashsalt": "fastclip", "svg.fonttype": "none"}  # equal runs give equal files
+    with replacing(path) as part, matplotlib.rc_context(style):  # type: ignore[arg-type]
+        figure = Figure(figsize=(7, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(
+            [recipe.batch * entries[-1][0] / 1000 for entries in parts],
+            [sum(loss for _, loss, _ in entries) / len(entries) for entries in parts],
+        )
+        axes.set(xlabel="thousand pictures", ylabel=f"loss, batch {recipe.batch}", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        figure.savefig(part, format="svg", metadata={"Date": None})
 
 
 def main(

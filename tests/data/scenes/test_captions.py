@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes_artwork import made_up_drawings
+from made_up_drawings import made_up_drawings
 
 from fastclip.data.scenes import (
     Scene,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes_artwork import made_up_drawings
+from made_up_drawings import made_up_drawings
 
 from fastclip.data.scenes import (
     Background,

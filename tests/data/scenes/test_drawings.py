@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_up_drawings import made_up_drawings
 from safetensors.torch import save_file
-from scenes_artwork import made_up_drawings
 
 from fastclip.data.scenes import is_held_out, load_drawings, sources, split
 from fastclip.data.scenes.drawings import LEVELS, mips

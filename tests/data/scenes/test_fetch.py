@@ -149,6 +149,15 @@ def test_packages_are_checked_and_downloaded_once(
     assert asked == ["https://registry.npmjs.org/@iconify-json/noto/-/noto-1.2.9.tgz"] * 2
 
 
+def test_a_missing_renderer_is_named_before_any_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="resvg-py is needed"):
+        fetch_module.fetch(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_every_source_has_a_licence_that_its_role_allows() -> None:
     for source in sources()["artwork"].values():
         assert source["integrity"].startswith("sha512-")

@@ -50,6 +50,7 @@ def test_loss_falls_and_plain_open_clip_loads_the_result(
     for key, tensor in weights(tmp_path).items():
         assert tensor.dtype == torch.float16
         assert torch.equal(model.state_dict()[key], tensor.float())
+    assert "<svg" in (tmp_path / "loss.svg").read_text()
     from PIL import Image
 
     picture = preprocess(Image.new("RGB", (100, 60), (255, 0, 0)))
