@@ -27,6 +27,7 @@ import fastclip
 
 assert fastclip.__file__.startswith(sys.argv[1]), fastclip.__file__
 images = fastclip.data.load_sample("coco-images").features
+assert len(fastclip.data.scenes.load_drawings()) > 60
 assert fastclip.topk(images, images, 1).indices.flatten().tolist() == list(range(500))
 PYTHON
 "$work/venv/bin/fastclip" demo --output demo.html > demo.txt

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fastclip.cli import demo, embed, info, topk
+from fastclip.cli import demo, embed, info, scenes, topk
 from fastclip.cli._common import Commands
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("embed-images")(embed.images)
 app.command("embed-texts")(embed.texts)
 app.command("info")(info.command)
 app.command("demo")(demo.command)
+app.add_typer(scenes.app, name="scenes")
 
 
 def _show_version(wanted: bool) -> None:

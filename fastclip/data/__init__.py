@@ -1,5 +1,6 @@
-"""Feature files, the features that come with the package, and jobs that compute features."""
+"""Feature files, shipped features, jobs that compute features, and scenes with ground truth."""
 
+from . import scenes
 from .embedding import EmbeddingSummary, Encoder, embed_images, embed_texts
 from .features import FeatureFileError, FeatureMetadata, Features, write_features
 from .image_sources import ImageSource, find_images
@@ -23,5 +24,6 @@ __all__ = [
     "read_features",
     "read_texts",
     "samples",
+    "scenes",
     "write_features",
 ]

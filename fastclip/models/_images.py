@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
+
+from fastclip.data.image_decoding import decode_image, to_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -55,14 +58,13 @@ def _check_float(name: str, tensor: torch.Tensor) -> None:
 
 
 def as_rgb(picture: PilImage | str | os.PathLike[str]) -> PilImage:
-    """Return the picture, upright, in RGB; what is transparent shows white behind it."""
-    from PIL import Image, ImageOps
+    """Return the picture, upright, in RGB; what is transparent shows white behind it.
 
-    if isinstance(picture, (str, os.PathLike)):
-        with Image.open(picture) as opened:
-            return as_rgb(ImageOps.exif_transpose(opened))
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    picture = picture.convert("RGBA")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB")
+    Raises ValueError, with its path, for a file that is no image or is damaged.
+    """
+    if not isinstance(picture, (str, os.PathLike)):
+        return to_rgb(picture)
+    try:
+        return decode_image(Path(picture).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(picture)}: {error}") from error
