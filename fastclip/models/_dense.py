@@ -54,11 +54,7 @@ def pixel_features(
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
         raise ValueError(f"images: shape [B, 3, H, W] is needed, got {tuple(images.shape)}")
     visual: Module = module.visual
-    tower = tower_of(visual)
-    if method not in tower.methods:
-        raise ValueError(
-            f"method: is {method!r}, allowed for {describe(visual)}: {', '.join(tower.methods)}"
-        )
+    tower = check_method(visual, method)
     height, width = tower.patch_size
     images = F.pad(images, (0, -images.shape[3] % width, 0, -images.shape[2] % height))
     return tower.read(visual, images, method).permute(0, 3, 1, 2)
@@ -81,12 +77,22 @@ def tower_of(visual: Module) -> Tower:
             stride = visual.trunk.feature_info[-1]["reduction"]
             return Tower((stride, stride), ("value",), _read_convnext)
     raise ValueError(
-        f"model: no features of pixels are defined for {describe(visual)}, allowed: open_clip's "
+        f"model: no features of pixels are defined for {_describe(visual)}, allowed: open_clip's "
         "ViT without attentional pooling, its ResNets, and of timm ConvNeXt and the ViTs of SigLIP"
     )
 
 
-def describe(visual: Module) -> str:
+def check_method(visual: Module, method: str) -> Tower:
+    """Return the tower if ``method`` is one of its methods; else raise ValueError."""
+    tower = tower_of(visual)
+    if method not in tower.methods:
+        raise ValueError(
+            f"method: is {method!r}, allowed for {_describe(visual)}: {', '.join(tower.methods)}"
+        )
+    return tower
+
+
+def _describe(visual: Module) -> str:
     """The kind of an image tower, for messages."""
     if hasattr(visual, "trunk"):
         return f"timm's {type(visual.trunk).__name__} with {_pooling(visual)}"

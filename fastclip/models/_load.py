@@ -33,16 +33,16 @@ def load(
     Nothing is downloaded but the weights of a tag and what a ``hf-hub:`` name holds, and, when
     first used, the tokenizers of the models that have none of CLIP's own.
 
-    ====================== =======================================================================
-    ``name``               ``pretrained``
-    ====================== =======================================================================
-    an architecture of     a tag such as ``"openai"`` (``open_clip.list_pretrained()``), a
-    open_clip              checkpoint file, a folder with one, or ``"random"``: untrained weights
-    a folder with an       not allowed: the folder holds the weights, in open_clip's own format
-    open_clip_config.json  (``"local-dir:FOLDER"`` is the same)
+    ======================= ======================================================================
+    ``name``                ``pretrained``
+    ======================= ======================================================================
+    an architecture of      a tag such as ``"openai"`` (``open_clip.list_pretrained()``), a
+    open_clip               checkpoint file, a folder with one, or ``"random"``: untrained weights
+    a folder with an        not allowed: the folder holds the weights, in open_clip's own format
+    open_clip_config.json   (``"local-dir:FOLDER"`` is the same)
     ``"hf-hub:OWNER/NAME"`` not allowed
-    ``"tiny"``             not allowed: the small model that comes with fastclip
-    ====================== =======================================================================
+    ``"tiny"``              not allowed: the small model that comes with fastclip
+    ======================= ======================================================================
 
     Weights trained with QuickGELU get it, for every tag of open_clip. A checkpoint file does not
     tell: for weights of OpenAI, name an architecture that ends in ``-quickgelu``. Position
@@ -74,8 +74,6 @@ def load(
         architecture, are damaged, or hold more than tensors.
     OSError
         What a ``hf-hub:`` name holds cannot be downloaded.
-    ImportError
-        The model needs a package that is not there, such as transformers.
 
     Examples
     --------
@@ -243,7 +241,13 @@ def _tokenizer_maker(
         options["bpe_path"] = str(Path(name.removeprefix("local-dir:")) / path)
 
     def make() -> Callable[[list[str]], torch.Tensor]:
-        tokenizer: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(name, **options)
+        try:
+            tokenizer: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(
+                name, **options
+            )
+        except ImportError as error:
+            message = f"the tokenizer of {name} needs the package {error.name}, which is missing"
+            raise ImportError(message, name=error.name) from error
         return tokenizer
 
     return make

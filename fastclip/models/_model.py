@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastclip.models._dense import pixel_features, tower_of
+from fastclip.models._dense import check_method, pixel_features, tower_of
 from fastclip.models._images import Picture, as_rgb, check_pictures
 
 _INPUTS = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -207,6 +207,8 @@ class Model:
         ValueError
             There are no templates, one has not one ``{}``, batch_size is out of range, or features
             came out as NaN or infinity.
+        ImportError
+            The tokenizer needs a package that is missing, such as transformers.
 
         Examples
         --------
@@ -297,7 +299,7 @@ class Model:
         check_pictures("images", images)
         if len(images) == 0:
             raise ValueError("images: at least one image is needed, got none")
-        tower_of(self.module.visual)
+        check_method(self.module.visual, method)
         transform = self._transform(size)
 
         def encode(start: int, stop: int) -> torch.Tensor:

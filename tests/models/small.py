@@ -23,23 +23,16 @@ RESNET: dict[str, Any] = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16,
 
 
 def model_config(vision: dict[str, Any], **options: Any) -> dict[str, Any]:
-    return {"embed_dim": 24, "vision_cfg": vision, "text_cfg": TEXT, **options}
+    return {"embed_dim": 24, "vision_cfg": vision, "text_cfg": TEXT} | options
 
 
-def write_config(folder: Path, config: dict[str, Any], **preprocess: Any) -> Path:
-    folder.mkdir(exist_ok=True)
-    text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
-    (folder / "open_clip_config.json").write_text(text)
-    return folder
-
-
-def make_module(config: dict[str, Any], seed: int = 0) -> torch.nn.Module:
+def make_module(config: dict[str, Any]) -> torch.nn.Module:
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
     kind: Any = open_clip.CLIP
     if config.get("custom_text"):
         kind = CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         module = kind(**arguments).eval()
         disturb(module)
     return module
@@ -53,9 +46,10 @@ def disturb(module: torch.nn.Module) -> None:
             tensor += 0.1 * torch.rand_like(tensor)
 
 
-def save(folder: Path, vision: dict[str, Any], *, seed: int = 0, **options: Any) -> Path:
-    """Write a folder that `fastclip.models.load` takes."""
+def save(folder: Path, vision: dict[str, Any], **options: Any) -> Path:
+    """Write a folder that `fastclip.models.load` takes; equal arguments, equal weights."""
     config = model_config(vision, **options)
-    write_config(folder, config)
-    save_file(make_module(config, seed).state_dict(), folder / "model.safetensors")
+    folder.mkdir(exist_ok=True)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    save_file(make_module(config).state_dict(), folder / "model.safetensors")
     return folder

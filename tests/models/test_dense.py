@@ -186,6 +186,15 @@ def test_features_for_training_have_gradients(model: Model) -> None:
         pixel_features(model.module, images[0])
 
 
+def test_no_patches_are_dropped_in_training(tmp_path: Path) -> None:
+    model = load(small.save(tmp_path, {**small.VIT, "patch_dropout": 0.5}))
+    images = images_of(24, 40)
+    expected = pixel_features(model.module, images)
+    model.module.train()
+    assert expected.shape == (2, model.dim, 3, 5)
+    assert torch.equal(pixel_features(model.module, images), expected)
+
+
 def test_methods_that_do_not_exist(model: Model) -> None:
     with pytest.raises(ValueError, match=r"method: is 'query', .*: value, value-only, plain"):
         model.encode_pixels(images_of(32, 32), method="query")

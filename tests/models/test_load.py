@@ -121,6 +121,7 @@ def test_tags_get_the_activation_that_they_were_trained_with(
             load("ViT-B-32", tag)
     assert [options["force_quick_gelu"] for options in given] == [True, False]
     assert all(options["weights_only"] and options["require_pretrained"] for options in given)
+    assert not any(options["pretrained_text"] for options in given)
 
 
 def test_what_is_in_a_pickle_does_not_run(folder: Path, architecture: str, tmp_path: Path) -> None:
@@ -137,6 +138,7 @@ def test_what_is_in_a_pickle_does_not_run(folder: Path, architecture: str, tmp_p
     assert not (tmp_path / "attacked").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
 def test_a_torchscript_archive_is_refused(architecture: str, tmp_path: Path) -> None:
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "scripted.pt")
     with (
@@ -205,6 +207,17 @@ def test_devices_and_precisions_that_are_not_allowed(architecture: str) -> None:
     for name in ("convnext_tiny", "ViT-B-16-SigLIP", "coca_ViT-B-32", "roberta-ViT-B-32"):
         with pytest.raises(ValueError, match=f"precision: is 'bf16', allowed for {name}.*: fp32, "):
             load(name, "random", precision="bf16")
+
+
+def test_a_tokenizer_whose_package_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = {**small.TEXT, "hf_tokenizer_name": "owner/name"}
+    model = load(small.save(tmp_path, small.VIT, text_cfg=text))
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"the tokenizer of .* needs the package transformers"):
+        model.encode_text(["a cat"])
+    assert model.encode_image(torch.zeros(1, 3, 32, 32)).shape == (1, model.dim)
 
 
 def test_import_leaves_the_heavy_packages_alone() -> None:
