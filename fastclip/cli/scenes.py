@@ -31,7 +31,7 @@ def fetch(
 ) -> None:
     """Download and render nine sets of emoji, 8,565 drawings of 1,187 names (1 GB).
 
-    Downloads 60 MB from npm's registry, by npm where it is installed. Needs the package resvg-py.
+    Downloads 34 MB from npm's registry, by npm where it is installed. Needs the package resvg-py.
     """
     from fastclip.data.scenes.fetch import fetch as fetch_drawings
 

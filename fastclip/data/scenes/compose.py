@@ -97,7 +97,20 @@ class SceneMaker:
         self._present = np.array(drawings.present)
 
     def scene(self, index: int, kind: Kind) -> Scene:
-        """Scene number ``index`` with one object, two apart from each other, or three to four."""
+        """Draw scene number ``index``, 0 or more; no name comes twice in it.
+
+        Parameters
+        ----------
+        index : int
+            0 or more.
+        kind : "single", "pair" or "several"
+            One object in the middle, two that do not touch, or three to four.
+
+        Raises
+        ------
+        ValueError
+            ``kind`` is none of these, or the drawings are of too few names.
+        """
         rng = generator(self.seed, index)
         if kind == "single":
             boxes = [self._alone(rng)]
@@ -107,6 +120,11 @@ class SceneMaker:
             boxes = _in_quarters(rng)
         else:
             raise ValueError(f"kind is {kind!r}, allowed: single, pair, several")
+        if len(self._present) < len(boxes):
+            raise ValueError(
+                f"drawings: are of {len(self._present)} names, must be of 4 or more for {kind!r} "
+                "(2 for 'pair')"
+            )
         names = rng.choice(self._present, size=len(boxes), replace=False, shuffle=False)
         objects = tuple(
             self._place(rng, int(name), *box) for name, box in zip(names, boxes, strict=True)

@@ -148,5 +148,7 @@ def test_errors() -> None:
         compose(DRAWINGS, [], 64)
     with pytest.raises(ValueError, match="kind is 'two', allowed: single, pair, several"):
         SceneMaker(DRAWINGS, 0).scene(0, "two")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="drawings: are of 1 names"):
+        SceneMaker(DRAWINGS.of_names([3]), 0).scene(0, "pair")
     with pytest.raises(ValueError, match="seed is -1, must be 0 or more"):
         SceneMaker(DRAWINGS, -1)
