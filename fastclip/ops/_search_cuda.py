@@ -289,7 +289,7 @@ def _described(screen: list[torch.Tensor], keys: torch.Tensor) -> _C.ScreenKeys 
 
 
 def _width(screen: list[torch.Tensor]) -> int:
-    return screen[0].shape[1] if screen else 0
+    return _C.code_width(len(screen[2])) if screen else 0
 
 
 def _fixed_plan(
