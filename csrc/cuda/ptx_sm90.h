@@ -95,10 +95,10 @@ __device__ inline void barrier_arrive(MemoryBarrier& barrier) {
 }
 
 __device__ inline void barrier_arrive_expect(MemoryBarrier& barrier, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                   shared_address(&barrier)),
-               "r"(bytes)
-               : "memory");
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&barrier)),
+      "r"(bytes)
+      : "memory");
 }
 
 __device__ inline void barrier_wait(MemoryBarrier& barrier, int parity) {
@@ -126,10 +126,11 @@ __device__ inline void bulk_copy(void* shared, const void* global, int bytes,
 }
 
 #define FASTCLIP_4(d) "+r"((d)[0]), "+r"((d)[1]), "+r"((d)[2]), "+r"((d)[3])
-#define FASTCLIP_32(d)                                                                    \
-  FASTCLIP_4((d)[0]), FASTCLIP_4((d)[1]), FASTCLIP_4((d)[2]), FASTCLIP_4((d)[3]),         \
+#define FASTCLIP_32(d)                                                            \
+  FASTCLIP_4((d)[0]), FASTCLIP_4((d)[1]), FASTCLIP_4((d)[2]), FASTCLIP_4((d)[3]), \
       FASTCLIP_4((d)[4]), FASTCLIP_4((d)[5]), FASTCLIP_4((d)[6]), FASTCLIP_4((d)[7])
-#define FASTCLIP_128(d) FASTCLIP_32((d)[0]), FASTCLIP_32((d)[1]), FASTCLIP_32((d)[2]), FASTCLIP_32((d)[3])
+#define FASTCLIP_128(d) \
+  FASTCLIP_32((d)[0]), FASTCLIP_32((d)[1]), FASTCLIP_32((d)[2]), FASTCLIP_32((d)[3])
 __device__ inline void wgmma_s8u8(int (&dots)[4][8][4], uint64_t queries, uint64_t keys, bool add) {
   asm volatile(
       "{\n"
@@ -143,7 +144,8 @@ __device__ inline void wgmma_s8u8(int (&dots)[4][8][4], uint64_t queries, uint64
       "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
       "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
       "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
-      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
+      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, "
+      "%127}, "
       "%128, %129, p;\n"
       "}"
       : FASTCLIP_128(dots)
@@ -158,9 +160,7 @@ __device__ inline void wgmma_finish(int (&dots)[4][8][4]) {
 #undef FASTCLIP_32
 #undef FASTCLIP_4
 
-__device__ inline void wgmma_fence() {
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
+__device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
 __device__ inline void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");

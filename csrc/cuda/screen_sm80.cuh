@@ -22,8 +22,8 @@ struct Shared {
   TileBounds<kKeyTile> bounds;
 };
 
-// Starts to copy the blocks of codes of one step of `rows` rows, zeros in place of those from `last`
-// on.
+// Starts to copy the blocks of codes of one step of `rows` rows, zeros in place of those from
+// `last` on.
 template <int rows>
 __device__ inline void load_blocks(uint8_t* to, const void* codes, int64_t first, int64_t last,
                                    int64_t step, int64_t width) {
@@ -58,7 +58,8 @@ __device__ inline void multiply_step(const Shared& shared, int stage, int (&dots
 #pragma unroll
     for (int m = 0; m < 4; ++m) {
       const int at = warp / 2 * 64 + 16 * m + tile % 2 * 8 + row;
-      ldmatrix_x4(queries[m], shared.queries[stage] + offset_in_block(at, 32 * half + tile / 2 * 16));
+      ldmatrix_x4(queries[m],
+                  shared.queries[stage] + offset_in_block(at, 32 * half + tile / 2 * 16));
     }
 #pragma unroll
     for (int pair = 0; pair < 4; ++pair) {

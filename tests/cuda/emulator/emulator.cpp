@@ -578,8 +578,8 @@ struct OperandRow {
   OperandRow(uint64_t descriptor, int row) {
     if (descriptor >> 62 != 0) fail("wgmma: only operands without a swizzle are emulated");
     const auto field = [&](int bit) { return (descriptor >> bit & 0x3fff) << 4; };
-    const size_t at = field(0) + static_cast<size_t>(row / 8) * field(32) +
-                      static_cast<size_t>(row % 8) * 16;
+    const size_t at =
+        field(0) + static_cast<size_t>(row / 8) * field(32) + static_cast<size_t>(row % 8) * 16;
     if (at + field(16) + 16 > scheduler.shared_bytes) fail("wgmma reads beyond shared memory");
     pieces[0] = static_cast<const uint8_t*>(scheduler.shared.get()) + at;
     pieces[1] = pieces[0] + field(16);
