@@ -8,7 +8,7 @@
 //
 // The first warp-group copies: one warp keys, one queries, one the keys' bounds. The two others,
 // the consumers, each multiply 64 queries by the 256 keys, in turns, so that one has the tensor
-// cores while the other is in its sink. All stages of queries are for the one whose turn it is.
+// cores while the other is in its sink. All stages of the queries serve the one whose turn it is.
 //
 // Rows of more than kKeySlots steps (768 codes) do not stay: keys are then copied again for each
 // tile of queries, and both consumers take the same step at a time.
@@ -37,11 +37,12 @@ inline constexpr int kKeyTile = 256;
 inline constexpr int kConsumers = 2;  // warp-groups
 inline constexpr int kQueries = kQueryTile / kConsumers;
 inline constexpr int kKeySlots = 12;    // steps of a tile of keys
-inline constexpr int kQueryStages = 7;  // steps of the queries of a consumer
+inline constexpr int kQueryStages = 6;  // steps of the queries of a consumer
 inline constexpr int kWarpGroup = 128;
 inline constexpr int kWarps = kWarpGroup / kWarp;  // of a warp-group
 inline constexpr int kThreads = (1 + kConsumers) * kWarpGroup;
 static_assert(kQueries == 64, "as wgmma has it");
+static_assert(kQueryStages % kConsumers == 0, "step by step, each consumer has places of its own");
 
 // Places that a copying warp fills in turn and consumers give back.
 template <int size>
@@ -58,7 +59,8 @@ struct Ring {
   }
 };
 
-// A place in a ring.
+// A place in a ring. Who waits for a place to be full has to know that it was full the round
+// before: a barrier tells only odd rounds from even ones.
 template <int size>
 struct Cursor {
   int place = 0;
@@ -215,7 +217,7 @@ __device__ __forceinline__ void consume(Shared& shared, const Tiles& tiles, int 
   tiles.visit([&](const Tile& tile) {
     const bool leave_keys = !tiles.keys_stay || tile.last;
     const KeyCursor first = at.keys;
-    // Also keeps consumers from waiting for a round of the ring other than the next.
+    // All places before were full then.
     if (tiles.keys_stay) barrier_wait(shared.turns[consumer], turn);
     Step before;
     for (int s = 0; s < tiles.steps; ++s) {
