@@ -1,5 +1,5 @@
 #include "encode.cuh"
-#include "queries.h"
+#include "encode_queries.h"
 
 namespace fastclip::cuda {
 namespace {
