@@ -49,11 +49,14 @@ cuda: .venv/installed-dev
 	  echo "nvcc is not installed: the CUDA kernels are not compiled here"; \
 	fi
 
-# The operations again, by the CUDA kernels on an emulator, whatever the processor.
+# The operations again, by the CUDA kernels on an emulator, whatever the processor: as on Ampere, and
+# the searches as on Hopper too.
 emulate: .venv/installed-dev
 	FASTCLIP_CUDA=emulate $(BIN)/pip install --quiet --no-deps --upgrade --target build/emulate .
 	PYTHONPATH=build/emulate FASTCLIP_EXPECT_PATH=build/emulate HYPOTHESIS_PROFILE=few \
 	  $(BIN)/pytest -n 2 tests/ops tests/cuda
+	PYTHONPATH=build/emulate FASTCLIP_EXPECT_PATH=build/emulate FASTCLIP_EMULATOR_CAPABILITY=90 \
+	  $(BIN)/pytest -n 2 tests/ops/test_search_cuda.py
 
 # The operations again, on a build that stops at the first bad access or undefined behaviour; `isas`
 # does the same to all instruction sets. Python itself leaks at exit, so leaks are not looked for;

@@ -6,7 +6,7 @@ if(FASTCLIP_CUDA STREQUAL "emulate")
   add_library(fastclip_cuda STATIC ${cuda_sources} ${emulator}/emulator.cpp)
   set_source_files_properties(${cuda_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++")
   target_include_directories(fastclip_cuda PRIVATE ${emulator})
-  target_compile_definitions(fastclip_cuda PRIVATE FASTCLIP_EMULATE)
+  target_compile_definitions(fastclip_cuda PRIVATE FASTCLIP_EMULATE FASTCLIP_SM90A)
   # A multiplication that is to be fused with an addition is written fma; without -march=native
   # that is a call of a function. The tests run where they are built.
   target_compile_options(fastclip_cuda PRIVATE -Wall -Wextra -Wno-unknown-pragmas -ffp-contract=off
@@ -33,6 +33,9 @@ else()
   add_library(fastclip_cuda STATIC ${cuda_sources})
   target_compile_options(fastclip_cuda PRIVATE
     --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra -Werror=all-warnings)
+  if("${CMAKE_CUDA_ARCHITECTURES}" MATCHES "90a")
+    target_compile_definitions(fastclip_cuda PRIVATE FASTCLIP_SM90A)
+  endif()
   list(JOIN CMAKE_CUDA_ARCHITECTURES ", " architectures)
 endif()
 

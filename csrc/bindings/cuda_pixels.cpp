@@ -2,7 +2,6 @@
 #include <array>
 #include <vector>
 
-#include "../cuda/pixels.h"
 #include "cuda.h"
 
 namespace fastclip::bindings {

@@ -1,5 +1,4 @@
 // Sums over scores in float32, of the module fastclip._C.cuda.
-#include "../cuda/values.h"
 #include "cuda.h"
 
 namespace fastclip::bindings {

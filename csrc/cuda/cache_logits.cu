@@ -1,8 +1,8 @@
 #include <algorithm>
 
+#include "ops.h"
 #include "split_tile.cuh"
 #include "value_tile.cuh"
-#include "values.h"
 #include "workspace.h"
 
 namespace fastclip::cuda {

@@ -33,7 +33,7 @@ inline void fill(void* memory, int byte, size_t bytes, cudaStream_t) {
 }
 
 inline int multiprocessors() { return 3; }
-inline int capability() { return emulator::capability; }
+inline int capability() { return emulator::capability(); }
 inline size_t shared_limit() { return 227 * 1024; }
 
 // The dynamic shared memory of the block, aligned to 1,024 bytes.

@@ -5,7 +5,7 @@
 
 #include "device.h"
 #include "fastclip/element.h"
-#include "fastclip/screen.h"
+#include "screen.cuh"
 
 namespace fastclip::cuda {
 
@@ -82,11 +82,19 @@ class RowCoder {
     __syncthreads();
   }
 
-  // Writes the codes, each exclusive-or `flip`, and returns the sums to every thread.
+  // Writes the codes of row i, each exclusive-or `flip`, where they belong in `codes`, and returns
+  // the sums to every thread.
   __device__ RowSums encode(int64_t i, uint8_t* codes, uint8_t flip) const {
     load(i);
     rotate();
-    return quantise(codes, flip);
+    return quantise(i, codes, flip);
+  }
+
+  // The codes of a row that is not there.
+  __device__ void pad(int64_t i, uint8_t* codes, uint8_t flip) const {
+    for (int64_t j = threadIdx.x; j < e_.width; j += kEncodeThreads) {
+      codes[code_offset(i, j, e_.width)] = flip;
+    }
   }
 
  private:
@@ -148,7 +156,7 @@ class RowCoder {
     __syncthreads();
   }
 
-  __device__ RowSums quantise(uint8_t* codes, uint8_t flip) const {
+  __device__ RowSums quantise(int64_t i, uint8_t* codes, uint8_t flip) const {
     constexpr int kLevels = 127;
     unsigned bits = 0;
     for (int64_t j = threadIdx.x; j < e_.width; j += kEncodeThreads) {
@@ -164,7 +172,7 @@ class RowCoder {
       const float x = row_[j];
       const float rounded = coded ? rintf(x * inverse) : 0.0f;
       const int code = static_cast<int>(rounded);
-      codes[j] = static_cast<uint8_t>(code) ^ flip;
+      codes[code_offset(i, j, e_.width)] = static_cast<uint8_t>(code) ^ flip;
       const double rest = static_cast<double>(x) - static_cast<double>(scale) * rounded;
       sums[0] += static_cast<double>(x) * x;
       sums[1] += rest * rest;

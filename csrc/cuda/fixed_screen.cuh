@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
+#include "encode_queries.h"
 #include "pair_list.cuh"
-#include "queries.h"
 #include "screen_launch.cuh"
 
 namespace fastclip::cuda {

@@ -1,8 +1,8 @@
 #include <cmath>
 
+#include "ops.h"
 #include "split_tile.cuh"
 #include "value_loop.cuh"
-#include "values.h"
 #include "workspace.h"
 
 namespace fastclip::cuda {

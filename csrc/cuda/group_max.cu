@@ -2,10 +2,10 @@
 //
 // The keys are screened twice: first for the best lower bound of each group, then for the keys
 // whose upper bound reaches it. These are scored exactly.
+#include "encode_queries.h"
 #include "ops.h"
 #include "order.cuh"
 #include "pair_list.cuh"
-#include "queries.h"
 #include "screen_launch.cuh"
 
 namespace fastclip::cuda {

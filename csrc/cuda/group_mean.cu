@@ -1,6 +1,6 @@
 // Means of groups of keys.
 #include "exact_score.cuh"
-#include "values.h"
+#include "ops.h"
 
 namespace fastclip::cuda {
 namespace {

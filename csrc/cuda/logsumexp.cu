@@ -2,7 +2,6 @@
 #include "ops.h"
 #include "split_tile.cuh"
 #include "value_loop.cuh"
-#include "values.h"
 #include "workspace.h"
 
 namespace fastclip::cuda {

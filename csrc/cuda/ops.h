@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "fastclip/matrix.h"
 #include "fastclip/screen.h"
@@ -35,7 +36,7 @@ void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indic
                  Stream stream);
 
 // Codes [rows padded to whole panels, width] and bounds [3, padded] of keys, centred on `center`:
-// the arrays of ScreenKeys, but for the order of the codes.
+// the arrays of ScreenKeys, but that the codes are at code_offset (screen.cuh).
 void pack(const Matrix& keys, const float* center, uint8_t* codes, float* bounds, Stream stream);
 
 // The most keys that one call can search.
@@ -116,5 +117,69 @@ void maybe_above(const Matrix& queries, const ScreenKeys& keys, int64_t first_ke
 // Exact scores of the pairs of such a list.
 void list_scores(const Matrix& queries, const Matrix& keys, const int32_t* pairs, int64_t count,
                  float* scores, Stream stream);
+
+// Sums over scores in float32. Here and below `*_workspace` says how many bytes the workspace of a
+// call needs.
+
+// out[i] = log sum_j exp(scale * score of query i and key j), of `at_once` queries at a time.
+int64_t logsumexp_workspace(const Matrix& queries, const Matrix& keys, int64_t at_once);
+void logsumexp(const Matrix& queries, const Matrix& keys, double scale, float* out, int64_t at_once,
+               void* workspace, Stream stream);
+
+// *out = log of the mean of exp(-t ||x_i - y_j||^2) over all pairs, or over i < j if `symmetric`:
+// y must then be x. `centre` is the mean of the rows of y; `at_once` rows of x are taken at a time.
+int64_t gaussian_potential_workspace(int64_t x, int64_t y, int64_t cols, bool symmetric,
+                                     int64_t at_once);
+void gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, double t,
+                        const double* centre, double* out, int64_t at_once, void* workspace,
+                        Stream stream);
+
+// out[i, c] = sum_j exp(-beta (1 - score of query i and key j)) values[j, c], of `at_once` queries
+// at a time; out has no gaps.
+int64_t cache_logits_workspace(const Matrix& queries, const Matrix& keys, int64_t columns,
+                               int64_t at_once);
+void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& values, double beta,
+                  float* out, int64_t at_once, void* workspace, Stream stream);
+
+// means[g] = mean of the rows order[starts[g]] to order[starts[g + 1] - 1] of `keys`, added in
+// float64 in a fixed order; no group is empty.
+void group_means(const Matrix& keys, const int64_t* order, const int64_t* starts, int64_t groups,
+                 float* means, Stream stream);
+
+// Questions about the pixels of images.
+
+// The nearest pixel of each tag: values and locations are [images, tags.rows]. `pixels` holds the
+// pixels of one image after those of another; each has at least one. `at_once` tags and pixels are
+// taken at a time.
+int64_t pixel_scores_workspace(const Matrix& pixels, const Matrix& tags, int64_t at_once);
+void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, float* values,
+                  int64_t* locations, int64_t at_once, void* workspace, Stream stream);
+
+// Sizes of pixel_labels: feature pixels, output pixels, places.
+struct LabelShape {
+  int64_t h, w, height, width, k;
+};
+
+// values and indices are [images, k, height, width]; survivors [images] counts the (cell, tag)
+// pairs that were interpolated. `background` is -infinity where there is none. *overflow becomes 1
+// where a score is too large to be interpolated, else 0. `at_once` images are taken at a time.
+int64_t pixel_labels_workspace(const Matrix& pixels, const Matrix& tags, const LabelShape& shape,
+                               int64_t at_once);
+void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, const LabelShape& shape,
+                  float background, float* values, int64_t* indices, int64_t* survivors,
+                  int32_t* overflow, int64_t at_once, void* workspace, Stream stream);
+
+// Sizes of refine_masks.
+struct MaskShape {
+  int64_t batch, channels, masks, height, width;
+};
+
+// images [batch, channels, height, width], masks and out [batch, masks, height, width], all
+// contiguous; low and high [batch, masks] are the smallest and the largest value of each mask.
+// iterations >= 1. `at_once` images are taken at a time.
+int64_t refine_masks_workspace(const MaskShape& shape, int64_t dilations, int64_t at_once);
+void refine_masks(const float* images, const float* masks, const float* low, const float* high,
+                  const MaskShape& shape, int64_t iterations, const std::vector<int64_t>& dilations,
+                  float* out, int64_t at_once, void* workspace, Stream stream);
 
 }  // namespace fastclip::cuda

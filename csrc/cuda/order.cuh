@@ -33,44 +33,61 @@ __device__ inline float score_of(ScoredKey scored) {
   return score == 0 && (scored & 1) != 0 ? -0.0f : score;
 }
 
-// The k-th largest of n numbers in shared memory, in every thread, 1 <= k <= n. By all threads of
-// a block; the numbers must be there, and a barrier follows the last read of them.
-__device__ inline uint32_t kth_largest(const uint32_t* numbers, int n, int k) {
-  __shared__ int counts[256];
-  __shared__ uint32_t chosen_digit;
-  __shared__ int chosen_rest;
+// The k-th largest of number(0), ..., number(n - 1), in every thread, 1 <= k <= n < 2^32; `number`
+// is called several times. By all threads of a block, whole warps; numbers in shared memory must be
+// there, and a barrier follows the last read of them.
+template <class Int, class Number>
+__device__ uint32_t kth_largest(Int n, Int k, Number number) {
+  __shared__ unsigned counts[256];
+  __shared__ uint32_t chosen;
+  __shared__ unsigned chosen_rest;
+  if (k == 1) {
+    uint32_t largest = 0;
+    for (Int i = threadIdx.x; i < n; i += blockDim.x) largest = max(largest, number(i));
+    if (threadIdx.x == 0) chosen = 0;
+    __syncthreads();
+    largest = __reduce_max_sync(kAllLanes, largest);
+    if (threadIdx.x % kWarp == 0) atomicMax(&chosen, largest);
+    __syncthreads();
+    largest = chosen;
+    __syncthreads();
+    return largest;
+  }
+  // Eight bits at a time, from the top: how many numbers that agree with those found have which.
+  auto rest = static_cast<unsigned>(k);
   uint32_t prefix = 0, mask = 0;
   for (int shift = 24; shift >= 0; shift -= 8) {
     for (int d = threadIdx.x; d < 256; d += blockDim.x) counts[d] = 0;
     __syncthreads();
-    for (int i = threadIdx.x; i < n; i += blockDim.x) {
-      if ((numbers[i] & mask) == prefix) atomicAdd(&counts[numbers[i] >> shift & 255], 1);
+    for (Int i = threadIdx.x; i < n; i += blockDim.x) {
+      const uint32_t bits = number(i);
+      if ((bits & mask) == prefix) atomicAdd(&counts[bits >> shift & 255], 1u);
     }
     __syncthreads();
     // The first warp: each lane takes eight digits, the largest first.
     if (threadIdx.x < kWarp) {
       const int first = 255 - 8 * static_cast<int>(threadIdx.x);
-      int mine = 0;
+      unsigned mine = 0;
       for (int d = 0; d < 8; ++d) mine += counts[first - d];
-      int before = mine;
+      unsigned before = mine;
       for (int delta = 1; delta < kWarp; delta *= 2) {
-        const int other = __shfl_up_sync(kAllLanes, before, delta);
+        const unsigned other = __shfl_up_sync(kAllLanes, before, delta);
         if (static_cast<int>(threadIdx.x) >= delta) before += other;
       }
       before -= mine;
       for (int d = 0; d < 8; ++d) {
-        const int count = counts[first - d];
-        if (before < k && k <= before + count) {
-          chosen_digit = static_cast<uint32_t>(first - d);
-          chosen_rest = k - before;
+        const unsigned count = counts[first - d];
+        if (before < rest && rest <= before + count) {
+          chosen = static_cast<uint32_t>(first - d);
+          chosen_rest = rest - before;
         }
         before += count;
       }
     }
     __syncthreads();
-    prefix |= chosen_digit << shift;
+    prefix |= chosen << shift;
     mask |= 0xffu << shift;
-    k = chosen_rest;
+    rest = chosen_rest;
   }
   __syncthreads();
   return prefix;

@@ -10,11 +10,10 @@ __global__ void __launch_bounds__(kEncodeThreads)
   const RowCoder coder(encoding);
   for (int64_t i = blockIdx.x; i < padded; i += gridDim.x) {
     RowSums sums;
-    uint8_t* row = codes + i * encoding.width;
     if (i < encoding.rows.rows) {
-      sums = coder.encode(i, row, 0x80);  // int8 to uint8 with 128 added
+      sums = coder.encode(i, codes, 0x80);  // int8 to uint8 with 128 added
     } else {
-      for (int64_t j = threadIdx.x; j < encoding.width; j += kEncodeThreads) row[j] = 0x80;
+      coder.pad(i, codes, 0x80);
     }
     if (threadIdx.x == 0) {
       const RowBounds row_bounds = bound_row(sums, encoding.error());

@@ -12,11 +12,11 @@
 // known.
 #include <algorithm>
 
-#include "block_select.cuh"
 #include "exact_score.cuh"
 #include "fastclip/bilinear.h"
+#include "ops.h"
+#include "order.cuh"
 #include "pixel_screen.cuh"
-#include "pixels.h"
 #include "workspace.h"
 
 namespace fastclip::cuda {
@@ -93,9 +93,9 @@ constexpr float kNone = -std::numeric_limits<float>::infinity();
 // The k-th best of low(tag) over all tags, and of the background.
 template <class Low>
 __device__ float kth_best(const Images& images, Low low) {
-  return block_kth_largest<kThreads>(images.tags.rows + 1, images.k, [&](int64_t tag) {
-    return tag < images.tags.rows ? low(tag) : images.background;
-  });
+  return from_ordered(kth_largest(images.tags.rows + 1, images.k, [&](int64_t tag) {
+    return ordered(tag < images.tags.rows ? low(tag) : images.background);
+  }));
 }
 
 // What is known of a tag's scores at the corners of a cell; of none beyond the range in which they

@@ -1,8 +1,8 @@
 #include <algorithm>
 
 #include "exact_score.cuh"
+#include "ops.h"
 #include "pixel_screen.cuh"
-#include "pixels.h"
 #include "workspace.h"
 
 namespace fastclip::cuda {

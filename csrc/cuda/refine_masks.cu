@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "device.h"
-#include "pixels.h"
+#include "ops.h"
 #include "workspace.h"
 
 namespace fastclip::cuda {

@@ -12,7 +12,6 @@ namespace fastclip::cuda {
 namespace sm80 {
 
 inline constexpr int kKeyTile = 128;
-inline constexpr int kStep = 64;  // codes of a row at a time
 inline constexpr int kStages = 3;
 inline constexpr int kThreads = 128;  // 2 x 2 warps of 64 queries x 64 keys
 inline constexpr int kBlocks = 2;     // on a multiprocessor
@@ -23,31 +22,30 @@ struct Shared {
   TileBounds<kKeyTile> bounds;
 };
 
-// Rows of 64 bytes: the 16-byte pieces of eight rows lie in different banks.
-__device__ inline int shared_offset(int row, int piece) {
-  return row * kStep + ((piece ^ (row >> 1 & 3)) << 4);
+// Starts to copy the blocks of codes of one step of `rows` rows, zeros in place of those from
+// `last` on.
+template <int rows>
+__device__ inline void load_blocks(uint8_t* to, const void* codes, int64_t first, int64_t last,
+                                   int64_t step, int64_t width) {
+  constexpr int kPieces = kBlockBytes / 16;
+#pragma unroll
+  for (int i = 0; i < rows * kStep / 16 / kThreads; ++i) {
+    const int at = i * kThreads + static_cast<int>(threadIdx.x);
+    const int64_t row = first + at / kPieces * kPanel;
+    const bool valid = row < last;
+    const int64_t from = block_offset(valid ? row : first, step, width) + at % kPieces * 16;
+    cp_async_16(to + 16 * at, static_cast<const uint8_t*>(codes) + from, valid);
+  }
 }
 
-// The part of tile (query_tile, first_key) from column `step` on.
+// Step `step` of tile (query_tile, first_key).
 __device__ inline void load_step(Shared& shared, int stage, const ScreenCall& call,
                                  int64_t query_tile, int64_t first_key, int64_t step) {
   const int64_t width = call.keys.width;
-  const int64_t column = step * kStep;
-#pragma unroll
-  for (int i = 0; i < kQueryTile * kStep / 16 / kThreads; ++i) {
-    const int at = i * kThreads + static_cast<int>(threadIdx.x);
-    const int row = at / 4, piece = at % 4;
-    const int64_t from = (query_tile * kQueryTile + row) * width + column + 16 * piece;
-    cp_async_16(shared.queries[stage] + shared_offset(row, piece), call.queries + from);
-  }
-#pragma unroll
-  for (int i = 0; i < kKeyTile * kStep / 16 / kThreads; ++i) {
-    const int at = i * kThreads + static_cast<int>(threadIdx.x);
-    const int row = at / 4, piece = at % 4;
-    const bool valid = first_key + row < call.last_key;
-    const int64_t from = (valid ? first_key + row : first_key) * width + column + 16 * piece;
-    cp_async_16(shared.keys[stage] + shared_offset(row, piece), call.keys.codes + from, valid);
-  }
+  const int64_t first_query = query_tile * kQueryTile;
+  load_blocks<kQueryTile>(shared.queries[stage], call.queries, first_query,
+                          first_query + kQueryTile, step, width);
+  load_blocks<kKeyTile>(shared.keys[stage], call.keys.codes, first_key, call.last_key, step, width);
 }
 
 // dots[m][n] += the products of this warp's 64 queries and 64 keys over one step.
@@ -60,13 +58,14 @@ __device__ inline void multiply_step(const Shared& shared, int stage, int (&dots
 #pragma unroll
     for (int m = 0; m < 4; ++m) {
       const int at = warp / 2 * 64 + 16 * m + tile % 2 * 8 + row;
-      ldmatrix_x4(queries[m], shared.queries[stage] + shared_offset(at, 2 * half + tile / 2));
+      ldmatrix_x4(queries[m],
+                  shared.queries[stage] + offset_in_block(at, 32 * half + tile / 2 * 16));
     }
 #pragma unroll
     for (int pair = 0; pair < 4; ++pair) {
       uint32_t both[4];
       const int at = warp % 2 * 64 + 16 * pair + tile / 2 * 8 + row;
-      ldmatrix_x4(both, shared.keys[stage] + shared_offset(at, 2 * half + tile % 2));
+      ldmatrix_x4(both, shared.keys[stage] + offset_in_block(at, 32 * half + tile % 2 * 16));
       const uint32_t keys[2][2] = {{both[0], both[1]}, {both[2], both[3]}};
 #pragma unroll
       for (int m = 0; m < 4; ++m) {

@@ -4,10 +4,10 @@
 // so far: what is above goes to the query's candidates, unsorted. Where these overflow, the phase
 // is repeated for the query with the threshold that the candidates it has give; if that does not
 // help, exact scores of all keys decide. At the end the candidates are scored exactly.
+#include "encode_queries.h"
 #include "ops.h"
 #include "order.cuh"
 #include "pair_list.cuh"
-#include "queries.h"
 #include "screen_launch.cuh"
 
 namespace fastclip::cuda {
@@ -140,7 +140,7 @@ __device__ float score_best(const uint32_t* upper, int count, int k, Score score
     worst = 0xffffffffu;
     taken = 0;
   }
-  const uint32_t least = kth_largest(upper, count, k);
+  const uint32_t least = kth_largest(count, k, [&](int i) { return upper[i]; });
   const bool first_lane = threadIdx.x % kLanes == 0;
   const unsigned half_warp = 0xffffu << (threadIdx.x % kWarp / kLanes * kLanes);
   for (int i = threadIdx.x / kLanes; i < count; i += kHalfWarps) {
@@ -176,7 +176,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   __syncthreads();
   float floor = state.floors[q];
   if (count >= state.k) {
-    floor = fmaxf(floor, from_ordered(kth_largest(bounds, count, state.k)));
+    const uint32_t kth = kth_largest(count, state.k, [&](int i) { return bounds[i]; });
+    floor = fmaxf(floor, from_ordered(kth));
     int above = 0;
     for (int i = threadIdx.x; i < count; i += kThreads) {
       const float upper = candidates[i].x + state.margin(q, candidates[i].key);

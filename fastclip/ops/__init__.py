@@ -1,4 +1,9 @@
-"""Questions about the scores of queries and keys, answered without holding all the scores."""
+"""Questions about the scores of queries and keys, answered without holding all the scores.
+
+While a CUDA graph is captured, no value on the device can be looked at: NaN, infinity, numbers that
+are too large and indices out of range raise nothing then, and what such inputs give is undefined.
+An index out of range may end in an illegal access to memory. Check inputs by a call outside.
+"""
 
 from fastclip.ops.cache_logits import cache_logits
 from fastclip.ops.count_above import count_above

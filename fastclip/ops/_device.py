@@ -95,7 +95,10 @@ def stream_of(x: torch.Tensor) -> Iterator[int]:
 
 
 def capturing(x: torch.Tensor) -> bool:
-    """Whether a CUDA graph is being captured, so that no value can be read or checked."""
+    """Whether a CUDA graph is being captured, so that no value can be read or checked.
+
+    What the users are told of it is in the docstring of fastclip.ops.
+    """
     return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 

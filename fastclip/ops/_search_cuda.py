@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -35,26 +35,17 @@ def topk(
         _topk_by_sorting(queries, keys, values, indices)
         scored.fill_(count * len(keys))
         return
-    width = _width(screen)
-
-    def plan(rows: int) -> _C._Plan:
-        return _C.cuda.TopKPlan(count, k, rows, _CANDIDATES)
-
-    memory, rows = workspace(
-        "topk", lambda rows: plan(rows).workspace(width), max(1, min(count, _TOPK_QUERIES)), queries
+    _search(
+        "topk",
+        lambda rows: _C.cuda.TopKPlan(count, k, rows, _CANDIDATES),
+        _TOPK_QUERIES,
+        queries,
+        keys,
+        screen,
+        values,
+        indices,
+        scored,
     )
-    with stream_of(queries) as stream:
-        _C.cuda.topk(
-            matrix(queries),
-            matrix(keys),
-            _described(screen, keys),
-            plan(rows),
-            values.data_ptr(),
-            indices.data_ptr(),
-            scored.data_ptr(),
-            memory.data_ptr(),
-            stream,
-        )
 
 
 def _topk_by_sorting(
@@ -83,22 +74,8 @@ def count_ahead(
     scored: torch.Tensor,
 ) -> None:
     """Fill ``counts`` [V] if ``per_key``, else [N]."""
-    plan, memory = _fixed_plan("count_ahead", queries, keys, screen)
-    address = counts.data_ptr()
-    with stream_of(queries) as stream:
-        _C.cuda.count_ahead(
-            matrix(queries),
-            matrix(keys),
-            _described(screen, keys),
-            plan,
-            scores.data_ptr(),
-            ties.data_ptr(),
-            0 if per_key else address,
-            address if per_key else 0,
-            scored.data_ptr(),
-            memory.data_ptr(),
-            stream,
-        )
+    both = (None, counts) if per_key else (counts, None)
+    _search_fixed("count_ahead", queries, keys, screen, scores, ties, *both, scored)
 
 
 def group_beats(
@@ -113,22 +90,8 @@ def group_beats(
 ) -> None:
     """Fill ``bits`` [N, words]."""
     screen = _screen_for(queries, keys, screen)
-    plan, memory = _fixed_plan("group_beats", queries, keys, screen)
-    with stream_of(queries) as stream:
-        _C.cuda.group_beats(
-            matrix(queries),
-            matrix(keys),
-            _described(screen, keys),
-            plan,
-            scores.data_ptr(),
-            ties.data_ptr(),
-            groups.data_ptr(),
-            bits.shape[1],
-            bits.data_ptr(),
-            scored.data_ptr(),
-            memory.data_ptr(),
-            stream,
-        )
+    words = bits.shape[1]
+    _search_fixed("group_beats", queries, keys, screen, scores, ties, groups, words, bits, scored)
 
 
 def group_max(
@@ -143,27 +106,18 @@ def group_max(
     """Fill ``values`` and ``indices`` [N, G]."""
     screen = _screen_for(queries, keys, screen)
     count, num_groups = values.shape
-    width = _width(screen)
-
-    def plan(rows: int) -> _C._Plan:
-        return _C.cuda.GroupPlan(count, len(keys), num_groups, rows, _PAIRS, _OPEN)
-
-    memory, rows = workspace(
-        "group_max", lambda rows: plan(rows).workspace(width), max(1, min(count, _QUERIES)), queries
+    _search(
+        "group_max",
+        lambda rows: _C.cuda.GroupPlan(count, len(keys), num_groups, rows, _PAIRS, _OPEN),
+        _QUERIES,
+        queries,
+        keys,
+        screen,
+        groups,
+        values,
+        indices,
+        scored,
     )
-    with stream_of(queries) as stream:
-        _C.cuda.group_max(
-            matrix(queries),
-            matrix(keys),
-            _described(screen, keys),
-            plan(rows),
-            groups.data_ptr(),
-            values.data_ptr(),
-            indices.data_ptr(),
-            scored.data_ptr(),
-            memory.data_ptr(),
-            stream,
-        )
 
 
 def pairs_above(
@@ -289,18 +243,55 @@ def _described(screen: list[torch.Tensor], keys: torch.Tensor) -> _C.ScreenKeys 
 
 
 def _width(screen: list[torch.Tensor]) -> int:
-    return screen[0].shape[1] if screen else 0
+    return _C.code_width(len(screen[2])) if screen else 0
 
 
-def _fixed_plan(
-    operation: str, queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor]
-) -> tuple[_C._Plan, torch.Tensor]:
-    count, width = len(queries), _width(screen)
+def _search_fixed(
+    operation: str,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    *arguments: torch.Tensor | int | None,
+) -> None:
+    """Search against thresholds that are known."""
 
     def plan(rows: int) -> _C._Plan:
-        return _C.cuda.FixedPlan(count, len(keys), rows, _PAIRS, _OPEN)
+        return _C.cuda.FixedPlan(len(queries), len(keys), rows, _PAIRS, _OPEN)
 
+    _search(operation, plan, _QUERIES, queries, keys, screen, *arguments)
+
+
+def _search(
+    operation: str,
+    plan: Callable[[int], _C._Plan],
+    most: int,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    *arguments: torch.Tensor | int | None,
+) -> None:
+    """Call a search of the extension with the plan for so many queries, up to ``most``, at a time
+    as there is room for. Its ``arguments`` are between the plan and the workspace."""
+    width = _width(screen)
     memory, rows = workspace(
-        operation, lambda rows: plan(rows).workspace(width), max(1, min(count, _QUERIES)), queries
+        operation,
+        lambda rows: plan(rows).workspace(width),
+        max(1, min(len(queries), most)),
+        queries,
     )
-    return plan(rows), memory
+    with stream_of(queries) as stream:
+        getattr(_C.cuda, operation)(
+            matrix(queries),
+            matrix(keys),
+            _described(screen, keys),
+            plan(rows),
+            *map(_address, arguments),
+            memory.data_ptr(),
+            stream,
+        )
+
+
+def _address(argument: torch.Tensor | int | None) -> int:
+    if isinstance(argument, torch.Tensor):
+        return argument.data_ptr()
+    return 0 if argument is None else argument

@@ -34,8 +34,9 @@ class PackedKeys:
     ----------
     rows : Tensor [V, d] float32, float16 or bfloat16
         The keys themselves, all finite; not to be written to.
-    codes : Tensor [ceil(V / 32), w / 4, 32, 4], on CUDA devices [32 ceil(V / 32), w], uint8
-        Centred, rotated and quantised keys; w is d rounded up to a multiple of 64.
+    codes : Tensor uint8 [P, w / 4, 32, 4], on CUDA devices [P, w / 64, 4, 4, 8, 16]
+        Centred, rotated and quantised keys: P = ceil(V / 32) panels of 32; w is d rounded up to a
+        multiple of 64.
     bounds : Tensor [3, 32 ceil(V / 32)] float32
         Scale, length of the quantisation error and length of each centred key.
     center : Tensor [d] float32
@@ -77,7 +78,7 @@ class PackedKeys:
         check_device("keys", center)
         if center.device == self.rows.device:
             return self
-        codes = as_codes_of_keys(self.codes) if on_cuda(center) else as_panels(self.codes)
+        codes = as_core_matrices(self.codes) if on_cuda(center) else as_panels(self.codes)
         return PackedKeys(
             self.rows.to(center.device),
             codes.to(center.device),
@@ -148,7 +149,7 @@ class PackedKeys:
         """
         keys, codes, bounds, center = read_packed(Path(path), rows, ENCODING)
         if on_cuda(codes):
-            codes = as_codes_of_keys(codes)
+            codes = as_core_matrices(codes)
         return cls(keys, codes, bounds, center)
 
 
@@ -200,17 +201,18 @@ def as_panels(codes: torch.Tensor) -> torch.Tensor:
     """Return codes as the CPU reads them: 32 keys side by side, four codes of each in turn."""
     if codes.ndim == 4:
         return codes
-    count, width = codes.shape
-    shape = (count // _C.panel, _C.panel, width // 4, 4)
-    return codes.view(shape).transpose(1, 2).contiguous()
-
-
-def as_codes_of_keys(codes: torch.Tensor) -> torch.Tensor:
-    """Return codes as CUDA kernels read them: one key after the other."""
-    if codes.ndim == 2:
-        return codes
     panels, steps = codes.shape[:2]
-    return codes.transpose(1, 2).reshape(panels * _C.panel, steps * 4)
+    fours = codes.view(panels, steps, 4, 4, 8, 4, 4)  # rows / 8, columns / 16, rows, fours
+    return fours.permute(0, 1, 3, 5, 2, 4, 6).reshape(panels, steps * 16, _C.panel, 4)
+
+
+def as_core_matrices(codes: torch.Tensor) -> torch.Tensor:
+    """Return codes as CUDA kernels read them: in matrices of 8 keys by 16 codes (screen.cuh)."""
+    if codes.ndim == 6:
+        return codes
+    panels, fours = codes.shape[:2]
+    steps = codes.view(panels, fours // 16, 4, 4, 4, 8, 4)  # columns / 16, fours, rows / 8, rows
+    return steps.permute(0, 1, 4, 2, 5, 3, 6).reshape(panels, fours // 16, 4, 4, 8, 16)
 
 
 def encode(rows: torch.Tensor, first: int = 0) -> list[torch.Tensor]:
@@ -239,7 +241,9 @@ def _encode_cuda(rows: torch.Tensor, first: int, padded: int) -> list[torch.Tens
     if row >= 0:
         raise not_finite("keys", first + row)
     count, width = rows.shape
-    codes = rows.new_empty((padded, _C.code_width(width)), dtype=torch.uint8)
+    codes = rows.new_empty(
+        (padded // _C.panel, _C.code_width(width) // 64, 4, 4, 8, 16), dtype=torch.uint8
+    )
     bounds = rows.new_empty((3, padded), dtype=torch.float32)
     # Any vector would do as the centre; a sample's mean is nearly as good as the mean of all.
     sample = rows[torch.arange(min(count, 8192), device=rows.device) * count // min(count, 8192)]

@@ -7,7 +7,7 @@ import torch
 
 import fastclip
 from fastclip.ops import _device
-from fastclip.ops.pack import as_codes_of_keys, as_panels
+from fastclip.ops.pack import as_core_matrices, as_panels
 
 
 class _Extension:
@@ -108,13 +108,15 @@ def test_says_how_much_memory_is_needed(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(("keys", "width"), [(1, 3), (32, 64), (100, 65), (0, 8)])
 def test_layouts_of_codes(keys: int, width: int) -> None:
     codes = fastclip.pack(torch.randn(keys, width)).to("cpu").codes
-    of_keys = as_codes_of_keys(codes)
     panels = -(-keys // 32)
-    padded_width = -(-width // 64) * 64
-    assert of_keys.shape == (32 * panels, padded_width)
-    assert as_panels(of_keys).shape == (panels, padded_width // 4, 32, 4)
-    assert torch.equal(as_codes_of_keys(as_panels(of_keys)), of_keys)
-    assert torch.equal(of_keys[32:33, 5:6], as_panels(of_keys)[1:2, 1, 0:1, 1])
+    steps = -(-width // 64)
+    of_cpu, of_cuda = as_panels(codes), as_core_matrices(codes)
+    assert of_cpu.shape == (panels, 16 * steps, 32, 4)
+    assert of_cuda.shape == (panels, steps, 4, 4, 8, 16)
+    assert torch.equal(as_core_matrices(of_cpu), of_cuda)
+    assert torch.equal(as_panels(of_cuda), of_cpu)
+    # Key 27 of the second panel, code 37.
+    assert torch.equal(of_cuda[1:2, 0, 3, 2, 3, 5], of_cpu[1:2, 9, 27, 1])
 
 
 def test_packed_keys_stay_where_they_are() -> None:

@@ -10,14 +10,17 @@ from hypothesis import given
 from inputs import Problem, hard_cases, problems
 
 import fastclip
-from fastclip.ops.pack import as_codes_of_keys
+from fastclip import _C
+from fastclip.ops.pack import as_panels
 
 
 def assert_bounds_hold(keys: torch.Tensor) -> None:
     """Take every key as a query of every other: their codes bound the product of both, centred."""
     packed = fastclip.pack(keys).to("cpu")
     count = len(packed)
-    codes = as_codes_of_keys(packed.codes)[:count]
+    codes = (
+        as_panels(packed.codes).transpose(1, 2).reshape(-1, _C.code_width(keys.shape[1]))[:count]
+    )
     scale, error, norm = packed.bounds[:, :count].double().numpy()
     finite = np.isfinite(norm)  # numbers whose difference from the centre overflows are not coded
     coded = scale[:, None] * (codes.double().numpy() - 128)

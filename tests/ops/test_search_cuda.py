@@ -105,6 +105,14 @@ def test_pairs_above(problem: Problem) -> None:
     assert reference.same_bits(pairs.values(), scores)
 
 
+@pytest.mark.parametrize("width", [512, 768, 832])
+def test_many_tiles_of_wide_rows(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_search_cuda, "_TOPK_QUERIES", 200)
+    generator = torch.Generator().manual_seed(width)
+    rows = torch.randn(750, width, generator=generator)
+    test_topk(Problem(rows[:150], rows[150:]), 10)
+
+
 def test_pairs_of_one_set_come_once() -> None:
     keys = torch.randn(700, 20).round()
     packed = fastclip.pack(keys)

@@ -42,11 +42,31 @@ struct Context {
   size_t stack_bytes = 0;
 };
 
+// A bulk copy under way, and the barrier that counts its bytes.
+struct BulkCopy {
+  Copy copy;
+  uint64_t* barrier;
+};
+
+// A product of wgmma: descriptors of its operands.
+struct Product {
+  uint64_t a, b;
+  bool add;
+};
+
+struct Products {
+  std::deque<std::vector<Product>> groups;  // under way, the last one still open
+  int* dots = nullptr;                      // of the kernel, null where none is under way
+  int sums[128];                            // what they will be
+  bool fenced = false;
+};
+
 struct Fiber {
   Context context;
   uint3 index;
   int number;                            // in the block
   std::deque<std::vector<Copy>> copies;  // groups under way, the last one still open
+  Products products;
 };
 
 struct Meeting {
@@ -76,6 +96,8 @@ struct Scheduler {
   std::vector<Fiber*> ready;
   std::vector<Warp> warps;
   Barrier barriers[kBarriers];
+  std::vector<BulkCopy> bulk_copies;
+  std::vector<std::pair<const uint64_t*, Fiber*>> phase_waits;
   Fiber* current = nullptr;
   int live = 0;
   const std::function<void()>* kernel = nullptr;
@@ -153,14 +175,50 @@ void finish_barrier(Barrier& barrier) {
   barrier.count = 0;
 }
 
-void finish_copies(std::vector<Copy>& group) {
-  for (const Copy& copy : group) {
-    if (copy.from == nullptr) {
-      std::memset(copy.to, 0, static_cast<size_t>(copy.bytes));
-    } else {
-      std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes));
-    }
+void finish_copy(const Copy& copy) {
+  if (copy.from == nullptr) {
+    std::memset(copy.to, 0, static_cast<size_t>(copy.bytes));
+  } else {
+    std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes));
   }
+}
+
+void finish_copies(const std::vector<Copy>& group) {
+  for (const Copy& copy : group) finish_copy(copy);
+}
+
+// What the 64 bits of a barrier in shared memory hold.
+struct Phase {
+  int16_t threads;  // that must arrive in each phase
+  int16_t missing;  // of them
+  int32_t odd : 1;  // of the number of the phase
+  int32_t bytes : 31;
+};
+
+// Changes a barrier and wakes those who wait if that ends a phase.
+template <class Change>
+void change_phase(uint64_t& state, Change change) {
+  auto phase = std::bit_cast<Phase>(state);
+  change(phase);
+  if (phase.missing < 0) fail("more threads arrive at a barrier than it was made for");
+  if (phase.missing == 0 && phase.bytes == 0) {
+    phase.odd = ~phase.odd;
+    phase.missing = phase.threads;
+    std::erase_if(scheduler.phase_waits, [&](const auto& waiting) {
+      if (waiting.first == &state) wake(waiting.second);
+      return waiting.first == &state;
+    });
+  }
+  state = std::bit_cast<uint64_t>(phase);
+}
+
+void finish_bulk_copy() {
+  auto& copies = scheduler.bulk_copies;
+  std::swap(copies[scheduler.random() % copies.size()], copies.back());
+  const BulkCopy done = copies.back();
+  copies.pop_back();
+  finish_copy(done.copy);
+  change_phase(*done.barrier, [&](Phase& phase) { phase.bytes -= done.copy.bytes; });
 }
 
 // The life of a fiber: one thread of one block after the other.
@@ -176,6 +234,11 @@ void live() {
     }
     for (auto& group : self->copies) finish_copies(group);
     self->copies.clear();
+    if (self->products.dots != nullptr && !scheduler.error) {
+      scheduler.error = std::make_exception_ptr(
+          std::logic_error("emulated kernel: a thread ends before its products"));
+    }
+    self->products = Products{};
     --scheduler.live;
     Warp& warp = warp_of(*self);
     warp.live &= ~(1u << (self->number % 32));
@@ -215,6 +278,8 @@ void run_block(dim3 block) {
   for (Barrier& barrier : scheduler.barriers) barrier = Barrier{};
   scheduler.live = threads;
   scheduler.ready.clear();
+  scheduler.bulk_copies.clear();
+  scheduler.phase_waits.clear();
   for (int t = 0; t < threads; ++t) {
     Fiber& fiber = *scheduler.fibers[static_cast<size_t>(t)];
     fiber.number = t;
@@ -223,7 +288,13 @@ void run_block(dim3 block) {
     warp_of(fiber).live |= 1u << (t % 32);
     wake(&fiber);
   }
-  while (!scheduler.ready.empty()) {
+  while (!scheduler.ready.empty() || !scheduler.bulk_copies.empty()) {
+    constexpr unsigned kSwitches = 64;  // of threads in the time of a bulk copy
+    if (!scheduler.bulk_copies.empty() &&
+        (scheduler.ready.empty() || scheduler.random() % kSwitches == 0)) {
+      finish_bulk_copy();
+      continue;
+    }
     std::swap(scheduler.ready[scheduler.random() % scheduler.ready.size()], scheduler.ready.back());
     scheduler.current = scheduler.ready.back();
     scheduler.ready.pop_back();
@@ -247,12 +318,14 @@ void run_block(dim3 block) {
   }
 }
 
-unsigned seed() {
-  const char* text = std::getenv("FASTCLIP_EMULATOR_SEED");
-  return text == nullptr ? 1u : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
+int setting(const char* name, int otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : static_cast<int>(std::strtol(text, nullptr, 10));
 }
 
 }  // namespace
+
+int capability() { return setting("FASTCLIP_EMULATOR_CAPABILITY", 80); }
 
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel) {
   const std::lock_guard lock(scheduler.mutex);
@@ -261,7 +334,7 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
   if (grid.y > 65535 || grid.z > 65535 || grid.x > 0x7fffffffu) {
     throw std::logic_error("emulated kernel: bad grid size");
   }
-  scheduler.random.seed(seed());
+  scheduler.random.seed(static_cast<unsigned>(setting("FASTCLIP_EMULATOR_SEED", 1)));
   while (scheduler.fibers.size() < threads) scheduler.fibers.push_back(create());
   // Exactly as large as asked for, so that a sanitizer sees an access beyond.
   void* shared = nullptr;
@@ -455,6 +528,130 @@ void cp_async_wait(int pending) {
     finish_copies(copies.front());
     copies.pop_front();
   }
+}
+
+uint32_t shared_offset(const void* shared) {
+  const auto at =
+      static_cast<const char*>(shared) - static_cast<const char*>(scheduler.shared.get());
+  if (at < 0 || static_cast<size_t>(at) >= scheduler.shared_bytes) {
+    fail("not an address of shared memory");
+  }
+  return static_cast<uint32_t>(at);
+}
+
+void barrier_init(uint64_t& state, int threads) {
+  if (shared_offset(&state) % 8 != 0) fail("a barrier is not aligned");
+  const auto count = static_cast<int16_t>(threads);
+  state = std::bit_cast<uint64_t>(Phase{count, count, 0, 0});
+}
+
+void barrier_arrive(uint64_t& state, int bytes) {
+  change_phase(state, [&](Phase& phase) {
+    phase.bytes += bytes;
+    --phase.missing;
+  });
+}
+
+void barrier_wait(uint64_t& state, int parity) {
+  while ((std::bit_cast<Phase>(state).odd != 0) == (parity != 0)) {
+    scheduler.phase_waits.emplace_back(&state, scheduler.current);
+    wait();
+  }
+}
+
+void bulk_copy(void* shared, const void* global, int bytes, uint64_t& state) {
+  if (shared_offset(shared) % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0 ||
+      bytes % 16 != 0) {
+    fail("a bulk copy is not aligned");
+  }
+  if (shared_offset(shared) + static_cast<size_t>(bytes) > scheduler.shared_bytes) {
+    fail("a bulk copy ends beyond shared memory");
+  }
+  std::memset(shared, 0xcd, static_cast<size_t>(bytes));
+  scheduler.bulk_copies.push_back({{shared, global, bytes}, &state});
+}
+
+namespace {
+
+// The 32 bytes of a row of an operand: two pieces of 16.
+struct OperandRow {
+  OperandRow(uint64_t descriptor, int row) {
+    if (descriptor >> 62 != 0) fail("wgmma: only operands without a swizzle are emulated");
+    const auto field = [&](int bit) { return (descriptor >> bit & 0x3fff) << 4; };
+    const size_t at =
+        field(0) + static_cast<size_t>(row / 8) * field(32) + static_cast<size_t>(row % 8) * 16;
+    if (at + field(16) + 16 > scheduler.shared_bytes) fail("wgmma reads beyond shared memory");
+    pieces[0] = static_cast<const uint8_t*>(scheduler.shared.get()) + at;
+    pieces[1] = pieces[0] + field(16);
+  }
+  const uint8_t* pieces[2];
+};
+
+void multiply(const Product& product, int (&sums)[128]) {
+  const int l = lane(), warp = scheduler.current->number / 32 % 4;
+  for (int h = 0; h < 2; ++h) {
+    const OperandRow a(product.a, 16 * warp + 8 * h + l / 4);
+    for (int i = 0; i < 64; ++i) {
+      const OperandRow b(product.b, i / 2 * 8 + 2 * (l % 4) + i % 2);
+      int dot = 0;
+      for (int piece = 0; piece < 2; ++piece) {
+        for (int k = 0; k < 16; ++k) {
+          dot += static_cast<int8_t>(a.pieces[piece][k]) * b.pieces[piece][k];
+        }
+      }
+      int& sum = sums[i / 2 * 4 + 2 * h + i % 2];
+      sum = product.add ? sum + dot : dot;
+    }
+  }
+}
+
+}  // namespace
+
+void wgmma_s8u8(int* dots, uint64_t a, uint64_t b, bool add) {
+  const Product mine{a, b, add};
+  meet(0xffffffffu, &mine, nullptr, [](const void* const(&in)[32], void* const(&)[32]) {
+    for (const void* one : in) {
+      if (one == nullptr) fail("wgmma needs all lanes of the warp");
+      const auto& product = *static_cast<const Product*>(one);
+      const auto& first = *static_cast<const Product*>(in[0]);
+      if (product.a != first.a || product.b != first.b || product.add != first.add) {
+        fail("lanes of a warp start different products");
+      }
+    }
+  });
+  Products& products = scheduler.current->products;
+  if (!products.fenced) fail("wgmma without a fence before it");
+  if (products.dots == nullptr) {
+    products.dots = dots;
+    std::memcpy(products.sums, dots, sizeof(products.sums));
+    std::memset(dots, 0xcd, sizeof(products.sums));
+  }
+  if (products.dots != dots) fail("wgmma: only one accumulator at a time is emulated");
+  if (products.groups.empty()) products.groups.emplace_back();
+  products.groups.back().push_back(mine);
+}
+
+void wgmma_fence() { scheduler.current->products.fenced = true; }
+
+void wgmma_commit() {
+  auto& groups = scheduler.current->products.groups;
+  if (groups.empty()) groups.emplace_back();
+  groups.emplace_back();
+}
+
+// Products read their operands as late as they may. The lanes of a warp leave together.
+void wgmma_wait(int pending) {
+  Products& products = scheduler.current->products;
+  while (static_cast<int>(products.groups.size()) - 1 > pending) {
+    for (const Product& product : products.groups.front()) multiply(product, products.sums);
+    products.groups.pop_front();
+  }
+  meet(0xffffffffu, nullptr, nullptr, [](const void* const(&)[32], void* const(&)[32]) {});
+  if (products.dots == nullptr || products.groups.size() > 1) return;
+  if (!products.groups.back().empty()) return;
+  std::memcpy(products.dots, products.sums, sizeof(products.sums));
+  products.dots = nullptr;
+  products.fenced = false;
 }
 
 }  // namespace fastclip::cuda::emulator

@@ -4,7 +4,7 @@
 // runs until it waits for others, picked at random: what a forgotten barrier breaks shows. Dynamic
 // shared memory and the targets of background copies hold garbage until they are written. Threads
 // that wait for each other for ever end the launch with an error. The seed is that of
-// FASTCLIP_EMULATOR_SEED.
+// FASTCLIP_EMULATOR_SEED, the compute capability that of FASTCLIP_EMULATOR_CAPABILITY (default 80).
 #pragma once
 
 #include <algorithm>
@@ -56,7 +56,7 @@ inline dim3 blockDim, gridDim;
 
 namespace fastclip::cuda::emulator {
 
-inline int capability = 80;
+int capability();
 
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);
 void* dynamic_shared_memory();
@@ -126,6 +126,19 @@ void ldmatrix_x4(uint32_t (&out)[4], const void* row);
 void cp_async(void* shared, const void* global, int bytes, bool valid);
 void cp_async_commit();
 void cp_async_wait(int pending);
+
+// Of Hopper. `state` is what ptx_sm90.h calls a MemoryBarrier.
+uint32_t shared_offset(const void* shared);
+void barrier_init(uint64_t& state, int threads);
+void barrier_arrive(uint64_t& state, int bytes);
+void barrier_wait(uint64_t& state, int parity);
+void bulk_copy(void* shared, const void* global, int bytes, uint64_t& state);
+// `dots` are the 128 accumulators of a lane: garbage from the first product on until none is under
+// way.
+void wgmma_s8u8(int* dots, uint64_t a, uint64_t b, bool add);
+void wgmma_fence();
+void wgmma_commit();
+void wgmma_wait(int pending);
 
 }  // namespace fastclip::cuda::emulator
 

@@ -1,9 +1,10 @@
 // The emulator does what the PTX manual says, and finds what it is there to find.
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <vector>
 
-#include "ptx.h"
+#include "ptx_sm90.h"
 
 using namespace fastclip::cuda;
 
@@ -66,6 +67,68 @@ __global__ void forgotten_wait_kernel(const int4* in, int* out) {
   *out = shared->x;
 }
 
+constexpr int kLeft = 64 * 32, kRight = 256 * 32;  // bytes of the operands of wgmma
+constexpr int kRowGroup = 256, kColumns = 128;     // core matrices: 2 of the same rows, then others
+
+struct Hopper {
+  uint8_t left[2 * kLeft], right[2 * kRight];
+  MemoryBarrier full[2];
+};
+
+enum class Forgotten { nothing, copy_wait, fence, product_wait, arrival };
+
+// c[64, 256] = the sum over two steps of a[64, 32] b[256, 32]^T, of core matrices in memory.
+__global__ void wgmma_kernel(const uint8_t* a, const uint8_t* b, int* c, Forgotten forgotten) {
+  Hopper& shared = *dynamic_shared<Hopper>();
+  const int thread = threadIdx.x;
+  if (thread == 0) {
+    for (MemoryBarrier& full : shared.full) barrier_init(full, 1);
+    barrier_init_fence();
+  }
+  __syncthreads();
+  if (thread == 96) {
+    for (int s = 0; s < 2; ++s) {
+      bulk_copy(shared.left + s * kLeft, a + s * kLeft, kLeft, shared.full[s]);
+      bulk_copy(shared.right + s * kRight, b + s * kRight, kRight, shared.full[s]);
+      if (forgotten == Forgotten::arrival) continue;
+      barrier_arrive_expect(shared.full[s], kLeft + kRight);
+    }
+  }
+  int dots[4][8][4];
+  if (forgotten != Forgotten::fence) wgmma_fence();
+  for (int s = 0; s < 2; ++s) {
+    if (forgotten != Forgotten::copy_wait) barrier_wait(shared.full[s], 0);
+    wgmma_s8u8(dots, wgmma_operand(shared_address(shared.left + s * kLeft), kColumns, kRowGroup),
+               wgmma_operand(shared_address(shared.right + s * kRight), kColumns, kRowGroup),
+               s > 0);
+    wgmma_commit();
+  }
+  if (forgotten == Forgotten::product_wait) {
+    wgmma_wait<1>();
+  } else {
+    wgmma_finish(dots);
+  }
+  const int lane = thread % 32, warp = thread / 32;
+  for (int n = 0; n < 32; ++n) {
+    for (int i = 0; i < 4; ++i) {
+      c[(16 * warp + 8 * (i / 2) + lane / 4) * 256 + 8 * n + 2 * (lane % 4) + i % 2] =
+          dots[n / 8][n % 8][i];
+    }
+  }
+  wgmma_finish(dots);
+  barrier_wait(shared.full[1], 0);
+}
+
+__global__ void arrivals_kernel() {
+  auto* barrier = dynamic_shared<MemoryBarrier>();
+  if (threadIdx.x == 0) barrier_init(*barrier, 2);
+  __syncthreads();
+  for (int phase = 0; phase < 5; ++phase) {
+    barrier_arrive(*barrier);
+    barrier_wait(*barrier, phase % 2);
+  }
+}
+
 __global__ void deadlock_kernel() {
   if (threadIdx.x < 32) {
     __syncwarp();
@@ -83,6 +146,59 @@ __global__ void votes_kernel(unsigned* out) {
               static_cast<unsigned>(__shfl_down_sync(half, lane, 1, 16));
   if (lane % 2 == 0) return;
   if (lane < 16) out[lane] = __reduce_max_sync(0x0000ffffu, out[lane]);  // half of them has ended
+}
+
+// The error of a launch, empty if there was none.
+template <class Launch>
+std::string error_of(Launch launch) {
+  try {
+    launch();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return "";
+}
+
+void test_wgmma() {
+  alignas(16) static uint8_t a[2 * kLeft];
+  alignas(16) static uint8_t b[2 * kRight];
+  for (int i = 0; i < 2 * kLeft; ++i) a[i] = static_cast<uint8_t>(i * 37 % 251);
+  for (int i = 0; i < 2 * kRight; ++i) b[i] = static_cast<uint8_t>(i * 91 % 253);
+  static int c[64 * 256];
+  const auto run = [&](Forgotten forgotten) {
+    return error_of(
+        [&] { launch(wgmma_kernel, 1, 128, sizeof(Hopper), nullptr, a, b, c, forgotten); });
+  };
+  const auto at = [](int row, int k) {
+    return row / 8 * kRowGroup + k / 16 * kColumns + row % 8 * 16 + k % 16;
+  };
+  const auto right = [&] {
+    for (int i = 0; i < 64; ++i) {
+      for (int j = 0; j < 256; ++j) {
+        int dot = 0;
+        for (int s = 0; s < 2; ++s) {
+          for (int k = 0; k < 32; ++k) {
+            dot += static_cast<int8_t>(a[s * kLeft + at(i, k)]) * b[s * kRight + at(j, k)];
+          }
+        }
+        if (c[256 * i + j] != dot) return false;
+      }
+    }
+    return true;
+  };
+  expect(run(Forgotten::nothing).empty() && right(), "wgmma");
+  expect(run(Forgotten::copy_wait).empty() && !right(), "a forgotten wait for a bulk copy shows");
+  expect(run(Forgotten::product_wait).empty() && !right(), "a forgotten wait for products shows");
+  expect(run(Forgotten::fence).find("without a fence") != std::string::npos, "a forgotten fence");
+  expect(run(Forgotten::arrival).find("for ever") != std::string::npos, "a forgotten arrival");
+}
+
+void test_barriers() {
+  const auto run = [](int threads) {
+    return error_of([&] { launch(arrivals_kernel, 1, threads, sizeof(MemoryBarrier), nullptr); });
+  };
+  expect(run(2).empty(), "phases of a barrier");
+  expect(run(1).find("for ever") != std::string::npos, "a barrier that nobody else comes to");
 }
 
 }  // namespace
@@ -117,13 +233,11 @@ int main() {
   launch(forgotten_wait_kernel, 1, 1, sizeof(int4), nullptr, &in, &out);
   expect(out != 1, "a forgotten wait shows");
 
-  bool found = false;
-  try {
-    launch(deadlock_kernel, 1, 64, 0, nullptr);
-  } catch (const std::exception&) {
-    found = true;
-  }
-  expect(found, "a deadlock is found");
+  expect(!error_of([] { launch(deadlock_kernel, 1, 64, 0, nullptr); }).empty(),
+         "a deadlock is found");
+
+  test_wgmma();
+  test_barriers();
 
   unsigned votes[32];
   launch(votes_kernel, 1, 32, 0, nullptr, votes);

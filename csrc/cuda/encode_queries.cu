@@ -1,5 +1,5 @@
 #include "encode.cuh"
-#include "queries.h"
+#include "encode_queries.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -26,20 +26,20 @@ __global__ void bound_keys_kernel(ScreenKeys keys, QueryArrays arrays) {
 __global__ void __launch_bounds__(kEncodeThreads)
     encode_queries_kernel(Encoding encoding, ScreenKeys keys, int64_t padded, QueryArrays arrays) {
   const RowCoder coder(encoding);
+  auto* codes = reinterpret_cast<uint8_t*>(arrays.codes);
   const double center = *arrays.center_length;
   const double longest_key = static_cast<double>(__uint_as_float(*arrays.longest_key)) + center;
   for (int64_t i = blockIdx.x; i < padded; i += gridDim.x) {
-    int8_t* codes = arrays.codes + i * encoding.width;
     RowSums sums;
     double offset[1] = {};
     if (i < encoding.rows.rows) {
-      sums = coder.encode(i, reinterpret_cast<uint8_t*>(codes), 0);
+      sums = coder.encode(i, codes, 0);
       for (int64_t j = threadIdx.x; j < encoding.rows.cols; j += kEncodeThreads) {
         offset[0] += static_cast<double>(element(encoding.rows, i, j)) * keys.center[j];
       }
       block_sum(offset);
     } else {
-      for (int64_t j = threadIdx.x; j < encoding.width; j += kEncodeThreads) codes[j] = 0;
+      coder.pad(i, codes, 0);
     }
     if (threadIdx.x > 0) continue;
     QueryBounds bounds = bound_query(sums, encoding.error(), center);
