@@ -26,7 +26,6 @@ from fastclip.ops import (
     similarity,
     topk,
 )
-
 from fastclip.training import train
 
 __version__ = _version("fastclip")

@@ -111,7 +111,7 @@ def command(
         checkpoint_steps=checkpoint_steps,
         validation_steps=validation_steps,
     )
-    items = read_hard_positives(data).items
+    items = read_hard_positives(data, needs_negatives=False).items
     found = find_item_images(items, images)
     found.require_all(images)
     validate = _validation(benchmark, benchmark_images or images, zero_shot)

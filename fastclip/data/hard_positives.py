@@ -75,7 +75,10 @@ class HardPositiveSet:
 
 
 def read_hard_positives(
-    path: str | os.PathLike[str], *, invalid: Literal["raise", "skip"] = "raise"
+    path: str | os.PathLike[str],
+    *,
+    invalid: Literal["raise", "skip"] = "raise",
+    needs_negatives: bool = True,
 ) -> HardPositiveSet:
     """Read a benchmark of hard negatives, with hard positives where it has them.
 
@@ -103,6 +106,9 @@ def read_hard_positives(
     invalid : "raise" or "skip"
         What to do with a blank or missing text, an ``id`` that occurred before, a box that is none,
         and an entry of ``swapped_data`` that is about another image or has another negative.
+
+    needs_negatives : bool
+        Whether an item without a hard negative is invalid: it is in a benchmark, not in training.
 
     Returns
     -------
@@ -137,7 +143,7 @@ def read_hard_positives(
     skipped: list[SkippedItem] = []
     for place, entry in _entries(path):
         try:
-            items.append(_item(entry))
+            items.append(_item(entry, needs_negatives))
         except _Invalid as error:
             if invalid == "raise":
                 raise ValueError(f"{place}: {error}") from error
@@ -172,14 +178,14 @@ class _Invalid(ValueError):
     """An entry that cannot be used, in words for whoever wrote it."""
 
 
-def _item(entry: Mapping[str, Any]) -> HardPositiveItem:
+def _item(entry: Mapping[str, Any], needs_negatives: bool) -> HardPositiveItem:
     if "invalid" in entry:
         raise _Invalid(entry["invalid"])
     return HardPositiveItem(
         image=str(next((entry[k] for k in _IMAGE if entry.get(k) not in (None, "")), "")),
         caption=_text("caption", entry.get("caption")),
         hard_positives=_texts("hard_positive", entry),
-        hard_negatives=_texts("hard_negative", entry, needed=True),
+        hard_negatives=_texts("hard_negative", entry, needed=needs_negatives),
         category=str(entry.get("category") or entry.get("kind") or ""),
         box=_box(entry),
     )

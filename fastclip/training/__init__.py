@@ -1,8 +1,8 @@
 """Fine-tuning of CLIP models on captions with hard negatives and hard positives."""
 
 from .data import ItemData, TrainingData
-from .losses import LOSSES, BatchFeatures, clip_loss, hard_positive_loss, negclip_loss, svlc_loss
 from .loop import train
+from .losses import LOSSES, BatchFeatures, clip_loss, hard_positive_loss, negclip_loss, svlc_loss
 from .settings import TrainingSettings
 from .validation import Validation
 

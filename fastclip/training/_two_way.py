@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from fastclip.ops import logsumexp
 from fastclip.ops._blocks import blocks
+from fastclip.ops.logsumexp import logsumexp
 
 _WIDTH = 1024  # of a block: three of 4 MiB are held at a time
 

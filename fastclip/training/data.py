@@ -128,7 +128,9 @@ class Batches:
         order = _generator(self.settings.seed, epoch, 0).permutation(len(self.data))
         chosen = order[place * size : (place + 1) * size].tolist()
         rng = _generator(self.settings.seed, epoch, place + 1)
-        captions, negatives, positives = [], [], []
+        captions: list[str] = []
+        negatives: list[tuple[str, int]] = []
+        positives: list[tuple[str, int]] = []
         for row, index in enumerate(chosen):
             caption, *others = self.data.texts(index)
             captions.append(caption)

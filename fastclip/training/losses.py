@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from fastclip.ops import logsumexp
+from fastclip.ops.logsumexp import logsumexp
 
 from ._two_way import two_way_logsumexp
 
@@ -88,11 +88,11 @@ def hard_positive_loss(batch: BatchFeatures, scale: torch.Tensor) -> Parts:
 
 
 def negclip_loss(batch: BatchFeatures, scale: torch.Tensor) -> Parts:
-    r"""CLIP's loss with hard negatives among the texts: :math:`CE(v \to c \mid c, n) + CE(c \to v)`.
+    r"""CLIP's loss with hard negatives among the texts.
 
-    The mean of the two. Hard positives are not looked at. Yuksekgonul et al., *When and Why
-    Vision-Language Models Behave like Bags-of-Words*, ICLR 2023; their hard images are a matter of
-    the batches.
+    The mean of :math:`\mathrm{CE}(v \to c \mid c, n)` and :math:`\mathrm{CE}(c \to v)`; hard
+    positives are not looked at. Yuksekgonul et al., *When and Why Vision-Language Models Behave
+    like Bags-of-Words*, ICLR 2023; their hard images are a matter of the batches.
 
     Parameters and result as of `hard_positive_loss`.
     """

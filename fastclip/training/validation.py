@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import fastclip
+from fastclip.data import HardPositiveItem, ImageSource, ItemImages
 from fastclip.data.hard_positives import texts_in_table
 from fastclip.data.image_decoding import decode_image
 from fastclip.metrics import hard_positive_scores

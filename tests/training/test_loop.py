@@ -71,8 +71,8 @@ def test_learns_and_writes_what_open_clip_loads(folder: Path) -> None:
     assert 0 <= after["zero_shot_accuracy"] <= 1
     model = fastclip.models.load(str(folder / "out"))
     images = model.encode_image(names)
-    own, wrong = (model.encode_text(t) for t in ([i.caption for i in items()],
-                                                [i.hard_negatives[0] for i in items()]))  # fmt: skip
+    own = model.encode_text([i.caption for i in items()])
+    wrong = model.encode_text([i.hard_negatives[0] for i in items()])
     assert ((images * own).sum(1) > (images * wrong).sum(1)).float().mean() >= 0.9
 
 
