@@ -482,6 +482,12 @@ def close_keys(count: int) -> torch.Tensor:
     return unit_rows(1, 512, 1) + 1e-7 * unit_rows(count, 512, 2)
 
 
+def of_hard_positives() -> Any:
+    import hard_positive_cases
+
+    return hard_positive_cases
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "topk": lambda: topk_case(
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
@@ -522,6 +528,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "logsumexp-real": lambda: logsumexp_case(
         "real images, mixes of real captions", image_rows(2048, 0), caption_mixes(131_072, 1), 100.0
     ),
+    "hard-positives": lambda: of_hard_positives().scores_case(23_281, 6_840, 44_111),
+    "training-loss": lambda: of_hard_positives().training_loss_case(4096, 512),
     "gaussian-potential": lambda: gaussian_potential_case(
         "random unit rows", unit_rows(20_000, 512, 0), 2.0
     ),
