@@ -18,10 +18,10 @@ from fastclip.ops._arguments import (
     as_rows,
     check_finite,
     check_range,
-    check_same_width,
     check_some_rows,
     with_adjacent_elements,
 )
+from fastclip.ops._device import check_same_device
 
 _PAIRS = 8192  # of image and text at a time: bounds the copies of rows
 
@@ -181,10 +181,10 @@ def hard_positive_scores(
     negatives = _texts("hard_negatives", hard_negatives, count, table)
     positives = _texts("hard_positives", hard_positives, count, table)
 
-    s = own.scores(images, of_item)
-    n = _extreme(negatives, negatives.scores(images, of_item), "amax")
+    s = own.scores("image_features", images, of_item)
+    n = _extreme(negatives, negatives.scores("image_features", images, of_item), "amax")
     if positives.count:
-        p = _extreme(positives, positives.scores(images, of_item), "amin")
+        p = _extreme(positives, positives.scores("image_features", images, of_item), "amin")
     else:
         p = torch.full_like(s, math.nan)
     values = _outcomes(*(x.double().cpu().numpy() for x in (s, p, n)))
@@ -267,8 +267,18 @@ def text_sensitivity(
     else:
         groups = as_indices("group_of_item", group_of_item, count, torch.device("cpu"))
     texts, of_item = own.table, own.indices
-    n = _extreme(negatives, negatives.scores(texts, of_item), "amax").double().cpu().numpy()
-    p = _extreme(positives, positives.scores(texts, of_item), "amin").double().cpu().numpy()
+    n = (
+        _extreme(negatives, negatives.scores("captions", texts, of_item), "amax")
+        .double()
+        .cpu()
+        .numpy()
+    )
+    p = (
+        _extreme(positives, positives.scores("captions", texts, of_item), "amin")
+        .double()
+        .cpu()
+        .numpy()
+    )
     names, category = _categories(categories, count)
     pooled, each, _ = bootstrap_means(
         np.column_stack([p, n, n > p, n == p]),
@@ -295,6 +305,7 @@ def text_sensitivity(
 class _Texts:
     """Texts of items: rows ``indices`` of ``table``, the text i belonging to item ``owner[i]``."""
 
+    name: str
     table: torch.Tensor
     indices: torch.Tensor
     owner: torch.Tensor
@@ -303,9 +314,14 @@ class _Texts:
     def count(self) -> int:
         return len(self.indices)
 
-    def scores(self, rows: torch.Tensor, row_of_item: torch.Tensor) -> torch.Tensor:
+    def scores(self, other: str, rows: torch.Tensor, row_of_item: torch.Tensor) -> torch.Tensor:
         """Exact score of each text with the row of its item."""
-        check_same_width(rows, self.table)
+        check_same_device(self.name, self.table, other, rows)
+        if self.table.shape[1] != rows.shape[1]:
+            raise ValueError(
+                f"{self.name}: rows must be as long as those of {other}, "
+                f"got {self.table.shape[1]} and {rows.shape[1]}"
+            )
         parts = [
             torch.ops.fastclip.pair_scores(
                 self.table[indices], rows, row_of_item[owner].contiguous()
@@ -334,7 +350,7 @@ def _texts(name: str, texts: Any, items: int | None, table: torch.Tensor | None)
         if name != "hard_positives":
             raise TypeError(f"{name}: features or integers are needed, got None")
         nothing = torch.empty(0, dtype=torch.int64)
-        return _Texts(torch.empty(0, 0), nothing, nothing)
+        return _Texts(name, torch.empty(0, 0), nothing, nothing)
     sizes: list[int] | None = None
     if items is not None and isinstance(texts, Sequence) and not isinstance(texts, (str, bytes)):
         sizes = _sizes(name, texts)
@@ -356,7 +372,7 @@ def _texts(name: str, texts: Any, items: int | None, table: torch.Tensor | None)
     owner = torch.arange(count)
     if sizes is not None:
         owner = owner.repeat_interleave(torch.tensor(sizes))
-    return _Texts(table, indices, owner.to(indices.device))
+    return _Texts(name, table, indices, owner.to(indices.device))
 
 
 def _sizes(name: str, texts: Sequence[Any]) -> list[int]:

@@ -13,7 +13,8 @@ _MLP = ("c_fc", "c_proj", "fc1", "fc2", "qkv", "proj")  # of open_clip's towers,
 def add_lora(module: Any, rank: int, seed: int) -> Any:
     """Put low-rank updates beside the attention and MLP of both towers; nothing else is trained.
 
-    Returns peft's model; `merged` makes an ordinary one of it.
+    Returns peft's model; `merged` takes the weights out of it. Raises ImportError without peft, and
+    ValueError for a tower that has no such layers.
     """
     try:
         import peft
@@ -28,8 +29,15 @@ def add_lora(module: Any, rank: int, seed: int) -> Any:
         if isinstance(part, nn.MultiheadAttention)
         or (isinstance(part, nn.Linear) and name.rpartition(".")[2] in _MLP)
     ]
-    # The output of an attention is part of it; peft looks after that itself.
-    names = [name for name in names if not name.endswith("out_proj")]
+    for tower, there in (
+        ("image", any(name.startswith("visual.") for name in names)),
+        ("text", any(not name.startswith("visual.") for name in names)),
+    ):
+        if not there:
+            raise ValueError(
+                f"lora_rank: is {rank}, allowed for this model: 0; its {tower} tower has no "
+                "layers that low-rank updates are known for"
+            )
     config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=names)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -36,8 +36,8 @@ class TrainingSettings:
     precision : "fp32", "bf16" or "fp16"
         Of the computation, by torch's autocast. Weights and losses are float32.
     lora_rank : int
-        0 trains all weights; otherwise low-rank updates of attention and MLP (peft), merged into
-        the weights that are written.
+        0 trains all weights; otherwise low-rank updates of attention and MLP alone (peft), merged
+        into the weights that are written. The scale of the logits stays as it is then.
     seed : int
     checkpoint_steps : int
         What a kill can cost, at most.

@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+import fastclip
 from fastclip.metrics import hard_positive_scores, text_sensitivity
 
 FRACTIONS = (
@@ -246,6 +248,31 @@ def test_real_triples(real_data: Path) -> None:
         assert low < value < high, name
 
 
+@pytest.mark.host
+def test_scores_of_a_model() -> None:
+    """The small model on scenes, against NumPy."""
+    scenes = fastclip.data.scenes
+    try:
+        model = fastclip.models.load("tiny")
+    except FileNotFoundError as error:
+        pytest.skip(f"the small model is not here: {error}")
+    drawings = scenes.load_drawings()
+    maker = scenes.SceneMaker(drawings, 1)
+    made = [maker.scene(index, "pair") for index in range(60)]
+    pixels, _ = scenes.compose(drawings, made, 64)
+    pictures = [Image.fromarray((x.permute(1, 2, 0) * 255).byte().numpy()) for x in pixels]
+    images = model.encode_image(pictures)
+    found = [scenes.relation_swap(drawings, scene) for scene in made]
+    texts = [
+        model.encode_text([getattr(c, role) for c in found])
+        for role in ("true", "equivalent", "negative")
+    ]
+    exact = [np.einsum("nd,nd->n", *(x.double().numpy() for x in (images, t))) for t in texts]
+    scores = hard_positive_scores(images, *texts)
+    check(scores, *(x.astype(np.float32).astype(float) for x in exact))
+    assert scores.score_change > 0
+
+
 IMAGES, TEXTS = torch.randn(3, 8), torch.randn(3, 8)
 
 
@@ -254,7 +281,7 @@ IMAGES, TEXTS = torch.randn(3, 8), torch.randn(3, 8)
     [
         ((IMAGES[:2], TEXTS, TEXTS, TEXTS), {}, ValueError, "image_of_item: needed, since 3"),
         ((IMAGES, TEXTS, TEXTS[:2], TEXTS), {}, ValueError, "hard_positives: one entry .* got 2"),
-        ((IMAGES, TEXTS, TEXTS, TEXTS[:, :7]), {}, ValueError, "rows must be as long"),
+        ((IMAGES, TEXTS, TEXTS, TEXTS[:, :7]), {}, ValueError, "hard_negatives: rows .* image_f"),
         ((IMAGES, TEXTS, TEXTS, TEXTS * math.nan), {}, ValueError, "hard_negatives: row 0 holds"),
         ((IMAGES * math.inf, *[TEXTS] * 3), {}, ValueError, "image_features: row 0 holds"),
         ((IMAGES, TEXTS, TEXTS, None), {}, TypeError, "hard_negatives: .* got None"),
