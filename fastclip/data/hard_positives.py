@@ -332,7 +332,16 @@ def _without_repeated_ids(
 def texts_in_table(
     items: Sequence[HardPositiveItem], texts: Sequence[str]
 ) -> tuple[list[int], list[list[int]], list[list[int]]]:
-    """Rows in ``texts`` of captions, hard positives and negatives, as the metrics take them."""
+    """Rows in ``texts`` of captions, hard positives and negatives, as the metrics take them.
+
+    Examples
+    --------
+    >>> from fastclip.data import HardPositiveItem
+    >>> from fastclip.data.hard_positives import texts_in_table
+    >>> item = HardPositiveItem("1.jpg", "a cat", ("the cat",), ("a dog", "a cow"))
+    >>> texts_in_table([item], ["a cow", "a dog", "the cat", "a cat"])
+    ([3], [[2]], [[1, 0]])
+    """
     row = {text: i for i, text in enumerate(texts)}
     return (
         [row[item.caption] for item in items],

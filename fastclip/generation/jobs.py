@@ -58,6 +58,13 @@ def generate_by_rules(
     ------
     ValueError
         There is not one image for each caption.
+
+    Examples
+    --------
+    >>> from fastclip.generation import generate_by_rules
+    >>> item = generate_by_rules(["the red car and the old man"], ["1.jpg"]).items[0]
+    >>> item.hard_positives[-1], item.hard_negatives[-1]
+    ('the old man and the red car', 'the old car and the red man')
     """
     items = []
     for caption, image in zip(captions, _images(captions, images), strict=True):

@@ -9,7 +9,7 @@ import torch
 from fastclip.ops._blocks import blocks
 from fastclip.ops.logsumexp import logsumexp
 
-_WIDTH = 1024  # of a block: three of 4 MiB are held at a time
+_WIDTH = 2048  # of a block: three of 8 MiB are held at a time
 
 
 def two_way_logsumexp(

@@ -43,6 +43,13 @@ class TrainingSettings:
         What a kill can cost, at most.
     validation_steps : int
         0: validate before the first step and after the last one only.
+
+    Examples
+    --------
+    >>> from fastclip.training import TrainingSettings
+    >>> settings = TrainingSettings(lr=1e-5, warmup=10)
+    >>> [settings.rate_at(step, steps=110) for step in (0, 9, 60)]
+    [1e-06, 1e-05, 5e-06]
     """
 
     loss: str = "hard-positives"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, name: str, **changes: Any) -> dict[str, torch.Tensor]:
-    import dataclasses
-
     found = find_item_images(items(), folder / "images")
     validate = changes.pop("validate", None)
     settings = dataclasses.replace(FAST, **changes)
