@@ -47,9 +47,9 @@ class TrainingSettings:
     Examples
     --------
     >>> from fastclip.training import TrainingSettings
-    >>> settings = TrainingSettings(lr=1e-5, warmup=10)
+    >>> settings = TrainingSettings(lr=1.0, warmup=10)
     >>> [settings.rate_at(step, steps=110) for step in (0, 9, 60)]
-    [1e-06, 1e-05, 5e-06]
+    [0.1, 1.0, 0.5]
     """
 
     loss: str = "hard-positives"
