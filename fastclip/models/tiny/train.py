@@ -44,7 +44,7 @@ _MIX = 2
 class Recipe:
     """What is trained, and how long."""
 
-    steps: int = 6000  # may change between runs, while the learning rate has not begun to fall
+    steps: int = 8000  # may change between runs, while the learning rate has not begun to fall
     batch: int = 128
     lr: float = 2e-3
     warmup: int = 100  # steps
