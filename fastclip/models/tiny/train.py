@@ -30,6 +30,7 @@ from fastclip.data.scenes import (
     split,
     varied_caption,
 )
+from fastclip.models._text import text_features
 
 from .tokens import tokenizer, words_of, write_pruned_bpe
 
@@ -138,22 +139,12 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
     return (images - mean) / std
 
 
-def encode_short_text(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """``model.encode_text`` without the padding after the longest text."""
-    ends = tokens.argmax(1)
-    length = int(ends.max()) + 1
-    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
-    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-    x = model.ln_final(x)[torch.arange(len(x)), ends]
-    return torch.mm(x, model.text_projection)
-
-
 def contrastive_loss(
     model: Any, images: torch.Tensor, tokens: torch.Tensor, same: torch.Tensor
 ) -> torch.Tensor:
     """InfoNCE in both directions; pairs of ``same`` are left out of the negatives."""
     image = F.normalize(model.encode_image(images).float(), dim=1)
-    text = F.normalize(encode_short_text(model, tokens).float(), dim=1)
+    text = F.normalize(text_features(model, tokens).float(), dim=1)
     logits = model.logit_scale.float().exp() * image @ text.T
     logits = logits.masked_fill(same, -math.inf)
     target = torch.arange(len(logits))
