@@ -228,7 +228,11 @@ def train(drawings: Drawings, output: Path, seed: int, recipe: Recipe = Recipe()
     config = configuration(recipe, vocabulary)
     with replacing(output / "open_clip_config.json") as part:
         part.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    pictures = TrainingPictures(split(drawings, "train"), recipe, seed)
+    trained_on = split(drawings, "train")
+    known = {drawings.names[i]: drawings.groups[i] for i in trained_on.present}
+    with replacing(output / "names.json") as part:
+        part.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
+    pictures = TrainingPictures(trained_on, recipe, seed)
     torch.manual_seed(seed)
     model = open_clip.CLIP(**config["model_cfg"])
     optimizer = Optimizer(model, recipe)
