@@ -30,7 +30,7 @@ images = fastclip.data.load_sample("coco-images").features
 assert len(fastclip.data.scenes.load_drawings()) > 60
 assert fastclip.topk(images, images, 1).indices.flatten().tolist() == list(range(500))
 PYTHON
-"$work/venv/bin/fastclip" demo --output demo.html > demo.txt
+"$work/venv/bin/fastclip" demo --captions 1000 --output demo.html > demo.txt
 grep -q '0.552' demo.txt
 test -s demo.html
 test -z "$(ls -A | grep -v '^demo\.')"
