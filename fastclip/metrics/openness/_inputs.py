@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -101,3 +102,12 @@ def mean_of_prompts(features: torch.Tensor) -> torch.Tensor:
     """The mean of the unit rows of [C, P, d], scaled to unit length: [C, d] float32."""
     unit = torch.nn.functional.normalize(features.double(), dim=2)
     return torch.nn.functional.normalize(unit.mean(1), dim=1).float()
+
+
+def as_names(argument: str, names: Sequence[str], count: int) -> list[str]:
+    """Check that there is a name for each of ``count`` rows."""
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{argument}: a sequence of str is needed")
+    if len(names) != count:
+        raise ValueError(f"{argument}: {count} are needed, one per row, got {len(names)}")
+    return list(names)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fastclip.metrics.openness import _exact, _sampled
-from fastclip.metrics.openness._inputs import Inputs, Prompts, as_inputs
+from fastclip.metrics.openness._inputs import Inputs, Prompts, as_inputs, as_names
 from fastclip.metrics.openness._outcomes import (
     Outcomes,
     as_class_groups,
@@ -256,13 +256,8 @@ def _names(class_names: Sequence[str] | None, ids: torch.Tensor) -> list[str] | 
     """The names of the classes that are in a group."""
     if class_names is None:
         return None
-    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
-        raise TypeError("class_names: a sequence of str is needed")
-    if len(class_names) != len(ids):
-        raise ValueError(
-            f"class_names: {len(ids)} are needed, one per class, got {len(class_names)}"
-        )
-    return [class_names[place] for place in (ids >= 0).nonzero()[:, 0].tolist()]
+    names = as_names("class_names", class_names, len(ids))
+    return [names[place] for place in (ids >= 0).nonzero()[:, 0].tolist()]
 
 
 def _curve(by_group: _exact.Floats, std: _exact.Floats) -> ExpansionCurve:

@@ -257,7 +257,7 @@ def changed(**arguments):
         ({"protocol": "authors"}, ValueError, "permutations: must be a number with protocol"),
         ({"prompts": "sum"}, ValueError, "prompts: must be 'max' or 'mean', got 'sum'"),
         ({"seed": -1}, ValueError, "seed: must be from 0"),
-        ({"class_names": ["a"]}, ValueError, "class_names: 4 are needed, one per class, got 1"),
+        ({"class_names": ["a"]}, ValueError, "class_names: 4 are needed, one per row, got 1"),
         ({"class_names": "abcd"}, TypeError, "class_names: a sequence of str"),
     ],
 )
