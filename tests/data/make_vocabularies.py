@@ -1,8 +1,9 @@
-"""Write fastclip/data/vocabularies from lists that others publish: make_vocabularies.py DATA.
+"""Write fastclip/data/vocabularies: make_vocabularies.py DATA DRAWINGS.
 
 DATA/vocab holds ``wordnet_noun_synsets.tsv.gz`` (WordNet 3.0: wnid, lemmas, hypernyms and more),
 ``cifar100_superclasses.json``, ``breeds.json`` (made by the package robustness) and
-``imagenet1k.json`` (names of clip-benchmark).
+``imagenet1k.json`` (names of clip-benchmark), ``clip_templates.json`` (OpenAI's);
+DRAWINGS is what ``fastclip scenes fetch`` wrote.
 """
 
 from __future__ import annotations
@@ -45,11 +46,19 @@ def class_lists(folder: Path) -> None:
             for name in ("entity13", "living17")
         },
     }
+    templates = read("clip_templates.json")["cifar100"]
+    lists["cifar_templates"] = [template.replace("{c}", "{}") for template in templates]
     text = json.dumps(lists, indent=1, ensure_ascii=False)
     (TARGET / "class-lists.json").write_text(text + "\n", "utf-8")
+
+
+def drawing_names(folder: Path) -> None:
+    found = json.loads((folder / "drawings.json").read_text("utf-8"))
+    (TARGET / "drawing-names.txt").write_text("\n".join(found["names"]) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
     vocabularies = Path(sys.argv[1]) / "vocab"
     wordnet(vocabularies / "wordnet_noun_synsets.tsv.gz")
     class_lists(vocabularies)
+    drawing_names(Path(sys.argv[2]))
