@@ -1,9 +1,8 @@
-"""Write fastclip/data/vocabularies: make_vocabularies.py DATA DRAWINGS.
+"""Write fastclip/data/vocabularies: make_vocabularies.py DATA.
 
 DATA/vocab holds ``wordnet_noun_synsets.tsv.gz`` (WordNet 3.0: wnid, lemmas, hypernyms and more),
 ``cifar100_superclasses.json``, ``breeds.json`` (made by the package robustness) and
-``imagenet1k.json`` (names of clip-benchmark), ``clip_templates.json`` (OpenAI's);
-DRAWINGS is what ``fastclip scenes fetch`` wrote.
+``imagenet1k.json`` (names of clip-benchmark), ``clip_templates.json`` (OpenAI's).
 """
 
 from __future__ import annotations
@@ -52,13 +51,7 @@ def class_lists(folder: Path) -> None:
     (TARGET / "class-lists.json").write_text(text + "\n", "utf-8")
 
 
-def drawing_names(folder: Path) -> None:
-    found = json.loads((folder / "drawings.json").read_text("utf-8"))
-    (TARGET / "drawing-names.txt").write_text("\n".join(found["names"]) + "\n", "utf-8")
-
-
 if __name__ == "__main__":
     vocabularies = Path(sys.argv[1]) / "vocab"
     wordnet(vocabularies / "wordnet_noun_synsets.tsv.gz")
     class_lists(vocabularies)
-    drawing_names(Path(sys.argv[2]))

@@ -12,7 +12,6 @@ from fastclip.data import openness_sets
 from fastclip.data.openness_sets import openness_set, part_of
 from fastclip.data.vocabularies import (
     class_list,
-    drawing_names,
     imagenet_names,
     read_class_list,
 )
@@ -49,12 +48,6 @@ def test_lists_are_those_of_their_sources(real_data) -> None:
         ]
         groups = [found.group_names[group] for group in found.groups]
         assert list(zip(groups, found.folders, found.names, strict=True)) == expected
-
-
-def test_drawing_names() -> None:
-    names = drawing_names()
-    assert len(set(names)) == len(names) == 1187
-    assert {"cat", "dog", "kangaroo"} <= set(names)
 
 
 def test_no_such_list() -> None:

@@ -1,12 +1,11 @@
 """Lists of words and of classes that come with the package."""
 
-from .class_lists import ClassList, class_list, drawing_names, imagenet_names, read_class_list
+from .class_lists import ClassList, class_list, imagenet_names, read_class_list
 from .wordnet import related, wordnet_nouns
 
 __all__ = [
     "ClassList",
     "class_list",
-    "drawing_names",
     "imagenet_names",
     "read_class_list",
     "related",

@@ -125,18 +125,6 @@ def imagenet_names() -> dict[str, str]:
     return dict(_shipped()["imagenet"])
 
 
-def drawing_names() -> tuple[str, ...]:
-    """Return the 1,187 names that ``fastclip scenes fetch`` has drawings of.
-
-    Examples
-    --------
-    >>> from fastclip.data.vocabularies import drawing_names
-    >>> len(drawing_names()), drawing_names()[200]
-    (1187, 'writing hand')
-    """
-    return tuple((files(__package__) / "drawing-names.txt").read_text("utf-8").splitlines())
-
-
 def read_class_list(path: str | os.PathLike[str], *, templates: Sequence[str] = PHOTO) -> ClassList:
     """Read a table of classes: columns ``name``, ``group`` and, if names differ, ``folder``.
 
