@@ -79,26 +79,25 @@ def size_curve(sizes: Sequence[int], accuracy: torch.Tensor, classes: int) -> Dr
 
 
 def similarity(histograms: SimilarityHistograms) -> Draw:
-    """Shares of images by their score with the right class and with the best wrong one."""
+    """Shares of images by their score with the right class and, as groups join, the best wrong."""
 
     def draw(colours: Colours) -> Figure:
-        figure, all_axes = new_figure(2, height=4.6)
+        last = len(histograms.steps) - 1
+        shown = sorted({0, last // 3, 2 * last // 3, last})
+        figure, all_axes = new_figure(len(shown), height=1 + 1.6 * len(shown))
         used = _used(histograms)
         edges = histograms.edges.tolist()[used.start : used.stop + 1]
-        steps = len(histograms.steps)
         true = _shares(histograms.true)[used]
-        for axes, step, title in (
-            (all_axes[0], 0, "vocabulary: the image's own group"),
-            (all_axes[1], steps - 1, "vocabulary: all groups"),
-        ):
+        for axes, step in zip(all_axes, shown, strict=True):
             for values, label, colour in (
                 (true, "right class", colours.first),
                 (_shares(histograms.steps[step])[used], "best wrong class", colours.second),
             ):
                 axes.stairs(values, edges, color=colour, fill=True, alpha=0.55, label=label)
-            axes.set_title(title, loc="left", fontsize=10)
-            axes.set_ylabel("share of images")
+            others = f" and {step} {'other' if step == 1 else 'others'}" if step else ""
+            axes.set_title(f"the image's own group{others}", loc="left", fontsize=10)
         all_axes[0].legend(loc="upper left", frameon=False)
+        figure.supylabel("share of images", fontsize=10, color=colours.muted)
         all_axes[-1].set_xlabel("cosine")
         return figure
 
