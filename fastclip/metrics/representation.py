@@ -7,8 +7,14 @@ from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
 
-from fastclip.metrics.openness._inputs import Inputs, as_inputs, check_same_width, rows
-from fastclip.metrics.openness._outcomes import as_class_groups, within_groups
+from fastclip.metrics._inputs import (
+    Inputs,
+    as_class_groups,
+    as_inputs,
+    check_same_width,
+    rows,
+    within_groups,
+)
 from fastclip.ops._arguments import Array
 from fastclip.ops.gaussian_potential import gaussian_potential
 from fastclip.ops.pack import pack

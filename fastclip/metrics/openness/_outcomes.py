@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fastclip.metrics.openness._inputs import Inputs
-from fastclip.ops._arguments import Array, as_indices
+from fastclip.metrics._inputs import Inputs
 from fastclip.ops.group_beats import group_beats
 from fastclip.ops.pack import pack
 
@@ -52,43 +51,6 @@ class Outcomes(NamedTuple):
         np.add.at(classes, of_class[images > 0], 1)
         share: npt.NDArray[np.float64] = 1 / (classes[self.group] * images[self.label])
         return share
-
-
-def as_class_groups(groups: Array, inputs: Inputs) -> tuple[torch.Tensor, int]:
-    """The group of each class as int64, -1 where it is in none, and M."""
-    ids = as_indices("groups", groups, inputs.classes, inputs.images.device)
-    if (ids < -1).any():
-        raise ValueError(f"groups: must be at least -1, which is no group, got {int(ids.min())}")
-    count = int(ids.max()) + 1
-    if count < 2:
-        raise ValueError(f"groups: at least two groups are needed, got {count}")
-    present = torch.bincount(ids[ids >= 0], minlength=count)
-    if (present == 0).any():
-        raise ValueError(f"groups: group {int(present.argmin())} has no class")
-    outside = (ids[inputs.labels] < 0).nonzero()
-    if len(outside):
-        at = int(outside[0])
-        raise ValueError(
-            f"labels: every image must be of a class in a group, "
-            f"that of image {at} is class {int(inputs.labels[at])}, which is in none"
-        )
-    images = torch.bincount(ids[inputs.labels], minlength=count)
-    if (images == 0).any():
-        raise ValueError(
-            f"labels: every group needs an image, group {int(images.argmin())} has none"
-        )
-    return ids, count
-
-
-def within_groups(inputs: Inputs, ids: torch.Tensor) -> tuple[Inputs, torch.Tensor]:
-    """Leave out the classes that are in no group."""
-    kept = (ids >= 0).nonzero()[:, 0]
-    if len(kept) == len(ids):
-        return inputs, ids
-    keys = inputs.keys.unflatten(0, (-1, inputs.prompts))[kept].flatten(0, 1)
-    place = torch.full_like(ids, -1)
-    place[kept] = torch.arange(len(kept), device=ids.device)
-    return Inputs(inputs.images, place[inputs.labels], keys, inputs.prompts), ids[kept]
 
 
 def outcomes(inputs: Inputs, ids: torch.Tensor, names: Sequence[str] | None) -> Outcomes:

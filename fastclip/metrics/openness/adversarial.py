@@ -9,7 +9,7 @@ from typing import NamedTuple, SupportsIndex
 import torch
 
 from fastclip.data.vocabularies.wordnet import plain
-from fastclip.metrics.openness._inputs import Prompts, as_inputs, as_names, check_same_width
+from fastclip.metrics._inputs import Prompts, as_inputs, as_names, check_same_width
 from fastclip.ops._arguments import (
     Array,
     as_keys,

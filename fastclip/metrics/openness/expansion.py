@@ -10,16 +10,21 @@ from typing import Literal, NamedTuple, SupportsIndex
 import numpy as np
 import torch
 
+from fastclip.metrics._inputs import (
+    Inputs,
+    Prompts,
+    as_class_groups,
+    as_inputs,
+    as_names,
+    within_groups,
+)
 from fastclip.metrics.openness import _exact, _sampled
-from fastclip.metrics.openness._inputs import Inputs, Prompts, as_inputs, as_names
 from fastclip.metrics.openness._outcomes import (
     Outcomes,
-    as_class_groups,
     as_outcomes,
     outcomes,
     unpacked,
     warn_of_shared,
-    within_groups,
 )
 from fastclip.ops._arguments import Array
 from fastclip.ops.group_beats import group_beats as _group_beats  # noqa: F401  registers it

@@ -9,7 +9,7 @@ from typing import SupportsIndex
 
 import torch
 
-from fastclip.metrics.openness._inputs import as_names, check_same_width, rows
+from fastclip.metrics._inputs import as_names, check_same_width, rows
 from fastclip.ops._arguments import Array, as_keys, as_number, as_rows, as_tensor, check_finite
 from fastclip.ops.pack import PackedKeys
 from fastclip.ops.topk import topk

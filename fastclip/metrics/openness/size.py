@@ -8,7 +8,7 @@ from typing import SupportsIndex
 
 import torch
 
-from fastclip.metrics.openness._inputs import Prompts, as_inputs, check_same_width
+from fastclip.metrics._inputs import Prompts, as_inputs, check_same_width
 from fastclip.metrics.openness._outcomes import unpacked
 from fastclip.ops._arguments import Array, as_keys
 from fastclip.ops.count_above import count_above

@@ -86,7 +86,7 @@ def test_six_groups_are_those_of_brute_force() -> None:
 def test_closed_form_and_unions_agree_on_many_groups() -> None:
     pictures, labels, classes, groups = world(1, [4] * 13, [20] * 13, width=10)
     found = vocabulary_expansion(pictures, labels, classes, groups)
-    from fastclip.metrics.openness._inputs import as_inputs
+    from fastclip.metrics._inputs import as_inputs
     from fastclip.metrics.openness._outcomes import outcomes
 
     inputs = as_inputs(pictures, labels, classes)
