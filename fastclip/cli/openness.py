@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from fastclip.cli._common import load, progress, writable_folder
+from fastclip.cli._common import load, printable, progress, writable_folder
 from fastclip.cli.embed import Precision
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def command(
         model = model or "tiny"
     else:
         asked = _asked(images, classes, words, tuple(template or ()), ensemble, download)
+    _check_groups(asked, orders)
     models = _Models(model, pretrained, device, precision.value)
 
     image_rows = _images(asked, models, target)
@@ -157,19 +159,23 @@ def command(
     from fastclip.report import measure_openness, write_openness
 
     keep = keep_related or is_scenes  # whose words are chosen so that none is true of a scene
-    found = measure_openness(
-        image_rows,
-        labels,
-        asked.classes,
-        class_rows,
-        word_rows,
-        permutations=orders,
-        seed=seed,
-        protocol=protocol.value,
-        exclude=() if keep or word_rows is None else related(asked.classes.names),
-        top=top,
-        combine=combine,
-    )
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        found = measure_openness(
+            image_rows,
+            labels,
+            asked.classes,
+            class_rows,
+            word_rows,
+            permutations=orders,
+            seed=seed,
+            protocol=protocol.value,
+            exclude=() if keep or word_rows is None else related(asked.classes.names),
+            top=top,
+            combine=combine,
+        )
+    for warning in said:
+        typer.echo(f"warning: {printable(str(warning.message))}", err=True)
     write_openness(target, found, title=asked.title, picture=_picture(asked.images))
     _print(found, output)
 
@@ -182,6 +188,21 @@ def _orders(permutations: str) -> Literal["all"] | int:
             f"must be 'all' or a number from 1, got {permutations!r}", param_hint="'--permutations'"
         )
     return int(permutations)
+
+
+def _check_groups(asked: _Input, orders: Literal["all"] | int) -> None:
+    """What the metric would say after the model has seen all images."""
+    import numpy as np
+
+    from fastclip.metrics.openness._exact import check_possible
+
+    groups = [asked.classes.groups[asked.label(name)] for name in asked.images.names or ()]
+    sizes = np.bincount(groups, minlength=len(asked.classes.group_names))
+    if (sizes == 0).any():
+        group = asked.classes.group_names[int(sizes.argmin())]
+        raise ValueError(f"{asked.title}: no image is of the group {group!r}")
+    if orders == "all":
+        check_possible(sizes)
 
 
 class _Models:
@@ -296,6 +317,7 @@ def _classes(listed: ClassList, features: str | None, models: _Models) -> torch.
 
 def _words(asked: _Input, source: str | None, models: _Models, target: Path) -> Features | None:
     from fastclip.data import embed_texts, read_features, read_texts
+    from fastclip.data.vocabularies.class_lists import PHOTO
 
     texts = asked.words
     if texts is None:
@@ -313,7 +335,8 @@ def _words(asked: _Input, source: str | None, models: _Models, target: Path) -> 
             model_name=models.name,
             pretrained=models.pretrained,
             # Words of no group: in its prompts if all have the same ones.
-            templates=templates.pop() if len(templates) == 1 else ("a photo of a {}.",),
+            templates=templates.pop() if len(templates) == 1 else PHOTO,
+            batch_size=1024,
             progress=report,
         )
     return read_features(target / "words").normalized()

@@ -163,6 +163,40 @@ def test_errors(files, monkeypatch, arguments, code, message) -> None:
     assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
+def test_says_what_is_wrong_before_the_model_is_loaded(files, monkeypatch) -> None:
+    folder, table = files[0], files[-1]
+    table.write_text(table.read_text() + "rock,g3\n")
+    result = run(folder / "images.safetensors", table, "--model", "none", "-o", folder / "out")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: images.safetensors: no image is of the group 'g3'\n"
+    names = [f"c{i}" for i in range(30)]
+    table.write_text("name,group\n" + "".join(f"{n},{n}\n" for n in names))
+    rows = Features(torch.eye(31, 30) + 0.1, [f"{n}/1.jpg" for n in [*names, "c0"]])
+    write_features(folder / "rows.safetensors", rows)
+    result = run(folder / "rows.safetensors", table, "--model", "none", "-o", folder / "out")
+    assert "'all' is possible with up to 24 groups" in result.stderr
+    result = run(
+        folder / "rows.safetensors", table, "--class-features", folder / "rows.safetensors",
+        "--permutations", "2", "-o", folder / "out",
+    )  # fmt: skip
+    assert "30 rows are needed, got 31" in result.stderr
+
+
+def test_classes_of_one_name_are_a_warning(files) -> None:
+    folder, *_, table = files
+    text = "name,group,folder\n" + "".join(
+        f"{'dog' if n == 'oak' else n},g{i // 2},{n}\n"
+        for i, n in enumerate(["dog", "wolf", "oak", "elm", "car", "bus"])
+    )
+    table.write_text(text)
+    result = run(
+        folder / "images.safetensors", table, "--class-features", folder / "classes.safetensors",
+        "-o", folder / "out",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("warning: class_names: 1 names belong to several classes (dog)")
+
+
 def test_wordnet_is_asked_for_by_name(files) -> None:
     asked = command._asked(
         str(files[0] / "images.safetensors"), str(files[-1]), "wordnet", (), False, False

@@ -82,8 +82,6 @@ def openness_scenes(
 
 
 def _classes(names: list[str], groups: dict[str, str]) -> ClassList:
-    from fastclip.models.tiny.evaluate import PROMPTS
-
     wide = [groups[name].split("-")[0] for name in names]
     sizes = Counter(wide)
     wide = [group if sizes[group] >= _SMALLEST_GROUP else "other" for group in wide]
@@ -93,5 +91,5 @@ def _classes(names: list[str], groups: dict[str, str]) -> ClassList:
         groups=tuple(order.index(group) for group in wide),
         group_names=tuple(order),
         folders=tuple(names),
-        templates=(tuple(PROMPTS),) * len(order),
+        templates=(("{}",),) * len(order),  # with its article, a name is a caption of training
     )

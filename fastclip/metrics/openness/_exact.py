@@ -54,13 +54,9 @@ def stability(found: Outcomes) -> Curves:
 def extensibility(found: Outcomes) -> Curves:
     """Of the images of all present groups, pooled."""
     sizes = found.sizes
-    balanced = bool((sizes == sizes[0]).all())
+    check_possible(sizes)
+    balanced = is_balanced(sizes)
     if found.groups > MOST_GROUPS:
-        if not balanced:
-            raise ValueError(
-                f"permutations: 'all' is possible with up to {MOST_GROUPS} groups, or more if they "
-                f"have equal numbers of images, got {found.groups} groups; give a number"
-            )
         return Curves(extensibility_of_equal_groups(found), np.full(found.groups, np.nan))
     accuracy = union_accuracy(found)
     size = popcounts(found.groups)
@@ -71,6 +67,19 @@ def extensibility(found: Outcomes) -> Curves:
     if balanced:
         return Curves(extensibility_of_equal_groups(found), std)
     return Curves(extensibility_of_unions(accuracy, size), std)
+
+
+def is_balanced(sizes: npt.NDArray[np.int64]) -> bool:
+    return bool((sizes == sizes[0]).all())
+
+
+def check_possible(sizes: npt.NDArray[np.int64]) -> None:
+    """Check that groups of so many images have an exact expectation."""
+    if len(sizes) > MOST_GROUPS and not is_balanced(sizes):
+        raise ValueError(
+            f"permutations: 'all' is possible with up to {MOST_GROUPS} groups, or more if they "
+            f"have equal numbers of images, got {len(sizes)} groups; give a number"
+        )
 
 
 def extensibility_of_equal_groups(found: Outcomes) -> Floats:

@@ -116,6 +116,6 @@ def warn_of_shared(names: Sequence[str] | None) -> bool:
         f"class_names: {len(shared)} names belong to several classes ({listed}{more}); these do "
         f"not count against each other's images",
         UserWarning,
-        stacklevel=3,
+        stacklevel=3,  # the caller of the metric
     )
     return True
