@@ -80,6 +80,14 @@ def openness_set(
         There is no such protocol.
     RuntimeError, OSError
         A data set is not there.
+
+    Examples
+    --------
+    >>> from fastclip.data.openness_sets import openness_set
+    >>> openness_set("cifar10", "data")
+    Traceback (most recent call last):
+    ValueError: name is 'cifar10', allowed: cifar100, entity13, living17, flowers-pets-cars,
+    cifar100-caltech101-sun397, cifar10-cifar100-imagenet
     """
     if name not in NAMES:
         raise ValueError(f"name is {name!r}, allowed: {', '.join(NAMES)}")

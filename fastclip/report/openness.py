@@ -124,6 +124,24 @@ def measure_openness(
     ------
     TypeError, ValueError
         As from the metrics.
+
+    Examples
+    --------
+    >>> import fastclip
+    >>> from fastclip.data.vocabularies import ClassList
+    >>> from fastclip.report import measure_openness
+    >>> images = fastclip.data.load_sample("coco-images").normalized()
+    >>> captions = fastclip.data.load_sample("coco-captions").normalized()
+    >>> classes = ClassList(  # a class for each image, in five groups
+    ...     names=captions.names,
+    ...     groups=tuple(i % 5 for i in range(500)),
+    ...     group_names=tuple("abcde"),
+    ...     folders=images.names,
+    ...     templates=(("{}",),) * 5,
+    ... )
+    >>> found = measure_openness(images, range(500), classes, captions.features)
+    >>> found.expansion.acc_full, round(found.expansion.acc_c, 3)
+    (0.552, 0.746)
     """
     of_image = torch.tensor(list(labels))
     rows = images.features
@@ -193,6 +211,23 @@ def write_openness(
     ------
     OSError
         A file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from fastclip.data import Features
+    >>> from fastclip.data.vocabularies import ClassList
+    >>> from fastclip.report import measure_openness, write_openness
+    >>> classes = ClassList(("a", "b", "c"), (0, 0, 1), ("g", "h"), ("a", "b", "c"), (("{}",),) * 2)
+    >>> images = Features(torch.eye(3), ["a/1.png", "b/1.png", "c/1.png"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_openness(
+    ...         folder, measure_openness(images, range(3), classes, torch.eye(3)), title="letters"
+    ...     )
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['expansion.png', 'report.html', 'results.json', 'similarity.png', 'vocabulary.png']
     """
     from fastclip.report import openness_figures as figures
 

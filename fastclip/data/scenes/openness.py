@@ -57,6 +57,16 @@ def openness_scenes(
     ------
     ValueError
         There are not so many words, or the folder holds scenes of other settings.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from fastclip.data.scenes.openness import openness_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = openness_scenes(Path(folder), count=2, words=3)
+    >>> len(found.images), len(found.words), found.classes.names[found.labels[0]][:2]
+    (2, 3, 'a ')
     """
     from fastclip.models.tiny import known_names
 

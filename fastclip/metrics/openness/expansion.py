@@ -172,7 +172,7 @@ def vocabulary_expansion(
     -------
     VocabularyExpansion
         Beyond the inputs, C P (w + 12) bytes, w being d rounded up to a multiple of 64, about
-        10 N M bytes, and with "all" up to 24 groups 40 * 2^M bytes.
+        10 N M bytes, and with "all" up to 24 groups about 30 * 2^M bytes.
 
     Raises
     ------
