@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastclip
-from fastclip.data.vocabularies import related, wordnet_nouns
 from fastclip.metrics.openness import adversarial, adversarial_vocabulary
 
 
@@ -134,36 +133,3 @@ def test_names_the_wrong_argument() -> None:
         adversarial_vocabulary(*case[:3], np.full_like(case[3], np.nan), case[4])
     with pytest.raises(ValueError, match="candidate_features: at least one row"):
         adversarial_vocabulary(*case[:3], case[3][:0], [])
-
-
-def test_wordnet(real_data) -> None:
-    import gzip
-
-    with gzip.open(real_data / "vocab/wordnet_nouns.txt.gz", "rt", encoding="utf-8") as file:
-        assert sorted(line.rstrip("\n") for line in file) == list(wordnet_nouns())
-    with gzip.open(real_data / "vocab/wordnet_noun_synsets.tsv.gz", "rt", encoding="utf-8") as file:
-        next(file)
-        synsets = {row[0]: row for row in (line.rstrip("\n").split("\t") for line in file)}
-
-    def lemmas(wnid):
-        return {lemma.lower() for lemma in synsets[wnid][1].split("|")}
-
-    goldfish = "n01443537"
-    above, ahead = set(), [goldfish]
-    while ahead:
-        row = synsets[ahead.pop()]
-        wnids = f"{row[3]} {row[4]}".split()
-        ahead += wnids
-        above.update(*map(lemmas, wnids))
-    assert related(["Goldfish"], ["hypernyms"]) == above | {"goldfish"}
-    assert related(["goldfish"], ["synonyms"]) == lemmas(goldfish)
-
-
-def test_words_that_are_related() -> None:
-    assert related(["no such word"]) == {"no such word"}
-    assert {"entity", "poodle", "canine", "dog"} <= related(["DOG"])
-    assert "cat" not in related(["dog"])
-    assert "poodle" not in related(["dog"], ["synonyms", "hypernyms"])
-    assert {"crane", "bird", "lifting device"} <= related(["crane"])
-    with pytest.raises(ValueError, match="relations holds 'antonyms', allowed: synonyms"):
-        related(["dog"], ["antonyms"])
