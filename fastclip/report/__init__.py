@@ -1,6 +1,16 @@
 """What people look at: pages made from results."""
 
 from fastclip.report.demo import Demo, run_demo, write_page
+from fastclip.report.openness import Openness, measure_openness, write_openness
 from fastclip.report.pictures import Pictures, run_pictures
 
-__all__ = ["Demo", "Pictures", "run_demo", "run_pictures", "write_page"]
+__all__ = [
+    "Demo",
+    "Openness",
+    "Pictures",
+    "measure_openness",
+    "run_demo",
+    "run_pictures",
+    "write_openness",
+    "write_page",
+]
