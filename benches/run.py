@@ -17,12 +17,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import cases
+import openness_cases
 import torch
-from cases import CASES, Case
+from cases import Case
 from rich.console import Console
 from rich.table import Table
 
 from fastclip.config import config
+
+CASES = {**cases.CASES, **openness_cases.CASES}
 
 
 def processor() -> str:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import cases
+import openness_cases
 import pytest
-from cases import CASES, Case
+from cases import Case
+
+CASES = {**cases.CASES, **openness_cases.CASES}
 
 
 @cache

@@ -28,10 +28,15 @@ import fastclip
 assert fastclip.__file__.startswith(sys.argv[1]), fastclip.__file__
 images = fastclip.data.load_sample("coco-images").features
 assert len(fastclip.data.scenes.load_drawings()) > 60
+assert len(fastclip.data.vocabularies.wordnet_nouns()) == 117798
+assert len(fastclip.data.vocabularies.class_list("living17")) == 68
 assert fastclip.topk(images, images, 1).indices.flatten().tolist() == list(range(500))
 PYTHON
-"$work/venv/bin/fastclip" demo --output demo.html > demo.txt
+"$work/venv/bin/fastclip" demo --captions 1000 --output demo.html > demo.txt
 grep -q '0.552' demo.txt
 test -s demo.html
+"$work/venv/bin/fastclip" openness scenes --scenes 100 --vocabulary 700 -o openness > openness.txt
+test -s openness/report.html
+rm -r openness openness.txt
 test -z "$(ls -A | grep -v '^demo\.')"
 echo "The wheel works from an empty directory."

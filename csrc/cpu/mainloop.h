@@ -112,8 +112,10 @@ inline int useful_threads(int threads, int64_t queries, int64_t keys, int64_t co
 
 // Cuts queries x keys into tasks. Queries are split where there are enough of them, since what is
 // learnt of a query in one part of the keys helps in the next; few queries split the keys too, so
-// that every thread has something to do.
+// that every thread has something to do. A part has at least `key_block` keys, if there are so
+// many.
 struct Plan {
+  static constexpr int64_t kPartStep = 32;  // parts begin at multiples of it
   Plan(int64_t queries, int64_t keys, int64_t max_query_block, int64_t key_block, int threads) {
     constexpr int64_t kEnoughQueries = 32, kFewestQueries = 8;  // of a task
     constexpr int64_t kTasksPerThread = 4;  // evens out threads of unequal speed
@@ -128,9 +130,9 @@ struct Plan {
     const int64_t wanted = query_blocks >= threads ? 1
                                                    : ceil_div(kTasksPerThread * threads,
                                                               std::max<int64_t>(query_blocks, 1));
-    const int64_t key_blocks = std::max<int64_t>(1, ceil_div(keys, key_block));
-    const int64_t parts = std::min(wanted, key_blocks);
-    keys_per_part = key_block * std::max<int64_t>(1, ceil_div(key_blocks, parts));
+    int64_t parts = std::clamp<int64_t>(keys / key_block, 1, wanted);
+    if (parts > threads) parts -= parts % threads;
+    keys_per_part = round_up(std::max<int64_t>(1, ceil_div(keys, parts)), kPartStep);
     key_parts = ceil_div(keys, keys_per_part);
   }
 

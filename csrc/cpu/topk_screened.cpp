@@ -186,9 +186,12 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
   std::atomic<int64_t> scored{0};
   const auto candidate_bytes = static_cast<int64_t>(sizeof(Candidate)) * candidates_per_query(k);
   const int64_t block = std::clamp<int64_t>((16 << 20) / candidate_bytes, 1, kQueryBlock);
-  // Each part of the keys leaves k of them to be merged.
-  const Plan plan(queries.rows, keys.rows, block, std::max(kScreenKeys, round_up(8 * k, kPanel)),
-                  threads);
+  // Each part of the keys has its own k best to find, which takes as long as to screen some
+  // thousand keys, the more the larger k is. Very few queries cannot be split instead.
+  const int64_t key_block =
+      queries.rows >= 16 ? std::max<int64_t>(4096, 512 * k) : std::max<int64_t>(kScreenKeys, 8 * k);
+  static_assert(Plan::kPartStep % kPanel == 0);
+  const Plan plan(queries.rows, keys.rows, block, key_block, threads);
   reduce_topk(plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
               [&](const TopKTask& task, auto&& finish) {
                 const Matrix rows = queries.slice(task.first_query, task.last_query);

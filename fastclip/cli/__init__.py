@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fastclip.cli import demo, embed, hard_captions, hard_positives, info, scenes, topk, train
+from fastclip.cli import demo, embed, hard_captions, hard_positives, info, openness, scenes, topk, train
 from fastclip.cli._common import Commands
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("embed-texts")(embed.texts)
 app.command("hard-positives")(hard_positives.command)
 app.command("hard-captions")(hard_captions.command)
 app.command("train")(train.command)
+app.command("openness")(openness.command)
 app.command("info")(info.command)
 app.command("demo")(demo.command)
 app.add_typer(scenes.app, name="scenes")

@@ -1,4 +1,4 @@
-"""``fastclip demo``: what the package does, on the features that come with it."""
+"""``fastclip demo``: what the package does, on what comes with it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from fastclip.cli._common import writable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fastclip.report import Demo
+    from fastclip.report import Demo, Pictures
 
 
 def command(
     output: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the page.")] = Path(
         "fastclip-demo.html"
     ),
+    captions: Annotated[
+        int, typer.Option(min=200, help="How many captions are searched for those of the scenes.")
+    ] = 100_000,
 ) -> None:
-    """Match images, captions and class names, and write an HTML page on the result.
+    """Name drawings, find captions of scenes and of photos, and write an HTML page on the result.
 
-    Uses only the features that come with fastclip; nothing is downloaded.
+    Uses only the model, drawings and features that come with fastclip; nothing is downloaded.
     """
     target = writable(output)
 
@@ -30,9 +33,10 @@ def command(
     from rich.text import Text
 
     from fastclip.config import config
-    from fastclip.report import run_demo, write_page
+    from fastclip.report import run_demo, run_pictures, write_page
     from fastclip.report.demo import COUNTERPART
 
+    pictures = run_pictures(captions, progress=True)
     demo = run_demo()
     console = Console()
     facts = config()
@@ -42,6 +46,11 @@ def command(
         f"{facts['threads']} threads)"
     )
     for title, table in (
+        (
+            f"{len(pictures.drawings)} drawings and {len(pictures.scenes)} scenes of two, "
+            "the small model",
+            _pictures(pictures),
+        ),
         (f"{len(demo.images)} images and their captions, ViT-B/16", _recall(demo)),
         (
             f"LVIS classes with a counterpart (cosine >= {COUNTERPART}), "
@@ -53,8 +62,28 @@ def command(
         console.print(Text(title, style="bold"))
         console.print(table)
     typer.echo(searches)
-    write_page(target, demo)
+    write_page(target, demo, pictures)
     typer.echo(f"{output}: {target.stat().st_size / 1e3:,.0f} kB")
+
+
+def _pictures(pictures: Pictures) -> Table:
+    from fastclip.report.pictures import share_within
+
+    table = _table()
+    table.add_column("what is found")
+    for title in ("among", "first", "of first 5", "median rank"):
+        table.add_column(title, justify="right")
+    for what, count, ranks in (
+        ("name of a drawing", len(pictures.names), pictures.name_ranks),
+        ("caption of a scene", len(pictures.captions), pictures.caption_ranks),
+    ):
+        shares = (f"{share_within(ranks, k):.3f}" for k in (1, 5))
+        table.add_row(what, f"{count:,}", *shares, f"{int(ranks.median()) + 1:,}")
+    table.caption = (
+        f"{len(pictures.captions):,} captions packed, searched and ranked in "
+        f"{1000 * pictures.seconds:.0f} ms"
+    )
+    return table
 
 
 def _recall(demo: Demo) -> Table:

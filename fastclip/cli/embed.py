@@ -35,7 +35,7 @@ _Model = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="An architecture of open_clip, a folder in its format, or hf-hub:OWNER/NAME.",
+        help="An architecture of open_clip, a folder in its format, hf-hub:OWNER/NAME, or tiny.",
         show_default=False,
     ),
 ]

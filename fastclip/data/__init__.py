@@ -1,6 +1,6 @@
-"""Feature files, shipped features, jobs that compute features, and scenes with ground truth."""
+"""Feature files, shipped features, jobs that compute features, scenes, and vocabularies."""
 
-from . import scenes
+from . import scenes, vocabularies
 from .embedding import EmbeddingSummary, Encoder, embed_images, embed_texts
 from .features import FeatureFileError, FeatureMetadata, Features, write_features
 from .hard_positives import (
@@ -38,5 +38,6 @@ __all__ = [
     "read_texts",
     "samples",
     "scenes",
+    "vocabularies",
     "write_features",
 ]

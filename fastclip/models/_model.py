@@ -15,6 +15,7 @@ from torch import nn
 
 from fastclip.models._dense import check_method, pixel_features, tower_of
 from fastclip.models._images import Picture, as_rgb, check_pictures
+from fastclip.models._text import text_features
 
 _INPUTS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -310,7 +311,7 @@ class Model:
 
     def _encode_prompts(self, prompts: list[str]) -> torch.Tensor:
         tokens = self.tokenizer(prompts).to(self.device)
-        return _pooled(self.module.encode_text(tokens, normalize=False))
+        return text_features(self.module, tokens)
 
     def _encode(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Literal, NamedTuple, SupportsIndex, overload
+from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias, overload
 
 import torch
 
@@ -134,23 +134,31 @@ def _topk(
     return values, indices, torch.as_tensor(survivors)
 
 
-def _find(
-    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | int]:
+_Found: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor | int]
+"""Values, indices and how many pairs were scored."""
+
+
+def _find(queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int) -> _Found:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     search = _search_on_cuda if on_cuda(queries) else _search
     if screen or not worth_packing(queries, keys):
         return search(queries, keys, screen, k)
-    values, indices, _ = _topk_fake(queries[:, :0], keys, screen, 0)
-    survivors: torch.Tensor | int = 0
+    found: list[_Found] = []
     for begin, part in parts_to_pack(keys):
-        found = search(queries, part, encode(part, begin), min(k, len(part)))
-        # Parts come in the order of their keys, so that a stable sort keeps the tie rule.
-        values, order = torch.cat([values, found[0]], 1).sort(dim=1, descending=True, stable=True)
-        indices = torch.cat([indices, found[1] + begin], 1).gather(1, order)[:, :k]
-        values = values[:, :k]
-        survivors += found[2]
-    return values.contiguous(), indices.contiguous(), survivors
+        values, indices, survivors = search(queries, part, encode(part, begin), min(k, len(part)))
+        found.append((values, indices + begin, survivors))
+        if len(found) == 2:
+            found = [_merged(found[0], found[1], k)]
+    return found[0]
+
+
+def _merged(first: _Found, second: _Found, k: int) -> _Found:
+    # The keys of the first come before those of the second: a stable sort keeps the tie rule.
+    values = torch.cat([first[0], second[0]], 1)
+    indices = torch.cat([first[1], second[1]], 1)
+    values, order = values.sort(dim=1, descending=True, stable=True)
+    indices = indices.gather(1, order)[:, :k].contiguous()
+    return values[:, :k].contiguous(), indices, first[2] + second[2]
 
 
 def _search_on_cuda(

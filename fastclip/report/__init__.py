@@ -6,12 +6,19 @@ from fastclip.report.hard_positives import (
     measure_hard_positives,
     write_hard_positives_page,
 )
+from fastclip.report.openness import Openness, measure_openness, write_openness
+from fastclip.report.pictures import Pictures, run_pictures
 
 __all__ = [
     "Demo",
     "HardPositiveReport",
+    "Openness",
+    "Pictures",
     "measure_hard_positives",
+    "measure_openness",
     "run_demo",
+    "run_pictures",
     "write_hard_positives_page",
+    "write_openness",
     "write_page",
 ]

@@ -15,6 +15,7 @@ from fastclip.data import Features, load_sample
 from fastclip.data.files import replacing
 from fastclip.metrics import Retrieval, retrieval
 from fastclip.ops import TopK, similarity, topk
+from fastclip.report.pictures import Pictures, share_within
 
 KS = (1, 5, 10)
 VOCABULARIES = {"objects365": "Objects365", "openimages": "Open Images", "coco": "COCO"}
@@ -111,16 +112,17 @@ def run_demo() -> Demo:
     return Demo(images, captions, to_captions, found, lvis, vocabularies, nearest, seconds)
 
 
-def write_page(path: str | os.PathLike[str], demo: Demo) -> None:
-    """Write one HTML file on ``demo`` that loads nothing from elsewhere.
+def write_page(path: str | os.PathLike[str], demo: Demo, pictures: Pictures) -> None:
+    """Write one HTML file on both results that loads nothing from elsewhere.
 
-    The same results on the same configuration give the same bytes.
+    The same results, times included, on the same configuration give the same bytes.
 
     Parameters
     ----------
     path : path
         An existing file is replaced; the new one appears whole or not at all.
     demo : Demo
+    pictures : Pictures
 
     Raises
     ------
@@ -130,10 +132,10 @@ def write_page(path: str | os.PathLike[str], demo: Demo) -> None:
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> from fastclip.report import run_demo, write_page
+    >>> from fastclip.report import run_demo, run_pictures, write_page
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     page = pathlib.Path(folder) / "demo.html"
-    ...     write_page(page, run_demo())
+    ...     write_page(page, run_demo(), run_pictures(captions=1000))
     ...     page.read_text().splitlines()[0]
     '<!doctype html>'
     """
@@ -154,6 +156,8 @@ def write_page(path: str | os.PathLike[str], demo: Demo) -> None:
         recall_figure=figures.recall_bars(demo.recalls),
         cosine_figure=figures.cosine_histograms(cosines, COUNTERPART),
         groups=_gallery(demo),
+        pictures=pictures,
+        share_within=share_within,
         vocabularies=VOCABULARIES,
         counterpart=COUNTERPART,
         config=config(),

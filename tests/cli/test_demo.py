@@ -6,9 +6,12 @@ from typer.testing import CliRunner
 
 from fastclip.cli import app
 from fastclip.data import load_sample
+from fastclip.models.tiny import known_names
+from fastclip.report import run_demo, run_pictures, write_page
 
 run = CliRunner().invoke
 
+CAPTIONS = 2000
 VOCABULARIES = {"objects365": "Objects365", "openimages": "Open Images", "coco": "COCO"}
 
 
@@ -16,7 +19,8 @@ VOCABULARIES = {"objects365": "Objects365", "openimages": "Open Images", "coco":
 def demo(tmp_path_factory):
     """What `fastclip demo` prints, and the page that it writes."""
     page = tmp_path_factory.mktemp("demo") / "page.html"
-    result = run(app, ["demo", "--output", str(page)], env={"COLUMNS": "120"})
+    command = ["demo", "--captions", str(CAPTIONS), "--output", str(page)]
+    result = run(app, command, env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output
     assert [file.name for file in page.parent.iterdir()] == ["page.html"]
     return result.stdout, page.read_text(encoding="utf-8")
@@ -92,14 +96,28 @@ def test_page_is_well_formed_and_loads_nothing(demo):
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     for tag, attributes in page.elements:
-        assert tag not in ("link", "img", "iframe", "object", "embed", "image")
+        assert tag not in ("link", "iframe", "object", "embed", "image")
         for name, value in attributes.items():
             if name in ("src", "href", "xlink:href", "srcset", "action", "data"):
-                assert tag == "a" or value.startswith("#"), (tag, name, value)
+                own = tag == "img" and value.startswith("data:image/png;base64,")
+                assert own or tag == "a" or value.startswith("#"), (tag, name, value)
             assert "url(" not in (value or "").replace("url(#", ""), value
     style = text[text.index("<style>") : text.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style
+
+
+def test_pictures_on_the_page(demo):
+    printed, text = demo
+    shown = [a for tag, a in Page(text).elements if tag == "img"]
+    assert len(shown) == 24
+    assert f"among {CAPTIONS:,} captions" in text
+    rows = [line.split() for line in printed.splitlines() if " of a " in line]
+    among = {" ".join(row[:4]): row[4:] for row in rows if len(row) == 8}
+    names, captions = among["name of a drawing"], among["caption of a scene"]
+    assert (names[0], captions[0]) == (f"{len(known_names())}", f"{CAPTIONS:,}")
+    for _, first, fifth, _ in (names, captions):
+        assert 0 <= float(first) <= float(fifth) <= 1
 
 
 def test_page_gallery_holds_four_examples_of_each_outcome(demo):
@@ -112,7 +130,8 @@ def test_page_gallery_holds_four_examples_of_each_outcome(demo):
     ranks = [(scores[row] > scores[row, row]).sum() for row in map(images.index, shown)]
     assert len(set(shown)) == 12
     assert [0 if r == 0 else 1 if r < 3 else 2 for r in ranks] == [0] * 4 + [1] * 4 + [2] * 4
-    assert text.count('<li class="right">') == 8
+    photos = text[text.index("<h2>Images and captions</h2>") :]
+    assert photos.count('<li class="right">') == 8
 
 
 def test_nearest_names_of_all_lvis_classes_are_those_of_float64(demo):
@@ -152,10 +171,11 @@ def test_printed_selection_spans_equal_names_to_no_counterpart(demo):
     assert best[-1] == round(float(everything.min()), 3)
 
 
-def test_page_is_the_same_for_the_same_results(demo, tmp_path):
-    again = tmp_path / "again.html"
-    assert run(app, ["demo", "--output", str(again)]).exit_code == 0
-    assert again.read_text(encoding="utf-8") == demo[1]
+def test_page_is_the_same_for_the_same_results(tmp_path):
+    results = run_demo(), run_pictures(captions=300)
+    for name in ("first", "second"):
+        write_page(tmp_path / name, *results)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
 
 
 def test_missing_folder_is_an_error_before_the_work(tmp_path):

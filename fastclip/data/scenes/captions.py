@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .compose import Placed, Scene
+from .compose import Placed, Scene, generator
 from .drawings import Drawings
 
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
@@ -64,9 +64,64 @@ def caption(drawings: Drawings, scene: Scene) -> str:
     if len(names) != 2:
         return " and ".join(article(name) for name in names)
     first, second = scene.objects
-    size = sizes(first, second)
+    return _phrase(names, sizes(first, second), relation(first, second))
+
+
+def composed_captions(
+    names: Sequence[str], count: int, *, seed: int, without: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Different captions of two things, as `caption` words them, of random names.
+
+    Parameters
+    ----------
+    names : sequence of str
+        At least two.
+    count : int
+        How many captions, 0 or more.
+    seed : int
+        0 or more; equal arguments give equal captions.
+    without : sequence of str
+        Captions to leave out.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ValueError
+        There are not so many captions.
+
+    Examples
+    --------
+    >>> from fastclip.data.scenes import composed_captions
+    >>> len(set(composed_captions(["cat", "red apple"], 24, seed=0)))
+    24
+    """
+    size_pairs = (None, ("small", "big"), ("big", "small"))
+    possible = len(names) * (len(names) - 1) * len(size_pairs) * len(_OPPOSITE)
+    if not 0 <= count <= possible:
+        raise ValueError(f"count is {count}, of {len(names)} names there are 0 to {possible}")
+    captions: list[str] = []
+    left_out = set(without)
+    for index in generator(seed, 0).permutation(possible):
+        if len(captions) == count:
+            break
+        rest, where = divmod(int(index), len(_OPPOSITE))
+        rest, size = divmod(rest, len(size_pairs))
+        first, second = divmod(rest, len(names) - 1)
+        pair = (names[first], names[second + (second >= first)])
+        text = _phrase(pair, size_pairs[size], tuple(_OPPOSITE)[where])
+        if text not in left_out:
+            captions.append(text)
+    if len(captions) < count:
+        raise ValueError(f"count is {count}, there are {len(captions)} captions besides `without`")
+    return tuple(captions)
+
+
+def _phrase(names: Sequence[str], size: tuple[str, str] | None, where: str) -> str:
     words = [f"{s} {n}" for s, n in zip(size, names, strict=True)] if size else names
-    return f"{article(words[0])} {relation(first, second)} {article(words[1])}"
+    return f"{article(words[0])} {where} {article(words[1])}"
 
 
 def size_swap(drawings: Drawings, scene: Scene) -> Contrast:

@@ -1,1 +1,18 @@
 """The small model that ships: its files, training and measures. See README.md."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+
+def known_names() -> dict[str, str]:
+    """The names of the things that the small model was trained on, each with its group.
+
+    Examples
+    --------
+    >>> from fastclip.models.tiny import known_names
+    >>> known_names()["red apple"]
+    'food-fruit'
+    """
+    return dict(json.loads((files(__package__) / "names.json").read_text("utf-8")))

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 import typer
 
-import fastclip
+import fastclip.models
 from fastclip.data.files import replacing
 from fastclip.data.scenes import (
     Contrast,
@@ -35,8 +35,8 @@ from fastclip.data.scenes import (
     sizes,
     split,
 )
+from fastclip.models import Model
 
-from .tokens import tokenizer
 from .train import SIDE, normalised
 
 PROMPTS = ("{}", "a picture of {}", "a drawing of {}")
@@ -44,74 +44,29 @@ _SEED = 10_000  # scenes of the evaluation; training uses small seeds
 _BATCH = 128
 
 
-class Encoder:
-    """The model in ``folder``, loaded by open_clip itself."""
-
-    def __init__(self, folder: Path) -> None:
-        import open_clip
-
-        self.model: Any = open_clip.create_model(f"local-dir:{folder}").eval()
-        self.tokenizer = tokenizer(folder)
-
-    @torch.inference_mode()
-    def images(self, pictures: torch.Tensor) -> torch.Tensor:
-        """[B, 3, 64, 64] from 0 to 1 -> [B, d] unit rows."""
-        parts = [self.model.encode_image(normalised(p)) for p in pictures.split(_BATCH)]
-        return F.normalize(torch.cat(parts), dim=1)
-
-    @torch.inference_mode()
-    def texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """[V, d] unit rows."""
-        tokens = self.tokenizer(list(texts))
-        parts = [self.model.encode_text(t) for t in tokens.split(2 * _BATCH)]
-        return F.normalize(torch.cat(parts), dim=1)
-
-    def names(self, names: Sequence[str]) -> torch.Tensor:
-        """[V, d] unit rows: the mean of the unit features of a few prompts."""
-        rows = [self.texts([prompt.format(article(n)) for n in names]) for prompt in PROMPTS]
-        return F.normalize(torch.stack(rows).mean(0), dim=1)
-
-    @torch.inference_mode()
-    def patches(self, pictures: torch.Tensor, *, value_path: bool) -> torch.Tensor:
-        """[B, d, h, w] unit columns of any picture size.
-
-        The value path (MaskCLIP) leaves the last block's attention, residual and MLP out.
-        """
-        visual = self.model.visual
-        x = visual.conv1(normalised(pictures))
-        grid = x.shape[2:]
-        cls, position = visual.positional_embedding.split([1, visual.grid_size[0] ** 2])
-        position = position.T.unflatten(1, visual.grid_size)[None]
-        position = F.interpolate(position, grid, mode="bicubic", align_corners=False)
-        cls = (cls + visual.class_embedding).expand(len(x), 1, -1)
-        x = visual.ln_pre(torch.cat([cls, (x + position).flatten(2).mT], dim=1))
-        *blocks, last = visual.transformer.resblocks
-        for block in blocks:
-            x = block(x)
-        if value_path:
-            weight = last.attn.in_proj_weight.chunk(3)[2]
-            bias = last.attn.in_proj_bias.chunk(3)[2]
-            x = last.attn.out_proj(F.linear(last.ln_1(x), weight, bias))
-        else:
-            x = last(x)
-        x = visual.ln_post(x)[:, 1:] @ visual.proj
-        patches: torch.Tensor = F.normalize(x, dim=2).mT.unflatten(2, grid)
-        return patches
-
-
 def evaluate(drawings: Drawings, folder: Path) -> dict[str, Any]:
     """All figures of the model card."""
-    encoder = Encoder(folder)
+    model = fastclip.models.load(folder)
     train, test = split(drawings, "train"), drawings.select(["noto"], held_out=False)
     seen = [name for name in test.present if name in set(train.present)]
     test = test.of_names(seen)
-    result: dict[str, Any] = {"names": single_objects(encoder, drawings, seen)}
-    result["held_out_names"] = held_out_names(encoder, drawings, seen)
-    result["scenes"] = scene_retrieval(encoder, test)
-    result["patches"] = {side: best_patches(encoder, test, side) for side in (SIDE, 2 * SIDE)}
-    result["contrasts"] = contrasts(encoder, test)
-    result["openness"] = openness(encoder, test)
+    result: dict[str, Any] = {"names": single_objects(model, drawings, seen)}
+    result["held_out_names"] = held_out_names(model, drawings, seen)
+    result["scenes"] = scene_retrieval(model, test)
+    result["patches"] = {side: best_patches(model, test, side) for side in (SIDE, 2 * SIDE)}
+    result["contrasts"] = contrasts(model, test)
+    result["openness"] = openness(model, test)
     return result
+
+
+def encode_pictures(model: Model, pictures: torch.Tensor) -> torch.Tensor:
+    """[B, 3, 64, 64] from 0 to 1 -> [B, d] unit rows."""
+    return model.encode_image(normalised(pictures), batch_size=_BATCH)
+
+
+def encode_names(model: Model, names: Sequence[str]) -> torch.Tensor:
+    """[V, d] unit rows: the mean of a few prompts."""
+    return model.encode_text([article(name) for name in names], templates=PROMPTS)
 
 
 def pictures_of_one(drawings: Drawings, rows: Iterable[int]) -> torch.Tensor:
@@ -126,15 +81,15 @@ def top(images: torch.Tensor, texts: torch.Tensor, target: torch.Tensor) -> dict
     return {f"top{k}": round(float((ranks < k).float().mean()), 4) for k in (1, 5)}
 
 
-def single_objects(encoder: Encoder, drawings: Drawings, seen: list[int]) -> dict[str, Any]:
+def single_objects(model: Model, drawings: Drawings, seen: list[int]) -> dict[str, Any]:
     """Among all seen names, and among 100 of them (mean of 20 draws), in each artwork set."""
-    texts = encoder.names([drawings.names[name] for name in seen])
+    texts = encode_names(model, [drawings.names[name] for name in seen])
     rng = np.random.default_rng(_SEED)
     draws = [rng.choice(len(seen), 100, replace=False) for _ in range(20)]
     result = {}
     for artwork in drawings.sets:
         chosen = drawings.select([artwork]).of_names(seen)
-        images = encoder.images(pictures_of_one(chosen, range(len(chosen))))
+        images = encode_pictures(model, pictures_of_one(chosen, range(len(chosen))))
         target = torch.tensor([seen.index(name) for name in chosen.name_index.tolist()])
         of_100 = []
         for draw in map(torch.from_numpy, draws):
@@ -150,12 +105,12 @@ def single_objects(encoder: Encoder, drawings: Drawings, seen: list[int]) -> dic
     return result
 
 
-def held_out_names(encoder: Encoder, drawings: Drawings, seen: list[int]) -> dict[str, Any]:
+def held_out_names(model: Model, drawings: Drawings, seen: list[int]) -> dict[str, Any]:
     """Names that no training picture shows, among themselves and among all names."""
     words = {word for name in seen for word in drawings.names[name].split()}
     test = drawings.select(["noto"], held_out=True)
-    images = encoder.images(pictures_of_one(test, range(len(test))))
-    texts = encoder.names(drawings.names)
+    images = encode_pictures(model, pictures_of_one(test, range(len(test))))
+    texts = encode_names(model, drawings.names)
     composed = torch.tensor([set(drawings.names[n].split()) <= words for n in test.name_index])
     result = {}
     for key, rows in (("all", torch.ones_like(composed)), ("of_seen_words", composed)):
@@ -181,35 +136,35 @@ def scenes_of(
     return scenes
 
 
-def scene_retrieval(encoder: Encoder, test: Drawings) -> dict[str, Any]:
+def scene_retrieval(model: Model, test: Drawings) -> dict[str, Any]:
     """R@1 among the captions of 200 two-object scenes, both ways; mean of five sets of 200."""
     found = []
     for repeat in range(5):
         scenes = scenes_of(test, _SEED + repeat, 200, lambda _: True)
-        images = encoder.images(compose(test, scenes, SIDE)[0])
-        texts = encoder.texts([caption(test, scene) for scene in scenes])
+        images = encode_pictures(model, compose(test, scenes, SIDE)[0])
+        texts = model.encode_text([caption(test, scene) for scene in scenes])
         both = fastclip.metrics.retrieval(images, texts)
         found.append((both.image_to_text.recall[1], both.text_to_image.recall[1]))
     there, back = np.mean(found, axis=0)
     return {"image_to_text": round(float(there), 4), "text_to_image": round(float(back), 4)}
 
 
-def best_patches(encoder: Encoder, test: Drawings, side: int) -> dict[str, Any]:
+def best_patches(model: Model, test: Drawings, side: int) -> dict[str, Any]:
     """Where the best patch of a named object lies, in 400 two-object scenes (800 objects)."""
     scenes = scenes_of(test, _SEED + 10, 400, lambda _: True)
     images, masks = compose(test, scenes, side)
     covered = _at_patch_centres(masks) > 0.5  # [B, 2, h * w]
-    names = [encoder.names([test.names[s.names[k]] for s in scenes]) for k in (0, 1)]
+    names = [encode_names(model, [test.names[s.names[k]] for s in scenes]) for k in (0, 1)]
     tags = torch.stack(names, dim=1)
     result: dict[str, Any] = {"chance": round(float(covered.float().mean()), 4)}
-    for value_path in (True, False):
-        parts = [encoder.patches(p, value_path=value_path) for p in images.split(_BATCH)]
-        scores = torch.einsum("bdp,bkd->bkp", torch.cat(parts).flatten(2), tags)
+    for method in ("value", "value-only", "plain"):
+        patches = model.encode_pixels(normalised(images), method=method, batch_size=_BATCH)
+        scores = torch.einsum("bdp,bkd->bkp", patches.flatten(2), tags)
         best = scores.argmax(2, keepdim=True)
         on_own = covered.gather(2, best).float().mean()
         on_other = covered.flip(1).gather(2, best).float().mean()
         right = (scores > scores.flip(1))[covered].float().mean()
-        result["value_path" if value_path else "plain"] = {
+        result[method] = {
             "on_the_object": round(float(on_own), 4),
             "on_the_other": round(float(on_other), 4),
             "own_patches_right_of_two": round(float(right), 4),
@@ -222,7 +177,7 @@ def _at_patch_centres(masks: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(masks[:, :, 3:-3, 3:-3], 2, stride=8).flatten(2)
 
 
-def contrasts(encoder: Encoder, test: Drawings) -> dict[str, Any]:
+def contrasts(model: Model, test: Drawings) -> dict[str, Any]:
     """Share of 600 scenes whose true caption is ahead, and whose equivalent caption is too."""
     rng = generator(_SEED, 0)
     kinds: dict[str, tuple[Callable[[Scene], bool], Callable[[Scene], Contrast]]] = {
@@ -233,10 +188,10 @@ def contrasts(encoder: Encoder, test: Drawings) -> dict[str, Any]:
     result = {}
     for number, (kind, (wanted, change)) in enumerate(kinds.items()):
         scenes = scenes_of(test, _SEED + 20 + number, 600, wanted)
-        images = encoder.images(compose(test, scenes, SIDE)[0])
+        images = encode_pictures(model, compose(test, scenes, SIDE)[0])
         changed = [change(scene) for scene in scenes]
         true, negative, equivalent = (
-            (images * encoder.texts([getattr(c, role) for c in changed])).sum(1)
+            (images * model.encode_text([getattr(c, role) for c in changed])).sum(1)
             for role in ("true", "negative", "equivalent")
         )
         result[kind] = {
@@ -248,17 +203,17 @@ def contrasts(encoder: Encoder, test: Drawings) -> dict[str, Any]:
     return result
 
 
-def openness(encoder: Encoder, test: Drawings) -> dict[str, Any]:
+def openness(model: Model, test: Drawings) -> dict[str, Any]:
     """Accuracy while the vocabulary grows group by group, with and without new pictures."""
     rng = np.random.default_rng(_SEED)
     present = torch.tensor(test.present)
     groups = [test.groups[name] for name in present.tolist()]
     order = rng.permutation(sorted(set(groups))).tolist()
     by_group = torch.tensor(sorted(range(len(present)), key=lambda i: order.index(groups[i])))
-    texts = encoder.names([test.names[name] for name in present[by_group].tolist()])
+    texts = encode_names(model, [test.names[name] for name in present[by_group].tolist()])
     first_row = {name: row for row, name in enumerate(test.name_index.tolist())}
-    images = encoder.images(
-        pictures_of_one(test, [first_row[name] for name in present[by_group].tolist()])
+    images = encode_pictures(
+        model, pictures_of_one(test, [first_row[name] for name in present[by_group].tolist()])
     )
     ends = np.cumsum([groups.count(group) for group in order]).tolist()
     target = torch.arange(len(texts))
@@ -288,7 +243,7 @@ BARS = (
     Bar("names.noto.of_100.top1", 0.68),
     Bar("names.noto.of_all.top1", 0.30),
     Bar("scenes.image_to_text", 0.50),
-    Bar("patches.128.value_path.on_the_object", 0.62),
+    Bar("patches.128.value-only.on_the_object", 0.62),
     Bar("contrasts.size_swap.true_ahead", 0.88),
     Bar("contrasts.size_swap.both_ahead", 0.84),
     Bar("held_out_names.of_seen_words.top1", 0.30),

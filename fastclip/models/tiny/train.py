@@ -30,6 +30,7 @@ from fastclip.data.scenes import (
     split,
     varied_caption,
 )
+from fastclip.models._text import text_features
 
 from .tokens import tokenizer, words_of, write_pruned_bpe
 
@@ -44,7 +45,7 @@ _MIX = 2
 class Recipe:
     """What is trained, and how long."""
 
-    steps: int = 6000  # may change between runs, while the learning rate has not begun to fall
+    steps: int = 8000  # may change between runs, while the learning rate has not begun to fall
     batch: int = 128
     lr: float = 2e-3
     warmup: int = 100  # steps
@@ -138,22 +139,12 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
     return (images - mean) / std
 
 
-def encode_short_text(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """``model.encode_text`` without the padding after the longest text."""
-    ends = tokens.argmax(1)
-    length = int(ends.max()) + 1
-    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
-    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-    x = model.ln_final(x)[torch.arange(len(x)), ends]
-    return torch.mm(x, model.text_projection)
-
-
 def contrastive_loss(
     model: Any, images: torch.Tensor, tokens: torch.Tensor, same: torch.Tensor
 ) -> torch.Tensor:
     """InfoNCE in both directions; pairs of ``same`` are left out of the negatives."""
     image = F.normalize(model.encode_image(images).float(), dim=1)
-    text = F.normalize(encode_short_text(model, tokens).float(), dim=1)
+    text = F.normalize(text_features(model, tokens).float(), dim=1)
     logits = model.logit_scale.float().exp() * image @ text.T
     logits = logits.masked_fill(same, -math.inf)
     target = torch.arange(len(logits))
@@ -237,7 +228,11 @@ def train(drawings: Drawings, output: Path, seed: int, recipe: Recipe = Recipe()
     config = configuration(recipe, vocabulary)
     with replacing(output / "open_clip_config.json") as part:
         part.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    pictures = TrainingPictures(split(drawings, "train"), recipe, seed)
+    trained_on = split(drawings, "train")
+    known = {drawings.names[i]: drawings.groups[i] for i in trained_on.present}
+    with replacing(output / "names.json") as part:
+        part.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
+    pictures = TrainingPictures(trained_on, recipe, seed)
     torch.manual_seed(seed)
     model = open_clip.CLIP(**config["model_cfg"])
     optimizer = Optimizer(model, recipe)

@@ -12,6 +12,7 @@ from fastclip.data.scenes import (
     Scene,
     SceneMaker,
     caption,
+    composed_captions,
     exchanged,
     load_drawings,
     object_replaced,
@@ -116,3 +117,23 @@ def test_contrasts_need_two_objects() -> None:
     )
     with pytest.raises(ValueError, match=r"must be 1\.5 times the other"):
         size_swap(DRAWINGS, alike)
+
+
+def test_composed_captions_are_of_two_different_names() -> None:
+    names = ["cat", "red apple", "owl"]
+    everything = composed_captions(names, 72, seed=3)
+    assert len(set(everything)) == 72  # 6 ordered pairs, 3 pairs of sizes, 4 places
+    assert "a small cat left of a big red apple" in everything
+    assert "an owl above a cat" in everything
+    assert not any(text.count("cat") == 2 for text in everything)
+    fewer = composed_captions(names, 70, seed=3, without=["an owl above a cat", "no such"])
+    assert set(fewer) < set(everything) - {"an owl above a cat"}
+    assert fewer == composed_captions(names, 70, seed=3, without=["an owl above a cat"])
+    assert composed_captions(names, 5, seed=4) != everything[:5]
+
+
+def test_more_captions_than_there_are_is_an_error() -> None:
+    with pytest.raises(ValueError, match="count is 25, of 2 names there are 0 to 24"):
+        composed_captions(["cat", "owl"], 25, seed=0)
+    with pytest.raises(ValueError, match="count is 24, there are 23 captions besides"):
+        composed_captions(["cat", "owl"], 24, seed=0, without=["a cat above an owl"])

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 import fastclip
 from fastclip.data.scenes import Background, Placed, Scene, SceneMaker, compose, load_drawings
+from fastclip.models import Model, load
 from fastclip.models.tiny import evaluate as module
-from fastclip.models.tiny.evaluate import Encoder
 
 open_clip = pytest.importorskip("open_clip")
 DRAWINGS = load_drawings()
@@ -18,44 +18,8 @@ FOLDER = Path(module.__file__).parent
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return Encoder(FOLDER)
-
-
-@pytest.fixture(scope="module")
-def pictures() -> torch.Tensor:
-    maker = SceneMaker(DRAWINGS, 0)
-    return compose(DRAWINGS, [maker.scene(i, "pair") for i in range(4)], 64)[0]
-
-
-def test_the_plain_last_block_is_open_clips(encoder: Encoder, pictures: torch.Tensor) -> None:
-    visual = encoder.model.visual
-    with torch.no_grad():
-        out = visual.forward_intermediates(
-            module.normalised(pictures), indices=1, normalize_intermediates=True
-        )
-        expected = torch.einsum("bwhv,wd->bdhv", out["image_intermediates"][-1], visual.proj)
-    found = encoder.patches(pictures, value_path=False)
-    assert torch.allclose(found, F.normalize(expected, dim=1), atol=1e-5)
-
-
-def test_the_value_path_is_attention_of_each_patch_to_itself(
-    encoder: Encoder, pictures: torch.Tensor
-) -> None:
-    visual = encoder.model.visual
-    last = visual.transformer.resblocks[-1]
-    with torch.no_grad():
-        out = visual.forward_intermediates(module.normalised(pictures), output_fmt="NLC")
-        x = out["image_intermediates"][-2].flatten(0, 1)[:, None]  # sequences of one patch
-        alone = last.attn(*[last.ln_1(x)] * 3)[0][:, 0]
-        expected = F.normalize(visual.ln_post(alone) @ visual.proj, dim=1)
-    found = encoder.patches(pictures, value_path=True)
-    assert torch.allclose(found.permute(0, 2, 3, 1).flatten(0, 2), expected, atol=1e-5)
-
-
-def test_other_sizes_have_other_grids(encoder: Encoder, pictures: torch.Tensor) -> None:
-    wide = pictures.repeat(1, 1, 1, 2)
-    assert encoder.patches(wide, value_path=True).shape == (4, 128, 8, 16)
+def model() -> Model:
+    return load("tiny")
 
 
 def test_masks_are_read_at_patch_centres() -> None:
@@ -77,11 +41,11 @@ class Oracle:
     def __init__(self, scenes: dict[bytes, Scene]) -> None:
         self.scenes = scenes
 
-    def images(self, pictures: torch.Tensor) -> torch.Tensor:
+    def encode_image(self, pictures: torch.Tensor, batch_size: int) -> torch.Tensor:
         rows = [self.scenes[p.numpy().tobytes()] for p in pictures]
         return torch.stack([self._row({s.names[0]: 1.0, s.names[1]: 1.0}) for s in rows])
 
-    def texts(self, texts: list[str]) -> torch.Tensor:
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
         return torch.stack(
             [
                 self._row({i: 1.0 for i, n in enumerate(DRAWINGS.names) if f" {n}" in t})
@@ -102,7 +66,9 @@ def test_contrasts_of_an_encoder_that_reads_names_only(monkeypatch: pytest.Monke
 
     def remember(drawings: Any, wanted: list[Scene], side: int) -> Any:
         images, masks = plain(drawings, wanted, side)
-        scenes.update({p.numpy().tobytes(): s for p, s in zip(images, wanted, strict=True)})
+        scenes.update(
+            {p.numpy().tobytes(): s for p, s in zip(module.normalised(images), wanted, strict=True)}
+        )
         return images, masks
 
     monkeypatch.setattr(module, "compose", remember)
@@ -112,31 +78,33 @@ def test_contrasts_of_an_encoder_that_reads_names_only(monkeypatch: pytest.Monke
     assert found["relation_swap"]["true_ahead"] == 0
 
 
-def test_figures_of_the_shipped_model_on_the_shipped_drawings(encoder: Encoder) -> None:
+def test_figures_of_the_shipped_model_on_the_shipped_drawings(model: Model) -> None:
     """Drawings of a set that the model has never seen; the bars leave room for a retraining."""
     seen = DRAWINGS.of_names((~DRAWINGS.held_out).nonzero()[:, 0].tolist())
     names = [DRAWINGS.names[i] for i in seen.name_index.tolist()]
-    images = encoder.images(module.pictures_of_one(seen, range(len(seen))))
-    top1 = fastclip.topk(images, encoder.names(names), 1).indices[:, 0]
+    images = module.encode_pictures(model, module.pictures_of_one(seen, range(len(seen))))
+    top1 = fastclip.topk(images, module.encode_names(model, names), 1).indices[:, 0]
     assert (top1 == torch.arange(len(names))).float().mean() > 0.7
 
-    contrasts = module.contrasts(encoder, seen)
+    contrasts = module.contrasts(model, seen)
     assert contrasts["size_swap"]["true_ahead"] > 0.85
     assert contrasts["object_replaced"]["both_ahead"] > 0.85
-    patches = module.best_patches(encoder, seen, 128)
-    assert patches["value_path"]["on_the_object"] > 0.6
-    assert patches["value_path"]["on_the_object"] > patches["plain"]["on_the_object"] + 0.15
+    patches = module.best_patches(model, seen, 128)
+    assert patches["value-only"]["on_the_object"] > 0.6
+    assert patches["value-only"]["on_the_object"] > patches["plain"]["on_the_object"] + 0.15
 
 
-def test_a_named_object_is_found_where_it_lies(encoder: Encoder) -> None:
+def test_a_named_object_is_found_where_it_lies(model: Model) -> None:
     white = Background("white", (1, 1, 1), (1, 1, 1), 0.0, 1.0)
     cat, guitar = (DRAWINGS.names.index(name) for name in ("cat", "guitar"))
     scene = Scene(
         (Placed(cat, cat, 0.25, 0.5, 0.45), Placed(guitar, guitar, 0.75, 0.5, 0.45)), white
     )
     pictures, _ = compose(DRAWINGS, [scene], 128)
-    patches = encoder.patches(pictures, value_path=True)
-    labels = fastclip.pixel_labels(patches, encoder.names(["cat", "guitar"]), (128, 128), 1)
+    patches = model.encode_pixels(module.normalised(pictures), method="value-only")
+    labels = fastclip.pixel_labels(
+        patches, module.encode_names(model, ["cat", "guitar"]), (128, 128), 1
+    )
     winner = labels.indices[0, 0]
     assert (winner[40:88, 16:48] == 0).float().mean() > 0.8
     assert (winner[40:88, 88:104] == 1).float().mean() > 0.8

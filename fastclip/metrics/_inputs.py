@@ -1,0 +1,150 @@
+"""Images and classes as arguments, and what the images score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+
+from fastclip.ops import _count as _count  # registers pair_scores
+from fastclip.ops._arguments import (
+    Array,
+    as_indices,
+    as_rows,
+    as_tensor,
+    check_finite,
+    check_range,
+    check_some_rows,
+    with_adjacent_elements,
+)
+from fastclip.ops._device import check_same_device
+
+Prompts = Literal["max", "mean"]
+
+
+class Inputs(NamedTuple):
+    """Checked arguments: P prompts per class, so that row c P + p of ``keys`` is one of class c."""
+
+    images: torch.Tensor
+    """[N, d]."""
+    labels: torch.Tensor
+    """[N] int64: the class of each image."""
+    keys: torch.Tensor
+    """[C P, d]."""
+    prompts: int
+    """P."""
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return len(self.keys) // self.prompts
+
+    def targets(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The best prompt of each image's class: rows of ``keys`` [N], and exact scores [N]."""
+        first = self.labels * self.prompts
+        scores = torch.stack([self.score(first + prompt) for prompt in range(self.prompts)])
+        best = scores.max(0)  # of equal scores the first, as everywhere
+        return first + (scores == best.values).int().argmax(0), best.values
+
+    def score(self, rows: torch.Tensor) -> torch.Tensor:
+        """The exact score of each image with one row of ``keys``."""
+        scores: torch.Tensor = torch.ops.fastclip.pair_scores(self.images, self.keys, rows)
+        return scores
+
+
+def as_inputs(
+    image_features: Array, labels: Array, class_features: Array, prompts: Prompts = "max"
+) -> Inputs:
+    """Check the arguments that all functions here share."""
+    if prompts not in ("max", "mean"):
+        raise ValueError(f"prompts: must be 'max' or 'mean', got {prompts!r}")
+    images = rows("image_features", image_features)
+    keys, per_class = _class_rows(class_features, prompts)
+    check_same_width("class_features", keys, images)
+    classes = len(keys) // per_class
+    of_image = as_indices("labels", labels, len(images), images.device)
+    check_range("labels", of_image, classes, "classes")
+    return Inputs(images, of_image, keys, per_class)
+
+
+def as_class_groups(groups: Array, inputs: Inputs) -> tuple[torch.Tensor, int]:
+    """The group of each class as int64, -1 where it is in none, and M."""
+    ids = as_indices("groups", groups, inputs.classes, inputs.images.device)
+    if (ids < -1).any():
+        raise ValueError(f"groups: must be at least -1, which is no group, got {int(ids.min())}")
+    count = int(ids.max()) + 1
+    if count < 2:
+        raise ValueError(f"groups: at least two groups are needed, got {count}")
+    present = torch.bincount(ids[ids >= 0], minlength=count)
+    if (present == 0).any():
+        raise ValueError(f"groups: group {int(present.argmin())} has no class")
+    outside = (ids[inputs.labels] < 0).nonzero()
+    if len(outside):
+        at = int(outside[0])
+        raise ValueError(
+            f"labels: every image must be of a class in a group, "
+            f"that of image {at} is class {int(inputs.labels[at])}, which is in none"
+        )
+    images = torch.bincount(ids[inputs.labels], minlength=count)
+    if (images == 0).any():
+        raise ValueError(
+            f"labels: every group needs an image, group {int(images.argmin())} has none"
+        )
+    return ids, count
+
+
+def within_groups(inputs: Inputs, ids: torch.Tensor) -> tuple[Inputs, torch.Tensor]:
+    """Leave out the classes that are in no group."""
+    kept = (ids >= 0).nonzero()[:, 0]
+    if len(kept) == len(ids):
+        return inputs, ids
+    keys = inputs.keys.unflatten(0, (-1, inputs.prompts))[kept].flatten(0, 1)
+    place = torch.full_like(ids, -1)
+    place[kept] = torch.arange(len(kept), device=ids.device)
+    return Inputs(inputs.images, place[inputs.labels], keys, inputs.prompts), ids[kept]
+
+
+def rows(name: str, features: Array) -> torch.Tensor:
+    """Rows without a gradient, which counts do not have; at least one, all finite."""
+    found = with_adjacent_elements(as_rows(name, features).detach())
+    check_some_rows(name, found)
+    check_finite(name, found)
+    return found
+
+
+def check_same_width(name: str, found: torch.Tensor, images: torch.Tensor) -> None:
+    if found.shape[1] != images.shape[1]:
+        raise ValueError(
+            f"{name}: rows must be as long as those of image_features, "
+            f"got {found.shape[1]} and {images.shape[1]}"
+        )
+    check_same_device(name, found, "image_features", images)
+
+
+def _class_rows(class_features: Array, prompts: Prompts) -> tuple[torch.Tensor, int]:
+    tensor = as_tensor("class_features", class_features)
+    if tensor.ndim != 3:
+        return rows("class_features", tensor), 1
+    if tensor.shape[1] == 0:
+        raise ValueError(
+            f"class_features: at least one prompt per class is needed, "
+            f"got shape {tuple(tensor.shape)}"
+        )
+    found = rows("class_features", tensor.flatten(0, 1))
+    return (found, tensor.shape[1]) if prompts == "max" else (mean_of_prompts(tensor), 1)
+
+
+def mean_of_prompts(features: torch.Tensor) -> torch.Tensor:
+    """The mean of the unit rows of [C, P, d], scaled to unit length: [C, d] float32."""
+    unit = torch.nn.functional.normalize(features.double(), dim=2)
+    return torch.nn.functional.normalize(unit.mean(1), dim=1).float()
+
+
+def as_names(argument: str, names: Sequence[str], count: int) -> list[str]:
+    """Check that there is a name for each of ``count`` rows."""
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{argument}: a sequence of str is needed")
+    if len(names) != count:
+        raise ValueError(f"{argument}: {count} are needed, one per row, got {len(names)}")
+    return list(names)

@@ -1,0 +1,21 @@
+"""Accuracy while the vocabulary grows: Ren et al., Delving into the Openness of CLIP, 2023."""
+
+from fastclip.metrics.openness.adversarial import AdversarialVocabulary, adversarial_vocabulary
+from fastclip.metrics.openness.expansion import (
+    ExpansionCurve,
+    VocabularyExpansion,
+    vocabulary_expansion,
+)
+from fastclip.metrics.openness.repe import retrieval_enhanced, retrieve_captions
+from fastclip.metrics.openness.size import accuracy_by_size
+
+__all__ = [
+    "AdversarialVocabulary",
+    "ExpansionCurve",
+    "VocabularyExpansion",
+    "accuracy_by_size",
+    "adversarial_vocabulary",
+    "retrieval_enhanced",
+    "retrieve_captions",
+    "vocabulary_expansion",
+]
