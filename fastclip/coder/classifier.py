@@ -247,6 +247,36 @@ class CoderClassifier(Estimator):
         return unit_images("image_features", image_features, self.n_features_in_)
 
 
+def confusable_pairs(classifier: CoderClassifier, image_features: Array) -> list[tuple[str, str]]:
+    """Return the pairs of names that one-to-one texts would be needed for, in both orders.
+
+    Parameters
+    ----------
+    classifier : CoderClassifier
+        Fitted; with the ``threshold`` and ``candidates`` of later use.
+    image_features : tensor or array [N, d], unit rows
+        Without labels: of any images like those that will be classified.
+
+    Returns
+    -------
+    list of (name, other name)
+        Of any two candidates of an image whose two best classes are close. Those that come up
+        together most often are first.
+    """
+    found = classifier.decide(image_features)
+    close = found.candidates[found.gaps < float(classifier.threshold)].cpu()
+    count = close.shape[1]
+    a, b = torch.triu_indices(count, count, 1)
+    keys = close[:, a] * len(classifier.classes_) + close[:, b]
+    keys, times = keys.flatten().unique(return_counts=True)
+    names = classifier.class_names_
+    result: dict[tuple[str, str], None] = {}
+    for key in keys[times.argsort(descending=True, stable=True)].tolist():
+        one, other = names[key // len(names)], names[key % len(names)]
+        result[one, other] = result[other, one] = None
+    return list(result)
+
+
 class _Pairs:
     """The difference of the mean texts of A against B and of B against A, one row per pair."""
 
@@ -291,6 +321,12 @@ def _find(keys: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 def _ordered(scores: torch.Tensor, count: int) -> torch.Tensor:
     """Return the best columns of each row, equal scores by the lower column: [N, count]."""
-    best = scores.topk(count, 1).indices.sort(1).values
+    values, best = scores.topk(count, 1)
+    best = best.sort(1).values
+    # Which of several that equal the last one are among the best, topk leaves open.
+    open_ = (scores >= values[:, -1:]).sum(1) > count
+    if open_.any():
+        exact = scores[open_].sort(dim=1, descending=True, stable=True).indices
+        best[open_] = exact[:, :count].sort(1).values
     order = scores.gather(1, best).sort(dim=1, descending=True, stable=True).indices
     return best.gather(1, order)

@@ -160,7 +160,7 @@ def test_draws_of_more_shots_hold_those_of_fewer() -> None:
     assert torch.equal(more.reshape(3, 9)[:, :2], few)
     assert labels[more].tolist() == [0] * 9 + [1] * 9 + [2] * 9
     assert len(more.unique()) == 27
-    with pytest.raises(ValueError, match="shots: from 1 to .* is allowed, got 0"):
+    with pytest.raises(ValueError, match=r"shots: from 1 to .* is allowed, got 0"):
         draw_shots(labels, 0)
 
 
@@ -183,5 +183,5 @@ def test_names_the_wrong_argument(make, labels: list[int], message: str) -> None
     with pytest.raises(ValueError, match="CoderAdapter is not fitted"):
         CoderAdapter(CODER).predict(torch.eye(6))
     fitted = CoderAdapter(CODER).fit(torch.eye(6)[:1], torch.tensor([0]))
-    with pytest.raises(ValueError, match="grid.beta: 0 < low < high is needed"):
+    with pytest.raises(ValueError, match=r"grid\.beta: 0 < low < high is needed"):
         fitted.tune(torch.eye(6), torch.zeros(6).long(), grid=Grid(beta=(0, 1)))
