@@ -144,18 +144,17 @@ def _analogous(
     source: Source, described: OneClass, others: list[str], model: TextEncoder | None
 ) -> tuple[str, ...]:
     """Return as many analogous classes as the source named first, none of them another class."""
+    own = plain(described.name)
+    wanted = len(described.analogous)
     accepted: list[str] = []
     seen: list[str] = []
-    candidates = described.analogous
-    wanted = len(candidates)
-    for _ in range(1 + _MOST_REQUESTS):
+    for request in range(1 + _MOST_REQUESTS):
+        candidates = source.more_analogous(described.name, seen) if request else described.analogous
         new = [name for name in dict.fromkeys(candidates) if name not in seen]
         seen += new
-        own = plain(described.name)
         accepted += _different([name for name in new if plain(name) != own], others, model)
         if len(accepted) >= wanted or not new:
             break
-        candidates = source.more_analogous(described.name, seen)
     return tuple(accepted[:wanted])
 
 
