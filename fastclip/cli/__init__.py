@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fastclip.cli import demo, embed, info, openness, scenes, topk
+from fastclip.cli import coder, demo, embed, info, openness, scenes, topk
 from fastclip.cli._common import Commands
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("embed-texts")(embed.texts)
 app.command("openness")(openness.command)
 app.command("info")(info.command)
 app.command("demo")(demo.command)
+app.add_typer(coder.app, name="coder")
 app.add_typer(scenes.app, name="scenes")
 
 

@@ -2,6 +2,7 @@
 
 from fastclip.coder.adapter import CoderAdapter
 from fastclip.coder.classifier import CoderClassifier, Decisions, confusable_pairs
+from fastclip.coder.curve import METHODS, CurvePoint, few_shot_curve
 from fastclip.coder.endpoint_source import EndpointSource
 from fastclip.coder.generate import generate_texts
 from fastclip.coder.prompts import KINDS, Prompts, TextTemplates, text_templates
@@ -17,10 +18,12 @@ __all__ = [
     "AUTHORS_THRESHOLDS",
     "DEVIATIONS",
     "KINDS",
+    "METHODS",
     "ClassTexts",
     "Coder",
     "CoderAdapter",
     "CoderClassifier",
+    "CurvePoint",
     "Decisions",
     "EndpointSource",
     "FileSource",
@@ -36,6 +39,7 @@ __all__ = [
     "WordNetSource",
     "confusable_pairs",
     "draw_shots",
+    "few_shot_curve",
     "generate_texts",
     "support_features",
     "text_templates",

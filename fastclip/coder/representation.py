@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
@@ -114,6 +115,23 @@ class Coder:
     @cached_property
     def _packed(self) -> Any:
         return pack(self.features, copy=False)
+
+    def subset(self, rows: torch.Tensor) -> Coder:
+        """Return the same with some of the texts, and all texts on pairs.
+
+        Parameters
+        ----------
+        rows : bool tensor [K]
+            At least one is True.
+        """
+        prompts = replace(
+            self.prompts,
+            texts=tuple(self.texts[row] for row in rows.nonzero().flatten().tolist()),
+            class_of=self.prompts.class_of[rows],
+            kind_of=self.prompts.kind_of[rows],
+        )
+        pairs = self.pair_features if len(self.pair_features) else None
+        return Coder(prompts, self.features[rows.to(self.features.device)], pairs)
 
     def transform(self, image_features: Array, *, out: Any = None) -> torch.Tensor:
         """Return the representation itself, [N, K] float32: `fastclip.similarity` with all texts.

@@ -1,16 +1,20 @@
 """What people look at: pages made from results."""
 
+from fastclip.report.coder import CoderReport, measure_coder, write_coder
 from fastclip.report.demo import Demo, run_demo, write_page
 from fastclip.report.openness import Openness, measure_openness, write_openness
 from fastclip.report.pictures import Pictures, run_pictures
 
 __all__ = [
+    "CoderReport",
     "Demo",
     "Openness",
     "Pictures",
+    "measure_coder",
     "measure_openness",
     "run_demo",
     "run_pictures",
+    "write_coder",
     "write_openness",
     "write_page",
 ]
