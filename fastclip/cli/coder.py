@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -148,7 +149,8 @@ def texts(
         )
         if not yes and not typer.confirm("Send them?", err=True):
             raise typer.Exit(1)
-    with progress("asking", "requests") as report:
+    with progress("asking", "requests") as report, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # printed below, with all kinds of texts
         found = generate_texts(class_names, sources, model=encoder, pairs=wanted, progress=report)
     found.save(target)
     for line in lacking(found):

@@ -94,8 +94,6 @@ def test_texts_of_an_endpoint_are_paid_for_once(names: Path, tmp_path: Path) -> 
     assert Answering.asked == 3
     assert (tmp_path / "t.json").read_bytes() == first
     server.shutdown()
-    result = run(*arguments[:-1], "http://127.0.0.1:1/v1", "--yes", "--chat-model", "other")
-    assert result.exit_code == 1
 
 
 def test_classify(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -104,12 +102,13 @@ def test_classify(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
     result = run("classify", images, texts, "--labels", labels, "-o", out, "--threshold", 1)
     assert result.exit_code == 0, result.stderr
     found = json.loads((out / "results.json").read_text("utf-8"))
-    assert (found["images"], found["classes"], found["reranked"]) == (30, 3, 30)
+    assert (found["images"], found["classes"]) == (30, 3)
     assert found["accuracy"]["names"] > 0.6
     assert [row["texts"] for row in found["density"]] == [0, 1, 2, 3]
     with open(out / "decisions.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == [f"{i}.png" for i in range(30)]
+    assert sum(int(row["reranked"]) for row in rows) == found["reranked"] > 0
     right = sum(row["class"] == NAMES[i % 3] for i, row in enumerate(rows)) / 30
     assert right == pytest.approx(found["accuracy"]["and reranking"])
     page = (out / "report.html").read_text("utf-8")
