@@ -482,6 +482,13 @@ def close_keys(count: int) -> torch.Tensor:
     return unit_rows(1, 512, 1) + 1e-7 * unit_rows(count, 512, 2)
 
 
+def coder_case(name: str) -> Case:
+    import coder_cases  # it imports this module
+
+    case: Case = getattr(coder_cases, name)()
+    return case
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "topk": lambda: topk_case(
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
@@ -528,4 +535,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "gaussian-potential-real": lambda: gaussian_potential_case(
         "mixes of real captions", caption_mixes(20_000, 1), 2.0
     ),
+    "coder-first-stage": lambda: coder_case("first_stage_case"),
+    "coder-rerank": lambda: coder_case("rerank_case"),
+    "coder-search": lambda: coder_case("search_case"),
 }

@@ -7,8 +7,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import cone, few_shot, made_up_coder
+from PIL import Image
 
-from fastclip.coder import CoderAdapter, Grid, TipAdapter, TipAdapterF, draw_shots
+import fastclip
+from fastclip.coder import (
+    METHODS,
+    CoderAdapter,
+    CoderClassifier,
+    Grid,
+    TipAdapter,
+    TipAdapterF,
+    draw_shots,
+    few_shot_curve,
+    support_features,
+)
 
 KINDS = ("attribute", "sentence", "analogous", "name")
 
@@ -185,3 +197,42 @@ def test_names_the_wrong_argument(make, labels: list[int], message: str) -> None
     fitted = CoderAdapter(CODER).fit(torch.eye(6)[:1], torch.tensor([0]))
     with pytest.raises(ValueError, match=r"grid\.beta: 0 < low < high is needed"):
         fitted.tune(torch.eye(6), torch.zeros(6).long(), grid=Grid(beta=(0, 1)))
+
+
+def test_curve_asks_test_images_once() -> None:
+    coder, generator = made_up_coder(4, 16, 5)
+    _, _, images, labels = few_shot(coder, generator, 1, 120, noise=2.0)
+    points = few_shot_curve(
+        coder, images, labels, shots=(2, 1), seeds=(0, 1), grid=Grid((1, 20), (1, 20), 3, 3, 1)
+    )
+    assert len(points) == 2 * 2 * len(METHODS)
+    assert {point.test_images for point in points} == {120 - 4 * 4}
+    assert [point.shots for point in points[: 2 * len(METHODS)]] == [1] * 5 + [2] * 5
+    with pytest.raises(ValueError, match="methods: holds 'mine', allowed: CODER-Adapter"):
+        few_shot_curve(coder, images, labels, methods=["mine"])
+    with pytest.raises(ValueError, match="shots: 90 need more than 94 images of each class"):
+        few_shot_curve(coder, images, labels, shots=[90])
+
+
+def test_support_features_average_augmented_copies() -> None:
+    model = fastclip.models.load("tiny")
+    pictures = [Image.new("RGB", (90, 60), "red"), Image.linear_gradient("L")]
+    found = support_features(model, pictures, augmentations=3, seed=1)
+    assert found.shape == (2, model.dim)
+    assert torch.equal(found, support_features(model, pictures, augmentations=3, seed=1))
+    assert not torch.equal(found[1], support_features(model, pictures, augmentations=3)[1])
+    # every crop of one colour is that colour
+    torch.testing.assert_close(found[0], model.encode_image(pictures)[0], atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="augmentations: at least 1 is needed, got 0"):
+        support_features(model, pictures, augmentations=0)
+
+
+def test_memory_does_not_grow_with_the_number_of_texts() -> None:
+    coder, generator = made_up_coder(5, 16, 5)  # about 50 texts
+    support, support_labels, *_ = few_shot(coder, generator, 2, 8)
+    adapter = CoderAdapter(coder).fit(support, support_labels)
+    held = [x for x in vars(adapter).values() if isinstance(x, torch.Tensor)]
+    assert max(x.numel() for x in held) <= 16 * 16
+    classifier = CoderClassifier(kinds=("name", "attribute")).fit(coder)
+    held = [x for x in vars(classifier).values() if isinstance(x, torch.Tensor)]
+    assert max(x.numel() for x in held) <= 5 * 16

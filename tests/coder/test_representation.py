@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import authors
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from made_up import cone, made_up_coder, unit
 
 import fastclip
-from fastclip.coder import ClassTexts, Coder, OneClass
+from fastclip.coder import ClassTexts, Coder, CoderClassifier, OneClass
 
 
 @given(seed=st.integers(0, 2**31), classes=st.integers(1, 8), width=st.integers(1, 50))
@@ -82,3 +84,26 @@ def test_names_the_wrong_argument(
 def test_float16_features_are_taken() -> None:
     rows = unit(torch.randn(2, 512, generator=torch.Generator().manual_seed(0))).half()
     assert Coder(PROMPTS, rows).features.dtype == torch.float32
+
+
+def test_real_prototypes_as_texts(real_data: Path) -> None:
+    """THINGS: each picture's nearest class by ViT-L/14, as the data's description has it."""
+    data = np.load(real_data / "clip_features" / "things200_vitl14.npz")
+    known = ClassTexts(tuple(OneClass(name) for name in data["names"].tolist()))
+    coder = Coder(known, unit(torch.from_numpy(data["class_prototypes"])))
+    images = torch.from_numpy(data["image_features"])
+    right = CoderClassifier().fit(coder).predict(images) == torch.arange(200)
+    assert right.double().mean() == 0.98
+    best = coder.neighbours(images, 1)
+    assert (best.indices[:, 0] == torch.arange(200)).double().mean() == 0.98
+
+
+def test_real_captions_as_texts() -> None:
+    images = fastclip.data.load_sample("coco-images").normalized().features
+    captions = fastclip.data.load_sample("coco-captions").normalized()
+    known = ClassTexts(tuple(OneClass(f"{i}", (f"{i}",)) for i in range(250)))
+    coder = Coder(known, captions.features)
+    assert len(coder.texts) == 500
+    phi = authors.representation(images.numpy(), captions.features.numpy())
+    found = coder.inner_products(images, images)
+    np.testing.assert_allclose(found.numpy(), phi @ phi.T, rtol=1e-6)
