@@ -233,7 +233,7 @@ def few_shot(
 
     Support, validation (four of a class at most) and test images are drawn from IMAGES; alpha and
     beta are chosen on the validation images, and the test images are asked once. Writes
-    few-shot.json into DIR.
+    few-shot.json and few-shot.png into DIR.
     """
     target = writable_folder(output)
     target.mkdir(exist_ok=True)
@@ -259,6 +259,11 @@ def few_shot(
     with replacing(target / "few-shot.json") as part:
         content = [point._asdict() for point in points]
         part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    from fastclip.report.coder_figures import few_shot_curves
+    from fastclip.report.openness_figures import write_png
+
+    with replacing(target / "few-shot.png") as part:
+        write_png(part, few_shot_curves(points))
     _print_curve(points, numbers)
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import torch
-from typing_extensions import Self
 
 from fastclip.coder._estimator import Estimator
 from fastclip.coder.representation import unit_images
 from fastclip.coder.search import Grid, Search, checked_grid, search
 from fastclip.ops import cache_logits, similarity, topk
 from fastclip.ops._arguments import Array, as_indices, as_number, check_range, check_some_rows
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _SCALE = 100.0  # of CLIP's logits
 _ROWS = 2048  # images whose representations are held at a time

@@ -76,6 +76,7 @@ def generate_texts(
     ClassTexts(tuple(map(OneClass, names)), dict.fromkeys(wanted, ()))  # checks both
     result: ClassTexts | None = None
     sources = _sources(source, model)
+    different = _Different(names, model)
     total = len(sources) * (len(names) + len(wanted))
     done = 0
 
@@ -87,10 +88,9 @@ def generate_texts(
 
     for one in sources:
         classes = []
-        for name in names:
+        for row, name in enumerate(names):
             described = one.describe(name)
-            others = [other for other in names if other != name]
-            chosen = _analogous(one, described, others, model)
+            chosen = _analogous(one, described, row, different)
             classes.append(replace(described, name=name, analogous=chosen))
             count()
         one_to_one = {}
@@ -140,11 +140,29 @@ def _sources(
     return sources
 
 
+class _Different:
+    """Which analogous classes are none of the other classes."""
+
+    def __init__(self, names: Sequence[str], model: TextEncoder | None) -> None:
+        self._names = [plain(name) for name in names]
+        self._model = model
+        self._rows = None if model is None else model.encode_text(_prompts(names))
+
+    def __call__(self, candidates: list[str], own: int) -> list[str]:
+        """Return the candidates that no class has for a name, and no class but ``own`` is like."""
+        candidates = [name for name in candidates if plain(name) not in self._names]
+        if self._model is None or self._rows is None or not candidates:
+            return candidates
+        cosines = self._model.encode_text(_prompts(candidates)) @ self._rows.T
+        cosines[:, own] = -1.0
+        like = (cosines > SAME).any(1).tolist()
+        return [name for name, is_like in zip(candidates, like, strict=True) if not is_like]
+
+
 def _analogous(
-    source: Source, described: OneClass, others: list[str], model: TextEncoder | None
+    source: Source, described: OneClass, own: int, different: _Different
 ) -> tuple[str, ...]:
     """Return as many analogous classes as the source named first, none of them another class."""
-    own = plain(described.name)
     wanted = len(described.analogous)
     accepted: list[str] = []
     seen: list[str] = []
@@ -152,18 +170,11 @@ def _analogous(
         candidates = source.more_analogous(described.name, seen) if request else described.analogous
         new = [name for name in dict.fromkeys(candidates) if name not in seen]
         seen += new
-        accepted += _different([name for name in new if plain(name) != own], others, model)
+        accepted += different(new, own)
         if len(accepted) >= wanted or not new:
             break
     return tuple(accepted[:wanted])
 
 
-def _different(names: list[str], others: list[str], model: TextEncoder | None) -> list[str]:
-    """Return the names that are none of the others."""
-    taken = {plain(other) for other in others}
-    names = [name for name in names if plain(name) not in taken]
-    if model is None or not names or not others:
-        return names
-    rows = model.encode_text([f"a photo of {spaced(name)}" for name in [*names, *others]])
-    nearest = (rows[: len(names)] @ rows[len(names) :].T).amax(1).tolist()
-    return [name for name, cosine in zip(names, nearest, strict=True) if cosine <= SAME]
+def _prompts(names: Sequence[str]) -> list[str]:
+    return [f"a photo of {spaced(name)}" for name in names]

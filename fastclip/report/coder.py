@@ -171,6 +171,8 @@ def write_coder(folder: str | os.PathLike[str], found: CoderReport, *, title: st
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    from fastclip.report.coder_figures import density_svg
+
     target = Path(folder)
     with replacing(target / "decisions.csv") as part:
         _write_decisions(part, found)
@@ -187,7 +189,7 @@ def write_coder(folder: str | os.PathLike[str], found: CoderReport, *, title: st
     page = environment.get_template("coder.html.j2").render(
         title=title,
         found=found,
-        density=_density_figure(found),
+        density=density_svg(found.density) if found.density else "",
         examples=_examples(found),
         config=config(),
     )
@@ -263,20 +265,3 @@ def _examples(found: CoderReport) -> list[dict[str, Any]]:
             }
         )
     return examples
-
-
-def _density_figure(found: CoderReport) -> str:
-    from fastclip.report.figures import PAGE, new_figure, style, svg_text
-
-    if not found.density:
-        return ""
-    with style(PAGE):
-        figure, (axes,) = new_figure(1, height=3.4)
-        counts, means, lowest, highest = zip(*found.density, strict=True)
-        places = range(len(counts))
-        axes.fill_between(places, lowest, highest, color=PAGE.first, alpha=0.2, linewidth=0)
-        axes.plot(places, means, color=PAGE.first, marker="o", markersize=4)
-        axes.set_xticks(places, [str(count) for count in counts])
-        axes.set_xlabel("texts of each class beside its name")
-        axes.set_ylabel("accuracy")
-        return svg_text(figure, "Accuracy by number of texts")

@@ -142,6 +142,7 @@ def test_few_shot(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
     assert len(points) == 2 * 5
     assert {point["test_images"] for point in points} == {30 - 3 * 4}
     assert "Tip-Adapter-F" in result.stdout
+    assert (tmp_path / "out" / "few-shot.png").read_bytes().startswith(b"\x89PNG")
     result = run(*arguments, "--shots", "16")
     assert result.exit_code == 1
     assert "a class has 10" in result.stderr
