@@ -324,9 +324,9 @@ def _ordered(scores: torch.Tensor, count: int) -> torch.Tensor:
     values, best = scores.topk(count, 1)
     best = best.sort(1).values
     # Which of several that equal the last one are among the best, topk leaves open.
-    open_ = (scores >= values[:, -1:]).sum(1) > count
-    if open_.any():
-        exact = scores[open_].sort(dim=1, descending=True, stable=True).indices
-        best[open_] = exact[:, :count].sort(1).values
+    tied = (scores >= values[:, -1:]).sum(1) > count
+    if tied.any():
+        exact = scores[tied].sort(dim=1, descending=True, stable=True).indices
+        best[tied] = exact[:, :count].sort(1).values
     order = scores.gather(1, best).sort(dim=1, descending=True, stable=True).indices
     return best.gather(1, order)
