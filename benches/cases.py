@@ -488,6 +488,13 @@ def of_hard_positives() -> Any:
     return hard_positive_cases
 
 
+def coder_case(name: str) -> Case:
+    import coder_cases  # it imports this module
+
+    case: Case = getattr(coder_cases, name)()
+    return case
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "topk": lambda: topk_case(
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
@@ -536,4 +543,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "gaussian-potential-real": lambda: gaussian_potential_case(
         "mixes of real captions", caption_mixes(20_000, 1), 2.0
     ),
+    "coder-first-stage": lambda: coder_case("first_stage_case"),
+    "coder-rerank": lambda: coder_case("rerank_case"),
+    "coder-search": lambda: coder_case("search_case"),
 }

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from fastclip import data, metrics, models, training
+from fastclip import coder, data, metrics, models, training
 from fastclip.config import show_config
 from fastclip.ops import (
     GroupMax,
@@ -37,6 +37,7 @@ __all__ = [
     "PixelScores",
     "TopK",
     "cache_logits",
+    "coder",
     "count_above",
     "data",
     "gaussian_potential",

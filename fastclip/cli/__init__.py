@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from fastclip.cli import demo, embed, hard_captions, hard_positives, info, openness, scenes, topk, train
+from fastclip.cli import (
+    coder,
+    demo,
+    embed,
+    hard_captions,
+    hard_positives,
+    info,
+    openness,
+    scenes,
+    topk,
+    train,
+)
 from fastclip.cli._common import Commands
 
 app = typer.Typer(
@@ -25,6 +36,7 @@ app.command("train")(train.command)
 app.command("openness")(openness.command)
 app.command("info")(info.command)
 app.command("demo")(demo.command)
+app.add_typer(coder.app, name="coder")
 app.add_typer(scenes.app, name="scenes")
 
 

@@ -1,10 +1,10 @@
 """Do the findings of *The Hard Positive Truth* appear on the small model and made-up scenes?
 
-    python experiments/hard_positives.py DRAWINGS --output runs
+    python benches/hard_positives_tiny.py DRAWINGS --output runs
 
 DRAWINGS is what `fastclip scenes fetch` wrote. Trains the shipped model further in seven ways and
 several seeds, on scenes of its training drawings, and measures each on scenes of an artwork set
-that no training has seen. Writes a table and what it says into experiments/results. Stopped at any
+that no training has seen. Writes a table and what it says into benches/results. Stopped at any
 time, the same command goes on: finished runs stay, and a begun one from its checkpoint.
 """
 
@@ -291,7 +291,7 @@ def main(
     results.mkdir(exist_ok=True)
     found = run_all(load_drawings(drawings), model, output, seeds, settings)
     options = f"--seeds {seeds} --steps {steps} --batch-size {batch_size} --lr {lr}"
-    command = f"python experiments/hard_positives.py DRAWINGS --output RUNS {options}"
+    command = f"python benches/hard_positives_tiny.py DRAWINGS --output RUNS {options}"
     text = report(found, settings, command)
     with replacing(results / "hard_positives.md") as part:
         part.write_text(text, "utf-8")

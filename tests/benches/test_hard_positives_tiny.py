@@ -19,7 +19,7 @@ from fastclip.models.tiny import train as tiny
 from fastclip.models.tiny.tokens import words_of, write_pruned_bpe
 
 pytestmark = pytest.mark.host
-SOURCE = Path(__file__).parents[2] / "experiments" / "hard_positives.py"
+SOURCE = Path(__file__).parents[2] / "benches" / "hard_positives_tiny.py"
 
 
 @pytest.fixture(scope="module")
