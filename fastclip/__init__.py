@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from fastclip import data, metrics, models
+from fastclip import coder, data, metrics, models, training
 from fastclip.config import show_config
 from fastclip.ops import (
     GroupMax,
@@ -26,6 +26,7 @@ from fastclip.ops import (
     similarity,
     topk,
 )
+from fastclip.training import train
 
 __version__ = _version("fastclip")
 
@@ -36,6 +37,7 @@ __all__ = [
     "PixelScores",
     "TopK",
     "cache_logits",
+    "coder",
     "count_above",
     "data",
     "gaussian_potential",
@@ -54,4 +56,6 @@ __all__ = [
     "show_config",
     "similarity",
     "topk",
+    "train",
+    "training",
 ]

@@ -30,6 +30,7 @@ images = fastclip.data.load_sample("coco-images").features
 assert len(fastclip.data.scenes.load_drawings()) > 60
 assert len(fastclip.data.vocabularies.wordnet_nouns()) == 117798
 assert len(fastclip.data.vocabularies.class_list("living17")) == 68
+assert len(fastclip.coder.generate_texts(["zebra"]).prompts().texts) > 10
 assert fastclip.topk(images, images, 1).indices.flatten().tolist() == list(range(500))
 PYTHON
 "$work/venv/bin/fastclip" demo --captions 1000 --output demo.html > demo.txt

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from fastclip.cli import demo, embed, info, openness, scenes, topk
+from fastclip.cli import (
+    coder,
+    demo,
+    embed,
+    hard_captions,
+    hard_positives,
+    info,
+    openness,
+    scenes,
+    topk,
+    train,
+)
 from fastclip.cli._common import Commands
 
 app = typer.Typer(
@@ -19,9 +30,13 @@ app = typer.Typer(
 app.command("topk")(topk.command)
 app.command("embed-images")(embed.images)
 app.command("embed-texts")(embed.texts)
+app.command("hard-positives")(hard_positives.command)
+app.command("hard-captions")(hard_captions.command)
+app.command("train")(train.command)
 app.command("openness")(openness.command)
 app.command("info")(info.command)
 app.command("demo")(demo.command)
+app.add_typer(coder.app, name="coder")
 app.add_typer(scenes.app, name="scenes")
 
 

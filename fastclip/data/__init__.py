@@ -3,7 +3,14 @@
 from . import scenes, vocabularies
 from .embedding import EmbeddingSummary, Encoder, embed_images, embed_texts
 from .features import FeatureFileError, FeatureMetadata, Features, write_features
+from .hard_positives import (
+    HardPositiveItem,
+    HardPositiveSet,
+    SkippedItem,
+    read_hard_positives,
+)
 from .image_sources import ImageSource, find_images
+from .item_images import ItemImages, find_item_images
 from .job import Unreadable
 from .reading import read_features
 from .samples import load_sample, samples
@@ -15,13 +22,19 @@ __all__ = [
     "FeatureFileError",
     "FeatureMetadata",
     "Features",
+    "HardPositiveItem",
+    "HardPositiveSet",
     "ImageSource",
+    "ItemImages",
+    "SkippedItem",
     "Unreadable",
     "embed_images",
     "embed_texts",
     "find_images",
+    "find_item_images",
     "load_sample",
     "read_features",
+    "read_hard_positives",
     "read_texts",
     "samples",
     "scenes",

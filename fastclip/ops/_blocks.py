@@ -9,11 +9,13 @@ import torch
 _ROWS, _COLUMNS = 1024, 4096  # 16 MiB of float32
 
 
-def blocks(rows: torch.Tensor, columns: torch.Tensor) -> Iterator[tuple[slice, slice]]:
+def blocks(
+    rows: torch.Tensor, columns: torch.Tensor, width: int = _COLUMNS
+) -> Iterator[tuple[slice, slice]]:
     """Yield every pair of a range of ``rows`` and a range of ``columns``, rows outermost."""
     for i in range(0, len(rows), _ROWS):
-        for j in range(0, len(columns), _COLUMNS):
-            yield slice(i, i + _ROWS), slice(j, j + _COLUMNS)
+        for j in range(0, len(columns), width):
+            yield slice(i, i + _ROWS), slice(j, j + width)
 
 
 def empty_like(x: torch.Tensor) -> torch.Tensor:

@@ -147,10 +147,10 @@ def _logsumexp_backward(
     grad_scale = q.new_zeros((), dtype=torch.float64)
     for i, j in blocks(q, k):
         scores = q[i] @ k[j].T
-        weights = (number * scores - result[i, None]).exp_().mul_(grad[i, None])
-        grad_scale += (weights * scores).sum(dtype=torch.float64)
+        weights = torch.add(-result[i, None], scores, alpha=number).exp_().mul_(grad[i, None])
         grad_q[i].addmm_(weights, k[j], alpha=number)
         grad_k[j].addmm_(weights.T, q[i], alpha=number)
+        grad_scale += scores.mul_(weights).sum(dtype=torch.float64)
     return (
         grad_q.to(queries.dtype).contiguous(),
         grad_k.to(keys.dtype).contiguous(),

@@ -1,0 +1,233 @@
+"""``fastclip hard-positives``: does a model tell captions apart by what they mean?"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastclip.cli._common import printable, progress, writable, writable_folder
+from fastclip.cli.embed import Precision
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fastclip.report.hard_positives import HardPositiveReport
+
+_SHOWN = 10
+_TENSORS = ("caption_scores", "positive_scores", "negative_scores")
+
+
+class By(str, Enum):
+    category = "category"
+    edit = "edit"
+
+
+class OnError(str, Enum):
+    stop = "raise"
+    skip = "skip"
+
+
+class Format(str, Enum):
+    table = "table"
+    json = "json"
+
+
+def command(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="The authors' repository, a .json of ARO or SugarCrepe or a folder of these, or a "
+            ".csv, .tsv or .jsonl of your own.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="An architecture of open_clip, a folder in its format, hf-hub:OWNER/NAME or tiny.",
+            show_default=False,
+        ),
+    ],
+    pretrained: Annotated[
+        str | None, typer.Option(metavar="TAG|FILE", help="Weights.", show_default=False)
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the images are, at any depth. Without it, texts alone are measured.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write a page with examples."),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep features here; after a kill, the same command goes on where it was.",
+        ),
+    ] = None,
+    by: Annotated[By, typer.Option(help="What to split the figures by.")] = By.category,
+    invalid: Annotated[
+        OnError, typer.Option(help="What to do with invalid entries of DATA.")
+    ] = OnError.stop,
+    missing: Annotated[
+        OnError, typer.Option(help="What to do where an image is missing or cannot be read.")
+    ] = OnError.stop,
+    format: Annotated[Format, typer.Option(help="Of what is printed.")] = Format.table,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of one forward pass.")] = 128,
+    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    precision: Annotated[Precision, typer.Option(help="Of the model.")] = Precision.fp32,
+) -> None:
+    """Score captions, hard positives and hard negatives with their images.
+
+    Original accuracy, augmented accuracy and brittleness of Kamath et al., ECCV 2024, with
+    bootstrap intervals; and how near the texts are to each other without any image.
+    """
+    page = None if output is None else writable(output)
+    folder = None if cache is None else writable_folder(cache)
+    from fastclip.data import find_item_images, read_hard_positives
+
+    found = read_hard_positives(data, invalid=invalid.value)
+    _tell("invalid entries", {entry.place: entry.reason for entry in found.skipped})
+    pictures = None if images is None else find_item_images(found.items, images)
+    if pictures is not None and images is not None:
+        if missing is OnError.stop:
+            pictures.require_all(images)
+        _tell("missing images", pictures.missing)
+
+    import fastclip.models
+    from fastclip.report.hard_positives import measure_hard_positives, write_hard_positives_page
+
+    encoder = fastclip.models.load(model, pretrained, device=device, precision=precision.value)
+    with _folder(folder) as place, ExitStack() as bars:
+        report = measure_hard_positives(
+            found.items,
+            encoder,
+            place,
+            images=pictures,
+            by=by.value,
+            resamples=resamples,
+            batch_size=batch_size,
+            model_name=model,
+            pretrained=pretrained,
+            progress=lambda what: _bar(bars, what),
+        )
+    _tell("unreadable images", report.unreadable)
+    if report.unreadable and missing is OnError.stop:
+        raise ValueError(f"{images}: {len(report.unreadable)} images cannot be read")
+    if format is Format.json:
+        typer.echo(json.dumps(_as_json(report), indent=2))
+    else:
+        _print(report)
+    if page is not None:
+        write_hard_positives_page(page, report, " ".join(filter(None, (model, pretrained))))
+        typer.echo(f"{output}: {page.stat().st_size / 1e3:,.0f} kB", err=True)
+
+
+@contextlib.contextmanager
+def _folder(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="fastclip-") as temporary:
+        yield Path(temporary)
+
+
+def _bar(bars: ExitStack, what: str) -> Callable[[int, int], None]:
+    bars.close()  # one bar at a time
+    return bars.enter_context(progress(what, what))
+
+
+def _tell(what: str, reasons: dict[str, str]) -> None:
+    if not reasons:
+        return
+    typer.echo(f"{len(reasons):,} {what} skipped:", err=True)
+    for name, reason in list(reasons.items())[:_SHOWN]:
+        typer.echo(f"  {printable(name)}: {printable(reason)}", err=True)
+    if len(reasons) > _SHOWN:
+        typer.echo(f"  and {len(reasons) - _SHOWN:,} more", err=True)
+
+
+def _as_json(report: HardPositiveReport) -> dict[str, Any]:
+    """NaN, which JSON has not, becomes null."""
+    scores = None
+    if report.scores is not None:
+        scores = {k: v for k, v in asdict(report.scores).items() if k not in _TENSORS}
+    texts = None if report.texts is None else asdict(report.texts)
+    result: dict[str, Any] = _finite({"images": scores, "texts": texts})
+    return result
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _print(report: HardPositiveReport) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from fastclip.report.hard_positives import summary_rows
+
+    console = Console()
+    rows = summary_rows(report)
+    if rows:
+        table = _table("items", "original", "augmented", "brittle", "P rejected", "S rejected")
+        for title, row in rows:
+            measures = ("original_accuracy", "augmented_accuracy", "brittleness")
+            orders = (row.positive_rejected, row.caption_rejected)
+            cells = [_interval(row, name) for name in measures]
+            table.add_row(
+                Text(printable(title)), f"{row.items:,}", *cells, *(_number(x) for x in orders)
+            )
+        chance = [_number(value) for value in rows[-1][1].chance.values()]
+        table.add_row("chance", "", *chance, style="dim")
+        console.print(table)
+    if report.texts is not None:
+        table = _table("items", "cosine with positive", "with negative", "negative nearer")
+        lines = list(report.texts.categories.items())
+        for title, entry in [*lines, *([("all items", report.texts)] if len(lines) > 1 else [])]:
+            cells = [_number(entry.positive_score), _number(entry.negative_score)]
+            nearer = _interval(entry, "negative_nearer")
+            table.add_row(Text(printable(title)), f"{entry.items:,}", *cells, nearer)
+        console.print(table)
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.3f}"
+
+
+def _interval(row: Any, name: str) -> str:
+    value, (low, high) = getattr(row, name), row.intervals[name]
+    ends = "" if low != low else f" ({low:.3f} to {high:.3f})"
+    return _number(value) + ends
+
+
+def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table

@@ -1,0 +1,46 @@
+"""CODER: images by their nearness to many texts, and classification by it (CVPR 2024)."""
+
+from fastclip.coder.adapter import CoderAdapter
+from fastclip.coder.classifier import CoderClassifier, Decisions, confusable_pairs
+from fastclip.coder.curve import METHODS, CurvePoint, few_shot_curve
+from fastclip.coder.endpoint_source import EndpointSource
+from fastclip.coder.generate import generate_texts
+from fastclip.coder.prompts import KINDS, Prompts, TextTemplates, text_templates
+from fastclip.coder.protocol import AUTHORS_THRESHOLDS, DEVIATIONS
+from fastclip.coder.representation import Coder
+from fastclip.coder.search import Grid, Round, Search
+from fastclip.coder.sources import FileSource, Source, WordNetSource
+from fastclip.coder.support import draw_shots, support_features
+from fastclip.coder.texts import ClassTexts, OneClass
+from fastclip.coder.tip_adapter import TipAdapter, TipAdapterF
+
+__all__ = [
+    "AUTHORS_THRESHOLDS",
+    "DEVIATIONS",
+    "KINDS",
+    "METHODS",
+    "ClassTexts",
+    "Coder",
+    "CoderAdapter",
+    "CoderClassifier",
+    "CurvePoint",
+    "Decisions",
+    "EndpointSource",
+    "FileSource",
+    "Grid",
+    "OneClass",
+    "Prompts",
+    "Round",
+    "Search",
+    "Source",
+    "TextTemplates",
+    "TipAdapter",
+    "TipAdapterF",
+    "WordNetSource",
+    "confusable_pairs",
+    "draw_shots",
+    "few_shot_curve",
+    "generate_texts",
+    "support_features",
+    "text_templates",
+]

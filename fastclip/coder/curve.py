@@ -1,0 +1,111 @@
+"""Accuracy by the number of support images: CODER-Adapter against Tip-Adapter, honestly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from fastclip.coder._cache import CacheModel
+from fastclip.coder.adapter import CoderAdapter
+from fastclip.coder.representation import Coder, unit_images
+from fastclip.coder.search import Grid
+from fastclip.coder.support import draw_shots
+from fastclip.coder.tip_adapter import TipAdapter, TipAdapterF
+from fastclip.ops._arguments import Array, as_indices
+
+MOST_VALIDATION = 4  # validation images of a class, as many as shots below that
+
+METHODS: dict[str, Callable[[Coder], CacheModel]] = {
+    "CODER-Adapter": CoderAdapter,
+    "CODER-Adapter, centred": lambda coder: CoderAdapter(coder, affinity="cosine", centre=True),
+    "CODER-Adapter, classes weigh equally": lambda coder: CoderAdapter(coder, weighting="class"),
+    "Tip-Adapter": lambda coder: TipAdapter(coder.name_weights()),
+    "Tip-Adapter-F": lambda coder: TipAdapterF(coder.name_weights(), alpha=1.0, beta=5.5),
+}
+
+
+class CurvePoint(NamedTuple):
+    """One method with one draw of support images."""
+
+    method: str
+    shots: int
+    seed: int
+    accuracy: float
+    """On images that are neither support nor validation."""
+    alpha: float
+    beta: float
+    test_images: int
+
+
+def few_shot_curve(
+    coder: Coder,
+    image_features: Array,
+    labels: Array,
+    *,
+    shots: Iterable[int] = (1, 2, 4, 8, 16),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    methods: Iterable[str] = tuple(METHODS),
+    grid: Grid | Sequence[Any] = Grid(),  # noqa: B008, a constant
+    progress: Callable[[int, int], None] | None = None,
+) -> list[CurvePoint]:
+    """Return the accuracy of each method, number of shots and seed.
+
+    For each seed, validation images (as many per class as shots, 4 at most) and support images are
+    drawn; alpha and beta are chosen on the first, and all other images are asked once. All methods
+    have the same draws. The test images are the same for all numbers of shots.
+
+    Parameters
+    ----------
+    coder : Coder
+    image_features : tensor or array [N, d], unit rows
+    labels : integer tensor or array [N]
+    shots : iterable of int, at least 1
+    seeds : sequence of int
+    methods : iterable of str
+        Of `METHODS`.
+    grid : Grid
+        Tried for alpha and beta.
+    progress : callable, optional
+        Called with the number of fits that are done and that of all.
+
+    Raises
+    ------
+    ValueError
+        A class has not enough images for the largest number of shots, validation and one test
+        image, or a method is unknown.
+    """
+    images = unit_images("image_features", image_features, coder.features.shape[1])
+    truth = as_indices("labels", labels, len(images), images.device)
+    numbers, chosen = sorted(shots), list(methods)
+    for method in chosen:
+        if method not in METHODS:
+            raise ValueError(f"methods: holds {method!r}, allowed: {', '.join(METHODS)}")
+    most = numbers[-1] + min(numbers[-1], MOST_VALIDATION)
+    fewest = int(torch.bincount(truth, minlength=len(coder.class_names)).min())
+    if fewest <= most:
+        raise ValueError(
+            f"shots: {numbers[-1]} need more than {most} images of each class with those of the "
+            f"validation, a class has {fewest}"
+        )
+    points: list[CurvePoint] = []
+    total = len(seeds) * len(numbers) * len(chosen)
+    for seed in seeds:
+        drawn = draw_shots(truth, most, seed=seed).reshape(-1, most)
+        test = torch.ones(len(images), dtype=torch.bool)
+        test[drawn.flatten()] = False
+        for count in numbers:
+            # Validation images come from the end, so that support images are the same for all.
+            support = drawn[:, :count].flatten()
+            validation = drawn[:, most - min(count, MOST_VALIDATION) :].flatten()
+            for method in chosen:
+                model = METHODS[method](coder).fit(images[support], truth[support])
+                found = model.tune(images[validation], truth[validation], grid=grid)
+                right = model.score(images[test], truth[test])
+                points.append(
+                    CurvePoint(method, count, seed, right, found.alpha, found.beta, int(test.sum()))
+                )
+                if progress is not None:
+                    progress(len(points), total)
+    return points

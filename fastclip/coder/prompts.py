@@ -1,0 +1,208 @@
+"""From what is known of classes to the texts that are encoded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from fastclip.coder.protocol import deviations
+
+if TYPE_CHECKING:
+    from fastclip.coder.texts import ClassTexts
+
+KINDS = ("attribute", "sentence", "analogous", "name", "synonym")
+"""What a text says of its class, in the order of a class's texts."""
+
+_SLOTS = {
+    "name": ("name",),
+    "attribute": ("name", "attribute"),
+    "analogous": ("name", "other"),
+    "one_to_one": ("name", "other", "feature"),
+}
+
+
+@dataclass(frozen=True)
+class TextTemplates:
+    """How texts are worded for one family of data sets.
+
+    Parameters
+    ----------
+    name : str
+        With ``{name}``; synonyms are put in it, too.
+    attribute : str
+        With ``{name}`` and ``{attribute}``.
+    analogous : str
+        With ``{name}`` and ``{other}``.
+    one_to_one : tuple of str
+        Each with ``{name}``, ``{other}`` and ``{feature}``; at least one.
+
+    Raises
+    ------
+    ValueError
+        A slot is missing.
+    """
+
+    name: str
+    attribute: str
+    analogous: str
+    one_to_one: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "one_to_one", tuple(self.one_to_one))
+        if not self.one_to_one:
+            raise ValueError("one_to_one: at least one template is needed, got none")
+        for key, slots in _SLOTS.items():
+            value = getattr(self, key)
+            for template in (value,) if isinstance(value, str) else value:
+                for slot in slots:
+                    if f"{{{slot}}}" not in template:
+                        raise ValueError(f"{key}: {template!r} lacks {{{slot}}}")
+
+
+def text_templates(source: str | os.PathLike[str] = "default") -> TextTemplates:
+    """Return the templates of a family of data sets, or those of a file.
+
+    Parameters
+    ----------
+    source : str or path
+        "default", "birds", "pets", "food", "flowers", "aircraft", "satellite", "textures",
+        "places", "actions", or a JSON file that ends in .json with the keys ``name``,
+        ``attribute``, ``analogous`` and ``one_to_one``.
+
+    Raises
+    ------
+    ValueError
+        There is no such family, or a template lacks a slot.
+    OSError
+        The file cannot be read.
+
+    Examples
+    --------
+    >>> from fastclip.coder import text_templates
+    >>> text_templates("food").name
+    'a photo of {name}, a type of food.'
+    """
+    if str(source).endswith(".json"):
+        path = Path(source)
+        found = json.loads(path.read_text("utf-8"))
+        if not isinstance(found, dict) or set(found) != set(_SLOTS):
+            raise ValueError(f"{path}: an object with the keys {', '.join(_SLOTS)} is needed")
+        return TextTemplates(**found)
+    families = json.loads((files(__package__) / "templates.json").read_text("utf-8"))
+    if source not in families:
+        raise ValueError(
+            f"templates: is {str(source)!r}, allowed: {', '.join(families)} or a .json file"
+        )
+    return TextTemplates(**families[source])
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """Texts of all classes, class by class, in the order of `KINDS`; made by `ClassTexts.prompts`.
+
+    Attributes
+    ----------
+    class_names : tuple of C str
+    texts : tuple of K str
+    class_of : int64 tensor [K]
+        From 0 to C - 1; never decreases.
+    kind_of : int64 tensor [K]
+        Rows of `KINDS`.
+    pair_texts : tuple of P str
+        One-to-one texts.
+    pair_of : int64 tensor [P, 2]
+        The class that each is about, and the one that it is told from.
+    """
+
+    class_names: tuple[str, ...]
+    texts: tuple[str, ...]
+    class_of: torch.Tensor
+    kind_of: torch.Tensor
+    pair_texts: tuple[str, ...]
+    pair_of: torch.Tensor
+
+    def of_kinds(self, kinds: Iterable[str]) -> torch.Tensor:
+        """Return which texts are of one of ``kinds``: bool [K]."""
+        wanted = [KINDS.index(kind) for kind in checked_kinds(kinds)]
+        return torch.isin(self.kind_of, torch.tensor(wanted, dtype=torch.int64))
+
+
+def checked_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
+    chosen = tuple(kinds)
+    for kind in chosen:
+        if kind not in KINDS:
+            raise ValueError(f"kinds: holds {kind!r}, allowed: {', '.join(KINDS)}")
+    return chosen
+
+
+def make_prompts(
+    known: ClassTexts, templates: TextTemplates, protocol: str | Collection[str]
+) -> Prompts:
+    """Put what is known of classes into templates; see `ClassTexts.prompts`."""
+    wrong = deviations(protocol)
+    texts: list[str] = []
+    class_of: list[int] = []
+    kind_of: list[int] = []
+
+    def read(name: str) -> str:
+        return name if "raw-names" in wrong else spaced(name)
+
+    for index, one in enumerate(known.classes):
+        name = read(one.name)
+        synonyms = ["None"] * len(one.synonyms) if "none-synonyms" in wrong else one.synonyms
+        of_kind: Mapping[str, list[str]] = {
+            "attribute": [
+                _fill(templates.attribute, name=name, attribute=a) for a in one.attributes
+            ],
+            "sentence": list(one.sentences),
+            "analogous": [
+                _fill(templates.analogous, name=name, other=read(a)) for a in one.analogous
+            ],
+            "name": [_fill(templates.name, name=spaced(one.name))],
+            "synonym": [_fill(templates.name, name=spaced(s)) for s in synonyms],
+        }
+        for kind, of_class in of_kind.items():
+            texts += of_class
+            class_of += [index] * len(of_class)
+            kind_of += [KINDS.index(kind)] * len(of_class)
+
+    frames = templates.one_to_one
+    if "glued-frames" in wrong and templates == text_templates("textures"):
+        frames = (frames[0] + frames[1], *frames[2:])
+    row = {name: i for i, name in enumerate(known.names)}
+    pair_texts, pair_of = [], []
+    for (name, other), features in known.one_to_one.items():
+        for feature in features:
+            for frame in frames:
+                pair_texts.append(_fill(frame, name=read(name), other=read(other), feature=feature))
+                pair_of.append((row[name], row[other]))
+    return Prompts(
+        known.names,
+        tuple(texts),
+        torch.tensor(class_of, dtype=torch.int64),
+        torch.tensor(kind_of, dtype=torch.int64),
+        tuple(pair_texts),
+        torch.tensor(pair_of, dtype=torch.int64).reshape(-1, 2),
+    )
+
+
+def spaced(name: str) -> str:
+    """Spaces for underscores."""
+    return " ".join(name.replace("_", " ").split())
+
+
+def _fill(template: str, **values: str) -> str:
+    """``str.format`` would read braces in names as slots."""
+    parts = template.split("{")
+    filled = [parts[0]]
+    for part in parts[1:]:
+        slot, brace, rest = part.partition("}")
+        filled.append(values[slot] + rest if brace and slot in values else "{" + part)
+    return "".join(filled)

@@ -1,0 +1,179 @@
+"""The best alpha and beta of a cache model, by one pass over the images per beta."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
+
+import torch
+
+_PRODUCTS = 2**18  # images times support images at a time: 2 MB, which stay in the cache
+
+
+class Round(NamedTuple):
+    """One grid and how many images each of its pairs gets right."""
+
+    betas: torch.Tensor
+    """[B] float64"""
+    alphas: torch.Tensor
+    """[A] float64"""
+    right: torch.Tensor
+    """[B, A] int64"""
+
+
+class Search(NamedTuple):
+    """The pair that a search chose."""
+
+    alpha: float
+    beta: float
+    accuracy: float
+    """From 0 to 1, on what it was chosen on."""
+    rounds: tuple[Round, ...]
+
+
+class Grid(NamedTuple):
+    """Which pairs are tried: the authors' search by default.
+
+    A round tries ``steps`` values from ``low`` on in equal steps towards ``high``, which is left
+    out. The next one goes from 0.5 to 1.5 times the best pair; of equal pairs the one with the
+    lower beta, then the lower alpha, is best.
+    """
+
+    beta: tuple[SupportsFloat, SupportsFloat] = (0.1, 200.0)
+    alpha: tuple[SupportsFloat, SupportsFloat] = (0.1, 20.0)
+    beta_steps: int = 500
+    alpha_steps: int = 50
+    rounds: int = 3
+
+
+def search(
+    zero_shot: torch.Tensor,
+    affinities: Callable[[slice], torch.Tensor],
+    labels: torch.Tensor,
+    support_labels: torch.Tensor,
+    grid: Grid,
+) -> Search:
+    r"""Find the alpha and beta with which ``zero_shot + alpha * cache`` is right most often.
+
+    .. math:: \mathrm{cache}_{ic} = \sum_{j : l_j = c} \exp(-\beta (1 - A_{ij}))
+
+    For one image and beta the class is right where, against every other class, a number that is
+    linear in alpha is positive: an interval of alphas. So the exponentials are taken once per beta,
+    not once per pair, and no pair needs scores of its own. All in float64; of equal scores the
+    lower class counts, as elsewhere.
+
+    Parameters
+    ----------
+    zero_shot : float64 tensor [N, C]
+    affinities : callable
+        From a slice of the images to A, float64 [n, M].
+    labels : int64 tensor [N]
+    support_labels : int64 tensor [M]
+    grid : Grid
+    """
+    low_high = [tuple(map(float, grid.beta)), tuple(map(float, grid.alpha))]
+    steps = grid.beta_steps, grid.alpha_steps
+    rounds = []
+    for _ in range(grid.rounds):
+        betas, alphas = (
+            _steps(low, high, n) for (low, high), n in zip(low_high, steps, strict=True)
+        )
+        right = count_right(zero_shot, affinities, labels, support_labels, betas, alphas)
+        best = int(right.argmax())  # the first of equals
+        beta, alpha = float(betas[best // len(alphas)]), float(alphas[best % len(alphas)])
+        rounds.append(Round(betas, alphas, right))
+        low_high = [(beta * 0.5, beta * 1.5), (alpha * 0.5, alpha * 1.5)]
+    accuracy = int(right.max()) / len(labels)
+    return Search(alpha, beta, accuracy, tuple(rounds))
+
+
+def count_right(
+    zero_shot: torch.Tensor,
+    affinities: Callable[[slice], torch.Tensor],
+    labels: torch.Tensor,
+    support_labels: torch.Tensor,
+    betas: torch.Tensor,
+    alphas: torch.Tensor,
+) -> torch.Tensor:
+    """Return how many images each pair gets right, int64 [B, A]; ``alphas`` ascend, above 0."""
+    classes = zero_shot.shape[1]
+    columns = _columns_by_class(support_labels, classes)
+    starts = torch.zeros(len(betas), len(alphas) + 1, dtype=torch.int64)
+    step = max(1, _PRODUCTS // max(1, columns.numel()))
+    for start in range(0, len(labels), step):
+        rows = slice(start, start + step)
+        exponents = _by_class(affinities(rows) - 1, columns)  # [n, C, shots]
+        behind = _Behind(zero_shot[rows], labels[rows])
+        buffer = torch.empty_like(exponents)
+        for i, beta in enumerate(betas.tolist()):
+            torch.mul(exponents, beta, out=buffer).exp_()
+            low, high = behind.alphas_where_right(buffer.sum(2))
+            first = torch.searchsorted(alphas, low)
+            after = torch.searchsorted(alphas, high, right=True)
+            some = first < after
+            starts[i] += torch.bincount(first[some], minlength=len(alphas) + 1)
+            starts[i] -= torch.bincount(after[some], minlength=len(alphas) + 1)
+    return starts.cumsum(1)[:, :-1]
+
+
+class _Behind:
+    """Where the label's class of some images is ahead of all others, as alpha grows."""
+
+    def __init__(self, zero_shot: torch.Tensor, labels: torch.Tensor) -> None:
+        self._own = labels[:, None]
+        self._lead = zero_shot.gather(1, self._own) - zero_shot
+        # The label's class wins a tie with a higher class, and with itself.
+        self._wins_ties = torch.arange(zero_shot.shape[1]) >= self._own
+
+    def alphas_where_right(self, cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the least and the largest alpha of each image; none where they cross."""
+        slope = cache.gather(1, self._own) - cache
+        border = -self._lead / slope  # where both classes have equal scores
+        infinity = torch.tensor(torch.inf, dtype=torch.float64)
+        above = torch.where(self._wins_ties, border, torch.nextafter(border, infinity))
+        below = torch.where(self._wins_ties, border, torch.nextafter(border, -infinity))
+        low = torch.where(slope > 0, above, -infinity).amax(1)
+        high = torch.where(slope < 0, below, infinity).amin(1)
+        same = slope == 0  # alpha changes nothing between the two
+        lost = same & ((self._lead < 0) | ((self._lead == 0) & ~self._wins_ties))
+        return torch.where(lost.any(1), infinity, low), high
+
+
+def _columns_by_class(support_labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return the support images of each class, [C, most shots]; M where there are fewer."""
+    counts = torch.bincount(support_labels, minlength=classes)
+    order = support_labels.argsort(stable=True)
+    firsts = counts.cumsum(0) - counts
+    shots = torch.arange(max(1, int(counts.max())))
+    at = firsts[:, None] + shots
+    padded = torch.cat([order, torch.tensor([len(order)])])
+    return padded[torch.where(shots < counts[:, None], at, len(order))]
+
+
+def _by_class(exponents: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    nothing = exponents.new_full((len(exponents), 1), -torch.inf)
+    return torch.cat([exponents, nothing], 1)[:, columns]
+
+
+def _steps(low: float, high: float, count: SupportsIndex) -> torch.Tensor:
+    steps = range(int(count))
+    return torch.tensor([i * (high - low) / int(count) + low for i in steps], dtype=torch.float64)
+
+
+def checked_grid(grid: Sequence[Any] | Grid) -> Grid:
+    """Return ``grid``.
+
+    Raises
+    ------
+    ValueError
+        A range is empty or not above 0, or a number of steps or rounds is below 1.
+    """
+    checked = Grid(*grid)
+    for name in ("beta", "alpha"):
+        low, high = map(float, getattr(checked, name))
+        if not 0 < low < high < float("inf"):
+            raise ValueError(f"grid.{name}: 0 < low < high is needed, got {(low, high)}")
+    for name in ("beta_steps", "alpha_steps", "rounds"):
+        if getattr(checked, name) < 1:
+            raise ValueError(f"grid.{name}: at least 1 is needed, got {getattr(checked, name)}")
+    return checked

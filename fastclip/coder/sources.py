@@ -1,0 +1,221 @@
+"""Where texts about classes come from."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from fastclip.coder.prompts import spaced
+from fastclip.coder.texts import OneClass, Pair
+from fastclip.data.vocabularies.senses import Sense, noun_senses
+from fastclip.data.vocabularies.wordnet import plain
+
+
+class Source(Protocol):
+    """What `generate_texts` asks; any object with these is a source."""
+
+    name: str
+    """Kept in `ClassTexts.sources`."""
+
+    def describe(self, name: str) -> OneClass:
+        """Return what is known of one class."""
+
+    def more_analogous(self, name: str, rejected: Sequence[str]) -> tuple[str, ...]:
+        """Return similar-looking things beyond ``rejected``; none if no more are known."""
+
+    def contrast(self, name: str, other: str) -> tuple[str, ...]:
+        """Return what the first class shows that tells it from the second."""
+
+
+class TextEncoder(Protocol):
+    """`fastclip.models.Model`, or any other with its ``encode_text``."""
+
+    def encode_text(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return unit rows."""
+
+
+class WordNetSource:
+    """WordNet's nouns, which ship with fastclip.
+
+    Of the meaning of a class name: the other words for it are synonyms; what it and the things
+    that it is a kind of have as parts, and what its definition names after "with" or "having",
+    are attributes; the definition, put behind the name, is a sentence; sister terms are analogous
+    classes. A class has everything that the other one lacks as one-to-one texts.
+
+    Parameters
+    ----------
+    model : Model, optional
+        Picks the meaning whose definition is nearest to "a photo of {name}", as in the paper.
+        Default: the most frequent meaning.
+    attributes, analogous : int
+        How many of each at most.
+    """
+
+    name = "WordNet 3.0"
+
+    def __init__(
+        self, model: TextEncoder | None = None, *, attributes: int = 12, analogous: int = 5
+    ) -> None:
+        self._model = model
+        self._attributes = attributes
+        self._analogous = analogous
+        self._sense_of: dict[str, Sense | None] = {}
+
+    def describe(self, name: str) -> OneClass:
+        """Return what is known of one class; only its name if WordNet lacks the noun."""
+        sense = self._sense(name)
+        if sense is None:
+            return OneClass(name)
+        return OneClass(
+            name,
+            self._traits(sense),
+            (f"a photo of {spaced(name)}, {sense.definition}.",),
+            sense.sisters[: self._analogous],
+            tuple(lemma for lemma in sense.lemmas if lemma != plain(name)),
+        )
+
+    def more_analogous(self, name: str, rejected: Sequence[str]) -> tuple[str, ...]:
+        """Return sister terms beyond ``rejected``."""
+        sense = self._sense(name)
+        known = set(rejected)
+        more = [sister for sister in sense.sisters if sister not in known] if sense else []
+        return tuple(more[: self._analogous])
+
+    def contrast(self, name: str, other: str) -> tuple[str, ...]:
+        """Return attributes that the other class lacks, and the definition if it is another."""
+        mine, theirs = self._sense(name), self._sense(other)
+        if mine is None or theirs is None or mine == theirs:
+            return ()
+        lacking = set(self._traits(theirs))
+        traits = [trait for trait in self._traits(mine) if trait not in lacking]
+        return (*traits, mine.definition)
+
+    def _traits(self, sense: Sense) -> tuple[str, ...]:
+        found = re.findall(r"\b(?:with|having) ([^;,()]+)", sense.definition)
+        traits = dict.fromkeys([trait.strip() for trait in found] + list(sense.parts))
+        return tuple(traits)[: self._attributes]
+
+    def _sense(self, name: str) -> Sense | None:
+        if name not in self._sense_of:
+            senses = noun_senses(name)
+            best = 0
+            if len(senses) > 1 and self._model is not None:
+                rows = self._model.encode_text(
+                    [f"a photo of {spaced(name)}", *(sense.definition for sense in senses)]
+                )
+                best = int((rows[1:] @ rows[0]).argmax())
+            self._sense_of[name] = senses[best] if senses else None
+        return self._sense_of[name]
+
+
+class FileSource:
+    """Published descriptions of classes, from a file.
+
+    Three forms are read, with or without a further ``.gz``: a JSON object from name to texts
+    (classification by description, CuPL), a JSON list of objects with ``classname`` and ``gpt3``
+    or ``def_wiki`` and ``def_wn`` (Elevater), and lines of JSON objects with ``class`` and
+    ``texts``, or ``wiktionary`` and ``wordnet``.
+
+    Parameters
+    ----------
+    path : str or path
+    kind : "attributes" or "sentences"
+        What the texts are. Definitions, put behind the name, are always sentences.
+    dataset : str, optional
+        Of lines with the key ``dataset``, those with this value alone.
+
+    Raises
+    ------
+    ValueError
+        The file has another form.
+    OSError
+        The file cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        kind: Literal["attributes", "sentences"],
+        *,
+        dataset: str | None = None,
+    ) -> None:
+        if kind not in ("attributes", "sentences"):
+            raise ValueError(f"kind: is {kind!r}, allowed: 'attributes', 'sentences'")
+        self.name = Path(path).name
+        self._kind = kind
+        self._texts: dict[str, list[str]] = {}
+        self._definitions: dict[str, list[str]] = {}
+        for row in _rows(Path(path)):
+            if dataset is None or row.get("dataset", dataset) == dataset:
+                self._add(row)
+        if not self._texts and not self._definitions:
+            of = "" if dataset is None else f" of dataset {dataset!r}"
+            raise ValueError(f"{path}: no texts{of}")
+
+    def describe(self, name: str) -> OneClass:
+        """Return the texts of a class; case and underscores make no difference."""
+        key = plain(name)
+        texts = tuple(self._texts.get(key, ()))
+        definitions = tuple(
+            f"a photo of {spaced(name)}, {text.rstrip('.')}."
+            for text in self._definitions.get(key, ())
+        )
+        if self._kind == "attributes":
+            return OneClass(name, texts, definitions)
+        return OneClass(name, sentences=texts + definitions)
+
+    def more_analogous(self, name: str, rejected: Sequence[str]) -> tuple[str, ...]:
+        """Return nothing: files hold no analogous classes."""
+        return ()
+
+    def contrast(self, name: str, other: str) -> tuple[str, ...]:
+        """Return attributes that the other class lacks; whole sentences tell no pair apart."""
+        if self._kind == "sentences":
+            return ()
+        lacking = set(self._texts.get(plain(other), ()))
+        return tuple(text for text in self._texts.get(plain(name), ()) if text not in lacking)
+
+    def _add(self, row: dict[str, Any]) -> None:
+        key = plain(row.get("class", row.get("classname", "")))
+        for field, target in (
+            ("texts", self._texts),
+            ("gpt3", self._texts),
+            ("def_wiki", self._definitions),
+            ("def_wn", self._definitions),
+            ("wiktionary", self._definitions),
+            ("wordnet", self._definitions),
+        ):
+            value = row.get(field) or ()
+            texts = [value] if isinstance(value, str) else value
+            stripped = [text.strip() for text in texts]
+            if key and stripped:
+                target.setdefault(key, []).extend(text for text in stripped if text)
+
+
+def _rows(path: Path) -> Iterable[dict[str, Any]]:
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    try:
+        if ".jsonl" in path.suffixes:
+            content: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if isinstance(content, dict):
+        content = [{"class": name, "texts": texts} for name, texts in content.items()]
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise ValueError(f"{path}: an object, a list of objects or lines of objects are needed")
+    return content
+
+
+def all_pairs(names: Sequence[str]) -> list[Pair]:
+    """Return every two different names, in both orders."""
+    return [(name, other) for name in names for other in names if name != other]

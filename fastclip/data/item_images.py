@@ -1,0 +1,173 @@
+"""The images of items: found by name or number in a folder, and cut to their boxes."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from .hard_positives import Box, HardPositiveItem
+from .image_decoding import decode_image
+from .image_sources import ImageSource, find_images
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class ItemImages:
+    """Result of `find_item_images`.
+
+    Attributes
+    ----------
+    source : ImageSource
+        Each different image once, cut to the box of its item; for `embed_images`.
+    image_of_item : tuple of int
+        The row of each item's image in ``source``; -1 where it is missing.
+    missing : dict
+        For each image that was not found, by the name that the items have for it, the reason.
+    """
+
+    source: ImageSource
+    image_of_item: tuple[int, ...]
+    missing: dict[str, str]
+
+    def require_all(self, folder: str | os.PathLike[str]) -> None:
+        """Raise FileNotFoundError with a list if an image is missing."""
+        if self.missing:
+            listed = "; ".join(f"{n}: {why}" for n, why in list(self.missing.items())[:_SHOWN])
+            more = f"; and {len(self.missing) - _SHOWN} more" if len(self.missing) > _SHOWN else ""
+            raise FileNotFoundError(
+                f"{os.fspath(folder)}: {len(self.missing)} images are missing: {listed}{more}"
+            )
+
+
+def find_item_images(
+    items: Sequence[HardPositiveItem], folder: str | os.PathLike[str]
+) -> ItemImages:
+    """Look the images of items up in a folder and all folders below.
+
+    An image is found by its path, by the end of its path (``VG_100K/1.jpg``), by its name, by its
+    name without suffix, or by the number at the end of its name (``184613`` finds
+    ``COCO_val2014_000000184613.jpg``), in this order. Where several files answer, it is missing.
+
+    Parameters
+    ----------
+    items : sequence of HardPositiveItem
+    folder : path-like
+
+    Returns
+    -------
+    ItemImages
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
+    ValueError
+        There is no image in it, or none of the images of the items.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> from fastclip.data import HardPositiveItem, find_item_images
+    >>> item = HardPositiveItem("7", "a red wall", (), ("a blue wall",), box=(0, 0, 5, 5))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (30, 20), "red").save(f"{folder}/0007.png")
+    ...     found = find_item_images([item], folder)
+    >>> found.image_of_item, found.source.names
+    ((0,), ('0007.png@0,0,5,5',))
+    """
+    found = find_images(folder)
+    index = _Index(found.names)
+    rows: dict[tuple[int, Box | None], int] = {}
+    image_of_item = []
+    missing: dict[str, str] = {}
+    for item in items:
+        try:
+            file = index.find(item.image)
+        except LookupError as error:
+            missing[item.image] = str(error)
+            image_of_item.append(-1)
+        else:
+            image_of_item.append(rows.setdefault((file, item.box), len(rows)))
+    if not rows:
+        first = next(iter(missing.items()), ("", "there are no items"))
+        raise ValueError(
+            f"{os.fspath(folder)}: holds none of the {len(missing)} images; {first[0]}: {first[1]}"
+        )
+    names = tuple(_cut_name(found.names[file], box) for file, box in rows)
+    sizes = tuple(found.sizes[file] for file, _ in rows)
+    source = _Cuts(names, sizes, found, tuple(rows))
+    return ItemImages(source, tuple(image_of_item), missing)
+
+
+def cut(image: Image.Image, box: Box) -> Image.Image:
+    """The part of an image in a box, black where the box reaches over the border.
+
+    Raises
+    ------
+    ValueError
+        Box and image have no pixel in common.
+    """
+    left, top, width, height = box
+    if left + width <= 0 or top + height <= 0 or left >= image.width or top >= image.height:
+        raise ValueError(f"box {box} has no part in an image of {image.width} x {image.height}")
+    return image.crop((round(left), round(top), round(left + width), round(top + height)))
+
+
+@dataclass(frozen=True)
+class _Cuts(ImageSource):
+    files: ImageSource
+    parts: tuple[tuple[int, Box | None], ...]
+
+    def read(self, index: int) -> bytes:
+        file, box = self.parts[index]
+        data = self.files.read(file)
+        if box is None:
+            return data
+        part = cut(decode_image(data), box)  # ValueError: damaged, or a box outside
+        packed = io.BytesIO()
+        part.save(packed, "BMP")  # without loss, and as fast as a copy
+        return packed.getvalue()
+
+
+def _cut_name(name: str, box: Box | None) -> str:
+    return name if box is None else f"{name}@{','.join(f'{x:g}' for x in box)}"
+
+
+class _Index:
+    """Files by each of the ways in which an item may name them; -1 where several would answer."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._files: dict[str, int] = {}
+        for file, name in enumerate(names):
+            for key in set(_keys(name)):
+                self._files[key] = -1 if key in self._files else file
+
+    def find(self, image: str) -> int:
+        if not image:
+            raise LookupError("the item names no image")
+        several = False
+        for key in _keys(image):
+            file = self._files.get(key, None)
+            if file is not None and file >= 0:
+                return file
+            several |= file == -1
+        raise LookupError("several files have this name" if several else "no such file")
+
+
+def _keys(name: str) -> list[str]:
+    """From the most to the least exact."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    keys = ["/".join(parts[i:]) for i in range(len(parts))]
+    stem = Path(parts[-1]).stem
+    number = re.search(r"(\d+)$", stem)
+    return [*keys, f"stem {stem}", *([f"number {int(number[1])}"] if number else [])]

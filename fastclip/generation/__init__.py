@@ -1,0 +1,22 @@
+"""Hard positives and negatives for one's own captions: by rules, WordNet or a chat model."""
+
+from .endpoint import ChatEndpoint, EndpointError
+from .instructions import INSTRUCTIONS
+from .jobs import GeneratedCaptions, generate_by_endpoint, generate_by_rules
+from .meaning import reject_reason
+from .rules import Edit, negatives, positives
+from .wordnet import WordNet
+
+__all__ = [
+    "INSTRUCTIONS",
+    "ChatEndpoint",
+    "Edit",
+    "EndpointError",
+    "GeneratedCaptions",
+    "WordNet",
+    "generate_by_endpoint",
+    "generate_by_rules",
+    "negatives",
+    "positives",
+    "reject_reason",
+]

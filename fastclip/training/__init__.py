@@ -1,0 +1,21 @@
+"""Fine-tuning of CLIP models on captions with hard negatives and hard positives."""
+
+from .data import ItemData, TrainingData
+from .loop import train
+from .losses import LOSSES, BatchFeatures, clip_loss, hard_positive_loss, negclip_loss, svlc_loss
+from .settings import TrainingSettings
+from .validation import Validation
+
+__all__ = [
+    "LOSSES",
+    "BatchFeatures",
+    "ItemData",
+    "TrainingData",
+    "TrainingSettings",
+    "Validation",
+    "clip_loss",
+    "hard_positive_loss",
+    "negclip_loss",
+    "svlc_loss",
+    "train",
+]

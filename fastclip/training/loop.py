@@ -1,0 +1,341 @@
+"""The training loop: steps, checkpoints, the log, and what is written in the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from fastclip.data.files import replacing, write_safetensors
+from fastclip.models import Model, load
+from fastclip.models._load import _find, _read_config
+from fastclip.models._model import _pooled
+
+from .data import Batch, Batches, TrainingData
+from .lora import add_lora, merged
+from .losses import LOSSES, BatchFeatures, Parts
+from .settings import TrainingSettings
+
+CHECKPOINT = "checkpoint.pt"
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def train(
+    name: str,
+    pretrained: str | os.PathLike[str] | None,
+    data: TrainingData,
+    output: str | os.PathLike[str],
+    settings: TrainingSettings | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    validate: Callable[[Model], Mapping[str, float]] | None = None,
+    progress: bool = True,
+) -> Model:
+    """Fine-tune a CLIP model on captions with hard negatives and hard positives.
+
+    Killed, the same call goes on from its last checkpoint and ends in the same weights as a run
+    that was left alone (on one device with one number of threads): every random choice follows
+    from the seed and the step. Dropout is off, and statistics of batch norms stay as they are.
+    QuickGELU is kept where the model has it, in what is written, too.
+
+    Parameters
+    ----------
+    name, pretrained
+        As of `fastclip.models.load`.
+    data : TrainingData
+        `ItemData`, or anything with its methods.
+    output : path-like
+        A folder, made if need be; it gets
+
+        ==========================  ==============================================================
+        ``model.safetensors`` and   the model in open_clip's format, for `fastclip.models.load`;
+        ``open_clip_config.json``   written last
+        ``log.csv``                 loss, its parts and the learning rate of every step
+        ``validation.csv``          what ``validate`` returned, by the number of steps before it
+        ``checkpoint.pt``           what going on needs
+        ==========================  ==============================================================
+    settings : TrainingSettings, optional
+    device : str or torch.device
+    validate : callable, optional
+        From a model to figures with fixed names: `Validation`, or one's own.
+    progress : bool
+        Show a bar with the parts of the loss on stderr, where that is a terminal.
+
+    Returns
+    -------
+    Model
+        The trained model, loaded from ``output``.
+
+    Raises
+    ------
+    ValueError
+        A setting or the model is not allowed, there are fewer captions than ``batch_size``, the
+        loss is NaN, or ``output`` holds a run with other settings, data or model.
+    ImportError
+        ``lora_rank`` is not 0 and peft is missing.
+
+    Examples
+    --------
+    >>> import fastclip, tempfile
+    >>> from PIL import Image
+    >>> from fastclip.data import HardPositiveItem, find_item_images
+    >>> from fastclip.training import ItemData, TrainingSettings
+    >>> items = [HardPositiveItem("red", "a red wall", ("a crimson wall",), ("a blue wall",))]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (30, 20), "red").save(f"{folder}/red.png")
+    ...     data = ItemData(items, find_item_images(items, folder))
+    ...     settings = TrainingSettings(epochs=1, batch_size=1)
+    ...     out = f"{folder}/out"
+    ...     model = fastclip.train("ViT-S-32-alt", "random", data, out, settings, progress=False)
+    >>> model.dim
+    256
+    """
+    run = _Run(name, pretrained, data, Path(output), settings or TrainingSettings(), device)
+    run.resume()
+    with _bar(run, progress) as show, ThreadPoolExecutor(1) as ahead:
+        steps = len(run.batches)
+        waiting = ahead.submit(run.batches.load, run.step) if run.step < steps else None
+        while waiting is not None:
+            run.validate_if_due(validate)
+            batch = waiting.result()
+            more = run.step + 1 < steps
+            waiting = ahead.submit(run.batches.load, run.step + 1) if more else None
+            show(run.take_step(batch))
+            if run.step % run.settings.checkpoint_steps == 0 or run.step == steps:
+                run.save()
+    run.validate_if_due(validate)
+    run.save()
+    run.write_model()
+    return load(str(run.output), device=device)
+
+
+class _Run:
+    """A training run: model, optimizer and log, at some step."""
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: str | os.PathLike[str] | None,
+        data: TrainingData,
+        output: Path,
+        settings: TrainingSettings,
+        device: str | torch.device,
+    ) -> None:
+        self.settings = settings
+        self.output = output
+        self.name = name
+        weights = None if pretrained is None else os.fspath(pretrained)
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)  # of untrained weights
+            self.model = load(name, weights, device=device)
+        self.module = self.model.module
+        self.batches = Batches(data, settings, self.model.preprocess)
+        self.tuner = None
+        if settings.lora_rank:
+            self.tuner = add_lora(self.module, settings.lora_rank, settings.seed)
+        self.trained = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
+        matrices = [p for p in self.trained.values() if p.ndim >= 2]
+        others = [p for p in self.trained.values() if p.ndim < 2]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": settings.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=settings.lr,
+            betas=(0.9, 0.98),
+            eps=1e-6,
+        )
+        self.scaler = torch.amp.GradScaler(
+            self.model.device.type, enabled=settings.precision == "fp16"
+        )
+        self.step = 0
+        self.log: list[dict[str, float]] = []
+        self.validations: list[dict[str, float]] = []
+        self.identity = {
+            "model": name,
+            "pretrained": weights,
+            "data": data.digest(),
+            "captions": len(data),
+            **asdict(settings),
+        }
+        output.mkdir(parents=True, exist_ok=True)
+
+    def take_step(self, batch: Batch) -> dict[str, float]:
+        """Move the weights along the gradient of a batch; return the parts of its loss."""
+        rate = self.settings.rate_at(self.step, len(self.batches))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        parts = self._backward(batch)
+        numbers = {name: part.item() for name, part in parts.items()}
+        if not math.isfinite(numbers["loss"]):
+            raise ValueError(
+                f"loss: is {numbers['loss']} in step {self.step}; lower lr (it is "
+                f"{self.settings.lr}) or take precision fp32 (it is {self.settings.precision!r})"
+            )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            self.module.logit_scale.clamp_(0, math.log(100))
+        self.step += 1
+        self.log.append({"step": self.step, "learning_rate": rate, **numbers})
+        return numbers
+
+    def _backward(self, batch: Batch) -> Parts:
+        """Gradients of the loss of a whole batch, encoded in parts where it is large.
+
+        In parts: the features first, without a graph; the loss and its gradient in the features;
+        then each part again, with that gradient handed on (Gao et al., *Scaling Deep Contrastive
+        Learning Batch Size under Memory Limited Setup*, 2021).
+        """
+        device = self.model.device
+        texts = [*batch.captions, *batch.negatives, *batch.positives]
+        size = self.settings.micro_batch_size or self.settings.batch_size
+        inputs = [(True, part.to(device)) for part in batch.images.split(size)]
+        tokens = self.model.tokenizer(texts).to(device)
+        inputs += [(False, part) for part in tokens.split(size)]
+        at_once = len(batch.images) <= size
+        with torch.set_grad_enabled(at_once):
+            encoded = [self._encode(*part) for part in inputs]
+        leaves = encoded if at_once else [rows.requires_grad_() for rows in encoded]
+        parts = self._loss(batch, torch.cat(leaves))
+        self.scaler.scale(parts["loss"]).backward()
+        if not at_once:
+            for part, leaf in zip(inputs, leaves, strict=True):
+                self._encode(*part).backward(leaf.grad)
+        return {name: part.detach() for name, part in parts.items()}
+
+    def _encode(self, images: bool, part: torch.Tensor) -> torch.Tensor:
+        kind = self.model.device.type
+        dtype = _AUTOCAST.get(self.settings.precision)
+        encode = self.module.encode_image if images else self.module.encode_text
+        with torch.autocast(kind, dtype, enabled=dtype is not None):
+            rows = _pooled(encode(part, normalize=False))
+        return F.normalize(rows.float(), dim=1)
+
+    def _loss(self, batch: Batch, rows: torch.Tensor) -> Parts:
+        sizes = len(batch.captions), len(batch.negatives), len(batch.positives)
+        images, captions, negatives, positives = rows.split([len(batch.images), *sizes])
+        features = BatchFeatures(
+            images,
+            captions,
+            negatives,
+            torch.tensor(batch.negative_of, dtype=torch.int64, device=rows.device),
+            positives,
+            torch.tensor(batch.positive_of, dtype=torch.int64, device=rows.device),
+        )
+        return LOSSES[self.settings.loss](features, self.module.logit_scale.float().exp())
+
+    def validate_if_due(self, validate: Callable[[Model], Mapping[str, float]] | None) -> None:
+        """Before the first step, after the last one, and every ``validation_steps``."""
+        every = self.settings.validation_steps
+        due = self.step in (0, len(self.batches)) or (every and self.step % every == 0)
+        done = any(entry["step"] == self.step for entry in self.validations)
+        if validate is not None and due and not done:
+            self.validations.append({"step": self.step, **validate(self.model)})
+
+    def save(self) -> None:
+        """Write the checkpoint and the logs, each whole or not at all."""
+        state = {
+            "identity": self.identity,
+            "step": self.step,
+            # All of them: peft adds its updates to frozen weights and takes them off again in
+            # every step, which does not end in quite the same bits.
+            "weights": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "log": self.log,
+            "validations": self.validations,
+        }
+        with replacing(self.output / CHECKPOINT) as part:
+            torch.save(state, part)
+        _write_table(self.output / "log.csv", self.log)
+        _write_table(self.output / "validation.csv", self.validations)
+
+    def resume(self) -> None:
+        """Take over the checkpoint of the folder, if there is one."""
+        path = self.output / CHECKPOINT
+        if not path.is_file():
+            return
+        state = torch.load(path, map_location=self.model.device, weights_only=True)
+        before = state["identity"]
+        changed = [
+            f"{key} was {before.get(key)!r}, is {value!r}"
+            for key, value in self.identity.items()
+            if before.get(key) != value
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.output}: was begun with other inputs: {'; '.join(changed)}. "
+                "Give them as they were, or another output folder"
+            )
+        self.step, self.log, self.validations = state["step"], state["log"], state["validations"]
+        self.module.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def write_model(self) -> None:
+        """Write the model in open_clip's folder format."""
+        source, _ = _find(self.name, self.identity["pretrained"])
+        config = _read_config(source)
+        if _has_quick_gelu(self.module):
+            config["quick_gelu"] = True
+        vocabulary = config["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
+        if vocabulary is not None and source.startswith("local-dir:"):
+            place = Path(source.removeprefix("local-dir:")) / vocabulary
+            if not (self.output / place.name).exists():
+                shutil.copy(place, self.output / place.name)
+        described = {
+            "model_cfg": config,
+            "preprocess_cfg": dict(self.module.visual.preprocess_cfg),
+        }
+        with replacing(self.output / "open_clip_config.json") as part:
+            part.write_text(json.dumps(described, indent=2) + "\n", "utf-8")
+        weights = merged(self.tuner, self.module)
+        write_safetensors(self.output / "model.safetensors", weights, {"format": "pt"})
+
+
+def _has_quick_gelu(module: Any) -> bool:
+    from open_clip.transformer import QuickGELU
+
+    return any(isinstance(part, QuickGELU) for part in module.modules())
+
+
+def _write_table(path: Path, rows: list[dict[str, float]]) -> None:
+    if not rows:
+        return
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with replacing(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@contextmanager
+def _bar(run: _Run, shown: bool) -> Iterator[Callable[[dict[str, float]], None]]:
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    text = TextColumn("{task.fields[parts]}")
+    hidden = not (shown and console.is_terminal)
+    with Progress(*columns, text, console=console, disable=hidden) as bar:
+        task = bar.add_task("training", total=len(run.batches), completed=run.step, parts="")
+
+        def show(parts: dict[str, float]) -> None:
+            listed = "  ".join(f"{name.replace('_', ' ')} {x:.3f}" for name, x in parts.items())
+            bar.update(task, completed=run.step, parts=listed)
+
+        yield show

@@ -1,0 +1,106 @@
+"""Figures that show what training gains, and what it damages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+import fastclip
+from fastclip.data import HardPositiveItem, ImageSource, ItemImages
+from fastclip.data.hard_positives import texts_in_table
+from fastclip.data.image_decoding import decode_image
+from fastclip.metrics import hard_positive_scores
+from fastclip.models import Model
+
+_BATCH = 128
+_MEASURES = ("original_accuracy", "augmented_accuracy", "brittleness")
+
+
+class Validation:
+    """Scores of a benchmark of hard positives, and zero-shot accuracy; for `fastclip.train`.
+
+    Parameters
+    ----------
+    benchmark : (items, ItemImages), optional
+        As of `read_hard_positives` and `find_item_images`; all items have hard positives, or none.
+    zero_shot : (images, class names), optional
+        Paths of images, and the name of the class of each. The vocabulary is the set of names, in
+        the prompts of `fastclip.models.templates("imagenet-simple")`.
+
+    Raises
+    ------
+    ValueError
+        Neither is given, lengths differ, or no item has an image.
+    """
+
+    def __init__(
+        self,
+        benchmark: tuple[Sequence[HardPositiveItem], ItemImages] | None = None,
+        zero_shot: tuple[Sequence[str | os.PathLike[str]], Sequence[str]] | None = None,
+    ) -> None:
+        if benchmark is None and zero_shot is None:
+            raise ValueError("benchmark, zero_shot: one of them is needed")
+        if zero_shot is not None and len(zero_shot[0]) != len(zero_shot[1]):
+            raise ValueError(
+                f"zero_shot: {len(zero_shot[0])} images have {len(zero_shot[1])} class names"
+            )
+        self._benchmark = benchmark
+        self._zero_shot = zero_shot
+
+    def __call__(self, model: Model) -> dict[str, float]:
+        """Measure a model: ``original_accuracy``, ``augmented_accuracy``, ``brittleness`` (means
+        of the categories) and ``zero_shot_accuracy``, as far as their data are given."""
+        figures: dict[str, float] = {}
+        if self._benchmark is not None:
+            figures |= _benchmark(model, *self._benchmark)
+        if self._zero_shot is not None:
+            figures["zero_shot_accuracy"] = _zero_shot(model, *self._zero_shot)
+        return figures
+
+
+def _benchmark(
+    model: Model, items: Sequence[HardPositiveItem], found: ItemImages
+) -> dict[str, float]:
+    pairs = zip(items, found.image_of_item, strict=True)
+    kept = [(item, image) for item, image in pairs if image >= 0]
+    if not kept:
+        raise ValueError("benchmark: no item has an image")
+    items, rows = [item for item, _ in kept], np.array([image for _, image in kept])
+    texts = tuple(
+        dict.fromkeys(t for i in items for t in (i.caption, *i.hard_positives, *i.hard_negatives))
+    )
+    captions, positives, negatives = texts_in_table(items, texts)
+    scores = hard_positive_scores(
+        _encode_source(model, found.source),
+        np.array(captions),
+        positives if items[0].hard_positives else None,
+        negatives,
+        text_features=model.encode_text(texts),
+        image_of_item=rows,
+        categories=[item.category for item in items],
+        resamples=0,
+    )
+    return {name: getattr(scores.macro, name) for name in _MEASURES}
+
+
+def _zero_shot(
+    model: Model, images: Sequence[str | os.PathLike[str]], classes: Sequence[str]
+) -> float:
+    names = list(dict.fromkeys(classes))
+    texts = model.encode_text(names, templates=fastclip.models.templates("imagenet-simple"))
+    target = torch.tensor([names.index(name) for name in classes], device=texts.device)
+    ranks = fastclip.rank(model.encode_image(list(images)), texts, target)
+    return float((ranks == 0).double().mean())
+
+
+def _encode_source(model: Model, source: ImageSource) -> torch.Tensor:
+    parts = [
+        model.encode_image(
+            [decode_image(source.read(i)) for i in range(start, min(start + _BATCH, len(source)))]
+        )
+        for start in range(0, len(source), _BATCH)
+    ]
+    return torch.cat(parts)

@@ -1,0 +1,103 @@
+"""The experiment at the smallest size: that it runs, goes on, and says what its numbers say."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from made_up_drawings import made_up_drawings
+from safetensors.torch import save_file
+
+from fastclip.models.tiny import train as tiny
+from fastclip.models.tiny.tokens import words_of, write_pruned_bpe
+
+pytestmark = pytest.mark.host
+SOURCE = Path(__file__).parents[2] / "benches" / "hard_positives_tiny.py"
+
+
+@pytest.fixture(scope="module")
+def experiment() -> ModuleType:
+    import sys
+
+    spec = importlib.util.spec_from_file_location("hard_positives_experiment", SOURCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+DRAWINGS = made_up_drawings()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    vocabulary = write_pruned_bpe(folder / "bpe.txt.gz", words_of(DRAWINGS))
+    recipe = dataclasses.replace(tiny.Recipe(), width=64, layers=1)
+    config = tiny.configuration(recipe, vocabulary)
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    save_file(open_clip.CLIP(**config["model_cfg"]).state_dict(), folder / "model.safetensors")
+    return str(folder)
+
+
+def test_runs_and_goes_on(experiment: Any, model: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(experiment, "ARMS", {k: experiment.ARMS[k] for k in ("both",)})
+    settings = {"steps": 2, "batch_size": 4, "lr": 1e-3, "test_scenes": 5}
+    (tmp_path / "runs").mkdir()
+    found = experiment.run_all(DRAWINGS, model, tmp_path / "runs", 2, settings)
+    assert [len(rows) for rows in found.values()] == [1, 2]
+    assert found["both"][0] != found["both"][1] or found["both"][0] != found["before"][0]
+    for name in experiment.MEASURES:
+        assert 0 <= found["both"][0][name] <= 1
+    monkeypatch.setattr(experiment, "train", None)  # nothing is left to train
+    assert experiment.run_all(DRAWINGS, model, tmp_path / "runs", 2, settings) == found
+
+
+def figures(experiment: Any, **arms: tuple[float, float, float]) -> dict[str, Any]:
+    """Two seeds a point apart of original, augmented and brittle."""
+    names = dict(zip(("hn", "both", "control"), ("hard negatives", "both", "no hard captions"),
+                     strict=True))  # fmt: skip
+    rows = dict.fromkeys(experiment.ARMS, (0.6, 0.5, 0.2))
+    rows |= {names[arm]: values for arm, values in arms.items()}
+    return {
+        arm: [
+            dict(zip(experiment.MEASURES, [*(v + d for v in values), 0.3], strict=True))
+            for d in (0, 0.01)
+        ]
+        for arm, values in rows.items()
+    }
+
+
+def test_says_what_the_numbers_say(experiment: Any) -> None:
+    found = figures(experiment, control=(0.6, 0.4, 0.2), hn=(0.8, 0.5, 0.4), both=(0.8, 0.7, 0.1))
+    lines = experiment.verdicts(found)
+    assert lines[0].startswith("Hard negatives alone raise original accuracy: appears (+20.0 ±")
+    assert all(": appears (" in line for line in lines[:4])
+    found = figures(experiment, control=(0.6, 0.4, 0.2), hn=(0.6, 0.5, 0.1), both=(0.8, 0.5, 0.1))
+    lines = experiment.verdicts(found)
+    assert ": does not appear (+0.0" in lines[0]
+    assert ": the opposite appears (-10.0" in lines[1]
+    text = experiment.report(found, {"steps": 1, "batch_size": 2, "lr": 1, "test_scenes": 3}, "c")
+    assert "| hard negatives | 60.5 ± 6.4 |" in text
+
+
+def test_data_agree_with_their_pictures(experiment: Any) -> None:
+    data = experiment.SceneData(DRAWINGS, 3, 20)
+    images = data.images([0, 7], None)
+    assert images.shape == (2, 3, 64, 64)
+    assert torch.equal(images[1:], data.images([7], None))
+    seen = [data.texts(i) for i in range(20)]
+    for caption, (negative,), (positive,) in seen:
+        assert len({caption, negative, positive}) == 3
+    assert {" and " in caption for caption, *_ in seen} == {True, False}

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import csv
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import fastclip
+from fastclip.cli import app
+from fastclip.coder import ClassTexts, OneClass
+from fastclip.data import Features, write_features
+
+NAMES = ("cat", "dog", "zebra")
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["coder", *map(str, arguments)])
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> Path:
+    path = tmp_path / "names.txt"
+    path.write_text("\n".join(NAMES), "utf-8")
+    return path
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Features about the names of classes, their labels, and texts."""
+    known = ClassTexts(
+        (
+            OneClass("cat", ("whiskers", "pointed ears"), synonyms=("kitten",)),
+            OneClass("dog", ("a wagging tail",), ("A dog is a pet.",), ("wolf",)),
+            OneClass("zebra", ("black and white stripes",), analogous=("horse",)),
+        ),
+        {(a, b): (f"what {a} has",) for a in NAMES for b in NAMES if a != b},
+    )
+    known.save(tmp_path / "texts.json")
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(30) % 3
+    rows = fastclip.models.load("tiny").encode_text([f"a photo of {name}" for name in NAMES])
+    noise = torch.randn(30, rows.shape[1], generator=generator) / rows.shape[1] ** 0.5
+    images = Features(rows[labels] + noise, [f"{i}.png" for i in range(30)]).normalized()
+    write_features(tmp_path / "images.safetensors", images)
+    (tmp_path / "labels.txt").write_text("\n".join(NAMES[i] for i in labels.tolist()), "utf-8")
+    return tmp_path / "images.safetensors", tmp_path / "labels.txt", tmp_path / "texts.json"
+
+
+def test_texts_of_wordnet(names: Path, tmp_path: Path) -> None:
+    result = run("texts", names, "-o", tmp_path / "texts.json", "--model", "tiny")
+    assert result.exit_code == 0, result.stderr
+    known = ClassTexts.load(tmp_path / "texts.json")
+    assert known.names == NAMES
+    assert ("cat", "dog") in known.one_to_one
+    assert "no synonyms of 1 of 3 classes: zebra" in result.stderr
+    assert "texts of 3 classes" in result.stdout
+
+
+class Answering(BaseHTTPRequestHandler):
+    asked = 0
+
+    def do_POST(self) -> None:
+        type(self).asked += 1
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"choices": [{"message": {"content": f"thing {self.asked}"}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_texts_of_an_endpoint_are_paid_for_once(names: Path, tmp_path: Path) -> None:
+    server = HTTPServer(("127.0.0.1", 0), Answering)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    names.write_text("cat\n", "utf-8")
+    arguments = ["texts", names, "-o", tmp_path / "t.json", "--pairs", "none", "--chat-model", "m"]
+    arguments += ["--source", f"http://127.0.0.1:{server.server_port}/v1"]
+    result = CliRunner().invoke(app, ["coder", *map(str, arguments)], input="n\n")
+    assert result.exit_code == 1
+    assert "3 requests, about" in result.stderr
+    assert Answering.asked == 0
+    assert run(*arguments, "--yes").exit_code == 0
+    assert Answering.asked == 3
+    first = (tmp_path / "t.json").read_bytes()
+    assert run(*arguments, "--yes").exit_code == 0
+    assert Answering.asked == 3
+    assert (tmp_path / "t.json").read_bytes() == first
+    server.shutdown()
+
+
+def test_classify(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    images, labels, texts = labelled
+    out = tmp_path / "out"
+    result = run("classify", images, texts, "--labels", labels, "-o", out, "--threshold", 1)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((out / "results.json").read_text("utf-8"))
+    assert (found["images"], found["classes"]) == (30, 3)
+    assert found["accuracy"]["names"] > 0.6
+    assert [row["texts"] for row in found["density"]] == [0, 1, 2, 3]
+    with open(out / "decisions.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [f"{i}.png" for i in range(30)]
+    assert sum(int(row["reranked"]) for row in rows) == found["reranked"] > 0
+    right = sum(row["class"] == NAMES[i % 3] for i, row in enumerate(rows)) / 30
+    assert right == pytest.approx(found["accuracy"]["and reranking"])
+    page = (out / "report.html").read_text("utf-8")
+    assert "What each kind of text adds" in page
+    assert "<svg" in page
+    unlabelled = run("classify", images, texts, "-o", out)
+    assert unlabelled.exit_code == 0
+    assert "What each kind of text adds" not in (out / "report.html").read_text("utf-8")
+    theirs = run("classify", images, texts, "--labels", labels, "-o", out, "--protocol", "authors")
+    assert theirs.exit_code == 0
+
+
+def test_classify_pictures(tmp_path: Path, labelled: tuple[Path, Path, Path]) -> None:
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    for colour in ("red", "blue"):
+        Image.new("RGB", (80, 60), colour).save(tmp_path / "photos" / f"{colour}.png")
+    result = run("classify", tmp_path / "photos", labelled[2], "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    text = (tmp_path / "out" / "decisions.csv").read_text("utf-8")
+    assert [line.split(",")[0] for line in text.splitlines()[1:]] == ["blue.png", "red.png"]
+
+
+def test_few_shot(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    images, labels, texts = labelled
+    arguments = ["few-shot", images, labels, texts, "-o", tmp_path / "out", "--seeds", 1]
+    result = run(*arguments, "--shots", "1,2")
+    assert result.exit_code == 0, result.stderr
+    points = json.loads((tmp_path / "out" / "few-shot.json").read_text("utf-8"))
+    assert len(points) == 2 * 5
+    assert {point["test_images"] for point in points} == {30 - 3 * 4}
+    assert "Tip-Adapter-F" in result.stdout
+    assert (tmp_path / "out" / "few-shot.png").read_bytes().startswith(b"\x89PNG")
+    result = run(*arguments, "--shots", "16")
+    assert result.exit_code == 1
+    assert "a class has 10" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--protocol", "authors"], "needs --labels"),
+        (["--labels", "LABELS"], "line 1: 'tiger' is no class of the texts"),
+        (["--templates", "cars"], "templates: is 'cars'"),
+    ],
+)
+def test_names_what_is_wrong(
+    labelled: tuple[Path, Path, Path], tmp_path: Path, change: list[str], message: str
+) -> None:
+    (tmp_path / "other.txt").write_text("tiger\n", "utf-8")
+    change = [str(tmp_path / "other.txt") if part == "LABELS" else part for part in change]
+    result = run("classify", labelled[0], labelled[2], "-o", tmp_path / "out", *change)
+    assert result.exit_code != 0
+    assert message in result.stderr
+    labelled[1].write_text("cat\n", "utf-8")
+    result = run("classify", *labelled[::2], "--labels", labelled[1], "-o", tmp_path / "out")
+    assert "1 lines, allowed: one for each of 30" in result.stderr

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import small
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import fastclip
+from fastclip.cli import app
+from fastclip.data import find_item_images, read_hard_positives
+from fastclip.report import measure_hard_positives
+
+pytestmark = pytest.mark.host
+COLOURS = ("red", "green", "blue", "white", "black", "yellow", "purple", "orange")
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["hard-positives", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "images").mkdir()
+    lines = ["image,caption,hard_positive,hard_negative,category"]
+    for i, colour in enumerate(COLOURS):
+        Image.new("RGB", (40, 30 + i), colour).save(tmp_path / "images" / f"{i}.png")
+        kind = "walls" if i % 2 else "doors"
+        lines += [f"{i},a {colour} wall,the {colour} wall,a {colour} cat,{kind}"]
+    (tmp_path / "own.csv").write_text("\n".join(lines) + "\n")
+    small.save(tmp_path / "model", small.VIT)
+    return tmp_path
+
+
+MODEL = ("--model", "model", "--resamples", 20)
+
+
+def test_figures_are_those_of_the_models_features(folder):
+    result = run("own.csv", *MODEL, "--images", "images", "--format", "json", "-o", "page.html")
+    assert result.exit_code == 0, result.stderr
+    figures = json.loads(result.stdout)
+    model = fastclip.models.load("model")
+    items = read_hard_positives("own.csv").items
+    images = model.encode_image([f"images/{item.image}.png" for item in items]).double()
+    texts = [[i.caption for i in items], *([getattr(i, f"hard_{w}s")[0] for i in items]
+             for w in ("positive", "negative"))]  # fmt: skip
+    s, p, n = ((images * model.encode_text(t).double()).sum(1) for t in texts)
+    assert figures["images"]["original_accuracy"] == (s > n).double().mean().item()
+    brittle = ((s > n) & (n > p)) | ((p > n) & (n > s))
+    assert figures["images"]["brittleness"] == brittle.double().mean().item()
+    walls = (p > n)[1::2] & (s > n)[1::2]
+    assert figures["images"]["categories"]["walls"]["augmented_accuracy"] == walls.double().mean()
+    assert list(figures["texts"]["categories"]) == ["doors", "walls"]
+    page = (folder / "page.html").read_text()
+    wrong = int(((n > s) | (n > p)).sum())
+    assert page.count("data:image/jpeg;base64,") == min(wrong, page.count("<article"))
+    assert (wrong > 0) == ("<article" in page)
+    assert f"{figures['images']['macro']['brittleness']:.3f}" in page
+
+
+def test_table_texts_alone_and_edits(folder):
+    result = run("own.csv", *MODEL)
+    assert result.exit_code == 0
+    assert "negative nearer" in result.stdout
+    assert "augmented" not in result.stdout
+    result = run("own.csv", *MODEL, "--images", "images", "--by", "edit")
+    assert result.exit_code == 0
+    assert "augmented" in result.stdout
+    assert "other" in result.stdout  # no edit is frequent here
+    (folder / "negatives.csv").write_text("image,caption,hard_negative\n1,a wall,a door\n")
+    result = run("negatives.csv", *MODEL, "--images", "images")
+    assert result.exit_code == 0
+    assert "negative nearer" not in result.stdout
+
+
+def test_goes_on_from_the_cache(folder, monkeypatch):
+    arguments = ("own.csv", *MODEL, "--images", "images", "--cache", "kept", "--format", "json")
+    first = run(*arguments)
+    calls = []
+    monkeypatch.setattr(fastclip.models.Model, "encode_image", lambda *a, **k: calls.append(a))
+    assert run(*arguments).stdout == first.stdout
+    assert calls == []
+
+
+def test_bad_input(folder):
+    with open("own.csv", "a") as file:
+        file.write("77,a wall,the wall,a cat,doors\n3, ,the wall,a cat,doors\n")
+    result = run("own.csv", *MODEL, "--images", "images")
+    assert result.exit_code == 1
+    assert "own.csv: line 11: caption is blank" in result.stderr
+    skip = ("--invalid", "skip")
+    result = run("own.csv", *MODEL, "--images", "images", *skip)
+    assert result.exit_code == 1
+    assert "images: 1 images are missing: 77: no such file" in result.stderr
+    (folder / "images" / "2.png").write_bytes(b"no image")
+    result = run("own.csv", *MODEL, "--images", "images", *skip, "--missing", "skip",
+                 "--format", "json")  # fmt: skip
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["images"]["items"] == 7
+    for told in ("1 invalid entries skipped", "1 missing images skipped", "1 unreadable images"):
+        assert told in result.stderr
+    (folder / "images" / "77.png").write_bytes(b"no image")
+    result = run("own.csv", *MODEL, "--images", "images", *skip)
+    assert result.exit_code == 1
+    assert "error: images: 2 images cannot be read" in result.stderr
+
+
+def test_mixed_items_are_refused(folder):
+    (folder / "a.jsonl").write_text(
+        '{"caption": "a", "hard_negative": "b", "hard_positive": "c"}\n'
+        '{"caption": "a", "hard_negative": "b"}\n'
+    )
+    result = run("a.jsonl", *MODEL)
+    assert result.exit_code == 1
+    assert "1 of 2 have no hard positive" in result.stderr
+
+
+def test_examples_are_the_furthest_from_right(folder):
+    items = read_hard_positives("own.csv").items
+    images = find_item_images(items, "images")
+    report = measure_hard_positives(
+        items, fastclip.models.load("model"), folder / "kept", images=images, resamples=0
+    )
+    scores = report.scores
+    margin = torch.minimum(scores.caption_scores, scores.positive_scores) - scores.negative_scores
+    both = (scores.negative_scores > scores.caption_scores) & (
+        scores.negative_scores > scores.positive_scores
+    )
+    expected = [i for i in margin.argsort().tolist() if both[i]][:4]
+    assert report.examples("both_rejected") == expected

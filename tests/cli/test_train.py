@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import small
+from PIL import Image
+from typer.testing import CliRunner
+
+import fastclip
+from fastclip.cli import app
+
+pytestmark = pytest.mark.host
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["train", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    lines, table = ["image,caption,hard_positive,hard_negative"], ["image,class"]
+    for colour in ("red", "green", "blue", "white"):
+        Image.new("RGB", (32, 32), colour).save(f"{colour}.png")
+        lines.append(f"{colour},a {colour} wall,the {colour} wall,a {colour} cat")
+        table.append(f"{colour}.png,{colour} wall")
+    Path("own.csv").write_text("\n".join(lines) + "\n")
+    Path("classes.csv").write_text("\n".join(table) + "\n")
+    small.save(tmp_path / "model", small.VIT)
+    return tmp_path
+
+
+FAST = ("--model", "model", "--images", ".", "--batch-size", 2, "--epochs", 1, "--output", "out")
+
+
+def test_trains_and_validates(folder: Path) -> None:
+    validation = ("--benchmark", "own.csv", "--zero-shot", "classes.csv")
+    result = run("own.csv", *FAST, *validation, "--loss", "svlc", "--negatives", 0.5)
+    assert result.exit_code == 0, result.stderr
+    for name in ("brittleness", "zero_shot_accuracy", "loss", "caption_to_image"):
+        assert f"\n{name}: " in f"\n{result.stdout}"
+    assert fastclip.models.load("out").dim == 24
+    log = (folder / "out" / "log.csv").read_text()
+    assert len(log.splitlines()) == 3
+    result = run("own.csv", *FAST, *validation, "--loss", "clip", "--negatives", 0.5)
+    assert result.exit_code == 1
+    assert "out: was begun with other inputs: loss was 'svlc', is 'clip'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("absent.csv", *FAST), "absent.csv: no such file"),
+        (("own.csv", *FAST, "--batch-size", 5), "batch_size: is 5, allowed: up to 4"),
+        (("own.csv", *FAST, "--zero-shot", "own.csv"), "column is 'class', allowed: image, capt"),
+    ],
+)
+def test_errors_are_one_line(folder: Path, arguments: tuple[object, ...], message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_missing_images_stop_it(folder: Path) -> None:
+    (folder / "red.png").unlink()
+    result = run("own.csv", *FAST)
+    assert result.exit_code == 1
+    assert "1 images are missing: red: no such file" in result.stderr

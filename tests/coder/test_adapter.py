@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import authors
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up import cone, few_shot, made_up_coder
+from PIL import Image
+
+import fastclip
+from fastclip.coder import (
+    METHODS,
+    CoderAdapter,
+    CoderClassifier,
+    Grid,
+    TipAdapter,
+    TipAdapterF,
+    draw_shots,
+    few_shot_curve,
+    support_features,
+)
+
+KINDS = ("attribute", "sentence", "analogous", "name")
+
+
+def parts_of_the_authors(adapter: CoderAdapter, support, images):
+    """Zero-shot logits and raw affinities, by the representations themselves."""
+    coder = adapter.coder
+    texts = coder.features[coder.prompts.of_kinds(KINDS)].numpy()
+    keys, queries = (authors.representation(x.numpy(), texts) for x in (support, images))
+    keys /= np.linalg.norm(keys, axis=1, keepdims=True)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    zero_shot = 100 * images.double().numpy() @ coder.name_weights().double().numpy().T
+    return zero_shot, queries @ keys.T
+
+
+@given(seed=st.integers(0, 2**31), shots=st.integers(1, 4), beta=st.floats(0.1, 100))
+def test_logits_equal_the_authors(seed: int, shots: int, beta: float) -> None:
+    coder, generator = made_up_coder(5, 24, seed)
+    support, support_labels, images, _ = few_shot(coder, generator, shots, 12)
+    onehot = np.eye(5)[support_labels.numpy()]
+    adapter = CoderAdapter(coder, alpha=1.5, beta=beta).fit(support, support_labels)
+    zero_shot, affinity = parts_of_the_authors(adapter, support, images)
+    expected = authors.adapter_logits(zero_shot, authors.stretched(affinity), onehot, 1.5, beta)
+    found = adapter.decision_function(images)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=2e-5, atol=2e-4)
+    raw = adapter.set_params(affinity="cosine").fit(support, support_labels)
+    expected = authors.adapter_logits(zero_shot, affinity, onehot, 1.5, beta)
+    np.testing.assert_allclose(
+        raw.decision_function(images).numpy(), expected, rtol=2e-5, atol=2e-4
+    )
+
+
+@given(seed=st.integers(0, 2**31), rounds=st.integers(1, 3))
+def test_search_equals_the_authors(seed: int, rounds: int) -> None:
+    coder, generator = made_up_coder(6, 16, seed)
+    support, support_labels, images, labels = few_shot(coder, generator, 3, 60, noise=2.0)
+    adapter = CoderAdapter(coder).fit(support, support_labels)
+    zero_shot, affinity = parts_of_the_authors(adapter, support, images)
+    steps = (12, 7)
+    alpha, beta, accuracy = authors.search(
+        zero_shot,
+        authors.stretched(affinity),
+        np.eye(6)[support_labels.numpy()],
+        labels.numpy(),
+        (0.1, 60.0),
+        (0.1, 9.0),
+        steps,
+        rounds,
+    )
+    found = adapter.tune(images, labels, grid=Grid((0.1, 60.0), (0.1, 9.0), *steps, rounds=rounds))
+    assert (found.alpha, found.beta, found.accuracy) == (alpha, beta, accuracy)
+    assert (adapter.alpha, adapter.beta) == (alpha, beta)
+    assert len(found.rounds) == rounds
+
+
+@pytest.mark.parametrize("kind", [CoderAdapter, TipAdapter, TipAdapterF])
+def test_search_counts_what_predict_gets_right(kind: type) -> None:
+    coder, generator = made_up_coder(6, 16, 5)
+    support, support_labels, images, labels = few_shot(coder, generator, 2, 200, noise=2.0)
+    keep = torch.ones(12, dtype=torch.bool)
+    keep[[3, 8, 9]] = False  # unequal shots, and a class without any
+    first = coder if kind is CoderAdapter else coder.name_weights()
+    adapter = kind(first).fit(support[keep], support_labels[keep])
+    grid = Grid((0.5, 30), (0.5, 40), 4, 5, 1)
+    (tried,) = adapter.tune(images, labels, grid=grid, split="test").rounds
+    for i, beta in enumerate(tried.betas.tolist()):
+        for j, alpha in enumerate(tried.alphas.tolist()):
+            right = adapter.set_params(alpha=alpha, beta=beta).score(images, labels)
+            assert abs(right * 200 - int(tried.right[i, j])) <= 1  # float32 against float64
+    assert len(tried.right.unique()) > 3
+
+
+def test_equal_scores_go_to_the_lower_class() -> None:
+    weights = torch.eye(3)[[0, 0, 1]]
+    adapter = TipAdapter(weights).fit(torch.eye(3)[[2, 2]], torch.tensor([0, 1]))
+    images = torch.eye(3)[[0, 0]]
+    found = adapter.tune(images, torch.tensor([0, 1]), grid=Grid((1, 2), (1, 2), 2, 2, 1))
+    assert found.rounds[0].right.unique().tolist() == [1]
+    assert adapter.predict(images).tolist() == [0, 0]
+
+
+def test_one_support_image_stretches_to_one() -> None:
+    coder, generator = made_up_coder(3, 8, 0)
+    images = cone(4, 8, generator)
+    adapter = CoderAdapter(coder, alpha=2.0, beta=5.0).fit(images[:1], torch.tensor([1]))
+    cache = adapter.decision_function(images) - 100 * images @ coder.name_weights().T
+    torch.testing.assert_close(cache, torch.tensor([[0.0, 2.0, 0.0]] * 4), atol=1e-4, rtol=0)
+
+
+def test_centring_and_weights() -> None:
+    coder, generator = made_up_coder(5, 12, 7)
+    support, support_labels, images, _ = few_shot(coder, generator, 2, 8)
+    adapter = CoderAdapter(coder, beta=3.0, centre=True, weighting="class", affinity="cosine")
+    found = adapter.fit(support, support_labels).decision_function(images)
+    rows = coder.prompts.of_kinds(KINDS)
+    weights = coder.weights("class")[rows].sqrt().numpy()
+
+    def phi(x: torch.Tensor) -> np.ndarray:
+        full = authors.representation(x.numpy(), coder.features[rows].numpy()) * weights
+        return full / np.linalg.norm(full, axis=1, keepdims=True)
+
+    mean = phi(support).mean(0)
+    keys, queries = phi(support) - mean, phi(images) - mean
+    keys /= np.linalg.norm(keys, axis=1, keepdims=True)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    zero_shot = 100 * images.double().numpy() @ coder.name_weights().double().numpy().T
+    onehot = np.eye(5)[support_labels.numpy()]
+    expected = authors.adapter_logits(zero_shot, queries @ keys.T, onehot, 1.0, 3.0)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=2e-4)
+
+
+def test_refuses_to_score_what_it_was_tuned_on() -> None:
+    coder, generator = made_up_coder(4, 8, 0)
+    support, support_labels, images, labels = few_shot(coder, generator, 2, 20)
+    adapter = CoderAdapter(coder).fit(support, support_labels)
+    small = Grid((1, 2), (1, 2), 2, 2, 1)
+    adapter.tune(images[:10], labels[:10], grid=small)
+    with pytest.raises(ValueError, match="chosen on 3 of these 13 images; tune on others"):
+        adapter.score(images[7:], labels[7:])
+    assert 0 <= adapter.score(images[10:], labels[10:]) <= 1
+    with pytest.raises(ValueError, match="split: is 'train', allowed: 'validation' or 'test'"):
+        adapter.tune(images, labels, split="train")
+    adapter.tune(images[:10], labels[:10], grid=small, split="test")
+    assert 0 <= adapter.score(images, labels) <= 1
+
+
+def test_training_the_keys_fits_the_support_images() -> None:
+    coder, generator = made_up_coder(6, 16, 5)
+    support, labels, *_ = few_shot(coder, generator, 4, 1, noise=2.0)
+    plain = TipAdapter(coder.name_weights(), alpha=5, beta=5).fit(support, labels)
+    trained = TipAdapterF(
+        coder.name_weights(), alpha=5, beta=5, epochs=60, learning_rate=0.01, batch_size=7
+    ).fit(support, labels)
+
+    def loss(model: TipAdapter) -> float:
+        logits = model.decision_function(support)
+        return float(torch.nn.functional.cross_entropy(logits, labels))
+
+    assert loss(trained) < loss(plain) / 2
+    again = TipAdapterF(**trained.get_params()).fit(support, labels)
+    assert torch.equal(again.decision_function(support), trained.decision_function(support))
+    untrained = trained.set_params(epochs=0).fit(support, labels)
+    assert torch.equal(untrained.decision_function(support), plain.decision_function(support))
+
+
+def test_draws_of_more_shots_hold_those_of_fewer() -> None:
+    labels = torch.randint(3, (60,), generator=torch.Generator().manual_seed(1))
+    few, more = draw_shots(labels, 2, seed=4).reshape(3, 2), draw_shots(labels, 9, seed=4)
+    assert torch.equal(more.reshape(3, 9)[:, :2], few)
+    assert labels[more].tolist() == [0] * 9 + [1] * 9 + [2] * 9
+    assert len(more.unique()) == 27
+    with pytest.raises(ValueError, match=r"shots: from 1 to .* is allowed, got 0"):
+        draw_shots(labels, 0)
+
+
+CODER = made_up_coder(4, 6, 0)[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "labels", "message"),
+    [
+        (lambda: CoderAdapter(CODER, affinity="near"), [0], "affinity: is 'near'"),
+        (lambda: CoderAdapter(CODER, beta=float("nan")), [0], "beta: a finite float32"),
+        (lambda: CoderAdapter(CODER), [4], "labels: must be from 0 to 3, one of 4 classes"),
+        (lambda: CoderAdapter(CODER, torch.ones(4, 6)), [0], "class_weights: rows of unit"),
+        (lambda: TipAdapter(torch.eye(5)), [0], "support_features: rows of 5 numbers"),
+    ],
+)
+def test_names_the_wrong_argument(make, labels: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make().fit(torch.eye(6)[:1], torch.tensor(labels))
+    with pytest.raises(ValueError, match="CoderAdapter is not fitted"):
+        CoderAdapter(CODER).predict(torch.eye(6))
+    fitted = CoderAdapter(CODER).fit(torch.eye(6)[:1], torch.tensor([0]))
+    with pytest.raises(ValueError, match=r"grid\.beta: 0 < low < high is needed"):
+        fitted.tune(torch.eye(6), torch.zeros(6).long(), grid=Grid(beta=(0, 1)))
+
+
+def test_curve_asks_test_images_once() -> None:
+    coder, generator = made_up_coder(4, 16, 5)
+    _, _, images, labels = few_shot(coder, generator, 1, 120, noise=2.0)
+    points = few_shot_curve(
+        coder, images, labels, shots=(2, 1), seeds=(0, 1), grid=Grid((1, 20), (1, 20), 3, 3, 1)
+    )
+    assert len(points) == 2 * 2 * len(METHODS)
+    assert {point.test_images for point in points} == {120 - 4 * 4}
+    assert [point.shots for point in points[: 2 * len(METHODS)]] == [1] * 5 + [2] * 5
+    with pytest.raises(ValueError, match="methods: holds 'mine', allowed: CODER-Adapter"):
+        few_shot_curve(coder, images, labels, methods=["mine"])
+    with pytest.raises(ValueError, match="shots: 90 need more than 94 images of each class"):
+        few_shot_curve(coder, images, labels, shots=[90])
+
+
+def test_support_features_average_augmented_copies() -> None:
+    model = fastclip.models.load("tiny")
+    pictures = [Image.new("RGB", (90, 60), "red"), Image.linear_gradient("L")]
+    found = support_features(model, pictures, augmentations=3, seed=1)
+    assert found.shape == (2, model.dim)
+    assert torch.equal(found, support_features(model, pictures, augmentations=3, seed=1))
+    assert not torch.equal(found[1], support_features(model, pictures, augmentations=3)[1])
+    # every crop of one colour is that colour
+    torch.testing.assert_close(found[0], model.encode_image(pictures)[0], atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="augmentations: at least 1 is needed, got 0"):
+        support_features(model, pictures, augmentations=0)
+
+
+def test_memory_does_not_grow_with_the_number_of_texts() -> None:
+    coder, generator = made_up_coder(5, 16, 5)  # about 50 texts
+    support, support_labels, *_ = few_shot(coder, generator, 2, 8)
+    adapter = CoderAdapter(coder).fit(support, support_labels)
+    held = [x for x in vars(adapter).values() if isinstance(x, torch.Tensor)]
+    assert max(x.numel() for x in held) <= 16 * 16
+    classifier = CoderClassifier(kinds=("name", "attribute")).fit(coder)
+    held = [x for x in vars(classifier).values() if isinstance(x, torch.Tensor)]
+    assert max(x.numel() for x in held) <= 5 * 16

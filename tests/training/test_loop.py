@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import fastclip
+from fastclip.data import HardPositiveItem, find_item_images
+from fastclip.training import ItemData, TrainingSettings, Validation, loop, train
+from fastclip.training.data import Batches
+
+pytestmark = pytest.mark.host
+COLOURS = ("red", "green", "blue", "white", "black", "yellow", "purple", "orange", "pink", "gray")
+FAST = TrainingSettings(epochs=3, batch_size=4, lr=1e-3, warmup=2, checkpoint_steps=2)
+
+
+def items() -> list[HardPositiveItem]:
+    return [
+        HardPositiveItem(
+            str(i), f"a {colour} wall", (f"the {colour} wall",), (f"a {colour} cat", "a wall"), "w"
+        )
+        for i, colour in enumerate(COLOURS)
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    for i, colour in enumerate(COLOURS):
+        Image.new("RGB", (32, 32), colour).save(tmp_path / "images" / f"{i}.png")
+    small.save(tmp_path / "model", small.VIT)
+    return tmp_path
+
+
+def run(folder: Path, name: str, **changes: Any) -> dict[str, torch.Tensor]:
+    found = find_item_images(items(), folder / "images")
+    validate = changes.pop("validate", None)
+    settings = dataclasses.replace(FAST, **changes)
+    train(str(folder / "model"), None, ItemData(items(), found), folder / name, settings,
+          validate=validate, progress=False)  # fmt: skip
+    return load_file(folder / name / "model.safetensors")
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    with open(path) as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def test_learns_and_writes_what_open_clip_loads(folder: Path) -> None:
+    found = find_item_images(items(), folder / "images")
+    names = [folder / "images" / f"{i}.png" for i in range(10)]
+    validate = Validation((items(), found), (names, [f"{c} wall" for c in COLOURS]))
+    run(folder, "out", epochs=30, validate=validate)
+    log = rows(folder / "out" / "log.csv")
+    assert [entry["step"] for entry in log] == list(range(1, 61))
+    assert log[-1]["loss"] < log[0]["loss"] - 0.5
+    assert log[0]["learning_rate"] == 5e-4
+    assert max(entry["learning_rate"] for entry in log) == 1e-3
+    before, after = rows(folder / "out" / "validation.csv")
+    assert (before["step"], after["step"]) == (0, 60)
+    assert after["original_accuracy"] > before["original_accuracy"]
+    assert 0 <= after["zero_shot_accuracy"] <= 1
+    model = fastclip.models.load(str(folder / "out"))
+    images = model.encode_image(names)
+    own = model.encode_text([i.caption for i in items()])
+    wrong = model.encode_text([i.hard_negatives[0] for i in items()])
+    assert ((images * own).sum(1) > (images * wrong).sum(1)).float().mean() >= 0.9
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"lora_rank": 2}, {"precision": "bf16"}, {"precision": "fp16"}]
+)
+def test_a_killed_run_ends_in_the_same_weights(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    if "lora_rank" in changes:
+        pytest.importorskip("peft")
+    expected = run(folder, "alone", **changes)
+    step = loop._Run.take_step
+
+    def dies(self: Any, batch: Any) -> Any:
+        if self.step == 3:
+            raise Killed
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "take_step", dies)
+        with pytest.raises(Killed):
+            run(folder, "killed", **changes)
+    assert not (folder / "killed" / "model.safetensors").exists()
+    found = run(folder, "killed", **changes)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert (folder / "killed" / "log.csv").read_text() == (folder / "alone" / "log.csv").read_text()
+    start = load_file(folder / "model" / "model.safetensors")
+    assert start.keys() == expected.keys()
+    moved = [name for name in start if not torch.equal(start[name], expected[name])]
+    assert "visual.transformer.resblocks.0.attn.in_proj_weight" in moved
+    assert ("visual.conv1.weight" in moved) == ("lora_rank" not in changes)
+
+
+@pytest.mark.parametrize("loss", ["hard-positives", "svlc"])
+def test_micro_batches_have_the_gradient_of_the_batch(folder: Path, loss: str) -> None:
+    found = ItemData(items(), find_item_images(items(), folder / "images"))
+
+    def gradients(size: int | None) -> dict[str, torch.Tensor]:
+        settings = TrainingSettings(batch_size=9, micro_batch_size=size, loss=loss)
+        made = loop._Run(str(folder / "model"), None, found, folder / "out", settings, "cpu")
+        made._backward(made.batches.load(0))
+        return {name: p.grad for name, p in made.trained.items()}
+
+    whole, parts = gradients(None), gradients(2)
+    for name, grad in whole.items():
+        assert grad.abs().max() > 0, name
+        assert torch.allclose(parts[name], grad, rtol=1e-4, atol=1e-5 * grad.abs().max()), name
+
+
+def test_quick_gelu_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for i in range(2):
+        Image.new("RGB", (32, 32), COLOURS[i]).save(tmp_path / "images" / f"{i}.png")
+    found = ItemData(items()[:2], find_item_images(items()[:2], tmp_path / "images"))
+    for quick in (True, False):
+        small.save(tmp_path / f"model-{quick}", small.VIT, quick_gelu=quick)
+        settings = TrainingSettings(epochs=1, batch_size=2, lr=0.0)
+        out = tmp_path / f"out-{quick}"
+        model = train(str(tmp_path / f"model-{quick}"), None, found, out, settings)
+        config = json.loads((out / "open_clip_config.json").read_text())
+        assert config["model_cfg"].get("quick_gelu", False) == quick
+        assert loop._has_quick_gelu(model.module) == quick
+        before = fastclip.models.load(str(tmp_path / f"model-{quick}"))
+        assert torch.equal(before.encode_text(["a cat"]), model.encode_text(["a cat"]))
+
+
+def test_batches(folder: Path) -> None:
+    data = ItemData(items(), find_item_images(items(), folder / "images"))
+
+    def batches(**settings: Any) -> Batches:
+        return Batches(data, TrainingSettings(batch_size=5, **settings), lambda x: torch.zeros(1))
+
+    whole = batches()
+    assert len(whole) == 10
+    first, second = whole.load(0), whole.load(1)
+    assert sorted(first.captions + second.captions) == sorted(i.caption for i in items())
+    assert whole.load(0).captions == first.captions
+    assert whole.load(2).captions != first.captions
+    own = {i.caption: i for i in items()}
+    for text, row in zip(first.negatives, first.negative_of, strict=True):
+        assert text in own[first.captions[row]].hard_negatives
+    assert first.positive_of == list(range(5))
+    assert batches(negatives=0.0).load(0).negatives == []
+    half = batches(negatives=0.5, epochs=100)
+    share = sum(len(half.load(step).negatives) for step in range(200)) / 1000
+    assert share == pytest.approx(0.5, abs=0.06)
+    drawn = [text == "a wall" for step in range(200) for text in half.load(step).negatives]
+    assert sum(drawn) / len(drawn) == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(ValueError, match="batch_size: is 11, allowed: up to 10"):
+        Batches(data, TrainingSettings(batch_size=11), lambda x: torch.zeros(1))
+
+
+def test_errors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for changes, message in (
+        ({"loss": "triplet"}, "loss: is 'triplet', allowed: hard-positives, negclip"),
+        ({"negatives": 1.5}, "negatives: is 1.5, allowed: 0 to 1"),
+        ({"batch_size": 0}, "batch_size: is 0, allowed: 1 or more"),
+        ({"lr": -1.0}, "lr: is -1.0"),
+        ({"precision": "fp8"}, "precision: is 'fp8'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TrainingSettings(**changes)
+    run(folder, "out", epochs=1)
+    with pytest.raises(ValueError, match="begun with other inputs: epochs was 1, is 2"):
+        run(folder, "out", epochs=2)
+    (folder / "images" / "3.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"3\.png: not an image"):
+        run(folder, "other")
+    nan = lambda *_: {"loss": torch.tensor(float("nan"), requires_grad=True)}  # noqa: E731
+    monkeypatch.setitem(loop.LOSSES, "clip", nan)
+    Image.new("RGB", (32, 32)).save(folder / "images" / "3.png")
+    with pytest.raises(ValueError, match="loss: is nan in step 0; lower lr"):
+        run(folder, "third", loss="clip")
+    with pytest.raises(ValueError, match="benchmark, zero_shot: one of them is needed"):
+        Validation()
+
+
+def test_rates() -> None:
+    settings = TrainingSettings(lr=1.0, warmup=4)
+    rates = [settings.rate_at(step, 104) for step in range(104)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4] == 1.0
+    assert rates[54] == pytest.approx(0.5)
+    assert 0 < rates[-1] < 0.001
