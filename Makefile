@@ -5,6 +5,9 @@ BIN := .venv/bin
 SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
 CPP := $(shell find csrc tests/cpp tests/cuda -name '*.h' -o -name '*.cpp' -o -name '*.cu*')
 
+# Two processes of tests share the cores: threads that wait actively would take them from each other.
+test unit emulate sanitize clang wheel: export OMP_WAIT_POLICY = passive
+
 .PHONY: demo test lint unit cuda emulate sanitize clang isas wheel bench clean
 
 demo: .venv/installed
