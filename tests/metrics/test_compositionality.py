@@ -93,7 +93,8 @@ def test_equals_the_definitions(data: st.DataObject) -> None:
         assert found.original_accuracy - found.augmented_accuracy == pytest.approx(
             found.positive_rejected
         )
-    assert found.brittleness >= found.original_accuracy - found.augmented_accuracy - found.ties
+    least = found.original_accuracy - found.augmented_accuracy - found.ties
+    assert found.brittleness >= least - 1e-12  # rounding of the differences
 
 
 def triples(count: int, width: int = 16, seed: int = 0) -> list[torch.Tensor]:
