@@ -1,7 +1,8 @@
 """Top-k against torch over a grid of sizes: benches/grid.py --output benches/results/NAME.json.
 
-Every cell is a ratio: torch's median time over fastclip's. The two take turns. Where the scores of
-all queries do not fit, torch takes the queries in chunks, its fastest way.
+Every cell is a ratio: torch's median time over fastclip's. The two take turns of several calls with
+a pause before each: the threads of either wait actively for a while, on the cores of the other.
+Where the scores of all queries do not fit, torch takes the queries in chunks, its fastest way.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ WIDTHS = (512, 768, 1024, 1280)
 PLACES = (1, 10, 100, 1000)
 MOST_OPERATIONS = 3e11  # of a cell: torch takes about 2 s
 MOST_SCORES = 1 << 26  # that torch holds at a time
+TURNS = 3
+PAUSE = 0.02  # seconds
 
 
 def dense_topk(queries: torch.Tensor, keys: torch.Tensor, k: int) -> list[torch.Tensor]:
@@ -40,16 +43,19 @@ def dense_topk(queries: torch.Tensor, keys: torch.Tensor, k: int) -> list[torch.
 
 
 def medians(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """Return the median time of each call, in turns for about this long; three turns at least."""
-    for call in calls.values():
-        call()
+    """Return the median time of each call, in turns that take about this long together."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    start = time.perf_counter()
-    while min(map(len, times.values())) < 3 or time.perf_counter() - start < seconds:
+    share = seconds / (TURNS * len(calls))
+    for _ in range(TURNS):
         for name, call in calls.items():
-            begin = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - begin)
+            time.sleep(PAUSE)
+            if not times[name] or times[name][-1] < PAUSE:
+                call()  # wakes the threads
+            end = time.perf_counter() + share
+            while not times[name] or time.perf_counter() < end:
+                begin = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - begin)
     return {name: statistics.median(t) for name, t in times.items()}
 
 
