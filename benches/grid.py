@@ -42,6 +42,13 @@ def dense_topk(queries: torch.Tensor, keys: torch.Tensor, k: int) -> list[torch.
     return [(rows @ keys.T).topk(k).values for rows in queries.split(chunk)]
 
 
+def check(ours: fastclip.TopK, packed: fastclip.TopK, dense: list[torch.Tensor]) -> None:
+    """Raise AssertionError unless the answers are one; torch's scores are rounded in float32."""
+    torch.testing.assert_close(packed.values, ours.values, atol=0, rtol=0)
+    torch.testing.assert_close(packed.indices, ours.indices, atol=0, rtol=0)
+    torch.testing.assert_close(torch.cat(dense), ours.values, atol=1e-5, rtol=0)
+
+
 def medians(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
     """Return the median time of each call, in turns that take about this long together."""
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -87,6 +94,7 @@ def main() -> None:
             "packed": lambda q=queries, x=packed, k=k: fastclip.topk(q, x, k),
             "torch": lambda q=queries, x=keys, k=k: dense_topk(q, x, k),
         }
+        check(*(call() for call in calls.values()))
         seconds = medians(calls, arguments.seconds)
         rows.append({"queries": n, "keys": v, "d": d, "k": k, "seconds": seconds})
     show(rows)

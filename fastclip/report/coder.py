@@ -17,6 +17,7 @@ from fastclip.coder import Coder, CoderClassifier, Decisions
 from fastclip.config import config
 from fastclip.data.files import replacing
 from fastclip.ops import TopK
+from fastclip.report.template import page_template
 
 STEPS = {
     "names": ("name",),
@@ -169,8 +170,6 @@ def write_coder(folder: str | os.PathLike[str], found: CoderReport, *, title: st
     OSError
         A file cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     from fastclip.report.coder_figures import density_svg
 
     target = Path(folder)
@@ -179,14 +178,7 @@ def write_coder(folder: str | os.PathLike[str], found: CoderReport, *, title: st
     with replacing(target / "results.json") as part:
         text = json.dumps(results(found, title), indent=1, ensure_ascii=False)
         part.write_text(text + "\n", encoding="utf-8")
-    environment = Environment(
-        loader=PackageLoader("fastclip.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("coder.html.j2").render(
+    page = page_template("coder.html.j2").render(
         title=title,
         found=found,
         density=density_svg(found.density) if found.density else "",

@@ -16,6 +16,7 @@ from fastclip.data.files import replacing
 from fastclip.metrics import Retrieval, retrieval
 from fastclip.ops import TopK, similarity, topk
 from fastclip.report.pictures import Pictures, share_within
+from fastclip.report.template import page_template
 
 KS = (1, 5, 10)
 VOCABULARIES = {"objects365": "Objects365", "openimages": "Open Images", "coco": "COCO"}
@@ -139,19 +140,10 @@ def write_page(path: str | os.PathLike[str], demo: Demo, pictures: Pictures) -> 
     ...     page.read_text().splitlines()[0]
     '<!doctype html>'
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     from fastclip.report import figures
 
-    environment = Environment(
-        loader=PackageLoader("fastclip.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     cosines = {title: demo.nearest[name].values[:, 0] for name, title in VOCABULARIES.items()}
-    page = environment.get_template("demo.html.j2").render(
+    page = page_template("demo.html.j2").render(
         demo=demo,
         recall_figure=figures.recall_bars(demo.recalls),
         cosine_figure=figures.cosine_histograms(cosines, COUNTERPART),

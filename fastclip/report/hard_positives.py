@@ -31,6 +31,7 @@ from fastclip.metrics import (
     hard_positive_scores,
     text_sensitivity,
 )
+from fastclip.report.template import page_template
 
 OUTCOMES = {
     "positive_rejected": "Another wording is rejected",
@@ -250,15 +251,6 @@ def write_hard_positives_page(
     OSError
         The file cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fastclip.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     groups = [
         {
             "title": title,
@@ -267,7 +259,7 @@ def write_hard_positives_page(
         }
         for outcome, title in OUTCOMES.items()
     ]
-    page = environment.get_template("hard_positives.html.j2").render(
+    page = page_template("hard_positives.html.j2").render(
         report=report, model=model, rows=summary_rows(report), groups=groups
     )
     with replacing(Path(path)) as part:

@@ -34,6 +34,7 @@ from fastclip.metrics.openness import (
     vocabulary_expansion,
 )
 from fastclip.ops import pack
+from fastclip.report.template import page_template
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -244,16 +245,7 @@ def write_openness(
         text = json.dumps(results(found, title), indent=1, ensure_ascii=False, allow_nan=False)
         part.write_text(text + "\n", encoding="utf-8")
 
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fastclip.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("openness.html.j2").render(
+    page = page_template("openness.html.j2").render(
         title=title,
         found=found,
         figures={name: figures.page_svg(draw, name) for name, draw in drawn.items()},
