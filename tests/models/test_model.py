@@ -283,10 +283,10 @@ class Recorded(nn.Module):
         self.images = torch.from_numpy(arrays["image_features"])
         self.texts = torch.from_numpy(arrays["text_features"])
 
-    def encode_image(self, image: torch.Tensor, normalize: bool) -> torch.Tensor:
+    def encode_image(self, image: torch.Tensor, normalize: bool = False) -> torch.Tensor:
         return self.images
 
-    def encode_text(self, text: torch.Tensor, normalize: bool) -> torch.Tensor:
+    def encode_text(self, text: torch.Tensor, normalize: bool = False) -> torch.Tensor:
         return self.texts
 
 
