@@ -1,0 +1,6 @@
+"""TTD: tags of captions, the pixels that show them, masks, and self-distillation."""
+
+from .masks import tag_maps, tag_masks, text_mask
+from .selection import TagSelection, select_tags
+
+__all__ = ["TagSelection", "select_tags", "tag_maps", "tag_masks", "text_mask"]
