@@ -43,8 +43,8 @@ def select_tags(
 
     ``score_i = max over p of <v_p, u_i>``, the score with the tag's nearest pixel, is brought into
     the range from 0 to 1 over the tags of one caption, ``(score_i - min) / (max - min)``; those of
-    at least ``threshold`` are selected. Where all scores of a caption are the same, as that of an only
-    tag, all become 1. Some tag of a caption is thus always selected, shown or not, unless
+    at least ``threshold`` are selected. Where all scores of a caption are the same, as that of an
+    only tag, all become 1. Some tag of a caption is thus always selected, shown or not, unless
     ``minimum`` rules it out.
 
     ============= ============================== =============================================
