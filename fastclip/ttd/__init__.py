@@ -2,5 +2,14 @@
 
 from .masks import tag_maps, tag_masks, text_mask
 from .selection import TagSelection, select_tags
+from .tags import Tag, extract_tags
 
-__all__ = ["TagSelection", "select_tags", "tag_maps", "tag_masks", "text_mask"]
+__all__ = [
+    "Tag",
+    "TagSelection",
+    "extract_tags",
+    "select_tags",
+    "tag_maps",
+    "tag_masks",
+    "text_mask",
+]
