@@ -3,7 +3,14 @@
 from .bias import SingleTagBias, single_tag_bias
 from .masks import tag_maps, tag_masks, text_mask
 from .rle import decode_rle, encode_rle
-from .segment import Segmentation, dense_features, encode_tags, label_features, segment
+from .segment import (
+    Segmentation,
+    dense_features,
+    encode_tags,
+    image_maps,
+    label_features,
+    segment,
+)
 from .selection import TagSelection, select_tags
 from .tags import Tag, extract_tags
 
@@ -17,6 +24,7 @@ __all__ = [
     "encode_rle",
     "encode_tags",
     "extract_tags",
+    "image_maps",
     "label_features",
     "segment",
     "select_tags",

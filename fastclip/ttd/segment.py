@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from fastclip.ops import PackedKeys, pixel_labels, refine_masks
 from fastclip.ops._arguments import Array, as_keys, as_number, as_rows
 from fastclip.ttd._texts import check_context
+from fastclip.ttd.masks import tag_maps
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -100,7 +101,11 @@ def segment(
 
 
 def encode_tags(
-    model: Model, tags: Sequence[str], templates: Sequence[str] = ("a photo of a {}.",)
+    model: Model,
+    tags: Sequence[str],
+    templates: Sequence[str] = ("a photo of a {}.",),
+    *,
+    progress: bool = False,
 ) -> torch.Tensor:
     """Features [T, d] of tags in prompts, averaged; ValueError for one that does not fit.
 
@@ -114,7 +119,7 @@ def encode_tags(
         raise ValueError("tags: at least one is needed, got none")
     longest = max(templates, key=len, default="{}")
     check_context("tags", [longest.replace("{}", tag) for tag in tags], model)
-    return model.encode_text(tags, templates=templates)
+    return model.encode_text(tags, templates=templates, progress=progress)
 
 
 def dense_features(
@@ -260,6 +265,45 @@ def label_features(
     return _best_refined(pixels.float(), rows.float(), refine_by, background)
 
 
+def image_maps(
+    pixel_features: torch.Tensor,
+    tag_features: torch.Tensor,
+    size: Sequence[int],
+    *,
+    refine_by: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Heat maps of tags at the size of their image: up-sampled (bilinear), and refined by it.
+
+    Parameters
+    ----------
+    pixel_features : tensor [1, d, h, w]
+    tag_features : tensor [T, d]
+    size : (H, W)
+    refine_by : tensor [1, 3, H, W], optional
+        As in `label_features`.
+
+    Returns
+    -------
+    tensor [T, H, W]
+
+    Raises
+    ------
+    ValueError
+        A shape is wrong.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastclip.ttd import image_maps
+    >>> pixels = torch.tensor([[0.9, 0.1], [0.2, 0.6]]).view(1, 2, 1, 2)
+    >>> image_maps(pixels, torch.eye(2), (1, 4))
+    tensor([[[0.9000, 0.7000, 0.3000, 0.1000]],
+            [[0.2000, 0.3000, 0.5000, 0.6000]]])
+    """
+    maps = _resized(tag_maps(pixel_features, tag_features)[None], size)
+    return (maps if refine_by is None else refine_masks(refine_by, maps))[0]
+
+
 def _best_refined(
     pixels: torch.Tensor, tags: torch.Tensor, image: torch.Tensor, background: float | None
 ) -> Segmentation:
@@ -268,8 +312,7 @@ def _best_refined(
     labels = torch.full_like(scores, -1, dtype=torch.int64)
     some = max(1, _AT_ONCE // (size[0] * size[1]))
     for start in range(0, len(tags), some):
-        maps = torch.einsum("bdhw,td->bthw", pixels, tags[start : start + some])
-        refined = refine_masks(image, _resized(maps, size))[0]
+        refined = image_maps(pixels, tags[start : start + some], size, refine_by=image)
         best, index = refined.max(0)  # the first of equal ones
         better = best > scores
         scores = torch.where(better, best, scores)
