@@ -1,18 +1,13 @@
 """TTD: tags of captions, the pixels that show them, masks, and self-distillation."""
 
 from .bias import SingleTagBias, single_tag_bias
+from .labels import Segmentation, image_maps, label_features
 from .masks import tag_maps, tag_masks, text_mask
 from .rle import decode_rle, encode_rle
-from .segment import (
-    Segmentation,
-    dense_features,
-    encode_tags,
-    image_maps,
-    label_features,
-    segment,
-)
+from .segment import encode_tags, segment
 from .selection import TagSelection, select_tags
 from .tags import Tag, extract_tags
+from .views import dense_features
 
 __all__ = [
     "Segmentation",
