@@ -113,15 +113,7 @@ def command(
     folder = None if output is None else writable_folder(output)
     if not image.is_file():
         raise FileNotFoundError(f"{image}: no such file")
-    if text is not None:
-        from fastclip.ttd import extract_tags
-
-        found = extract_tags([text], kind=words.value, tagger=tagger.value)[0]
-        names = tuple(tag.text for tag in found)
-        if not names:
-            raise ValueError(f"--text: {words.value} are needed, there are none in {text!r}")
-    else:
-        names = read_vocabulary(str(vocabulary))
+    names = _tags(text, words, tagger) if text is not None else read_vocabulary(str(vocabulary))
 
     from fastclip.ttd import dense_features
 
@@ -146,6 +138,18 @@ def command(
         shape = (picture.height, picture.width)
         guide = encoder.prepare([picture], size=shape).float() if refine else None
         _write(folder, picture, pixels, result, guide)
+
+
+def _tags(text: str, words: Words, tagger: Tagger) -> tuple[str, ...]:
+    from fastclip.ttd import extract_tags
+
+    try:
+        found = extract_tags([text], kind=words.value, tagger=tagger.value)[0]
+    except ImportError as error:
+        raise ValueError(f"--{error}") from error
+    if not found:
+        raise ValueError(f"--text: {words.value} are needed, there are none in {text!r}")
+    return tuple(tag.text for tag in found)
 
 
 def _scored(
