@@ -8,30 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastclip.cli import _masks
 from fastclip.cli._common import printable, progress, writable_folder
-from fastclip.cli._masks import (
-    Device,
-    Flip,
-    Method,
-    ModelName,
-    ModelPrecision,
-    Pretrained,
-    Prompts,
-    Reading,
-    Refine,
-    Scales,
-    Size,
-    Templates,
-    Vocabulary,
-    Window,
-    encode,
-    load_model,
-    read_picture,
-    read_vocabulary,
-    save_json,
-    save_labels,
-    save_picture,
-)
 from fastclip.cli.embed import Precision
 
 if TYPE_CHECKING:
@@ -42,31 +20,31 @@ _SHOWN = 3
 
 def command(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", show_default=False)],
-    model: ModelName,
+    model: _masks.ModelName,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Gets three files an image.")
     ],
-    pretrained: Pretrained = None,
+    pretrained: _masks.Pretrained = None,
     tags: Annotated[
         str | None, typer.Option(help="Names with commas between them.", show_default=False)
     ] = None,
-    vocabulary: Vocabulary = None,
+    vocabulary: _masks.Vocabulary = None,
     background: Annotated[
         float | None,
         typer.Option(help="Leave out pixels whose best cosine is below.", show_default=False),
     ] = None,
-    templates: Templates = Prompts.photo,
-    size: Size = 448,
-    scale: Scales = None,
-    flip: Flip = False,
-    window: Window = None,
-    refine: Refine = False,
-    method: Reading = Method.value,
+    templates: _masks.Templates = _masks.Prompts.photo,
+    size: _masks.Size = 448,
+    scale: _masks.Scales = None,
+    flip: _masks.Flip = False,
+    window: _masks.Window = None,
+    refine: _masks.Refine = False,
+    method: _masks.Reading = _masks.Method.value,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 if an image was skipped.")
     ] = False,
-    device: Device = "cpu",
-    precision: ModelPrecision = Precision.fp32,
+    device: _masks.Device = "cpu",
+    precision: _masks.ModelPrecision = Precision.fp32,
 ) -> None:
     """Label each pixel with one of --tags or of a --vocabulary.
 
@@ -81,22 +59,22 @@ def command(
     if tags is not None:
         names = tuple(dict.fromkeys(filter(None, map(str.strip, tags.split(",")))))
     else:
-        names = read_vocabulary(str(vocabulary))
+        names = _masks.read_vocabulary(str(vocabulary))
     if not names:
         raise typer.BadParameter("holds no name", param_hint="'--tags'")
 
     from fastclip.report import draw_labels
     from fastclip.ttd import segment
 
-    encoder = load_model(model, pretrained, device, precision)
-    features = encode(encoder, names, templates)
+    encoder = _masks.load_model(model, pretrained, device, precision)
+    features = _masks.encode(encoder, names, templates)
     folder.mkdir(exist_ok=True)
     skipped = {}
     with progress("segmenting", "images") as report:
         for done, path in enumerate(images):
             report(done, len(images))
             try:
-                picture = read_picture(path)
+                picture = _masks.read_picture(path)
                 found = segment(
                     encoder,
                     picture,
@@ -114,9 +92,11 @@ def command(
                 continue
             labels = found.labels.cpu()
             areas = _areas(labels, names)
-            save_picture(folder / f"{path.stem}-overlay.png", draw_labels(picture, labels, names))
-            save_labels(folder / f"{path.stem}-labels.png", labels, len(names))
-            save_json(folder / f"{path.stem}.json", {"image": str(path), "tags": areas})
+            _masks.save_picture(
+                folder / f"{path.stem}-overlay.png", draw_labels(picture, labels, names)
+            )
+            _masks.save_labels(folder / f"{path.stem}-labels.png", labels, len(names))
+            _masks.save_json(folder / f"{path.stem}.json", {"image": str(path), "tags": areas})
             best = ", ".join(f"{area['tag']} {area['share']:.0%}" for area in areas[:_SHOWN])
             typer.echo(printable(f"{path}: {best or 'nothing'}"))
     for path, reason in skipped.items():

@@ -9,31 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastclip.cli import _masks
 from fastclip.cli._common import printable, writable_folder
-from fastclip.cli._masks import (
-    Device,
-    Flip,
-    Method,
-    ModelName,
-    ModelPrecision,
-    Pretrained,
-    Prompts,
-    Reading,
-    Refine,
-    Scales,
-    Size,
-    Templates,
-    Vocabulary,
-    Window,
-    encode,
-    file_name,
-    load_model,
-    read_picture,
-    read_vocabulary,
-    save_json,
-    save_mask,
-    save_picture,
-)
 from fastclip.cli.embed import Precision
 
 if TYPE_CHECKING:
@@ -69,12 +46,12 @@ class _Found:
 
 def command(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False)],
-    model: ModelName,
-    pretrained: Pretrained = None,
+    model: _masks.ModelName,
+    pretrained: _masks.Pretrained = None,
     text: Annotated[
         str | None, typer.Option(help="A caption, whose words are judged.", show_default=False)
     ] = None,
-    vocabulary: Vocabulary = None,
+    vocabulary: _masks.Vocabulary = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -92,15 +69,15 @@ def command(
         float | None, typer.Option(help="Lowest cosine of a selected tag.", show_default=False)
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many of --vocabulary.")] = 10,
-    templates: Templates = Prompts.photo,
-    size: Size = 448,
-    scale: Scales = None,
-    flip: Flip = False,
-    window: Window = None,
-    refine: Refine = False,
-    method: Reading = Method.value,
-    device: Device = "cpu",
-    precision: ModelPrecision = Precision.fp32,
+    templates: _masks.Templates = _masks.Prompts.photo,
+    size: _masks.Size = 448,
+    scale: _masks.Scales = None,
+    flip: _masks.Flip = False,
+    window: _masks.Window = None,
+    refine: _masks.Refine = False,
+    method: _masks.Reading = _masks.Method.value,
+    device: _masks.Device = "cpu",
+    precision: _masks.ModelPrecision = Precision.fp32,
 ) -> None:
     """Score tags by their nearest pixel (TTD), and draw where they are.
 
@@ -113,12 +90,14 @@ def command(
     folder = None if output is None else writable_folder(output)
     if not image.is_file():
         raise FileNotFoundError(f"{image}: no such file")
-    names = _tags(text, words, tagger) if text is not None else read_vocabulary(str(vocabulary))
+    names = (
+        _tags(text, words, tagger) if text is not None else _masks.read_vocabulary(str(vocabulary))
+    )
 
     from fastclip.ttd import dense_features
 
-    picture = read_picture(image)
-    encoder = load_model(model, pretrained, device, precision)
+    picture = _masks.read_picture(image)
+    encoder = _masks.load_model(model, pretrained, device, precision)
     pixels = dense_features(
         encoder,
         picture,
@@ -129,7 +108,7 @@ def command(
         method=method.value,
     )
     result = _scored(
-        pixels, names, encode(encoder, names, templates), picture, threshold, minimum,
+        pixels, names, _masks.encode(encoder, names, templates), picture, threshold, minimum,
         None if text is not None else top,
     )  # fmt: skip
     _print(result)
@@ -219,13 +198,13 @@ def _write(
         Panel(f"{tag}  {found.scores[i]:.3f}", shown[i], muted=not found.selected[i])
         for i, tag in enumerate(found.tags)
     ]
-    save_picture(folder / "tags.png", draw_panels(picture, panels[:_PANELS]))
+    _masks.save_picture(folder / "tags.png", draw_panels(picture, panels[:_PANELS]))
     chosen = [i for i, selected in enumerate(found.selected.tolist()) if selected]
     if chosen:
         labels = maps[chosen].argmax(0).masked_fill(union < 0.5, -1)
         names = [found.tags[i] for i in chosen]
-        save_picture(folder / "overlay.png", draw_labels(picture, labels, names))
-    save_mask(folder / "text.png", union)
+        _masks.save_picture(folder / "overlay.png", draw_labels(picture, labels, names))
+    _masks.save_mask(folder / "text.png", union)
     entries: list[dict[str, Any]] = []
     for i, tag in enumerate(found.tags):
         entry: dict[str, Any] = {
@@ -236,8 +215,8 @@ def _write(
             "nearest_pixel": found.nearest[i],
         }
         if i in chosen:
-            entry["mask"] = f"mask-{i + 1:02d}-{file_name(tag)}.png"
+            entry["mask"] = f"mask-{i + 1:02d}-{_masks.file_name(tag)}.png"
             entry["segmentation"] = encode_rle(masks[i] > 0.5)
-            save_mask(folder / entry["mask"], masks[i])
+            _masks.save_mask(folder / entry["mask"], masks[i])
         entries.append(entry)
-    save_json(folder / "tags.json", {"tags": entries, "text": encode_rle(union > 0.5)})
+    _masks.save_json(folder / "tags.json", {"tags": entries, "text": encode_rle(union > 0.5)})

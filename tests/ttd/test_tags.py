@@ -34,10 +34,13 @@ def texts(caption: str, **options: str) -> list[str]:
 )
 @pytest.mark.parametrize("tagger", ["wordnet", "hanta"])
 def test_nouns(caption, nouns, tagger):
+    if tagger == "hanta":
+        pytest.importorskip("HanTa")
     assert texts(caption, tagger=tagger) == nouns
 
 
 def test_phrases_have_their_adjectives():
+    pytest.importorskip("HanTa")
     found = texts("an old red fire truck and two dogs", kind="phrases", tagger="hanta")
     assert found == ["old red fire truck", "dog"]
     assert texts("the tall man sees", kind="phrases", tagger="hanta") == ["tall man"]
@@ -90,6 +93,7 @@ def test_singular_of_what_wordnet_lacks():
 
 def test_taggers_agree_on_real_captions(real_data):
     """The tagger knows the context; without one, nine in ten of its tags are still found."""
+    pytest.importorskip("HanTa")
     path = real_data / "neighbours" / "coco_val2017_captions.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as file:
         captions = [json.loads(line)["captions"][0] for line in file][::10]
