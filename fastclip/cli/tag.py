@@ -60,7 +60,7 @@ def command(
     ] = None,
     words: Annotated[Words, typer.Option(help="Which words of --text.")] = Words.nouns,
     tagger: Annotated[
-        Tagger, typer.Option(help="Finds nouns; hanta needs fastclip[tags].")
+        Tagger, typer.Option(help="Finds nouns; hanta needs the package HanTa.")
     ] = Tagger.wordnet,
     threshold: Annotated[
         float, typer.Option(help="From 0, the caption's worst tag, to 1, its best.")
