@@ -1,0 +1,30 @@
+"""TTD: tags of captions, the pixels that show them, masks, and self-distillation."""
+
+from .bias import SingleTagBias, single_tag_bias
+from .labels import Segmentation, image_maps, label_features
+from .masks import tag_maps, tag_masks, text_mask
+from .rle import decode_rle, encode_rle
+from .segment import encode_tags, segment
+from .selection import TagSelection, select_tags
+from .tags import Tag, extract_tags
+from .views import dense_features
+
+__all__ = [
+    "Segmentation",
+    "SingleTagBias",
+    "Tag",
+    "TagSelection",
+    "decode_rle",
+    "dense_features",
+    "encode_rle",
+    "encode_tags",
+    "extract_tags",
+    "image_maps",
+    "label_features",
+    "segment",
+    "select_tags",
+    "single_tag_bias",
+    "tag_maps",
+    "tag_masks",
+    "text_mask",
+]
