@@ -235,8 +235,8 @@ def _rows(source: str, normalize: bool) -> Rows:
 
     if not os.path.exists(source):
         if source in samples():
-            with sample_file(source) as path:
-                return open_rows(path, normalize=normalize)
+            with sample_file(source) as file:
+                return open_rows(file, normalize=normalize)
         path, _, array = source.rpartition(":")
         if path.rstrip("/").endswith((".safetensors", ".parquet")) or os.path.isdir(path):
             return open_rows(path, array=array, normalize=normalize)

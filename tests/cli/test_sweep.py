@@ -73,12 +73,12 @@ def test_columns_are_named(normalized, tmp_path):
 
     rows = load_sample("coco-images").features.numpy()
     lists = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), 512)
-    pq.write_table(pa.table({"a": lists.slice(0, 500), "b": lists}), tmp_path / "x.parquet")
+    pq.write_table(pa.table({"a": lists, "b": lists}), tmp_path / "x.parquet")
     output = tmp_path / "out"
-    for source in (tmp_path / "x.parquet", f"{tmp_path}/x.parquet:b"):
-        options = "--op", "topk", "--queries", source, "--keys", "coco-captions", "-k", 1
-        result = call(*options, "-o", output)
-    assert result.exit_code == 0
+    options = "--op", "topk", "--keys", "coco-captions", "-k", 1, "-o", output
+    several = call(*options, "--queries", tmp_path / "x.parquet")
+    assert "holds several 2-D floating arrays (a, b): name one by array=" in several.stderr
+    assert call(*options, "--queries", f"{tmp_path}/x.parquet:b").exit_code == 0
     assert torch.equal(fastclip.sweep.read(output).indices, fastclip.topk(*normalized, 1).indices)
 
 
@@ -90,14 +90,14 @@ def test_columns_are_named(normalized, tmp_path):
         ("op: [\n", (), "not YAML"),
         ("metric: l2\n", (), "metric: must be one of cosine, dot, got 'l2'"),
         ("memory: much\n", (), "memory: must be such as 4GiB"),
-        ("memory: 1MiB\n", (), "memory: at least"),
+        ("memory: 1MiB\nk: 1\n", (), "memory: at least"),
         ("k: 501\n", (), "k: must be from 1 to the number of keys 500"),
-        ("", ("--queries", "nothing"), "nothing: no such file or folder"),
+        ("k: 1\n", ("--queries", "nothing"), "nothing: no such file or folder"),
     ],
 )
 def test_errors(text, options, message, tmp_path):
     config = tmp_path / "sweep.yaml"
-    config.write_text(text if text.startswith(("-", "op: [")) else text + "\n# end\n")
+    config.write_text(text)
     needed = "--op", "topk", *SAMPLES, "-o", tmp_path / "out"
     result = call(config, *needed, *options)
     assert result.exit_code == 1
