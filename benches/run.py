@@ -17,17 +17,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import cases
-import openness_cases
 import torch
-import ttd_cases
+from all_cases import CASES
 from cases import Case
 from rich.console import Console
 from rich.table import Table
 
 from fastclip.config import config
-
-CASES = {**cases.CASES, **openness_cases.CASES, **ttd_cases.CASES}
 
 
 def processor() -> str:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import cases
-import openness_cases
 import pytest
-import ttd_cases
+from all_cases import CASES
 from cases import Case
-
-CASES = {**cases.CASES, **openness_cases.CASES, **ttd_cases.CASES}
 
 
 @cache

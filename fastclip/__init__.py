@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from fastclip import coder, data, metrics, models, training, ttd
+from fastclip import coder, data, metrics, models, sweep, training, ttd
 from fastclip.config import show_config
 from fastclip.ops import (
     GroupMax,
@@ -55,6 +55,7 @@ __all__ = [
     "refine_masks",
     "show_config",
     "similarity",
+    "sweep",
     "topk",
     "train",
     "training",

@@ -16,6 +16,7 @@ from fastclip.cli import (
     openness,
     scenes,
     segment,
+    sweep,
     tag,
     topk,
     train,
@@ -42,6 +43,7 @@ app.command("info")(info.command)
 app.command("demo")(demo.command)
 app.add_typer(coder.app, name="coder")
 app.add_typer(scenes.app, name="scenes")
+app.add_typer(sweep.app, name="sweep")
 
 
 def _show_version(wanted: bool) -> None:
