@@ -92,6 +92,18 @@ def gaussian_potential(x: Matrix, y: Matrix, symmetric: bool, t: float, threads:
 def cache_logits(
     queries: Matrix, keys: Matrix, values: Matrix, beta: float, out: int, threads: int
 ) -> None: ...
+def cache_grid(
+    shape: tuple[int, int, int],  # images, support images, classes
+    affinities: int,
+    zero_shot: int,
+    labels: int,
+    support_labels: int,
+    betas: tuple[float, float, int],  # first, step, number
+    alphas: int,
+    num_alphas: int,
+    right: int,
+    threads: int,
+) -> None: ...
 def available_isas() -> list[str]: ...
 def isa() -> str: ...
 def select_isa(name: str) -> None: ...

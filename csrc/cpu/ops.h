@@ -120,4 +120,21 @@ double gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, doub
 void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& values, double beta,
                   float* out, int threads, Interrupt& interrupt);
 
+// Arguments of cache_grid; at least one class, alphas ascend.
+struct CacheGrid {
+  int64_t images, support, classes;
+  const double* affinities;       // [images, support]
+  const double* zero_shot;        // [images, classes]
+  const int64_t* labels;          // [images]
+  const int64_t* support_labels;  // [support]
+  double first_beta, beta_step;
+  int64_t betas;
+  const double* alphas;
+  int64_t num_alphas;
+};
+
+// Adds to right[betas, num_alphas] how many images have their label's class for the first of those
+// with the largest  zero_shot[c] + alpha * sum over support j of c of exp(-beta (1 - affinity j)).
+void cache_grid(const CacheGrid& grid, int64_t* right, int threads, Interrupt& interrupt);
+
 }  // namespace fastclip::cpu
