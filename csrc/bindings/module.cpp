@@ -125,10 +125,10 @@ PYBIND11_MODULE(_C, m) {
         });
 
   m.def("pair_scores", [](const Matrix& queries, const Matrix& keys, uintptr_t indices,
-                          uintptr_t out, int threads) {
+                          int64_t per_query, uintptr_t out, int threads) {
     without_gil([&](Interrupt& interrupt) {
       fastclip::cpu::pair_scores(queries, keys, reinterpret_cast<const int64_t*>(indices),
-                                 reinterpret_cast<float*>(out), threads, interrupt);
+                                 per_query, reinterpret_cast<float*>(out), threads, interrupt);
       return 0;
     });
   });

@@ -46,9 +46,9 @@ int64_t count_ahead(const Matrix& queries, const Matrix& keys, const ScreenKeys*
                     const float* scores, const int64_t* ties, int64_t* per_query, int64_t* per_key,
                     int threads, Interrupt& interrupt);
 
-// out[i] = exact score of query i and key indices[i].
-void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices, float* out,
-                 int threads, Interrupt& interrupt);
+// out[i, p] = exact score of query i and key indices[i, p]; both are [queries, per_query].
+void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices,
+                 int64_t per_query, float* out, int threads, Interrupt& interrupt);
 
 struct ScoredPair {
   int64_t query;

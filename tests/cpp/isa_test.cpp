@@ -205,7 +205,7 @@ class Search {
         run.threads, run.interrupt);
     run.same(out, scores_, "similarity");
     Floats pairs(q().rows);
-    cpu::pair_scores(q(), k(), targets_.data(), pairs.data(), run.threads, run.interrupt);
+    cpu::pair_scores(q(), k(), targets_.data(), 1, pairs.data(), run.threads, run.interrupt);
     run.same(pairs, thresholds_, "pair_scores");
   }
 
