@@ -55,7 +55,8 @@ class CoderClassifier(Estimator):
 
     The first stage is computed as one product with the sum of the texts of each class, beside
     `fastclip.group_max` of classes with synonyms; the second as one product per image and pair,
-    with the difference of the mean texts of both directions. Memory does not grow with the number of texts.
+    with the difference of the mean texts of both directions. Memory does not grow with the number
+    of texts.
 
     Parameters
     ----------
