@@ -20,7 +20,7 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,6 +49,33 @@ def main(
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
 ) -> None:
     """Measure the density of neighbours zero-shot and few-shot."""
+    coco = read_coco(data)
+    found = {
+        "coco": {
+            "classes": {name: coco.class_of.count(name) for name in coco.names},
+            "zero_shot": zero_shot(coco),
+            "few_shot": few_shot(coco),
+        },
+        "things": prototypes(data),
+    }
+    text = json.dumps(found, indent=1)
+    if output is not None:
+        with replacing(output) as part:
+            part.write_text(text + "\n", "utf-8")
+    typer.echo(text)
+
+
+class Coco(NamedTuple):
+    """Features of pictures and of one caption of each."""
+
+    images: torch.Tensor
+    captions: torch.Tensor
+    class_of: list[str | None]
+    names: list[str]
+    """Classes with enough pictures."""
+
+
+def read_coco(data: Path) -> Coco:
     pairs = np.load(data / "clip_features" / "paired_coco500_vitb16.npz")
     images, captions = (
         torch.nn.functional.normalize(torch.from_numpy(pairs[key]))
@@ -57,22 +84,7 @@ def main(
     class_of = about(data, pairs["image_id"].tolist())
     counts = Counter(name for name in class_of if name is not None)
     names = sorted(name for name, count in counts.items() if count >= _FEWEST)
-    things = np.load(data / "clip_features" / "things200_vitl14.npz")
-    found = {
-        "coco": {
-            "classes": {name: counts[name] for name in names},
-            "zero_shot": zero_shot(images, captions, class_of, names),
-            "few_shot": few_shot(images, captions, class_of, names),
-        },
-        "things": prototypes(
-            torch.from_numpy(things["image_features"]), torch.from_numpy(things["class_prototypes"])
-        ),
-    }
-    text = json.dumps(found, indent=1)
-    if output is not None:
-        with replacing(output) as part:
-            part.write_text(text + "\n", "utf-8")
-    typer.echo(text)
+    return Coco(images, captions, class_of, names)
 
 
 def about(data: Path, image_ids: list[int]) -> list[str | None]:
@@ -93,14 +105,12 @@ def about(data: Path, image_ids: list[int]) -> list[str | None]:
     return result
 
 
-def divided(
-    class_of: list[str | None], names: list[str], seed: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def divided(coco: Coco, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Rows whose captions are texts, [classes, most texts]; other rows, and their labels."""
     generator = torch.Generator().manual_seed(seed)
     texts, rows, labels = [], [], []
-    for label, name in enumerate(names):
-        of_class = torch.tensor([row for row, other in enumerate(class_of) if other == name])
+    for label, name in enumerate(coco.names):
+        of_class = torch.tensor([row for row, other in enumerate(coco.class_of) if other == name])
         of_class = of_class[torch.randperm(len(of_class), generator=generator)]
         texts.append(of_class[: _TEXTS[-1]])
         rows.append(of_class[_TEXTS[-1] :])
@@ -108,18 +118,16 @@ def divided(
     return torch.stack(texts), torch.cat(rows), torch.tensor(labels)
 
 
-def zero_shot(
-    images: torch.Tensor, captions: torch.Tensor, class_of: list[str | None], names: list[str]
-) -> dict[str, Any]:
+def zero_shot(coco: Coco) -> dict[str, Any]:
     by_count: dict[int, list[float]] = {count: [] for count in _TEXTS}
     for seed in _SEEDS:
-        texts, rows, labels = divided(class_of, names, seed)
+        texts, rows, labels = divided(coco, seed)
         for count in _TEXTS:
             known = ClassTexts(
-                tuple(OneClass(name, sentences=texts_of(count - 1)) for name in names)
+                tuple(OneClass(name, sentences=texts_of(count - 1)) for name in coco.names)
             )
-            coder = Coder(known, captions[texts[:, :count].flatten()])
-            predicted = CoderClassifier(rerank=False).fit(coder).predict(images[rows])
+            coder = Coder(known, coco.captions[texts[:, :count].flatten()])
+            predicted = CoderClassifier(rerank=False).fit(coder).predict(coco.images[rows])
             by_count[count].append(float((predicted == labels).double().mean()))
     return {
         "test_images": len(rows),
@@ -132,10 +140,9 @@ def texts_of(count: int) -> tuple[str, ...]:
     return tuple(f"caption {i}" for i in range(count))
 
 
-def few_shot(
-    images: torch.Tensor, captions: torch.Tensor, class_of: list[str | None], names: list[str]
-) -> dict[str, Any]:
-    texts, rows, labels = divided(class_of, names, 0)
+def few_shot(coco: Coco) -> dict[str, Any]:
+    images, captions, class_of, names = coco
+    texts, rows, labels = divided(coco, 0)
     mine = torch.nn.functional.normalize(captions[texts].mean(1))  # in the place of name texts
     others = captions[torch.tensor([name is None for name in class_of])]
     order = torch.randperm(len(others), generator=torch.Generator().manual_seed(0))
@@ -157,8 +164,10 @@ def few_shot(
     }
 
 
-def prototypes(images: torch.Tensor, anchors: torch.Tensor) -> dict[str, Any]:
-    anchors = torch.nn.functional.normalize(anchors)
+def prototypes(data: Path) -> dict[str, Any]:
+    things = np.load(data / "clip_features" / "things200_vitl14.npz")
+    images = torch.from_numpy(things["image_features"])
+    anchors = torch.nn.functional.normalize(torch.from_numpy(things["class_prototypes"]))
     labels = torch.arange(len(images))
     found: dict[str, dict[int, list[float]]] = {"cosine": {}, "centred": {}}
     for count in _ANCHORS:
