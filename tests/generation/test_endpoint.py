@@ -206,7 +206,8 @@ def test_texts_about_classes_go_on_after_a_failure(server: Server, tmp_path: Pat
     server.failures = [(200, {})] * 20 + [(400, {})]
     with pytest.raises(EndpointError, match="400"):
         texts_of(server, tmp_path / "other", 3)
-    assert 20 < len(server.requests) < 20 + 2 * 3 + 3
+    # what had begun or waited, at most 4 requests each, ends first
+    assert 20 < len(server.requests) <= 21 + 2 * 3 * 4 < asked
     assert texts_of(server, tmp_path / "other", 3)[0] == expected
     assert len(server.requests) == asked + 1  # each once, and the one that failed
 
