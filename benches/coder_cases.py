@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from cases import Case, unit_rows
 
@@ -80,17 +79,24 @@ def rerank_case(images: int = 2000, classes: int = 100, texts: int = 14, width: 
     few = min(32, images)
     expected = theirs(few)
 
+    def second_stage() -> torch.Tensor:
+        margins = classifier._pairs.margins(rows, ours.candidates)
+        return ours.candidates.gather(1, margins.argmax(1, keepdim=True))[:, 0]
+
     def check(who: str, answer: Any) -> None:
-        found = answer.classes if who.startswith("fastclip") else answer
+        found = answer.classes if who == "CoderClassifier.decide, both stages" else answer
         margins = ours.margins.sort(dim=1, descending=True).values
         clear = margins[:few, 0] - margins[:few, 1] > 1e-6  # other rounding decides the others
         assert torch.equal(found[:few][clear], expected[clear])
 
     return Case(
-        description=f"CODER, both stages, {images:,} images reranked, {classes:,} classes",
+        description=f"CODER, second stage, {images:,} images reranked, {classes:,} classes",
         work=2.0 * images * width * 10,
         unit="float32",
-        ours={"fastclip.coder.CoderClassifier": lambda: classifier.decide(rows)},
+        ours={
+            "CoderClassifier.decide, both stages": lambda: classifier.decide(rows),
+            "CoderClassifier, second stage alone": second_stage,
+        },
         peers={"the authors' second stage alone, torch": theirs},
         check=check,
         slow=("the authors' second stage alone, torch",),
@@ -100,7 +106,11 @@ def rerank_case(images: int = 2000, classes: int = 100, texts: int = 14, width: 
 def search_case(
     images: int = 5000, classes: int = 100, shots: int = 16, texts: int = 40, betas: int = 20
 ) -> Case:
-    """One round with ``betas`` of the authors' 500 values of beta, and their 50 of alpha."""
+    """One round with ``betas`` of the authors' 500 values of beta, and their 50 of alpha.
+
+    The authors compute the affinities again for each pair; here theirs are kept, too, or the
+    comparison would take most of an hour.
+    """
     coder = _coder(classes, texts, 512)
     generator = torch.Generator().manual_seed(0)
     centres = unit_rows(classes, 512, 1)
@@ -108,7 +118,7 @@ def search_case(
     support_labels = torch.arange(classes).repeat_interleave(shots)
     support, rows = (
         torch.nn.functional.normalize(
-            centres[of] + 0.1 * torch.randn(len(of), 512, generator=generator)
+            centres[of] + 0.2 * torch.randn(len(of), 512, generator=generator)
         )
         for of in (support_labels, labels)
     )
@@ -122,12 +132,12 @@ def search_case(
         )
         onehot = torch.nn.functional.one_hot(support_labels).float()
         zero_shot = 100 * rows @ coder.name_weights().T
+        affinity = queries @ keys.T
+        low, high = affinity.amin(1, keepdim=True), affinity.amax(1, keepdim=True)
+        affinity = (affinity - low) / (high - low)
         best = (0.0, 0.0, 0.0)
         for beta in (i * 199.9 / betas + 0.1 for i in range(betas)):
             for alpha in (i * 19.9 / 50 + 0.1 for i in range(50)):
-                affinity = queries @ keys.T
-                low, high = affinity.amin(1, keepdim=True), affinity.amax(1, keepdim=True)
-                affinity = (affinity - low) / (high - low)
                 logits = zero_shot + (beta * affinity - beta).exp() @ onehot * alpha
                 right = float((logits.argmax(1) == labels).double().mean())
                 if right > best[2]:
@@ -135,11 +145,14 @@ def search_case(
         return best
 
     reference = adapter.tune(rows, labels, grid=grid)
+    (tried,) = reference.rounds
 
     def check(who: str, answer: Any) -> None:
+        alpha, beta, accuracy = answer
         # float32 decides near-ties otherwise: a few images more or less
-        assert abs(answer[2] - reference.accuracy) <= 3 / images
-        assert who.startswith("fastclip") or np.isclose(answer[1], reference.beta, rtol=0.5)
+        assert abs(accuracy - reference.accuracy) <= 3 / images
+        at = (tried.betas - beta).abs().argmin(), (tried.alphas - alpha).abs().argmin()
+        assert tried.right[at] >= tried.right.max() - 3
 
     return Case(
         description=f"CODER-Adapter, {betas * 50:,} pairs of alpha and beta, {images:,} images, "
@@ -149,9 +162,9 @@ def search_case(
         ours={
             "fastclip.coder.CoderAdapter.tune": lambda: adapter.tune(rows, labels, grid=grid)[:3]
         },
-        peers={"the authors' search, torch": theirs},
+        peers={"the authors' search, affinities kept, torch": theirs},
         check=check,
-        slow=("the authors' search, torch",),
+        slow=("the authors' search, affinities kept, torch",),
     )
 
 

@@ -24,6 +24,7 @@ from fastclip.coder import (
     ClassTexts,
     Coder,
     CoderClassifier,
+    CurvePoint,
     OneClass,
     TextTemplates,
     WordNetSource,
@@ -134,21 +135,31 @@ def few_shot(model: Any, test: Any, images: torch.Tensor) -> dict[str, Any]:
     points = few_shot_curve(coder, images[rows], labels, progress=_progress)
     zero = CoderClassifier(kinds=("name",), rerank=False).fit(coder).predict(images[rows])
     all_texts = CoderClassifier(rerank=False).fit(coder).predict(images[rows])
-    curve: dict[str, dict[str, Any]] = {}
-    for point in points:
-        curve.setdefault(point.method, {}).setdefault(str(point.shots), []).append(point.accuracy)
-    for by_shots in curve.values():
-        for shots, values in by_shots.items():
-            half = _T * statistics.stdev(values) / math.sqrt(len(values))
-            by_shots[shots] = {"mean": round(statistics.mean(values), 4), "half": round(half, 4)}
     return {
         "groups": large,
         "images": len(rows),
         "texts": len(coder.texts),
         "names_alone": float((zero == labels).double().mean()),
         "all_texts": float((all_texts == labels).double().mean()),
-        "accuracy": curve,
+        "accuracy": intervals(points),
     }
+
+
+def intervals(points: list[CurvePoint]) -> dict[str, dict[int, dict[str, float]]]:
+    """For each method and number of shots."""
+    curve: dict[str, dict[int, list[float]]] = {}
+    for point in points:
+        curve.setdefault(point.method, {}).setdefault(point.shots, []).append(point.accuracy)
+    return {
+        method: {shots: mean_and_half(values) for shots, values in by_shots.items()}
+        for method, by_shots in curve.items()
+    }
+
+
+def mean_and_half(values: list[float]) -> dict[str, float]:
+    """The mean over five seeds, and half of its interval of 95 %."""
+    half = _T * statistics.stdev(values) / math.sqrt(len(values))
+    return {"mean": round(statistics.mean(values), 4), "half": round(half, 4)}
 
 
 def _progress(done: int, total: int) -> None:

@@ -76,6 +76,20 @@ def cache_logits(
     return np.exp(-beta * (1 - rows64(queries) @ rows64(keys).T)) @ rows64(values)
 
 
+def label_leads(
+    affinities: np.ndarray,
+    zero_shot: np.ndarray,
+    labels: np.ndarray,
+    support_labels: np.ndarray,
+    beta: float,
+    alpha: float,
+) -> np.ndarray:
+    """By how much zero_shot + alpha cache is higher for the label than for others, [N, C]."""
+    onehot = np.eye(zero_shot.shape[1])[support_labels]
+    scores = zero_shot + alpha * (np.exp(-beta * (1 - affinities)) @ onehot)
+    return np.take_along_axis(scores, labels[:, None], 1) - scores
+
+
 def score_sizes(queries: torch.Tensor | np.ndarray, keys: torch.Tensor | np.ndarray) -> np.ndarray:
     """Return sum_i |q_i k_i| of each pair, which the error of a float32 score is measured by."""
     return np.abs(rows64(queries)) @ np.abs(rows64(keys)).T

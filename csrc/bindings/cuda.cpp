@@ -26,9 +26,9 @@ void bind_cuda(py::module_& m) {
 
   m.def(
       "pair_scores",
-      [](const Matrix& queries, const Matrix& keys, uintptr_t indices, uintptr_t out,
-         uintptr_t stream) {
-        cuda::pair_scores(queries, keys, reinterpret_cast<const int64_t*>(indices),
+      [](const Matrix& queries, const Matrix& keys, uintptr_t indices, int64_t per_query,
+         uintptr_t out, uintptr_t stream) {
+        cuda::pair_scores(queries, keys, reinterpret_cast<const int64_t*>(indices), per_query,
                           reinterpret_cast<float*>(out), stream_at(stream));
       },
       NoGil());

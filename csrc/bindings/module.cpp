@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <tuple>
 #include <vector>
 
 #include "../cpu/isa.h"
@@ -124,10 +125,10 @@ PYBIND11_MODULE(_C, m) {
         });
 
   m.def("pair_scores", [](const Matrix& queries, const Matrix& keys, uintptr_t indices,
-                          uintptr_t out, int threads) {
+                          int64_t per_query, uintptr_t out, int threads) {
     without_gil([&](Interrupt& interrupt) {
       fastclip::cpu::pair_scores(queries, keys, reinterpret_cast<const int64_t*>(indices),
-                                 reinterpret_cast<float*>(out), threads, interrupt);
+                                 per_query, reinterpret_cast<float*>(out), threads, interrupt);
       return 0;
     });
   });
@@ -259,6 +260,22 @@ PYBIND11_MODULE(_C, m) {
     without_gil([&](Interrupt& interrupt) {
       fastclip::cpu::cache_logits(queries, keys, values, beta, reinterpret_cast<float*>(out),
                                   reinterpret_cast<double*>(totals), threads, interrupt);
+      return 0;
+    });
+  });
+
+  m.def("cache_grid", [](std::array<int64_t, 3> shape, uintptr_t affinities, uintptr_t zero_shot,
+                         uintptr_t labels, uintptr_t support_labels,
+                         std::tuple<double, double, int64_t> betas, uintptr_t alphas,
+                         int64_t num_alphas, uintptr_t right, int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      const auto& [first_beta, beta_step, num_betas] = betas;
+      fastclip::cpu::cache_grid(
+          {shape[0], shape[1], shape[2], reinterpret_cast<const double*>(affinities),
+           reinterpret_cast<const double*>(zero_shot), reinterpret_cast<const int64_t*>(labels),
+           reinterpret_cast<const int64_t*>(support_labels), first_beta, beta_step, num_betas,
+           reinterpret_cast<const double*>(alphas), num_alphas},
+          reinterpret_cast<int64_t*>(right), threads, interrupt);
       return 0;
     });
   });

@@ -89,17 +89,22 @@ int64_t count_ahead(const Matrix& queries, const Matrix& keys, const ScreenKeys*
                       });
 }
 
-void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices, float* out,
-                 int threads, Interrupt& interrupt) {
-  constexpr int64_t kPairs = 256;
+void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices,
+                 int64_t per_query, float* out, int threads, Interrupt& interrupt) {
+  constexpr int64_t kQueries = 256, kPairs = 256;
   const Kernels& isa = kernels();
-  parallel_for(ceil_div(queries.rows, kPairs), threads, interrupt, [&](int64_t task) {
-    const int64_t begin = task * kPairs;
-    const int64_t end = std::min(begin + kPairs, queries.rows);
-    const PairScorer scorer(isa, queries.slice(begin, end), keys);
+  parallel_for(ceil_div(queries.rows, kQueries), threads, interrupt, [&](int64_t task) {
+    const int64_t first = task * kQueries;
+    const int64_t last = std::min(first + kQueries, queries.rows);
+    const PairScorer scorer(isa, queries.slice(first, last), keys);
     Pair pairs[kPairs];
-    for (int64_t i = begin; i < end; ++i) pairs[i - begin] = {i - begin, indices[i]};
-    scorer.score(pairs, end - begin, out + begin);
+    for (int64_t begin = first * per_query; begin < last * per_query; begin += kPairs) {
+      const int64_t count = std::min(kPairs, last * per_query - begin);
+      for (int64_t p = 0; p < count; ++p) {
+        pairs[p] = {(begin + p) / per_query - first, indices[begin + p]};
+      }
+      scorer.score(pairs, count, out + begin);
+    }
   });
 }
 

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "encode.h"
+#include "grid_kernels.h"
 #include "kernels.h"
 #include "pixel_kernels.h"
 #include "screen_tile.h"
@@ -45,6 +46,7 @@ constexpr Kernels avx2_kernels(const char* name) {
       ScreenTile<Isa>::reaching,
       ValueTile<8, 6, 2>::kernels(),
       pixel_kernels<8>(),
+      GridTile<4>::kernels(),
   };
 }
 

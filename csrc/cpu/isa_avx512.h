@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "encode.h"
+#include "grid_kernels.h"
 #include "kernels.h"
 #include "pixel_kernels.h"
 #include "screen_tile.h"
@@ -49,6 +50,7 @@ constexpr Kernels avx512_kernels(const char* name) {
       ScreenTile<Isa>::reaching,
       ValueTile<16, 12, 2>::kernels(),
       pixel_kernels<16>(),
+      GridTile<8>::kernels(),
   };
 }
 

@@ -129,6 +129,25 @@ struct ValueKernels {
   void (*exp)(float* scores, int64_t count, float scale, float shift);
 };
 
+// Alphas with which an image is right: >= from, > above, <= to, < below; none if `empty`.
+struct AlphaRange {
+  double from, above, to, below;
+  bool empty;
+};
+
+// Rows of float64 in cache_grid.cpp are padded to multiples of this.
+constexpr int64_t kGridPadding = 8;
+
+// For cache_grid; `count` is padded.
+struct GridKernels {
+  // sums[c] += weights[c], then weights[c] *= factors[c].
+  void (*add_and_multiply)(double* weights, const double* factors, int64_t count, double* sums);
+  // Where a class with the sum `own` is ahead of all: its zero-shot score leads that of class c by
+  // leads[c], and it wins a tie with c where wins_ties[c] has all bits set.
+  AlphaRange (*where_ahead)(double own, const double* sums, const double* leads,
+                            const int64_t* wins_ties, int64_t count);
+};
+
 struct Kernels {
   const char* name;
 
@@ -168,6 +187,7 @@ struct Kernels {
 
   ValueKernels value;
   PixelKernels pixels;
+  GridKernels grid;
 };
 
 extern const Kernels kPortable;

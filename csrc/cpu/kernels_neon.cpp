@@ -1,6 +1,7 @@
 #include <arm_neon.h>
 
 #include "encode.h"
+#include "grid_kernels.h"
 #include "kernels.h"
 #include "pixel_kernels.h"
 #include "screen_tile.h"
@@ -52,6 +53,7 @@ const Kernels kNeonDot = {
     ScreenTile<NeonDot>::reaching,
     ValueTile<4, 8, 2>::kernels(),
     pixel_kernels<4>(),
+    GridTile<2>::kernels(),
 };
 
 }  // namespace fastclip::cpu

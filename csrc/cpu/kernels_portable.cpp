@@ -1,4 +1,5 @@
 #include "encode.h"
+#include "grid_kernels.h"
 #include "kernels.h"
 #include "pixel_kernels.h"
 #include "screen_tile.h"
@@ -42,6 +43,7 @@ const Kernels kPortable = {
     ScreenTile<Portable>::reaching,
     ValueTile<4, 4, 2>::kernels(),
     pixel_kernels<4>(),
+    GridTile<2>::kernels(),
 };
 
 }  // namespace fastclip::cpu

@@ -46,9 +46,9 @@ int64_t count_ahead(const Matrix& queries, const Matrix& keys, const ScreenKeys*
                     const float* scores, const int64_t* ties, int64_t* per_query, int64_t* per_key,
                     int threads, Interrupt& interrupt);
 
-// out[i] = exact score of query i and key indices[i].
-void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices, float* out,
-                 int threads, Interrupt& interrupt);
+// out[i, p] = exact score of query i and key indices[i, p]; both are [queries, per_query].
+void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices,
+                 int64_t per_query, float* out, int threads, Interrupt& interrupt);
 
 struct ScoredPair {
   int64_t query;
@@ -139,5 +139,22 @@ double gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, doub
 // keys that come in turn, each time from a multiple of ValueBlocks::block on, give the same sums.
 void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& values, double beta,
                   float* out, double* totals, int threads, Interrupt& interrupt);
+
+// Arguments of cache_grid; at least one class, alphas ascend.
+struct CacheGrid {
+  int64_t images, support, classes;
+  const double* affinities;       // [images, support]
+  const double* zero_shot;        // [images, classes]
+  const int64_t* labels;          // [images]
+  const int64_t* support_labels;  // [support]
+  double first_beta, beta_step;
+  int64_t betas;
+  const double* alphas;
+  int64_t num_alphas;
+};
+
+// Adds to right[betas, num_alphas] how many images have their label's class for the first of those
+// with the largest  zero_shot[c] + alpha * sum over support j of c of exp(-beta (1 - affinity j)).
+void cache_grid(const CacheGrid& grid, int64_t* right, int threads, Interrupt& interrupt);
 
 }  // namespace fastclip::cpu

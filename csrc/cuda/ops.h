@@ -31,9 +31,9 @@ void find_nonfinite(const Matrix& rows, int64_t* row, Stream stream);
 // out[i, j] = exact score of query i and key j, rounded from float32 to out's type.
 void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& out, Stream stream);
 
-// out[i] = exact score of query i and key indices[i].
-void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices, float* out,
-                 Stream stream);
+// out[i, p] = exact score of query i and key indices[i, p]; both are [queries, per_query].
+void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices,
+                 int64_t per_query, float* out, Stream stream);
 
 // Codes [rows padded to whole panels, width] and bounds [3, padded] of keys, centred on `center`:
 // the arrays of ScreenKeys, but that the codes are at code_offset (screen.cuh).

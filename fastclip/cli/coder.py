@@ -16,7 +16,7 @@ from fastclip.cli._common import load, progress, writable, writable_folder
 if TYPE_CHECKING:
     import torch
 
-    from fastclip.coder import ClassTexts, CurvePoint, Source
+    from fastclip.coder import ClassTexts, CurvePoint, EndpointSource, Source
     from fastclip.data import Features
     from fastclip.models import Model
 
@@ -119,6 +119,10 @@ def texts(
     chat_model: Annotated[
         str | None, typer.Option(help="The endpoint's name of its model.", show_default=False)
     ] = None,
+    requests_per_minute: Annotated[float, typer.Option(min=0.1)] = 60,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Requests that are open at the same time.")
+    ] = 4,
     yes: Annotated[bool, typer.Option("--yes", help="Send requests without asking.")] = False,
 ) -> None:
     """Write attributes, analogous classes, synonyms and one-to-one texts of classes.
@@ -133,8 +137,10 @@ def texts(
 
     class_names = read_texts(names)
     encoder = None if model is None else _load_model(model, pretrained, "cpu")
-    sources = [
-        _source(one, kind.value, dataset, encoder, chat_model, target)
+    sources: list[Source] = [
+        _endpoint(one, chat_model, target, requests_per_minute, workers)
+        if one.startswith(("http://", "https://"))
+        else _source(one, kind.value, dataset, encoder)
         for one in source or ["wordnet"]
     ]
     wanted: list[tuple[str, str]] | None = [] if pairs is Pairs.none else None
@@ -267,26 +273,29 @@ def few_shot(
     _print_curve(points, numbers)
 
 
-def _source(
-    source: str,
-    kind: str,
-    dataset: str | None,
-    model: Model | None,
-    chat_model: str | None,
-    output: Path,
-) -> Source:
-    from fastclip.coder import EndpointSource, FileSource, WordNetSource
+def _endpoint(
+    url: str, chat_model: str | None, output: Path, requests_per_minute: float, workers: int
+) -> EndpointSource:
+    if chat_model is None:
+        raise typer.BadParameter("is needed for an endpoint", param_hint="'--chat-model'")
+    from fastclip.coder import EndpointSource
+    from fastclip.generation import ChatEndpoint
+
+    chat = ChatEndpoint(
+        url,
+        chat_model,
+        output.with_name(output.name + ".answers.jsonl"),
+        key=os.environ.get(_KEY),
+        requests_per_minute=requests_per_minute,
+    )
+    return EndpointSource(chat, chat_model, workers=workers)
+
+
+def _source(source: str, kind: str, dataset: str | None, model: Model | None) -> Source:
+    from fastclip.coder import FileSource, WordNetSource
 
     if source == "wordnet":
         return WordNetSource(model)
-    if source.startswith(("http://", "https://")):
-        if chat_model is None:
-            raise typer.BadParameter("is needed for an endpoint", param_hint="'--chat-model'")
-        from fastclip.generation import ChatEndpoint
-
-        answers = output.with_name(output.name + ".answers.jsonl")
-        endpoint = ChatEndpoint(source, chat_model, answers, key=os.environ.get(_KEY))
-        return EndpointSource(endpoint, chat_model)
     return FileSource(source, cast(Literal["attributes", "sentences"], kind), dataset=dataset)
 
 

@@ -117,7 +117,7 @@ class CacheModel(Estimator):
             if not self._min_max:
                 return found
             low, high = found.amin(1, keepdim=True), found.amax(1, keepdim=True)
-            return torch.where(high > low, (found - low) / (high - low), 1.0)
+            return found.sub_(low).div_(high - low).masked_fill_(high == low, 1.0)
 
         zero_shot = _SCALE * (images.double() @ self._weights.double().T)
         found = search(

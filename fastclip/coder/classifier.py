@@ -12,11 +12,12 @@ from fastclip.coder._estimator import Estimator
 from fastclip.coder.prompts import KINDS, checked_kinds
 from fastclip.coder.protocol import deviations
 from fastclip.coder.representation import Coder, unit_images
+from fastclip.ops import _count as _count  # registers pair_scores
 from fastclip.ops import group_max, similarity
 from fastclip.ops._arguments import Array, as_indices, as_number, check_range
 
 _ROWS = 4096  # images whose class scores are held at a time
-_RERANKED = 256  # images whose pairs of candidates are held at a time
+_PAIRS = 2**18  # pairs of candidates, of all images together, that are held at a time
 
 
 class Decisions(NamedTuple):
@@ -53,8 +54,9 @@ class CoderClassifier(Estimator):
     where pairs without texts in both directions count as 0. Labels play no part in it.
 
     The first stage is computed as one product with the sum of the texts of each class, beside
-    `fastclip.group_max` of classes with synonyms; the second as one product with
-    :math:`o(A, \cdot) - o(B, \cdot)` per pair. Memory does not grow with the number of texts.
+    `fastclip.group_max` of classes with synonyms; the second as one product per image and pair,
+    with the difference of the mean texts of both directions. Memory does not grow with the number
+    of texts.
 
     Parameters
     ----------
@@ -226,7 +228,7 @@ class CoderClassifier(Estimator):
             doubtful = torch.zeros_like(doubtful)
         if labels is not None:
             doubtful &= (best == labels[:, None]).any(1)
-        for rows in doubtful.nonzero().flatten().split(_RERANKED):
+        for rows in doubtful.nonzero().flatten().split(max(1, _PAIRS // count**2)):
             margins[rows] = self._pairs.margins(images[rows], best[rows])
         doubtful &= ~margins[:, 0].isnan()
         # Of equal margins the first candidate's counts; not reranked: the first candidate.
@@ -278,7 +280,7 @@ def confusable_pairs(classifier: CoderClassifier, image_features: Array) -> list
 
 
 class _Pairs:
-    """The difference of the mean texts of A against B and of B against A, one row per pair."""
+    """The difference of the mean texts of A against B and of B against A, for A before B."""
 
     def __init__(self, coder: Coder) -> None:
         self._classes = len(coder.class_names)
@@ -291,7 +293,8 @@ class _Pairs:
         means /= torch.bincount(group, minlength=len(keys))[:, None].clamp(min=1)
         reverse = keys % self._classes * self._classes + keys // self._classes
         at = _find(keys, reverse)
-        both = at >= 0  # what is known in one direction alone is not compared
+        # What is known in one direction alone is not compared; of two directions one is enough.
+        both = (at >= 0) & (keys < reverse)
         self._keys = keys[both]
         self._rows = (means[both] - means[at[both]]).float()
 
@@ -299,12 +302,13 @@ class _Pairs:
         """Return r of each candidate, [n, m] float32; NaN where no pair of them has texts."""
         count = candidates.shape[1]
         a, b = torch.triu_indices(count, count, 1, device=candidates.device)
-        at = _find(self._keys, candidates[:, a] * self._classes + candidates[:, b])
+        first, second = candidates[:, a], candidates[:, b]
+        low, high = torch.minimum(first, second), torch.maximum(first, second)
+        at = _find(self._keys, low * self._classes + high)
         if not len(self._keys):
             return torch.full(candidates.shape, torch.nan, device=candidates.device)
-        rows = self._rows[at.clamp(min=0)]  # [n, pairs, d]
-        ahead = torch.bmm(rows, images.float()[:, :, None])[:, :, 0]
-        ahead = torch.where(at >= 0, ahead, 0)
+        ahead = torch.ops.fastclip.pair_scores(images.float(), self._rows, at.clamp(min=0))
+        ahead = torch.where(at >= 0, torch.where(first < second, ahead, -ahead), 0)
         result = ahead.new_zeros((len(images), count))
         result.index_add_(1, a, ahead)
         result.index_add_(1, b, -ahead)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, SupportsIndex
 
 from fastclip.coder.prompts import spaced
 from fastclip.coder.texts import OneClass
@@ -62,13 +63,27 @@ class EndpointSource:
         Answers that it keeps cost nothing a second time: a job that was killed goes on.
     name : str
         Kept in `ClassTexts.sources`, such as the model's.
+    workers : int, at least 1
+        Requests that are open at the same time; the texts are the same with any number.
+
+    Raises
+    ------
+    ValueError
+        ``workers`` is below 1.
     """
 
-    def __init__(self, chat: Chat, name: str) -> None:
+    def __init__(self, chat: Chat, name: str, *, workers: SupportsIndex = 4) -> None:
         self.name = name
-        self.malformed: list[tuple[str, str]] = []
-        """(text sent, last answer) of the requests without an answer of use."""
+        self.workers = operator.index(workers)
+        if self.workers < 1:
+            raise ValueError(f"workers: at least 1 is needed, got {self.workers}")
         self._chat = chat
+        self._malformed: list[tuple[str, str]] = []
+
+    @property
+    def malformed(self) -> list[tuple[str, str]]:
+        """(text sent, last answer) of the requests without an answer of use, sorted."""
+        return sorted(self._malformed)
 
     @staticmethod
     def requests(class_names: Sequence[str], pairs: int) -> Requests:
@@ -112,5 +127,5 @@ class EndpointSource:
                 return tuple(dict.fromkeys(phrases))
             # The request must differ, for answers are kept.
             request += "\nThis is no list of short phrases, one a line: " + answer[:_LONGEST]
-        self.malformed.append((text, answer))
+        self._malformed.append((text, answer))
         return ()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fastclip.coder.prompts import spaced
+from fastclip.coder.protocol import deviations
 from fastclip.coder.sources import FileSource, Source, TextEncoder, WordNetSource, all_pairs
 from fastclip.coder.texts import ClassTexts, OneClass, Pair
 from fastclip.data.vocabularies.wordnet import plain
+from fastclip.generation._parallel import in_order
 
 SAME = 0.9
 """The cosine above which an analogous class is one of the other classes, as in the paper."""
@@ -28,6 +32,7 @@ def generate_texts(
     *,
     model: TextEncoder | None = None,
     pairs: Iterable[Pair] | None = None,
+    protocol: str | Collection[str] = "honest",
     progress: Progress | None = None,
 ) -> ClassTexts:
     """Return attributes, analogous classes, synonyms and one-to-one texts of classes.
@@ -48,6 +53,8 @@ def generate_texts(
     pairs : iterable of (name, other name), optional
         Which one-to-one texts are wanted. Default: all C (C - 1); for sources that cost money,
         `confusable_pairs`.
+    protocol : "honest", "authors", or names of `DEVIATIONS`
+        "six-requests" among them, as in "authors": all that the requests bring is kept.
     progress : callable, optional
         Called with the number of requests that are done and that of all.
 
@@ -60,7 +67,8 @@ def generate_texts(
     Raises
     ------
     TypeError, ValueError
-        There are no names, one is empty or occurs twice, or a pair is not of two of them.
+        There are no names, one is empty or occurs twice, a pair is not of two of them, or the
+        protocol is unknown.
 
     Examples
     --------
@@ -74,6 +82,7 @@ def generate_texts(
     names = tuple(class_names)
     wanted = all_pairs(names) if pairs is None else list(pairs)
     ClassTexts(tuple(map(OneClass, names)), dict.fromkeys(wanted, ()))  # checks both
+    asks_on = "six-requests" in deviations(protocol)
     result: ClassTexts | None = None
     sources = _sources(source, model)
     different = _Different(names, model)
@@ -87,15 +96,16 @@ def generate_texts(
             progress(done, total)
 
     for one in sources:
+        workers = getattr(one, "workers", 1)
         classes = []
-        for row, name in enumerate(names):
-            described = one.describe(name)
-            chosen = _analogous(one, described, row, different)
-            classes.append(replace(described, name=name, analogous=chosen))
+        for described in in_order(
+            partial(_describe, one, names, different, asks_on), range(len(names)), workers
+        ):
+            classes.append(described)
             count()
         one_to_one = {}
-        for pair in wanted:
-            features = one.contrast(*pair)
+        contrasts = in_order(partial(_contrast, one), wanted, workers)
+        for pair, features in zip(wanted, contrasts, strict=True):
             if features:
                 one_to_one[pair] = features
             count()
@@ -140,6 +150,18 @@ def _sources(
     return sources
 
 
+def _describe(
+    source: Source, names: Sequence[str], different: _Different, asks_on: bool, row: int
+) -> OneClass:
+    described = source.describe(names[row])
+    chosen = _analogous(source, described, row, different, asks_on)
+    return replace(described, name=names[row], analogous=chosen)
+
+
+def _contrast(source: Source, pair: Pair) -> tuple[str, ...]:
+    return source.contrast(*pair)
+
+
 class _Different:
     """Which analogous classes are none of the other classes."""
 
@@ -147,33 +169,43 @@ class _Different:
         self._names = [plain(name) for name in names]
         self._model = model
         self._rows = None if model is None else model.encode_text(_prompts(names))
+        self._lock = threading.Lock()
 
     def __call__(self, candidates: list[str], own: int) -> list[str]:
         """Return the candidates that no class has for a name, and no class but ``own`` is like."""
         candidates = [name for name in candidates if plain(name) not in self._names]
         if self._model is None or self._rows is None or not candidates:
             return candidates
-        cosines = self._model.encode_text(_prompts(candidates)) @ self._rows.T
+        with self._lock:  # models need not be safe to call from several threads
+            cosines = self._model.encode_text(_prompts(candidates)) @ self._rows.T
         cosines[:, own] = -1.0
         like = (cosines > SAME).any(1).tolist()
         return [name for name, is_like in zip(candidates, like, strict=True) if not is_like]
 
 
 def _analogous(
-    source: Source, described: OneClass, own: int, different: _Different
+    source: Source, described: OneClass, own: int, different: _Different, asks_on: bool
 ) -> tuple[str, ...]:
-    """Return as many analogous classes as the source named first, none of them another class."""
+    """Return as many analogous classes as the source named first, none of them another class.
+
+    With ``asks_on``, all that six requests bring, as soon as one was rejected.
+    """
     wanted = len(described.analogous)
     accepted: list[str] = []
     seen: list[str] = []
     for request in range(1 + _MOST_REQUESTS):
-        candidates = source.more_analogous(described.name, seen) if request else described.analogous
+        known = [*seen[:-1], seen[-1][:-1]] if asks_on and seen else seen
+        candidates = (
+            source.more_analogous(described.name, known) if request else described.analogous
+        )
         new = [name for name in dict.fromkeys(candidates) if name not in seen]
         seen += new
         accepted += different(new, own)
+        if asks_on and len(accepted) < len(seen):
+            continue
         if len(accepted) >= wanted or not new:
             break
-    return tuple(accepted[:wanted])
+    return tuple(accepted if asks_on else accepted[:wanted])
 
 
 def _prompts(names: Sequence[str]) -> list[str]:

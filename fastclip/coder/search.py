@@ -1,4 +1,4 @@
-"""The best alpha and beta of a cache model, by one pass over the images per beta."""
+"""The best alpha and beta of a cache model, by one pass over the images per round."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
 
-_PRODUCTS = 2**18  # images times support images at a time: 2 MB, which stay in the cache
+from fastclip.ops._cache_grid import cache_grid
+
+_PRODUCTS = 2**21  # images times support images at a time: 16 MB
 
 
 class Round(NamedTuple):
@@ -58,9 +60,8 @@ def search(
     .. math:: \mathrm{cache}_{ic} = \sum_{j : l_j = c} \exp(-\beta (1 - A_{ij}))
 
     For one image and beta the class is right where, against every other class, a number that is
-    linear in alpha is positive: an interval of alphas. So the exponentials are taken once per beta,
-    not once per pair, and no pair needs scores of its own. All in float64; of equal scores the
-    lower class counts, as elsewhere.
+    linear in alpha is positive: an interval of alphas, so that no pair needs scores of its own. All
+    in float64; of equal scores the lower class counts, as elsewhere.
 
     Parameters
     ----------
@@ -95,64 +96,22 @@ def count_right(
     betas: torch.Tensor,
     alphas: torch.Tensor,
 ) -> torch.Tensor:
-    """Return how many images each pair gets right, int64 [B, A]; ``alphas`` ascend, above 0."""
-    classes = zero_shot.shape[1]
-    columns = _columns_by_class(support_labels, classes)
-    starts = torch.zeros(len(betas), len(alphas) + 1, dtype=torch.int64)
-    step = max(1, _PRODUCTS // max(1, columns.numel()))
+    """Return how many images each pair gets right, int64 [B, A]."""
+    right = torch.zeros(len(betas), len(alphas), dtype=torch.int64)
+    step = max(1, _PRODUCTS // len(support_labels))
+    first = float(betas[0])
+    apart = float(betas[1] - betas[0]) if len(betas) > 1 else 0.0
     for start in range(0, len(labels), step):
         rows = slice(start, start + step)
-        exponents = _by_class(affinities(rows) - 1, columns)  # [n, C, shots]
-        behind = _Behind(zero_shot[rows], labels[rows])
-        buffer = torch.empty_like(exponents)
-        for i, beta in enumerate(betas.tolist()):
-            torch.mul(exponents, beta, out=buffer).exp_()
-            low, high = behind.alphas_where_right(buffer.sum(2))
-            first = torch.searchsorted(alphas, low)
-            after = torch.searchsorted(alphas, high, right=True)
-            some = first < after
-            starts[i] += torch.bincount(first[some], minlength=len(alphas) + 1)
-            starts[i] -= torch.bincount(after[some], minlength=len(alphas) + 1)
-    return starts.cumsum(1)[:, :-1]
-
-
-class _Behind:
-    """Where the label's class of some images is ahead of all others, as alpha grows."""
-
-    def __init__(self, zero_shot: torch.Tensor, labels: torch.Tensor) -> None:
-        self._own = labels[:, None]
-        self._lead = zero_shot.gather(1, self._own) - zero_shot
-        # The label's class wins a tie with a higher class, and with itself.
-        self._wins_ties = torch.arange(zero_shot.shape[1]) >= self._own
-
-    def alphas_where_right(self, cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the least and the largest alpha of each image; none where they cross."""
-        slope = cache.gather(1, self._own) - cache
-        border = -self._lead / slope  # where both classes have equal scores
-        infinity = torch.tensor(torch.inf, dtype=torch.float64)
-        above = torch.where(self._wins_ties, border, torch.nextafter(border, infinity))
-        below = torch.where(self._wins_ties, border, torch.nextafter(border, -infinity))
-        low = torch.where(slope > 0, above, -infinity).amax(1)
-        high = torch.where(slope < 0, below, infinity).amin(1)
-        same = slope == 0  # alpha changes nothing between the two
-        lost = same & ((self._lead < 0) | ((self._lead == 0) & ~self._wins_ties))
-        return torch.where(lost.any(1), infinity, low), high
-
-
-def _columns_by_class(support_labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return the support images of each class, [C, most shots]; M where there are fewer."""
-    counts = torch.bincount(support_labels, minlength=classes)
-    order = support_labels.argsort(stable=True)
-    firsts = counts.cumsum(0) - counts
-    shots = torch.arange(max(1, int(counts.max())))
-    at = firsts[:, None] + shots
-    padded = torch.cat([order, torch.tensor([len(order)])])
-    return padded[torch.where(shots < counts[:, None], at, len(order))]
-
-
-def _by_class(exponents: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    nothing = exponents.new_full((len(exponents), 1), -torch.inf)
-    return torch.cat([exponents, nothing], 1)[:, columns]
+        right += cache_grid(
+            affinities(rows),
+            zero_shot[rows],
+            labels[rows],
+            support_labels,
+            (first, apart, len(betas)),
+            alphas,
+        )
+    return right
 
 
 def _steps(low: float, high: float, count: SupportsIndex) -> torch.Tensor:

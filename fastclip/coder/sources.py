@@ -19,7 +19,11 @@ from fastclip.data.vocabularies.wordnet import plain
 
 
 class Source(Protocol):
-    """What `generate_texts` asks; any object with these is a source."""
+    """What `generate_texts` asks; any object with these is a source.
+
+    One that waits for others, as for answers from the network, may have an attribute ``workers``:
+    how many threads ask it at the same time.
+    """
 
     name: str
     """Kept in `ClassTexts.sources`."""

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ class EndpointError(OSError):
 
 
 class ChatEndpoint:
-    """Asks ``URL/chat/completions``; safe to call from several threads.
+    """Asks ``URL/chat/completions``; safe to call from several threads, which share the rate.
 
     Parameters
     ----------
@@ -73,6 +74,7 @@ class ChatEndpoint:
         self._lock = threading.Lock()
         self._path = Path(cache)
         self._answers = _read_cache(self._path)
+        self._asked: dict[str, Future[str]] = {}
 
     def ask(self, instruction: str, text: str) -> str:
         """The model's answer to an instruction and a text, from the cache if it is there.
@@ -92,9 +94,24 @@ class ChatEndpoint:
             "max_tokens": 100,
         }
         key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-        if key not in self._answers:
-            self._keep(key, self._answer(request))
-        return self._answers[key]
+        with self._lock:
+            if key in self._answers:
+                return self._answers[key]
+            others = self._asked.get(key)
+            mine = self._asked.setdefault(key, Future())
+        if others is not None:  # another thread asks the same
+            return others.result()
+        try:
+            answer = self._answer(request)
+            self._keep(key, answer)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        else:
+            mine.set_result(answer)
+        finally:
+            del self._asked[key]
+        return answer
 
     def _keep(self, key: str, answer: str) -> None:
         with self._lock:

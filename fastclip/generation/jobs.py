@@ -6,7 +6,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from fastclip.data import HardPositiveItem
 from fastclip.data.files import replacing
 
 from . import instructions
+from ._parallel import in_order
 from .endpoint import ChatEndpoint
 from .meaning import reject_reason
 from .rules import negatives, positives
@@ -140,14 +140,10 @@ def generate_by_endpoint(
 
     items = []
     pairs = list(zip(captions, _images(captions, images), strict=True))
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="fastclip-ask")
-    try:
-        for item in pool.map(generate, pairs):
-            items.append(item)
-            if progress is not None:
-                progress(len(items), len(pairs))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for item in in_order(generate, pairs, workers):
+        items.append(item)
+        if progress is not None:
+            progress(len(items), len(pairs))
     return GeneratedCaptions(tuple(items), dict(rejected.most_common()))
 
 

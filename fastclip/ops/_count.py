@@ -90,9 +90,11 @@ def _count_ahead_fake(
 def _pair_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     check_finite("queries", queries)
-    check_range("targets", indices, keys.shape[0], "keys")
+    check_range("targets", indices.flatten(), keys.shape[0], "keys")
+    indices = indices.contiguous()
     scores = _pair_scores_fake(queries, keys, indices)
-    arguments = matrix(queries), matrix(keys), indices.data_ptr(), scores.data_ptr()
+    per_query = indices[0].numel() if len(indices) else 0
+    arguments = matrix(queries), matrix(keys), indices.data_ptr(), per_query, scores.data_ptr()
     if on_cuda(queries):
         with stream_of(queries) as stream:
             _C.cuda.pair_scores(*arguments, stream)
@@ -104,7 +106,7 @@ def _pair_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tenso
 def _pair_scores_fake(
     queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor
 ) -> torch.Tensor:
-    return queries.new_empty((queries.shape[0],), dtype=torch.float32)
+    return queries.new_empty(indices.shape, dtype=torch.float32)
 
 
 implement("count_ahead", _count_ahead)

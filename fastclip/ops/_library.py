@@ -30,6 +30,7 @@ library.define(
     "count_ahead(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties,"
     " bool per_key) -> (Tensor, Tensor)"
 )
+# Indices of one key for each query, [N], or of p, [N, p].
 library.define("pair_scores(Tensor queries, Tensor keys, Tensor indices) -> Tensor")
 library.define(
     "group_max(Tensor queries, Tensor keys, Tensor[] screen, Tensor groups, int num_groups)"

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import authors
 import numpy as np
 import pytest
@@ -12,9 +15,12 @@ from PIL import Image
 import fastclip
 from fastclip.coder import (
     METHODS,
+    ClassTexts,
+    Coder,
     CoderAdapter,
     CoderClassifier,
     Grid,
+    OneClass,
     TipAdapter,
     TipAdapterF,
     draw_shots,
@@ -225,6 +231,45 @@ def test_support_features_average_augmented_copies() -> None:
     torch.testing.assert_close(found[0], model.encode_image(pictures)[0], atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match="augmentations: at least 1 is needed, got 0"):
         support_features(model, pictures, augmentations=0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak")
+def test_peak_memory_does_not_grow_with_the_number_of_texts() -> None:
+    """What the images' cosines with all texts would need is ten times what is allowed."""
+    classes, width, images = 50, 32, 4000
+    phrases = tuple(f"{i}" for i in range(400))
+    known = ClassTexts(
+        tuple(OneClass(f"c{i}", phrases, synonyms=(f"s{i}",)) for i in range(classes))
+    )
+    prompts = known.prompts()
+    generator = torch.Generator().manual_seed(0)
+    coder = Coder(prompts, cone(len(prompts.texts), width, generator))
+    assert len(prompts.texts) * images * 4 > 320e6
+    rows = cone(images, width, generator)
+    labels = torch.arange(images) % classes
+    grid = Grid(beta_steps=2, alpha_steps=2, rounds=1)
+
+    def work() -> None:
+        CoderClassifier().fit(coder).decide(rows)
+        adapter = CoderAdapter(coder).fit(rows[:100], labels[:100])
+        adapter.tune(rows[:500], labels[:500], grid=grid)
+        adapter.score(rows[500:], labels[500:])
+
+    work()  # what libraries keep for good does not count
+    assert extra_memory(work) < 32e6
+
+
+def extra_memory(call: Callable[[], None]) -> int:
+    """Return by how many bytes this process is larger during a call than before."""
+
+    def resident(field: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = resident("VmRSS")
+    call()
+    return resident("VmHWM") - before
 
 
 def test_memory_does_not_grow_with_the_number_of_texts() -> None:

@@ -83,7 +83,7 @@ def test_more_images_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = CoderClassifier(threshold=1.0).fit(coder)
     whole = classifier.decide(images)
     monkeypatch.setattr("fastclip.coder.classifier._ROWS", 7)
-    monkeypatch.setattr("fastclip.coder.classifier._RERANKED", 3)
+    monkeypatch.setattr("fastclip.coder.classifier._PAIRS", 80)
     for part, expected in zip(classifier.decide(images), whole, strict=True):
         # sums of float32 products differ with the size of a batch
         torch.testing.assert_close(part, expected, atol=1e-6, rtol=0, equal_nan=True)

@@ -95,6 +95,22 @@ def test_analogous_classes_that_are_other_classes_are_replaced() -> None:
     assert source.rejected[0] == ["The Dog", "wolf"]
 
 
+def test_six_requests_of_the_authors() -> None:
+    source = Repeating()
+    protocol = {"six-requests"}
+    found = generate_texts(["cat", "a dog"], source, pairs=[], protocol=protocol)
+    assert source.rejected == []  # nothing was rejected
+    found = generate_texts(["cat", "the dog"], source, pairs=[], protocol=protocol)
+    assert found.classes[0].analogous == ("wolf", "a_dog", "fox")
+    assert source.rejected[:6] == [
+        ["The Dog", "wol"],
+        *[["The Dog", "wolf", "the dog", "a_do"]],
+        *[["The Dog", "wolf", "the dog", "a_dog", "fo"]] * 4,
+    ]
+    with pytest.raises(ValueError, match="protocol: is 'theirs', allowed: 'honest', 'authors'"):
+        generate_texts(["cat"], protocol="theirs")
+
+
 def test_a_source_without_more_is_not_asked_for_ever() -> None:
     class Same(Repeating):
         def more_analogous(self, name: str, rejected: Sequence[str]) -> tuple[str, ...]:

@@ -205,7 +205,7 @@ class Search {
         run.threads, run.interrupt);
     run.same(out, scores_, "similarity");
     Floats pairs(q().rows);
-    cpu::pair_scores(q(), k(), targets_.data(), pairs.data(), run.threads, run.interrupt);
+    cpu::pair_scores(q(), k(), targets_.data(), 1, pairs.data(), run.threads, run.interrupt);
     run.same(pairs, thresholds_, "pair_scores");
   }
 
@@ -441,6 +441,50 @@ class Pixels {
   Floats scores_;
 };
 
+// cache_grid against scores of all classes for each pair; images that are nearly a tie may go
+// either way.
+void check_grid(Run& run) {
+  constexpr int64_t kImages = 70, kSupport = 23, kClasses = 11, kBetas = 70;
+  const std::vector<double> alphas = {0.5, 1, 2, 8};
+  random_state = 11;
+  const auto numbers = [](int64_t count, double scale) {
+    std::vector<double> out(count);
+    for (double& x : out) x = scale * random_number(Kind::kPlain);
+    return out;
+  };
+  const auto below = [](int64_t count, int64_t n) {
+    Indices out(count);
+    for (int64_t& x : out) x = random_below(n);
+    return out;
+  };
+  const auto affinities = numbers(kImages * kSupport, 1),
+             zero_shot = numbers(kImages * kClasses, 2);
+  const Indices labels = below(kImages, kClasses);
+  const Indices of_support = below(kSupport, kClasses - 2);  // two classes have none
+  const int64_t count = static_cast<int64_t>(alphas.size());
+  Indices right(kBetas * count);
+  cpu::cache_grid({kImages, kSupport, kClasses, affinities.data(), zero_shot.data(), labels.data(),
+                   of_support.data(), 0.1, 0.2, kBetas, alphas.data(), count},
+                  right.data(), run.threads, run.interrupt);
+  for (int64_t pair = 0; pair < kBetas * count; ++pair) {
+    const double beta = 0.1 + 0.2 * static_cast<double>(pair / count), alpha = alphas[pair % count];
+    int64_t surely = 0, maybe = 0;
+    for (int64_t i = 0; i < kImages; ++i) {
+      std::vector<double> scores(zero_shot.begin() + i * kClasses,
+                                 zero_shot.begin() + (i + 1) * kClasses);
+      for (int64_t j = 0; j < kSupport; ++j) {
+        scores[of_support[j]] += alpha * std::exp(beta * (affinities[i * kSupport + j] - 1));
+      }
+      const double own = scores[labels[i]];
+      scores[labels[i]] = -std::numeric_limits<double>::infinity();
+      const double lead = own - *std::max_element(scores.begin(), scores.end());
+      surely += lead > 1e-9;
+      maybe += lead > -1e-9;
+    }
+    run.expect(surely <= right[pair] && right[pair] <= maybe, "cache_grid");
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -469,6 +513,10 @@ int main() {
   for (const std::string& isa : cpu::available_isas()) {
     cpu::select_isa(isa);
     uint64_t checksum = 0;
+    for (const int threads : {1, 2}) {
+      Run run{isa + ", " + std::to_string(threads) + " threads", threads};
+      check_grid(run);
+    }
     for (const Case& c : cases) {
       for (const int threads : {1, 2}) {
         Run run{isa + ", " + std::to_string(threads) + " threads, " + c.name, threads};

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fastclip.cli import app
+from fastclip.coder import ClassTexts, EndpointSource, generate_texts
+from fastclip.coder.endpoint_source import ANALOGOUS, CONTRAST
 from fastclip.data import read_hard_positives
 from fastclip.generation import INSTRUCTIONS, ChatEndpoint, EndpointError, generate_by_endpoint
 from fastclip.generation.instructions import JUDGE, NEGATIVE
@@ -27,6 +30,12 @@ RECORDED = {
 }
 
 
+def recorded(instruction: str, text: str) -> str | None:
+    if instruction == JUDGE:
+        return "No." if "young" in text else "YES"
+    return RECORDED.get(instruction)
+
+
 class Server:
     """A chat endpoint on this machine, which answers from the records and can be made to fail."""
 
@@ -36,6 +45,9 @@ class Server:
         self.keys: list[str | None] = []
         self.failures: list[tuple[int, dict[str, str]]] = []
         self.raw: bytes | None = None
+        self.reply = recorded
+        self.open = self.most_open = 0
+        self.lock = threading.Lock()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,14 +55,21 @@ class Server:
                 outer.times.append(time.monotonic())
                 outer.keys.append(self.headers.get("Authorization"))
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.requests.append(body)
+                with outer.lock:
+                    outer.requests.append(body)
+                    outer.open += 1
+                    outer.most_open = max(outer.most_open, outer.open)
                 status, headers = outer.failures.pop(0) if outer.failures else (200, {})
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.end_headers()
                 if status == 200:
-                    self.wfile.write(outer.raw or outer.answer(body))
+                    answer = outer.raw or outer.answer(body)
+                with outer.lock:
+                    outer.open -= 1
+                if status == 200:
+                    self.wfile.write(answer)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -61,9 +80,7 @@ class Server:
 
     def answer(self, body: dict[str, Any]) -> bytes:
         instruction, text = (message["content"] for message in body["messages"])
-        content = RECORDED.get(instruction)
-        if instruction == JUDGE:
-            content = "No." if "young" in text else "YES"
+        content = self.reply(instruction, text)
         return json.dumps({"choices": [{"message": {"content": content}}]}).encode()
 
 
@@ -138,11 +155,84 @@ def test_waits_and_tries_again(server: Server, tmp_path: Path) -> None:
 
 
 def test_rate(server: Server, tmp_path: Path) -> None:
-    generate_by_endpoint(["a red car"], endpoint(server, tmp_path, requests_per_minute=1200),
-                         judge=False)  # fmt: skip
-    gaps = [b - a for a, b in zip(server.times, server.times[1:], strict=False)]
-    assert len(gaps) == 3
-    assert server.times[-1] - server.times[0] >= 0.14
+    asked = endpoint(server, tmp_path, requests_per_minute=1200)
+    begin = time.monotonic()
+    generate_by_endpoint(["a red car"], asked, judge=False)
+    assert len(server.requests) == 4
+    assert time.monotonic() - begin >= 3 * 0.05
+
+
+def slowly(instruction: str, text: str) -> str:
+    """Answers overtake each other; each tells what it answers."""
+    number = sum(map(ord, text))
+    time.sleep(number % 5 / 500)
+    if instruction == ANALOGOUS:  # of the first class, one that is another class
+        return "zebra\nantelope" if text == "horse" else f"like {number}"
+    return "no " * 99 if "goat" in text and instruction == CONTRAST else f"answer {number}"
+
+
+NAMES = ("horse", "zebra", "goat", "cow", "sheep", "pig")
+
+
+def texts_of(server: Server, folder: Path, workers: int) -> tuple[ClassTexts, EndpointSource]:
+    folder.mkdir(exist_ok=True)
+    source = EndpointSource(endpoint(server, folder), "chat", workers=workers)
+    return generate_texts(NAMES, source), source
+
+
+def test_texts_about_classes_do_not_depend_on_the_order_of_answers(
+    server: Server, tmp_path: Path
+) -> None:
+    server.reply = slowly
+    expected, source = texts_of(server, tmp_path / "one", 1)
+    assert server.most_open == 1
+    assert len(source.malformed) == 10  # pairs with a goat
+    asked = len(server.requests)
+    assert asked == 3 * 6 + 6 * 5 + 2 * 10 + 1  # again for those; another analogous class
+    found, again = texts_of(server, tmp_path / "many", 5)
+    assert found == expected
+    assert again.malformed == source.malformed
+    assert 1 < server.most_open <= 5
+    assert len(server.requests) == 2 * asked
+    with pytest.raises(ValueError, match="workers: at least 1 is needed, got 0"):
+        texts_of(server, tmp_path, 0)
+
+
+def test_texts_about_classes_go_on_after_a_failure(server: Server, tmp_path: Path) -> None:
+    server.reply = slowly
+    expected, _ = texts_of(server, tmp_path / "one", 3)
+    asked = len(server.requests)
+    server.requests.clear()
+    server.failures = [(200, {})] * 20 + [(400, {})]
+    with pytest.raises(EndpointError, match="400"):
+        texts_of(server, tmp_path / "other", 3)
+    # what had begun or waited, at most 4 requests each, ends first
+    assert 20 < len(server.requests) <= 21 + 2 * 3 * 4 < asked
+    assert texts_of(server, tmp_path / "other", 3)[0] == expected
+    assert len(server.requests) == asked + 1  # each once, and the one that failed
+
+
+def test_equal_requests_at_the_same_time_are_sent_once(server: Server, tmp_path: Path) -> None:
+    server.reply = slowly
+    asked = endpoint(server, tmp_path)
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: asked.ask("Say.", "cow"), range(6)))
+    assert len(set(answers)) == len(server.requests) == 1
+    server.failures = [(400, {})] * 6
+    with ThreadPoolExecutor(6) as pool:
+        failed = [pool.submit(asked.ask, "Say.", "pig") for _ in range(6)]
+    assert all(isinstance(one.exception(), EndpointError) for one in failed)
+    server.failures = []
+    assert asked.ask("Say.", "pig").startswith("answer")
+
+
+def test_parallel_requests_share_the_rate(server: Server, tmp_path: Path) -> None:
+    asked = endpoint(server, tmp_path, requests_per_minute=1200)
+    begin = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda text: asked.ask(NEGATIVE, text), "abcdef"))
+    assert len(server.requests) == 6
+    assert time.monotonic() - begin >= 5 * 0.05
 
 
 def test_errors(server: Server, tmp_path: Path) -> None:

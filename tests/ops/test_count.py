@@ -83,6 +83,17 @@ def test_packs_many_keys_on_the_way(isa: str, monkeypatch: pytest.MonkeyPatch) -
         assert_counts(problem, targets, packed=False)
 
 
+@pytest.mark.parametrize("per_query", [0, 1, 7, 300])
+def test_pair_scores(isa: str, per_query: int) -> None:
+    """Any number of keys for each query, also more than are scored together."""
+    for problem in hard_cases().values():
+        keys = len(problem.keys)
+        indices = torch.randint(keys, (len(problem.queries), per_query))
+        found = torch.ops.fastclip.pair_scores(problem.queries, problem.keys, indices)
+        scores = torch.from_numpy(reference.similarity(problem.queries, problem.keys))
+        assert torch.equal(found, scores.gather(1, indices))
+
+
 @pytest.mark.large
 def test_rank_agrees_with_topk_on_real_features(isa: str) -> None:
     images = fastclip.data.load_sample("coco-images").normalized().features

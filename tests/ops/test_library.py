@@ -42,7 +42,7 @@ OPERATORS = {
     ),
     "pair_scores": lambda q, k: (
         torch.ops.fastclip.pair_scores.default,
-        (q.detach(), k.detach(), torch.tensor([1, 5, 0, 0])),
+        (q.detach(), k.detach(), torch.tensor([[1, 5, 0, 0], [2, 2, 3, 4]]).T),
     ),
     "similarity": lambda q, k: (torch.ops.fastclip.similarity.default, (q, k, torch.half, True)),
     "similarity_out": lambda q, k: (
