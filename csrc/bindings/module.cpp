@@ -218,6 +218,35 @@ PYBIND11_MODULE(_C, m) {
           });
         });
 
+  m.def("value_blocks", [](int64_t num_keys, int64_t cols) {
+    const auto blocks = fastclip::cpu::value_blocks(num_keys, cols);
+    return std::array<int64_t, 3>{blocks.block, blocks.part, blocks.parts};
+  });
+
+  m.def("logsumexp_add", [](const Matrix& queries, const Matrix& keys, double scale, int64_t begin,
+                            int64_t num_keys, uintptr_t max, uintptr_t sum, int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::logsumexp_add(queries, keys, scale, begin, num_keys,
+                                   reinterpret_cast<float*>(max), reinterpret_cast<double*>(sum),
+                                   threads, interrupt);
+      return 0;
+    });
+  });
+
+  m.def("logsumexp_merge", [](uintptr_t max, uintptr_t sum, uintptr_t other_max,
+                              uintptr_t other_sum, int64_t count, double scale) {
+    fastclip::cpu::logsumexp_merge(reinterpret_cast<float*>(max), reinterpret_cast<double*>(sum),
+                                   reinterpret_cast<const float*>(other_max),
+                                   reinterpret_cast<const double*>(other_sum), count, scale);
+  });
+
+  m.def("logsumexp_finish",
+        [](uintptr_t max, uintptr_t sum, int64_t parts, int64_t rows, double scale, uintptr_t out) {
+          fastclip::cpu::logsumexp_finish(reinterpret_cast<const float*>(max),
+                                          reinterpret_cast<const double*>(sum), parts, rows, scale,
+                                          reinterpret_cast<float*>(out));
+        });
+
   m.def("gaussian_potential",
         [](const Matrix& x, const Matrix& y, bool symmetric, double t, int threads) {
           return without_gil([&](Interrupt& interrupt) {
@@ -226,10 +255,10 @@ PYBIND11_MODULE(_C, m) {
         });
 
   m.def("cache_logits", [](const Matrix& queries, const Matrix& keys, const Matrix& values,
-                           double beta, uintptr_t out, int threads) {
+                           double beta, uintptr_t out, uintptr_t totals, int threads) {
     without_gil([&](Interrupt& interrupt) {
       fastclip::cpu::cache_logits(queries, keys, values, beta, reinterpret_cast<float*>(out),
-                                  threads, interrupt);
+                                  reinterpret_cast<double*>(totals), threads, interrupt);
       return 0;
     });
   });

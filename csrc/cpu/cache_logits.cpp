@@ -23,12 +23,14 @@ void pack_columns(const Matrix& values, int64_t begin, int64_t count, int64_t fi
 // One task: the columns [first, last) of the result for some queries.
 void sum_columns(const ValueKernels& isa, const Matrix& queries, const Matrix& keys,
                  const Matrix& values, float beta, int64_t first, int64_t last, int64_t key_block,
-                 float* out, Interrupt& interrupt) {
+                 float* out, double* carried, Interrupt& interrupt) {
   const int64_t cols = last - first, ld = round_up(cols, isa.key_tile);
   AlignedBuffer<float> packed_values(key_block * ld);
   AlignedBuffer<float> weights(key_block * isa.query_tile);
   AlignedBuffer<float> sums(isa.query_tile * ld);
-  std::vector<double> totals(queries.rows * cols);
+  std::vector<double> own(carried == nullptr ? queries.rows * cols : 0);
+  double* totals = carried == nullptr ? own.data() : carried + first;
+  const int64_t totals_ld = carried == nullptr ? cols : values.cols;
   const auto all_keys = [](int64_t) { return int64_t{0}; };
   value_sweep(
       isa, isa.products, queries, keys, 0, keys.rows, key_block, interrupt, all_keys,
@@ -42,20 +44,21 @@ void sum_columns(const ValueKernels& isa, const Matrix& queries, const Matrix& k
         isa.pack(weight_rows, rows, weights.get());
         isa.products(weights.get(), rows, packed_values.get(), cols, count, sums.get(), ld);
         for (int64_t i = 0; i < rows; ++i) {
-          double* total = totals.data() + (query + i) * cols;
+          double* total = totals + (query + i) * totals_ld;
           for (int64_t c = 0; c < cols; ++c) total[c] += sums.get()[i * ld + c];
         }
       });
+  if (carried != nullptr) return;
   for (int64_t i = 0; i < queries.rows; ++i) {
-    std::transform(totals.begin() + i * cols, totals.begin() + (i + 1) * cols,
-                   out + i * values.cols + first, [](double x) { return static_cast<float>(x); });
+    std::transform(totals + i * cols, totals + (i + 1) * cols, out + i * values.cols + first,
+                   [](double x) { return static_cast<float>(x); });
   }
 }
 
 }  // namespace
 
 void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& values, double beta,
-                  float* out, int threads, Interrupt& interrupt) {
+                  float* out, double* totals, int threads, Interrupt& interrupt) {
   const ValueKernels& isa = kernels().value;
   const ValuePlan plan(isa, queries.rows, keys.rows, queries.cols);
   // The keys are not split: a part of the result for each part of them could outgrow the result.
@@ -71,7 +74,8 @@ void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& value
         const int64_t first = task % column_blocks * kColumns;
         sum_columns(isa, queries.slice(first_query, last_query), keys, values,
                     static_cast<float>(beta), first, std::min(first + kColumns, values.cols),
-                    plan.key_block, out + first_query * values.cols, interrupt);
+                    plan.key_block, totals == nullptr ? out + first_query * values.cols : nullptr,
+                    totals == nullptr ? nullptr : totals + first_query * values.cols, interrupt);
       });
 }
 

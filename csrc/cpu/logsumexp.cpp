@@ -1,5 +1,7 @@
 #include "fastclip/logsumexp.h"
 
+#include <algorithm>
+#include <cmath>
 #include <functional>
 
 #include "isa.h"
@@ -8,31 +10,92 @@
 
 namespace fastclip::cpu {
 
+namespace {
+
+// Scores of queries with keys on their way into states; exp(scale * s) = exp(-scale * -s), and
+// negating the scores is exact, so that states are those of |scale|.
+void add_scores(const ValueKernels& isa, const ValuePlan& plan, const Matrix& queries,
+                const Matrix& keys, int64_t first_key, int64_t last_key, double scale,
+                LogSumExp* state, Interrupt& interrupt) {
+  const auto all_keys = [](int64_t) { return int64_t{0}; };
+  value_sweep(
+      isa, isa.products, queries, keys, first_key, last_key, plan.key_block, interrupt, all_keys,
+      [&](int64_t first, int64_t rows, float* scores, int64_t ld, int64_t, int64_t count) {
+        for (int64_t i = 0; i < rows; ++i) {
+          float* row = scores + i * ld;
+          if (scale < 0) std::transform(row, row + count, row, std::negate<>());
+          state[first + i].accumulate(row, count, std::abs(scale), isa.largest, isa.sum_exp);
+        }
+      });
+}
+
+}  // namespace
+
 void logsumexp(const Matrix& queries, const Matrix& keys, double scale, float* out, int threads,
                Interrupt& interrupt) {
   const ValueKernels& isa = kernels().value;
   const ValuePlan plan(isa, queries.rows, keys.rows, queries.cols);
-  // exp(scale * s) = exp(-scale * -s), and negating the queries is exact.
-  const bool negative = scale < 0;
-  const double positive_scale = negative ? -scale : scale;
-  const auto all_keys = [](int64_t) { return int64_t{0}; };
-  const auto states = log_sum_exp_states(
-      plan, queries.rows, keys.rows, positive_scale, threads, interrupt,
-      [&](int64_t first_query, int64_t last_query, int64_t first_key, int64_t last_key,
-          LogSumExp* state) {
-        value_sweep(
-            isa, isa.products, queries.slice(first_query, last_query), keys, first_key, last_key,
-            plan.key_block, interrupt, all_keys,
-            [&](int64_t first, int64_t rows, float* scores, int64_t ld, int64_t, int64_t count) {
-              for (int64_t i = 0; i < rows; ++i) {
-                float* row = scores + i * ld;
-                if (negative) std::transform(row, row + count, row, std::negate<>());
-                state[first + i].accumulate(row, count, positive_scale, isa.largest, isa.sum_exp);
-              }
-            });
-      });
+  const auto states =
+      log_sum_exp_states(plan, queries.rows, keys.rows, std::abs(scale), threads, interrupt,
+                         [&](int64_t first_query, int64_t last_query, int64_t first_key,
+                             int64_t last_key, LogSumExp* state) {
+                           add_scores(isa, plan, queries.slice(first_query, last_query), keys,
+                                      first_key, last_key, scale, state, interrupt);
+                         });
   for (int64_t i = 0; i < queries.rows; ++i) {
-    out[i] = static_cast<float>(states[i].finish(positive_scale));
+    out[i] = static_cast<float>(states[i].finish(std::abs(scale)));
+  }
+}
+
+ValueBlocks value_blocks(int64_t num_keys, int64_t cols) {
+  const ValuePlan plan(kernels().value, 1, num_keys, cols);
+  return {plan.key_block, plan.part_keys, plan.parts};
+}
+
+void logsumexp_add(const Matrix& queries, const Matrix& keys, double scale, int64_t begin,
+                   int64_t num_keys, float* max, double* sum, int threads, Interrupt& interrupt) {
+  const ValueKernels& isa = kernels().value;
+  const ValuePlan plan(isa, queries.rows, num_keys, queries.cols);
+  const int64_t end = begin + keys.rows;
+  const int64_t first_part = begin / plan.part_keys;
+  const int64_t parts = ceil_div(end, plan.part_keys) - first_part;
+  parallel_for(plan.query_blocks * parts, threads, interrupt, [&](int64_t task) {
+    const int64_t first_query = task / parts * plan.query_block;
+    const int64_t last_query = std::min(first_query + plan.query_block, queries.rows);
+    const int64_t part = first_part + task % parts;
+    const int64_t first_key = std::max(part * plan.part_keys, begin);
+    const int64_t last_key = std::min((part + 1) * plan.part_keys, end);
+    std::vector<LogSumExp> states(last_query - first_query);
+    for (int64_t i = first_query; i < last_query; ++i) {
+      states[i - first_query] = {max[part * queries.rows + i], sum[part * queries.rows + i]};
+    }
+    add_scores(isa, plan, queries.slice(first_query, last_query), keys, first_key - begin,
+               last_key - begin, scale, states.data(), interrupt);
+    for (int64_t i = first_query; i < last_query; ++i) {
+      max[part * queries.rows + i] = states[i - first_query].max;
+      sum[part * queries.rows + i] = states[i - first_query].sum;
+    }
+  });
+}
+
+void logsumexp_merge(float* max, double* sum, const float* other_max, const double* other_sum,
+                     int64_t count, double scale) {
+  for (int64_t i = 0; i < count; ++i) {
+    LogSumExp state{max[i], sum[i]};
+    state.merge({other_max[i], other_sum[i]}, std::abs(scale));
+    max[i] = state.max;
+    sum[i] = state.sum;
+  }
+}
+
+void logsumexp_finish(const float* max, const double* sum, int64_t parts, int64_t rows,
+                      double scale, float* out) {
+  for (int64_t i = 0; i < rows; ++i) {
+    LogSumExp state;
+    for (int64_t part = 0; part < parts; ++part) {
+      state.merge({max[part * rows + i], sum[part * rows + i]}, std::abs(scale));
+    }
+    out[i] = static_cast<float>(state.finish(std::abs(scale)));
   }
 }
 

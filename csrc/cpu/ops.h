@@ -111,13 +111,33 @@ void refine_masks(const float* images, const float* masks, const MaskShape& shap
 void logsumexp(const Matrix& queries, const Matrix& keys, double scale, float* out, int threads,
                Interrupt& interrupt);
 
+// How the sums over `num_keys` keys in float32 are cut: blocks that are summed in float32, and
+// parts of several blocks whose sums are merged in their order. The last of each may be shorter.
+struct ValueBlocks {
+  int64_t block, part, parts;
+};
+ValueBlocks value_blocks(int64_t num_keys, int64_t cols);
+
+// The same answer from keys that come in turn. `max` and `sum` [parts, queries] hold the LogSumExp
+// states of each part of all `num_keys` keys. logsumexp_add adds keys [begin, begin + keys.rows) of
+// them, in order of the keys, begin being a multiple of a block; logsumexp_merge merges states one
+// by one; logsumexp_finish merges the parts and takes the logarithm.
+void logsumexp_add(const Matrix& queries, const Matrix& keys, double scale, int64_t begin,
+                   int64_t num_keys, float* max, double* sum, int threads, Interrupt& interrupt);
+void logsumexp_merge(float* max, double* sum, const float* other_max, const double* other_sum,
+                     int64_t count, double scale);
+void logsumexp_finish(const float* max, const double* sum, int64_t parts, int64_t rows,
+                      double scale, float* out);
+
 // log of the mean of exp(-t ||x_i - y_j||^2) over all pairs, or over i < j if `symmetric`: y must
 // then be x.
 double gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, double t, int threads,
                           Interrupt& interrupt);
 
 // out[i, c] = sum_j exp(-beta (1 - score of query i and key j)) values[j, c]; out has no gaps.
+// With `totals` [queries, columns] the sums are added to these instead, in the order of the keys:
+// keys that come in turn, each time from a multiple of ValueBlocks::block on, give the same sums.
 void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& values, double beta,
-                  float* out, int threads, Interrupt& interrupt);
+                  float* out, double* totals, int threads, Interrupt& interrupt);
 
 }  // namespace fastclip::cpu

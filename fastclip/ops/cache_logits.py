@@ -119,7 +119,7 @@ def _cache_logits(
         with stream_of(queries) as stream:
             _C.cuda.cache_logits(*arguments, at_once, memory.data_ptr(), stream)
     else:
-        _C.cache_logits(*arguments, torch.get_num_threads())
+        _C.cache_logits(*arguments, 0, torch.get_num_threads())
     return out
 
 

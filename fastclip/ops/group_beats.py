@@ -127,10 +127,23 @@ def _group_beats(
     groups: torch.Tensor,
     num_groups: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    check_groups(groups, num_groups)
+    return beats(queries, keys, screen, scores, ties, groups, num_groups)
+
+
+def beats(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    scores: torch.Tensor,
+    ties: torch.Tensor,
+    groups: torch.Tensor,
+    num_groups: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the bits of groups, some of which may be without a key, and how many survived."""
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     if not screen:
         check_finite("keys", keys)
-    check_groups(groups, num_groups)
     bits, survivors = _group_beats_fake(queries, keys, screen, scores, ties, groups, num_groups)
     if on_cuda(queries):
         _search_cuda.group_beats(queries, keys, screen, scores, ties, groups, bits, survivors)

@@ -93,9 +93,14 @@ def _group_mean_keys(
     if on_cuda(keys):
         return _group_mean_keys_cuda(keys, groups, counts)
     sums = torch.zeros(num_groups, keys.shape[1], dtype=torch.float64)
+    add_rows(sums, groups, keys)
+    return sums.div_(counts[:, None]).float()
+
+
+def add_rows(sums: torch.Tensor, groups: torch.Tensor, keys: torch.Tensor) -> None:
+    """Add the keys, in their order, to the float64 sums of their groups."""
     for ids, rows in zip(groups.split(_ROWS), keys.split(_ROWS), strict=True):
         sums.index_add_(0, ids, rows.double())
-    return sums.div_(counts[:, None]).float()
 
 
 def _group_mean_keys_cuda(

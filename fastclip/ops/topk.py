@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias, overload
 
 import torch
@@ -148,17 +149,22 @@ def _find(queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor],
         values, indices, survivors = search(queries, part, encode(part, begin), min(k, len(part)))
         found.append((values, indices + begin, survivors))
         if len(found) == 2:
-            found = [_merged(found[0], found[1], k)]
+            first, second = found
+            best = merge_best(first[:2], second[:2], k)
+            found = [(*best, first[2] + second[2])]
     return found[0]
 
 
-def _merged(first: _Found, second: _Found, k: int) -> _Found:
-    # The keys of the first come before those of the second: a stable sort keeps the tie rule.
-    values = torch.cat([first[0], second[0]], 1)
-    indices = torch.cat([first[1], second[1]], 1)
-    values, order = values.sort(dim=1, descending=True, stable=True)
-    indices = indices.gather(1, order)[:, :k].contiguous()
-    return values[:, :k].contiguous(), indices, first[2] + second[2]
+def merge_best(
+    first: Sequence[torch.Tensor], second: Sequence[torch.Tensor], k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the k best of two lists of values and indices, the second's keys after the first's.
+
+    Those of equal value come in order of their indices in each list.
+    """
+    values, indices = (torch.cat(pair, 1) for pair in zip(first, second, strict=True))
+    values, order = values.sort(dim=1, descending=True, stable=True)  # stable: ties stay in order
+    return values[:, :k].contiguous(), indices.gather(1, order)[:, :k].contiguous()
 
 
 def _search_on_cuda(

@@ -1,0 +1,193 @@
+"""The reducers of `_merge.py` whose answers are sums in a fixed order; on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from fastclip import _C
+from fastclip.ops._arguments import (
+    Array,
+    as_keys,
+    check_finite,
+    check_range,
+    matrix,
+    with_adjacent_elements,
+)
+from fastclip.ops._merge import Reducer, State
+from fastclip.ops.group_mean import add_rows
+from fastclip.ops.pack import PackedKeys
+
+
+def _rows(
+    queries: torch.Tensor, keys: Array | PackedKeys, begin: int, alignment: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if begin % alignment:
+        raise ValueError(f"begin: a multiple of {alignment} is needed, got {begin}")
+    rows, screen = as_keys(keys)
+    rows = with_adjacent_elements(rows)
+    if not screen:
+        check_finite("keys", rows)
+    return with_adjacent_elements(queries), rows
+
+
+@dataclass(frozen=True)
+class ScaledSums(Reducer):
+    """`fastclip.logsumexp`.
+
+    The state holds what each of up to 64 parts of the keys gave, [parts, N]. Chunks may come in any
+    order and be merged in any way as long as none begins or ends inside of a part, ``part`` keys
+    each: a part's own keys must be added in their order.
+    """
+
+    scale: float
+    num_keys: int
+    width: int
+
+    exact: ClassVar[bool] = False
+
+    def alignment(self, width: int) -> int:
+        return _C.value_blocks(self.num_keys, width)[0]
+
+    @property
+    def part(self) -> int:
+        """How many keys a part has."""
+        return _C.value_blocks(self.num_keys, self.width)[1]
+
+    def start(self, rows: int) -> State:
+        shape = _C.value_blocks(self.num_keys, self.width)[2], rows
+        return torch.full(shape, -torch.inf), torch.zeros(shape, dtype=torch.float64)
+
+    def add(
+        self,
+        state: State,
+        queries: torch.Tensor,
+        keys: Array | PackedKeys,
+        begin: int,
+        of_chunk: torch.Tensor | None = None,
+    ) -> State:
+        queries, rows = _rows(queries, keys, begin, self.alignment(queries.shape[1]))
+        _C.logsumexp_add(
+            matrix(queries),
+            matrix(rows),
+            self.scale,
+            begin,
+            self.num_keys,
+            state[0].data_ptr(),
+            state[1].data_ptr(),
+            torch.get_num_threads(),
+        )
+        return state
+
+    def merge(self, first: State, second: State) -> State:
+        (max_, sum_), (other_max, other_sum) = first, second
+        _C.logsumexp_merge(
+            max_.data_ptr(),
+            sum_.data_ptr(),
+            other_max.data_ptr(),
+            other_sum.data_ptr(),
+            max_.numel(),
+            self.scale,
+        )
+        return first
+
+    def finish(self, state: State) -> torch.Tensor:
+        parts, rows = state[0].shape
+        out = torch.empty(rows)
+        max_, sum_ = (part.data_ptr() for part in state)
+        _C.logsumexp_finish(max_, sum_, parts, rows, self.scale, out.data_ptr())
+        return out
+
+
+@dataclass(frozen=True)
+class WeightedValues(Reducer):
+    """`fastclip.cache_logits`; ``of_chunk`` holds the values of the keys. The state is [N, C].
+
+    Merged states of chunks apart give the sum of both, rounded otherwise than by keys in order.
+    """
+
+    beta: float
+    columns: int
+    num_keys: int
+
+    exact: ClassVar[bool] = False
+
+    def alignment(self, width: int) -> int:
+        return _C.value_blocks(self.num_keys, width)[0]
+
+    def start(self, rows: int) -> State:
+        return (torch.zeros(rows, self.columns, dtype=torch.float64),)
+
+    def add(
+        self,
+        state: State,
+        queries: torch.Tensor,
+        keys: Array | PackedKeys,
+        begin: int,
+        of_chunk: torch.Tensor | None = None,
+    ) -> State:
+        assert of_chunk is not None
+        queries, rows = _rows(queries, keys, begin, self.alignment(queries.shape[1]))
+        values = with_adjacent_elements(of_chunk)
+        check_finite("values", values)
+        _C.cache_logits(
+            matrix(queries),
+            matrix(rows),
+            matrix(values),
+            self.beta,
+            0,
+            state[0].data_ptr(),
+            torch.get_num_threads(),
+        )
+        return state
+
+    def merge(self, first: State, second: State) -> State:
+        return (first[0] + second[0],)
+
+    def finish(self, state: State) -> torch.Tensor:
+        return state[0].float()
+
+
+@dataclass(frozen=True)
+class GroupMeans(Reducer):
+    """The means of `fastclip.group_mean`, whose answer is their similarity with the queries.
+
+    They are the same for all queries: ``queries`` are not looked at, `start` is called for no rows.
+    ``of_chunk`` holds the groups of the keys.
+    """
+
+    num_groups: int
+    width: int
+
+    exact: ClassVar[bool] = False
+
+    def start(self, rows: int) -> State:
+        return (
+            torch.zeros(self.num_groups, self.width, dtype=torch.float64),
+            torch.zeros(self.num_groups, dtype=torch.int64),
+        )
+
+    def add(
+        self,
+        state: State,
+        queries: torch.Tensor,
+        keys: Array | PackedKeys,
+        begin: int,
+        of_chunk: torch.Tensor | None = None,
+    ) -> State:
+        assert of_chunk is not None
+        rows, screen = as_keys(keys)
+        if not screen:
+            check_finite("keys", rows)
+        check_range("groups", of_chunk, self.num_groups, "groups")
+        add_rows(state[0], of_chunk, rows)
+        return state[0], state[1] + torch.bincount(of_chunk, minlength=self.num_groups)
+
+    def merge(self, first: State, second: State) -> State:
+        return first[0] + second[0], first[1] + second[1]
+
+    def finish(self, state: State) -> torch.Tensor:
+        """Return the means, [G, d] float32."""
+        return state[0].div_(state[1][:, None]).float()
