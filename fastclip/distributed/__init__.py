@@ -37,7 +37,6 @@ from ._gather import gather
 from ._ranks import RankError
 from .keys import ShardedKeys
 from .pairs import pairs_above
-from .pairs import pairs_above
 from .search import count_above, group_beats, group_max, rank, topk
 from .sums import cache_logits, logsumexp
 

@@ -130,10 +130,19 @@ class Ranks:
                     )
         return [call.get(own) for call in found]
 
-    def _all_to_all(self, output: torch.Tensor, given: torch.Tensor, *splits: list[int]) -> None:
+    def _all_to_all(
+        self,
+        output: torch.Tensor,
+        given: torch.Tensor,
+        output_sizes: list[int] | None = None,
+        sizes: list[int] | None = None,
+    ) -> None:
+        """Send parts of ``given`` to the ranks, of some sizes or all of one."""
         there = output.to(self._device)
         try:
-            dist.all_to_all_single(there, given.to(self._device), *splits, group=self.group)
+            dist.all_to_all_single(
+                there, given.to(self._device), output_sizes, sizes, group=self.group
+            )
         except RuntimeError as error:
             reason = str(error).split(". This is", 1)[0]  # gloo's guess at what may be wrong
             raise RankError(

@@ -55,9 +55,7 @@ class ShardedKeys:
         self.begin = sum(self.counts[: self.ranks.rank])
 
     @classmethod
-    def split(
-        cls, keys: Array | PackedKeys, group: dist.ProcessGroup | None = None
-    ) -> ShardedKeys:
+    def split(cls, keys: Array | PackedKeys, group: dist.ProcessGroup | None = None) -> ShardedKeys:
         """Take this rank's even share of keys that every rank can see: a file mapped by all.
 
         Parameters

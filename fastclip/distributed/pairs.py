@@ -47,8 +47,13 @@ def pairs_above(queries: Array, keys: ShardedKeys, threshold: float) -> torch.Te
             raise ValueError("threshold: must be a number, got nan")
         return {"threshold": number}, ()
 
-    found = [_merged(keys.ranks.exchange(3, lambda b=block: _pairs(b, keys, threshold)))
-             for block in blocks("pairs_above", queries, keys, check)]
+    found = []
+    for block in blocks("pairs_above", queries, keys, check):
+
+        def find(block: Block = block) -> list[Tensors]:
+            return _pairs(block, keys, threshold)
+
+        found.append(_merged(keys.ranks.exchange(3, find)))
     counts, columns, values = (torch.cat(parts) for parts in zip(*found, strict=True))
     starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
     with warnings.catch_warnings():
@@ -59,7 +64,7 @@ def pairs_above(queries: Array, keys: ShardedKeys, threshold: float) -> torch.Te
 
 
 def _pairs(block: Block, keys: ShardedKeys, threshold: float) -> list[Tensors]:
-    """For each rank the pairs of its queries with the keys here: how many each has, keys, scores."""
+    """For each rank: how many pairs each of its queries has with the keys here, which, scores."""
     pairs = ops.pairs_above(block.queries, keys.local, threshold)
     starts, columns = pairs.crow_indices(), pairs.col_indices() + keys.begin
     of_rank = starts[torch.tensor([0, *block.sizes]).cumsum(0)].diff().tolist()

@@ -183,9 +183,7 @@ def group_max(queries: Array, keys: ShardedKeys, groups: Array) -> GroupMax:
     return best
 
 
-def group_beats(
-    queries: Array, keys: ShardedKeys, groups: Array, targets: Array
-) -> torch.Tensor:
+def group_beats(queries: Array, keys: ShardedKeys, groups: Array, targets: Array) -> torch.Tensor:
     """Return which groups hold a key ahead of the target: `fastclip.group_beats`, collective.
 
     Parameters
