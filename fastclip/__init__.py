@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from fastclip import coder, data, distributed, metrics, models, training
+from fastclip import coder, data, distributed, metrics, models, sweep, training
 from fastclip.config import show_config
 from fastclip.ops import (
     GroupMax,
@@ -56,6 +56,7 @@ __all__ = [
     "refine_masks",
     "show_config",
     "similarity",
+    "sweep",
     "topk",
     "train",
     "training",

@@ -15,6 +15,7 @@ from fastclip.cli import (
     info,
     openness,
     scenes,
+    sweep,
     topk,
     train,
 )
@@ -38,6 +39,7 @@ app.command("info")(info.command)
 app.command("demo")(demo.command)
 app.add_typer(coder.app, name="coder")
 app.add_typer(scenes.app, name="scenes")
+app.add_typer(sweep.app, name="sweep")
 
 
 def _show_version(wanted: bool) -> None:

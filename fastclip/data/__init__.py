@@ -13,6 +13,7 @@ from .image_sources import ImageSource, find_images
 from .item_images import ItemImages, find_item_images
 from .job import Unreadable
 from .reading import read_features
+from .rows import Rows, open_rows
 from .samples import load_sample, samples
 from .texts import read_texts
 
@@ -26,6 +27,7 @@ __all__ = [
     "HardPositiveSet",
     "ImageSource",
     "ItemImages",
+    "Rows",
     "SkippedItem",
     "Unreadable",
     "embed_images",
@@ -33,6 +35,7 @@ __all__ = [
     "find_images",
     "find_item_images",
     "load_sample",
+    "open_rows",
     "read_features",
     "read_hard_positives",
     "read_texts",

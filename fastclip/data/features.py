@@ -157,21 +157,33 @@ class Features:
             return self
         unit = torch.empty(self.features.shape, dtype=torch.float32, device=self.features.device)
         for start in range(0, len(self), _NORMALIZE_ROWS):
-            rows = self.features[start : start + _NORMALIZE_ROWS].to(torch.float64)
-            norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-            bad = torch.nonzero(~((norms > 0) & torch.isfinite(norms)))
-            if len(bad):
-                row = int(bad[0, 0])
-                what = "is zero" if norms[row] == 0 else "holds a NaN or an infinity"
-                raise ValueError(
-                    f"features: row {start + row} {what}, allowed: rows that can have unit length"
-                )
-            unit[start : start + _NORMALIZE_ROWS] = rows / norms
+            part = slice(start, start + _NORMALIZE_ROWS)
+            normalize_rows(self.features[part], unit[part], start)
         return Features(unit, self.names, replace(self.metadata, normalized=True))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """`write_features` of these features."""
         write_features(path, self)
+
+
+def normalize_rows(rows: torch.Tensor, out: torch.Tensor, first: int) -> None:
+    """Write rows of unit length, computed in float64, to ``out``; ``first`` is the first's number.
+
+    Raises
+    ------
+    ValueError
+        A row is zero or holds a NaN or an infinity.
+    """
+    wide = rows.to(torch.float64)
+    norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+    bad = torch.nonzero(~((norms > 0) & torch.isfinite(norms)))
+    if len(bad):
+        row = int(bad[0, 0])
+        what = "is zero" if norms[row] == 0 else "holds a NaN or an infinity"
+        raise ValueError(
+            f"features: row {first + row} {what}, allowed: rows that can have unit length"
+        )
+    out.copy_(wide / norms)
 
 
 def write_features(path: str | os.PathLike[str], features: Features) -> None:

@@ -26,7 +26,7 @@ _NPZ_NAMES = ("names", "caption", "prompts", "image_id")
 
 
 @contextmanager
-def file_errors(path: Path) -> Iterator[None]:
+def file_errors(path: Path | str) -> Iterator[None]:
     """Turn what a broken file makes its reader raise into a FeatureFileError."""
     try:
         yield
@@ -150,21 +150,22 @@ def read_npy(path: Path) -> torch.Tensor:
     """The array of an npy file, [V, d], memory-mapped and read-only."""
     with file_errors(path):
         with open(path, "rb") as file:
-            dtype, _ = _npy_header(file)
+            dtype, _, _ = npy_header(file)
         check_npy_dtype("array", dtype)
         return share(np.lib.format.open_memmap(path, mode="r"))
 
 
-def _npy_header(file: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def npy_header(file: Any) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+    """The type and shape of an npy file, and whether it goes column by column."""
     version = np.lib.format.read_magic(file)
     # Version 3 exists for field names that are not latin-1: never an array of numbers.
     if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
     elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        shape, by_column, dtype = np.lib.format.read_array_header_2_0(file)
     else:
         raise ValueError(f"npy version {version}, allowed: (1, 0) and (2, 0)")
-    return dtype, shape
+    return dtype, shape, by_column
 
 
 def check_npy_dtype(name: str, dtype: np.dtype[Any]) -> None:
@@ -192,7 +193,7 @@ def read_npz(path: Path, array: str | None) -> Features:
         for member in archive.namelist():
             if member.endswith(".npy"):
                 with archive.open(member) as file:
-                    headers[member.removesuffix(".npy")] = _npy_header(file)
+                    headers[member.removesuffix(".npy")] = npy_header(file)[:2]
         shapes = {key: (dtype.kind == "f", shape) for key, (dtype, shape) in headers.items()}
         key = choose_array(path, shapes, array)
         check_npy_dtype(f"array {key!r}", headers[key][0])

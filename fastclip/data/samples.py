@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
+from pathlib import Path
 
 from .features import Features
 from .reading import read_features
@@ -60,5 +62,10 @@ def load_sample(name: str) -> Features:
     """
     if name not in _SAMPLES:
         raise ValueError(f"name is {name!r}, allowed: {', '.join(_SAMPLES)}")
-    with as_file(files(__package__) / "sample_files" / f"{name}.safetensors") as path:
+    with sample_file(name) as path:
         return read_features(path)
+
+
+def sample_file(name: str) -> AbstractContextManager[Path]:
+    """Return the file of a sample, which must be one."""
+    return as_file(files(__package__) / "sample_files" / f"{name}.safetensors")

@@ -23,15 +23,15 @@ def read_folder(path: Path) -> Features:
     One shard stays memory-mapped, several are copied into one array of ``V d`` elements.
     """
     with file_errors(path):
-        folder, metadata_folder, columns = _resolve(path)
-        shards = _numbered(sorted(folder.glob("*.npy")))
+        folder, metadata_folder, columns = resolve(path)
+        shards = numbered(sorted(folder.glob("*.npy")))
         if not shards:
             raise ValueError("a folder without .npy files")
-        tables = _numbered(sorted(metadata_folder.glob("metadata*.parquet")))
+        tables = numbered(sorted(metadata_folder.glob("metadata*.parquet")))
         if tables and tables.keys() != shards.keys():
             odd = sorted(tables.keys() ^ shards.keys())
             raise ValueError(f"shards and metadata*.parquet do not pair up; alone: {odd}")
-        metadata = _job_metadata(folder, len(shards))
+        metadata = job_metadata(folder, len(shards))
     parts = [_read_shard(shards[number]) for number in sorted(shards)]
     for number, part in zip(sorted(shards), parts, strict=True):
         with file_errors(shards[number]):
@@ -47,7 +47,7 @@ def read_folder(path: Path) -> Features:
     return Features(parts[0] if len(parts) == 1 else torch.cat(parts), names, metadata)
 
 
-def _job_metadata(folder: Path, shards: int) -> FeatureMetadata:
+def job_metadata(folder: Path, shards: int) -> FeatureMetadata:
     """What the embedding job that wrote the folder says of it; a shard may be missing yet."""
     manifest = read_manifest(folder.resolve().parent)
     if manifest is None or manifest.get("kind") != folder.resolve().name:
@@ -67,7 +67,7 @@ def _job_metadata(folder: Path, shards: int) -> FeatureMetadata:
     )
 
 
-def _resolve(path: Path) -> tuple[Path, Path, tuple[str, ...]]:
+def resolve(path: Path) -> tuple[Path, Path, tuple[str, ...]]:
     """Folder of the shards, folder of the metadata, columns that can name the rows."""
     inside = [kind for kind in _COLUMNS if (path / kind).is_dir()]
     if len(inside) > 1:
@@ -80,7 +80,7 @@ def _resolve(path: Path) -> tuple[Path, Path, tuple[str, ...]]:
     return folder, folder, _PLAIN_COLUMNS
 
 
-def _numbered(files: list[Path]) -> dict[int, Path]:
+def numbered(files: list[Path]) -> dict[int, Path]:
     """Files by the number at the end of their stems; a single file needs none and counts as 0."""
     numbered: dict[int, Path] = {}
     prefixes = set()

@@ -1,0 +1,243 @@
+"""``fastclip sweep``: questions about more queries and keys than memory holds."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from fastclip.cli._common import progress, writable_folder
+
+if TYPE_CHECKING:
+    from fastclip.data import Rows
+
+
+class _RunUnlessNamed(TyperGroup):
+    """``fastclip sweep CONFIG`` and ``fastclip sweep --op ...`` are ``fastclip sweep run ...``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_RunUnlessNamed,
+    no_args_is_help=True,
+    help="Answer a question about files of any size, in shards: fastclip sweep CONFIG.yaml, or "
+    "options alone.",
+)
+
+
+class Metric(str, Enum):
+    cosine = "cosine"
+    dot = "dot"
+
+
+class Engine(str, Enum):
+    local = "local"
+
+
+def _option(help: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, metavar=metavar, help=help, show_default=False)
+
+
+_Source = "A .npy, .safetensors or .parquet file (FILE:ARRAY or FILE:COLUMN names one of several), "
+_Source += "a folder of .npy or .parquet shards, a URL of either, or a sample."
+
+
+@app.command("run", help="Run a sweep or go on with it; the word 'run' may be left out.")
+def run(
+    config: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CONFIG.yaml]",
+            help="A mapping of the options' names (shard_size for --shard-size) to their values; "
+            "options given here count more.",
+            show_default=False,
+        ),
+    ] = None,
+    op: Annotated[
+        str | None,
+        _option(
+            "topk, rank, count_above, pairs_above, group_max, group_beats, group_mean, logsumexp "
+            "or cache_logits."
+        ),
+    ] = None,
+    queries: Annotated[str | None, _option(_Source, metavar="SOURCE")] = None,
+    keys: Annotated[
+        str | None,
+        _option("As --queries; left out for pairs_above of one set.", metavar="SOURCE"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        _option(
+            "A new or empty folder, or that of this sweep, which then goes on where it was.",
+            "--output",
+            "-o",
+            metavar="DIR",
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None, _option("What the sweep may take. Default: 1GiB.", metavar="BYTES")
+    ] = None,
+    shard_size: Annotated[
+        int | None,
+        _option("Rows of a shard: what a kill can cost. Default: as many as the memory allows."),
+    ] = None,
+    metric: Annotated[
+        Metric | None,
+        _option("cosine: rows are brought to unit length (default); dot: rows as they are."),
+    ] = None,
+    engine: Annotated[Engine | None, _option("local (default): in this process.")] = None,
+    k: Annotated[int | None, _option("Keys per query, of topk.", "-k", "--k")] = None,
+    targets: Annotated[
+        str | None, _option("Of rank and group_beats: a key per query.", metavar="FILE.npy")
+    ] = None,
+    thresholds: Annotated[
+        str | None,
+        _option("Of count_above: one, or one per query.", metavar="NUMBER|FILE.npy"),
+    ] = None,
+    per: Annotated[str | None, _option("Of count_above: key (default) or query.")] = None,
+    threshold: Annotated[float | None, _option("Of pairs_above.")] = None,
+    groups: Annotated[
+        str | None, _option("Of group_*: the group of each key.", metavar="FILE.npy")
+    ] = None,
+    scale: Annotated[float | None, _option("Of logsumexp.")] = None,
+    values: Annotated[
+        str | None, _option("Of cache_logits: a row per key.", metavar="SOURCE")
+    ] = None,
+    beta: Annotated[float | None, _option("Of cache_logits.")] = None,
+) -> None:
+    """Run a sweep, or go on with it."""
+    given = {name: value for name, value in locals().items() if name != "config"}
+    settings = _settings(config, given)
+    for name in ("op", "queries", "output"):
+        if name not in settings:
+            raise typer.BadParameter("is needed", param_hint=f"'--{name}'")
+    folder = writable_folder(Path(settings.pop("output")))
+    question = settings.pop("op")
+    _choice("engine", settings.pop("engine", "local"), Engine)
+    cosine = _choice("metric", settings.pop("metric", "cosine"), Metric) is Metric.cosine
+    limit = _bytes(settings.pop("memory", "1GiB"))
+    if isinstance(settings.get("thresholds"), str):
+        settings["thresholds"] = _number(settings["thresholds"])
+
+    import fastclip
+
+    sources = {
+        name: _rows(settings.pop(name), cosine and name != "values")
+        for name in ("queries", "keys", "values")
+        if name in settings
+    }
+    began = time.monotonic()
+    with progress("sweeping", "rows") as report:
+        summary = fastclip.sweep.run(
+            question,
+            output=folder,
+            memory=limit,
+            progress=report,
+            **{"keys": None, **sources, **settings},
+        )
+    for name in summary.damaged:
+        typer.echo(f"{folder / name}: shard was damaged, computed again", err=True)
+    kept = f", {summary.kept:,} of them from an earlier run" if summary.kept else ""
+    typer.echo(
+        f"{folder}: {summary.items:,} rows in {summary.shards:,} "
+        f"{'shard' if summary.shards == 1 else 'shards'}{kept}; "
+        f"{time.monotonic() - began:,.1f} s"
+    )
+
+
+@app.command("status")
+def status(
+    output: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The sweep's folder.", show_default=False)
+    ],
+) -> None:
+    """Show how far a sweep is, whether it is running, its rate and the time left."""
+    import fastclip
+
+    found = fastclip.sweep.status(output)
+    parts = [
+        f"{output}: {found.op}",
+        f"{found.finished:,} of {found.shards:,} shards",
+        f"{found.done:,} of {found.items:,} rows ({found.done / found.items:.0%})",
+    ]
+    if found.rate is not None:
+        parts.append(f"{found.rate:,.1f} rows/s")
+    if found.finished == found.shards:
+        parts.append("finished")
+    elif not found.running:
+        parts.append("not running")
+    elif found.seconds_left is not None:
+        parts.append(f"running, {timedelta(seconds=round(found.seconds_left))} left")
+    else:
+        parts.append("running")
+    typer.echo(", ".join(parts))
+
+
+def _settings(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the file and of the options, these over those."""
+    settings: dict[str, Any] = {}
+    if config is not None:
+        import yaml
+
+        try:
+            found = yaml.safe_load(config.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{config}: not YAML ({error})") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{config}: is a {type(found).__name__}, allowed: a mapping")
+        unknown = sorted(map(str, found.keys() - given.keys()))
+        if unknown:
+            raise ValueError(f"{config}: {unknown[0]!r} is no option, allowed: {', '.join(given)}")
+        settings = {name: value for name, value in found.items() if value is not None}
+    for name, value in given.items():
+        if value is not None:
+            settings[name] = value.value if isinstance(value, Enum) else value
+    return settings
+
+
+def _choice(name: str, value: object, kind: type[Enum]) -> Enum:
+    allowed = [choice.value for choice in kind]
+    if value not in allowed:
+        raise ValueError(f"{name}: must be one of {', '.join(allowed)}, got {value!r}")
+    return kind(value)
+
+
+def _bytes(text: object) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(iB|B)?", str(text))
+    if match is None:
+        raise ValueError(f"memory: must be such as 4GiB, 500MB or a number of bytes, got {text!r}")
+    number, prefix, unit = match.groups()
+    base = 1000 if unit == "B" else 1024
+    return int(float(number) * base ** " KMGT".index(prefix or " "))
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # a path
+
+
+def _rows(source: str, normalize: bool) -> Rows:
+    from fastclip.data import open_rows, samples
+    from fastclip.data.samples import sample_file
+
+    if not os.path.exists(source):
+        if source in samples():
+            with sample_file(source) as file:
+                return open_rows(file, normalize=normalize)
+        path, _, array = source.rpartition(":")
+        if path.rstrip("/").endswith((".safetensors", ".parquet")) or os.path.isdir(path):
+            return open_rows(path, array=array, normalize=normalize)
+    return open_rows(source, normalize=normalize)

@@ -1,0 +1,212 @@
+"""Folders of long jobs: what the job is, finished shards, and one process at work at a time.
+
+OUT/job.json                what is computed, from what; written first, never changed
+OUT/.../NAME_00000.SUFFIX   files of a shard
+OUT/shards/shard_00000.json sizes and hashes of the shard's files; written last: with it, the shard
+                            is finished
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from .files import replacing
+
+MANIFEST = "job.json"
+RECORDS = "shards"
+
+
+@contextmanager
+def open_folder(
+    output: Path, manifest: Mapping[str, object], files: Sequence[str], folders: Sequence[str]
+) -> Iterator[None]:
+    """Begin a job in a new or empty folder, or go on with it, with no other process in it.
+
+    Parameters
+    ----------
+    output : Path
+        The folder; its parent exists.
+    manifest : mapping
+        Whatever decides on the results, as JSON values; with ``format`` and ``version``.
+    files : sequence of str
+        Files that the job writes beside the manifest.
+    folders : sequence of str
+        Folders that it writes files of shards into.
+
+    Raises
+    ------
+    ValueError
+        The folder holds something else, or a job with other arguments, or another process is at
+        work in it.
+    OSError
+        The folder cannot be made or written.
+    """
+    output.mkdir(exist_ok=True)
+    with lock(output):
+        unfinished = [f".{name}.*.tmp" for name in (MANIFEST, *files)]  # what `replacing` leaves
+        _write_or_compare(output, dict(manifest), unfinished)
+        folders = (*folders, RECORDS)
+        for pattern in (*unfinished, *(f"{folder}/.*.tmp" for folder in folders)):
+            for part in output.glob(pattern):
+                part.unlink()  # left by a process that was killed
+        for folder in folders:
+            (output / folder).mkdir(exist_ok=True)
+        yield
+
+
+def read_manifest(output: Path, format: str, version: str) -> dict[str, Any] | None:
+    """Return the description of the job in a folder, None if it holds none of this format."""
+    path = output / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != format:
+        return None  # of another program
+    if manifest.get("version") != version:
+        raise ValueError(f"{path}: version {manifest.get('version')!r}, allowed: {version!r}")
+    for key in ("items", "shard_size"):
+        if not isinstance(manifest.get(key), int) or manifest[key] < 1:
+            raise ValueError(f"{path}: {key} is {manifest.get(key)!r}, allowed: 1 or more")
+    return manifest
+
+
+def _write_or_compare(output: Path, wanted: dict[str, Any], unfinished: Sequence[str]) -> None:
+    found = read_manifest(output, wanted["format"], wanted["version"])
+    if found is None:
+        if any(not any(path.match(p) for p in unfinished) for path in output.iterdir()):
+            raise ValueError(f"{output}: holds other files, allowed: a new or empty folder")
+        with text_file(output / MANIFEST) as file:
+            json.dump(wanted, file, indent=2)
+            file.write("\n")
+        return
+    changes = [
+        f"{key} was {_shown(key, found.get(key))}, is {_shown(key, wanted.get(key))}"
+        for key in (*wanted, *(found.keys() - wanted.keys()))
+        if found.get(key) != wanted.get(key)
+    ]
+    if changes:
+        raise ValueError(
+            f"{output}: was begun with other inputs: {'; '.join(changes)}. "
+            "Give them as they were, or another output folder"
+        )
+
+
+def _shown(key: str, value: object) -> str:
+    text = json.dumps(value)
+    limit = 13 if key.endswith("_sha256") else 80
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keep a second process out; the system takes the lock back however this one ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{folder}: another process is at work in it") from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Shards:
+    """The shards of a job in an open folder: which are finished, and which must be made again.
+
+    Parameters
+    ----------
+    output : Path
+    items, shard_size : int
+        How many things there are, and how many make a shard.
+    files : function
+        Gives the files of a shard, by its number.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        items: int,
+        shard_size: int,
+        files: Callable[[int], Sequence[Path]],
+    ) -> None:
+        self.output = output
+        self.ranges = shard_ranges(items, shard_size)
+        self._files = files
+        self.records: dict[int, Mapping[str, Any]] = {}  # of each finished shard
+        self.damaged = [number for number in range(len(self.ranges)) if self._load(number)]
+
+    @property
+    def pending(self) -> list[int]:
+        """Numbers of the shards that are not finished, in order."""
+        return [number for number in range(len(self.ranges)) if number not in self.records]
+
+    def finish(self, number: int, more: Mapping[str, object] | None = None) -> None:
+        """Record that the files of a shard are whole, and ``more`` about it as JSON values."""
+        record = {
+            "files": {
+                path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
+                for path in self._files(number)
+            },
+            **(more or {}),
+        }
+        with text_file(record_file(self.output, number)) as text:
+            json.dump(record, text, indent=2)
+            text.write("\n")
+        self.records[number] = record
+
+    def _load(self, number: int) -> bool:
+        """Take a finished shard over or remove what is left of it; True if it was damaged."""
+        path, files = record_file(self.output, number), self._files(number)
+        there = path.exists()
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            record = json.loads(path.read_bytes())
+            if all(is_as_recorded(file, record["files"][file.name]) for file in files):
+                self.records[number] = record
+                return False
+        for file in (path, *files):
+            file.unlink(missing_ok=True)
+        return there
+
+
+def shard_ranges(items: int, shard_size: int) -> list[range]:
+    """Return the items of each shard."""
+    return [range(start, min(start + shard_size, items)) for start in range(0, items, shard_size)]
+
+
+def record_file(output: Path, number: int) -> Path:
+    """Return where the record of a shard is."""
+    return output / RECORDS / f"shard_{number:05d}.json"
+
+
+def is_as_recorded(path: Path, recorded: Mapping[str, Any]) -> bool:
+    """Whether a file has the size and the content of its record."""
+    return bool(path.stat().st_size == recorded["bytes"] and sha256(path) == recorded["sha256"])
+
+
+def sha256(path: Path) -> str:
+    """Return the hash of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def text_file(path: Path) -> Iterator[TextIO]:
+    """Yield a text file that appears whole or not at all."""
+    with replacing(path) as part, open(part, "x", encoding="utf-8") as file:
+        yield file

@@ -1,0 +1,113 @@
+"""What a sweep reads: its files, and hashes of what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastclip.data.formats import file_errors, share
+from fastclip.data.row_files import Place
+from fastclip.data.rows import Rows
+from fastclip.ops._arguments import Array, as_tensor
+
+INPUTS = "inputs.json"
+_BLOCK = 4 << 20
+
+
+def numbers(name: str, source: Array | str | os.PathLike[str]) -> torch.Tensor:
+    """Return an argument with one number per query or key: as it is, or memory-mapped from npy."""
+    if isinstance(source, (str, os.PathLike)):
+        with file_errors(os.fspath(source)):
+            return share(np.load(source, mmap_mode="r", allow_pickle=False))
+    if isinstance(source, np.ndarray):
+        return torch.from_numpy(source)
+    return as_tensor(name, source)
+
+
+def digest_of_tensor(numbers: torch.Tensor) -> str:
+    """Return the hash of an argument's numbers."""
+    digest = hashlib.sha256(f"{numbers.dtype} {tuple(numbers.shape)}".encode())
+    for part in numbers.reshape(-1).split(_BLOCK):
+        digest.update(part.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+Files = dict[str, list[dict[str, Any]]]
+"""The files of each source: name, size and time of change, hash."""
+
+
+def hash_files(sources: Mapping[str, Rows], known: Files) -> Files:
+    """Return the files of each source; those on a disk that are as ``known`` are not read again.
+
+    Raises
+    ------
+    ValueError
+        A file is not what it is known to be.
+    """
+    found = {name: _hash_files(rows, known.get(name, [])) for name, rows in sources.items()}
+    for name, files in found.items():
+        before = known.get(name, files)
+        if len(before) != len(files):
+            raise ValueError(f"{name}: had {len(before)} files, has {len(files)}: {_ADVICE}")
+        for old, new in zip(before, files, strict=True):
+            if old["sha256"] != new["sha256"]:
+                raise ValueError(f"{new['file']}: was changed since the sweep was begun: {_ADVICE}")
+    return found
+
+
+def read_known(output: Path) -> Files:
+    """Return what an earlier run knew of the files."""
+    try:
+        known: Files = json.loads((output / INPUTS).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known
+
+
+def digests(files: Files) -> dict[str, str]:
+    """Return one hash for each source."""
+    return {
+        f"{name}_sha256": hashlib.sha256("".join(e["sha256"] for e in entries).encode()).hexdigest()
+        for name, entries in files.items()
+    }
+
+
+_ADVICE = "give the inputs as they were, or another output folder"
+
+
+def _hash_files(rows: Rows, known: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    before = {entry["file"]: entry for entry in known}
+
+    def entry(place: Place) -> dict[str, Any]:
+        stamp = _stamp(place)
+        old = before.get(place.name)
+        if old is not None and stamp is not None and old["stamp"] == stamp:
+            return dict(old)
+        return {"file": place.name, "stamp": stamp, "sha256": _sha256(place)}
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(entry, (file.place for file in rows.files)))
+
+
+def _stamp(place: Place) -> list[int] | None:
+    if not place.local:
+        return None
+    with file_errors(place.name):
+        found = os.stat(place.path)
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _sha256(place: Place) -> str:
+    digest = hashlib.sha256()
+    with file_errors(place.name), place.system.open(place.path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

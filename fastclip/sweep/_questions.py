@@ -1,0 +1,382 @@
+"""What each operation needs when queries and keys come from files, and what it hands out."""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from fastclip.data.rows import Rows
+from fastclip.ops import _count as _count  # registers pair_scores
+from fastclip.ops._arguments import as_number, check_range
+from fastclip.ops._groups import check_groups
+from fastclip.ops._merge import (
+    BestKeys,
+    BestOfGroups,
+    CountPerKey,
+    GroupsAhead,
+    KeysAhead,
+    PairsAbove,
+    Reducer,
+)
+from fastclip.ops._merge_sums import GroupMeans, ScaledSums, WeightedValues
+from fastclip.ops.group_max import GroupMax
+from fastclip.ops.similarity import similarity
+from fastclip.ops.topk import TopK
+
+Fields = dict[str, torch.Tensor]
+"""Columns of a result, [n] or [n, m] each; or row starts, columns and scores of a CSR matrix."""
+
+
+class Question(ABC):
+    """An operation with its arguments.
+
+    ``block`` is the side whose rows have results and make shards, ``others`` the side that is
+    streamed past each block.
+    """
+
+    fields: ClassVar[tuple[str, ...]]
+    exact: ClassVar[bool] = True
+    row: ClassVar[Literal["query", "key"]] = "query"
+    once: ClassVar[bool] = False
+    """Whether ``others`` say the same about every block, and need to be streamed only once."""
+
+    def __init__(self, block: Rows, others: Rows) -> None:
+        self.block, self.others = block, others
+
+    @property
+    @abstractmethod
+    def row_bytes(self) -> int:
+        """Memory of a row's state and result, with the copies that merging and writing make."""
+
+    @property
+    def other_bytes(self) -> int:
+        """Memory of what the operation needs for each row of ``others``."""
+        return 0
+
+    def read(self, begin: int, end: int) -> Any:
+        """Read what `reducer` needs of files for these rows of the block; in the reading thread."""
+        return None
+
+    def of_chunk(self, begin: int, end: int) -> torch.Tensor | None:
+        """Return what the reducer needs for these rows of ``others``."""
+        return None
+
+    def first_other(self, begin: int) -> int:
+        """Return the first row of ``others`` that matters to rows of the block from ``begin``."""
+        return 0
+
+    @abstractmethod
+    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+        """Return the reducer of the block that begins with row ``begin``."""
+
+    def result(self, block: torch.Tensor, answer: Any) -> Fields:
+        """Return the columns of the result of a block."""
+        columns = answer if isinstance(answer, tuple) else (answer,)
+        return dict(zip(self.fields, columns, strict=True))
+
+
+class _TopK(Question):
+    fields = ("indices", "values")
+
+    def __init__(self, block: Rows, others: Rows, k: int) -> None:
+        super().__init__(block, others)
+        self.k = operator.index(k)
+        if not 1 <= self.k <= len(others):
+            raise ValueError(f"k: must be from 1 to the number of keys {len(others)}, got {k}")
+
+    @property
+    def row_bytes(self) -> int:
+        return 128 * self.k  # two lists of 12 bytes, joined, sorted and cut
+
+    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+        return BestKeys(self.k)
+
+    def result(self, block: torch.Tensor, answer: Any) -> Fields:
+        return {"indices": answer.indices, "values": answer.values}
+
+
+class _OfTargets(Question):
+    """A question about a target key of each query."""
+
+    def __init__(self, block: Rows, others: Rows, targets: torch.Tensor) -> None:
+        Question.__init__(self, block, others)
+        self._targets = _numbers("targets", targets, len(block), "query")
+        check_range("targets", self._targets, len(others), "keys")
+
+    def read(self, begin: int, end: int) -> Any:
+        return self.others.take(self._targets[begin:end].long())
+
+    def _scores(
+        self, begin: int, block: torch.Tensor, read: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        own = torch.arange(len(block))
+        scores = torch.ops.fastclip.pair_scores(block, read, own)
+        return scores, self._targets[begin : begin + len(block)].long()
+
+
+class _Rank(_OfTargets):
+    fields = ("rank",)
+
+    @property
+    def row_bytes(self) -> int:
+        return 64 + 3 * self.others.row_bytes
+
+    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+        return KeysAhead(*self._scores(begin, block, read))
+
+
+class _CountPerQuery(Question):
+    fields = ("count",)
+
+    def __init__(self, block: Rows, others: Rows, thresholds: torch.Tensor | float) -> None:
+        super().__init__(block, others)
+        self._thresholds = _thresholds(thresholds, len(block))
+
+    @property
+    def row_bytes(self) -> int:
+        return 64
+
+    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+        thresholds = self._thresholds[begin : begin + len(block)].contiguous()
+        return KeysAhead(thresholds, torch.zeros(len(block), dtype=torch.int64))
+
+
+class _CountPerKey(Question):
+    fields = ("count",)
+    row = "key"
+
+    def __init__(self, block: Rows, others: Rows, thresholds: torch.Tensor | float) -> None:
+        super().__init__(block, others)
+        self._thresholds = _thresholds(thresholds, len(others))
+
+    @property
+    def row_bytes(self) -> int:
+        return 64
+
+    def of_chunk(self, begin: int, end: int) -> torch.Tensor | None:
+        return self._thresholds[begin:end].contiguous()
+
+    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+        return CountPerKey()
+
+
+class _PairsAbove(Question):
+    fields = ("indices", "values")
+
+    def __init__(self, block: Rows, others: Rows, threshold: float, once: bool) -> None:
+        super().__init__(block, others)
+        self._threshold = as_number("threshold", threshold)
+        self._once = once
+
+    @property
+    def row_bytes(self) -> int:
+        return 64  # and what the pairs take, which nobody knows before
+
+    def first_other(self, begin: int) -> int:
+        return begin if self._once else 0
+
+    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+        return PairsAbove(self._threshold, begin if self._once else None)
+
+    def result(self, block: torch.Tensor, answer: Any) -> Fields:
+        starts, columns, scores = answer
+        return {"starts": starts, "indices": columns, "values": scores}
+
+
+class _Grouped(Question):
+    """A question about groups of keys."""
+
+    def __init__(self, block: Rows, others: Rows, groups: torch.Tensor) -> None:
+        Question.__init__(self, block, others)
+        self._groups = _numbers("groups", groups, len(others), "key")
+        if not len(others):
+            raise ValueError("keys: at least one row is needed, got none")
+        self.num_groups = int(self._groups.max()) + 1
+        check_groups(self._groups, self.num_groups)
+
+    @property
+    def other_bytes(self) -> int:
+        return 24
+
+    def of_chunk(self, begin: int, end: int) -> torch.Tensor | None:
+        return self._groups[begin:end].long()
+
+
+class _GroupMax(_Grouped):
+    fields = ("indices", "values")
+
+    @property
+    def row_bytes(self) -> int:
+        return 64 * self.num_groups
+
+    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+        return BestOfGroups(self.num_groups)
+
+    def result(self, block: torch.Tensor, answer: Any) -> Fields:
+        return {"indices": answer.indices, "values": answer.values}
+
+
+class _GroupBeats(_Grouped, _OfTargets):
+    fields = ("bits",)
+
+    def __init__(
+        self, block: Rows, others: Rows, groups: torch.Tensor, targets: torch.Tensor
+    ) -> None:
+        _OfTargets.__init__(self, block, others, targets)
+        _Grouped.__init__(self, block, others, groups)
+
+    @property
+    def row_bytes(self) -> int:
+        return self.num_groups // 2 + 128 + 3 * self.others.row_bytes
+
+    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+        return GroupsAhead(*self._scores(begin, block, read), self.num_groups)
+
+
+class _GroupMean(_Grouped):
+    fields = ("mean",)
+    exact = False
+    once = True
+    _means: torch.Tensor | None = None
+
+    @property
+    def row_bytes(self) -> int:
+        return 16 * self.num_groups
+
+    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+        return GroupMeans(self.num_groups, self.others.dim)
+
+    def result(self, block: torch.Tensor, answer: Any) -> Fields:
+        if self._means is None:
+            self._means = answer
+        return {"mean": similarity(block, self._means)}
+
+
+class _LogSumExp(Question):
+    fields = ("logsumexp",)
+    exact = False
+
+    def __init__(self, block: Rows, others: Rows, scale: float) -> None:
+        super().__init__(block, others)
+        self._scale = as_number("scale", scale)
+        if not len(others):
+            raise ValueError("keys: at least one row is needed, got none")
+
+    @property
+    def row_bytes(self) -> int:
+        return 12 * 64 + 64  # of at most 64 parts
+
+    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+        return ScaledSums(self._scale, len(self.others), self.others.dim)
+
+
+class _CacheLogits(Question):
+    fields = ("logits",)
+    exact = False
+
+    def __init__(self, block: Rows, others: Rows, values: Rows, beta: float) -> None:
+        super().__init__(block, others)
+        self._values, self._beta = values, as_number("beta", beta)
+        if len(values) != len(others):
+            raise ValueError(
+                f"values: one row per key is needed, got {len(values)} rows and {len(others)} keys"
+            )
+
+    @property
+    def row_bytes(self) -> int:
+        return 24 * self._values.dim
+
+    @property
+    def other_bytes(self) -> int:
+        return self._values.row_bytes
+
+    def of_chunk(self, begin: int, end: int) -> torch.Tensor | None:
+        rows = torch.empty(end - begin, self._values.dim, dtype=self._values.dtype)
+        self._values.read(begin, rows)
+        return rows
+
+    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+        return WeightedValues(self._beta, self._values.dim, len(self.others))
+
+
+_QUESTIONS: dict[str, type[Question]] = {
+    "topk": _TopK,
+    "rank": _Rank,
+    "count_above": _CountPerQuery,
+    "pairs_above": _PairsAbove,
+    "group_max": _GroupMax,
+    "group_beats": _GroupBeats,
+    "group_mean": _GroupMean,
+    "logsumexp": _LogSumExp,
+    "cache_logits": _CacheLogits,
+}
+
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "topk": ("k",),
+    "rank": ("targets",),
+    "count_above": ("thresholds", "per"),
+    "pairs_above": ("threshold",),
+    "group_max": ("groups",),
+    "group_beats": ("groups", "targets"),
+    "group_mean": ("groups",),
+    "logsumexp": ("scale",),
+    "cache_logits": ("values", "beta"),
+}
+"""What each operation takes beside queries and keys."""
+
+ANSWERS: dict[str, Callable[..., Any]] = {"topk": TopK, "group_max": GroupMax}
+"""What functions return that return more than one tensor."""
+
+
+def make_question(op: str, queries: Rows, keys: Rows | None, arguments: dict[str, Any]) -> Question:
+    """Return the question that an operation asks; ``keys`` None stands for the queries."""
+    if op not in _QUESTIONS:
+        raise ValueError(f"op: must be one of {', '.join(_QUESTIONS)}, got {op!r}")
+    needed = set(ARGUMENTS[op]) - {"per"}
+    if not needed <= arguments.keys() <= set(ARGUMENTS[op]):
+        raise ValueError(
+            f"arguments of {op}: {', '.join(ARGUMENTS[op])} are needed, "
+            f"got {', '.join(sorted(arguments)) or 'none'}"
+        )
+    arguments = dict(arguments)
+    kind = _QUESTIONS[op]
+    if op == "pairs_above":
+        arguments["once"] = keys is None
+    elif keys is None:
+        raise ValueError(f"keys: needed for {op}; only pairs_above compares queries to themselves")
+    others = queries if keys is None else keys
+    if queries.dim != others.dim:
+        raise ValueError(
+            f"keys: rows must be as long as those of queries, got {others.dim} and {queries.dim}"
+        )
+    per = arguments.pop("per", "key")
+    if op == "count_above":
+        if per not in ("key", "query"):
+            raise ValueError(f"per: must be 'key' or 'query', got {per!r}")
+        if per == "key":
+            kind, queries, others = _CountPerKey, others, queries
+    return kind(queries, others, **arguments)
+
+
+def _numbers(name: str, numbers: torch.Tensor, count: int, of: str) -> torch.Tensor:
+    if numbers.dtype not in (torch.int64, torch.int32) or numbers.shape != (count,):
+        raise ValueError(
+            f"{name}: {count} integers are needed, one per {of}, "
+            f"got shape {tuple(numbers.shape)} {numbers.dtype}"
+        )
+    return numbers
+
+
+def _thresholds(thresholds: torch.Tensor | float, count: int) -> torch.Tensor:
+    if not isinstance(thresholds, torch.Tensor):
+        return torch.tensor(as_number("thresholds", thresholds)).expand(count)
+    if thresholds.dtype != torch.float32 or thresholds.shape != (count,):
+        raise ValueError(
+            f"thresholds: a number or {count} of float32 are needed, one per query, "
+            f"got shape {tuple(thresholds.shape)} {thresholds.dtype}"
+        )
+    return thresholds

@@ -1,0 +1,79 @@
+"""Results of a shard as a table of parquet, one row per query or key, and back."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fastclip.data.files import replacing
+from fastclip.data.formats import share
+
+from ._questions import ANSWERS, Fields
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_GROUP_BYTES = 8 << 20  # of one row group: bounds what the writer keeps
+
+
+def write_table(path: Path, row: str, begin: int, fields: Fields) -> None:
+    """Write a shard, all of it or nothing; equal results give equal bytes.
+
+    Its first column, ``row``, numbers the queries or keys from ``begin`` on.
+    """
+    import pyarrow.parquet as pq
+
+    table = to_table(row, begin, fields)
+    group = max(1, _GROUP_BYTES * max(1, len(table)) // max(1, table.nbytes))
+    with replacing(path) as part:
+        pq.write_table(table, part, row_group_size=group, use_dictionary=False)
+
+
+def to_table(row: str, begin: int, fields: Fields) -> pa.Table:
+    """Return the result as a table of pyarrow, without copies."""
+    import pyarrow as pa
+
+    fields = dict(fields)
+    starts = fields.pop("starts", None)
+    count = len(starts) - 1 if starts is not None else len(next(iter(fields.values())))
+    columns = {row: pa.array(np.arange(begin, begin + count))}
+    for name, numbers in fields.items():
+        flat = pa.array(numbers.contiguous().numpy().reshape(-1))
+        if starts is not None:
+            columns[name] = pa.LargeListArray.from_arrays(pa.array(starts.numpy()), flat)
+        elif numbers.ndim == 2:
+            columns[name] = pa.FixedSizeListArray.from_arrays(flat, numbers.shape[1])
+        else:
+            columns[name] = flat
+    return pa.table(columns)
+
+
+def read_tables(paths: list[Path], op: str, shape: tuple[int, int]) -> Any:
+    """Return what the function ``op`` returns, from the tables of all shards."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.concat_tables(pq.read_table(path) for path in paths).combine_chunks()
+    columns = {name: table[name].combine_chunks() for name in table.column_names[1:]}
+    if op == "pairs_above":
+        lengths = np.diff(columns["indices"].offsets.to_numpy())
+        starts = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]))
+        col, values = (share(columns[name].flatten().to_numpy()) for name in ("indices", "values"))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return torch.sparse_csr_tensor(starts, col, values, shape, check_invariants=False)
+    answer = {name: _tensor(column) for name, column in columns.items()}
+    return ANSWERS[op](**answer) if op in ANSWERS else next(iter(answer.values()))
+
+
+def _tensor(column: Any) -> torch.Tensor:
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(column.type):
+        flat = share(column.flatten().to_numpy())
+        return flat.view(len(column), column.type.list_size)
+    return share(column.to_numpy())

@@ -1,0 +1,321 @@
+"""The sweep: a folder that fills with shards of results."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from fastclip import _C
+from fastclip.data import job_folder
+from fastclip.data.job_folder import Shards, open_folder, record_file, shard_ranges, text_file
+from fastclip.data.rows import Rows, open_rows
+
+from ._inputs import INPUTS, digest_of_tensor, digests, hash_files, numbers, read_known
+from ._questions import Question, make_question
+from ._results import read_tables, write_table
+from ._stream import Plan, answers, make_plan
+
+FORMAT = "fastclip.sweep"
+VERSION = "1"
+RESULTS = "results"
+
+Source: TypeAlias = "str | os.PathLike[str] | Rows"
+Progress: TypeAlias = Callable[[int, int], None]
+
+_ARRAYS = ("targets", "thresholds", "groups")
+
+
+@dataclass(frozen=True)
+class SweepSummary:
+    """What a sweep did.
+
+    Attributes
+    ----------
+    items : int
+        Queries (or keys, where these are counted for) with a result.
+    shards, kept : int
+        All shards, and how many of them an earlier run had finished.
+    damaged : tuple of str
+        Shards of an earlier run that were not as it had left them, and were computed again; paths
+        inside the folder.
+    """
+
+    items: int
+    shards: int
+    kept: int
+    damaged: tuple[str, ...]
+
+
+def run(
+    op: str,
+    queries: Source,
+    keys: Source | None,
+    output: str | os.PathLike[str],
+    *,
+    memory: int = 1 << 30,
+    shard_size: int | None = None,
+    normalize: bool = False,
+    progress: Progress | None = None,
+    **arguments: Any,
+) -> SweepSummary:
+    """Ask a question of queries and keys on disk, however many, and write the answers as shards.
+
+    The answers are those of ``fastclip.<op>`` on all queries and keys in memory, to the bit, for
+    any ``memory`` and ``shard_size``. Each shard of queries stays in memory while all keys pass
+    it in chunks; a thread reads ahead.
+
+    ``output`` then holds ``results/results_00000.parquet`` and so on: a row for each query, in
+    order, whose first column ``query`` numbers it (``key`` for counts per key); :func:`read` gives
+    the answer back. A shard is written whole or not at all and recorded with its hash. After a kill
+    or an error, the same call goes on: finished shards are verified and kept, damaged ones are
+    computed again, and inputs that were changed are refused. One process at a time.
+
+    ==============  ===================================================  ======================
+    op              arguments                                            columns
+    ==============  ===================================================  ======================
+    topk            k                                                    indices, values
+    rank            targets                                              rank
+    count_above     thresholds, per = "key" (default) or "query"         count
+    pairs_above     threshold; keys None: each pair of two queries once  indices, values
+    group_max       groups                                               indices, values
+    group_beats     groups, targets                                      bits
+    group_mean      groups                                               mean
+    logsumexp       scale                                                logsumexp
+    cache_logits    values, beta                                         logits
+    ==============  ===================================================  ======================
+
+    Parameters
+    ----------
+    op : str
+    queries, keys : path-like, URL, or Rows
+        As for :func:`fastclip.data.open_rows`.
+    output : path-like
+        A new or empty folder, or that of this sweep.
+    memory : int, default 1 GiB
+        Bytes that the sweep may take beyond what the process has before. The pairs of a shard of
+        ``pairs_above``, which nobody can know before, come on top: some 100 bytes each.
+    shard_size : int, optional
+        Queries of a shard: what a kill can cost, at most. All keys are read once for each shard.
+        Default: as many as ``memory`` allows, and on the way what they were at the beginning.
+    normalize : bool, default False
+        Bring queries and keys to unit length, for cosine similarity.
+    progress : function, optional
+        Called with the number of rows done so far and that of all.
+    **arguments
+        As those of the function; ``targets``, ``thresholds`` and ``groups`` also as paths of
+        ``.npy`` files, ``values`` as a path, URL, or Rows.
+
+    Returns
+    -------
+    SweepSummary
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is at a path.
+    FeatureFileError
+        A file cannot be used, or a row holds a NaN or an infinity; the message begins with its
+        path. Shards finished before are kept.
+    ValueError
+        An argument is not allowed, ``memory`` is too little, ``output`` holds something else or
+        this sweep with other inputs, or another process is at work in it.
+    OSError
+        The results cannot be written, such as on a full disk.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import fastclip
+    >>> from fastclip.data import load_sample
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("coco-images", "coco-captions"):
+    ...         load_sample(name).save(f"{folder}/{name}.safetensors")
+    ...     summary = fastclip.sweep.run(
+    ...         "topk",
+    ...         f"{folder}/coco-images.safetensors",
+    ...         f"{folder}/coco-captions.safetensors",
+    ...         f"{folder}/best",
+    ...         shard_size=200,
+    ...         normalize=True,
+    ...         k=5,
+    ...     )
+    ...     best = fastclip.sweep.read(f"{folder}/best")
+    >>> summary.shards, best.indices.shape
+    (3, torch.Size([500, 5]))
+    """
+    folder = Path(output)
+    sources = {"queries": _open(queries, normalize)}
+    if keys is not None:
+        sources["keys"] = _open(keys, normalize)
+    described: dict[str, object] = {}
+    for name, value in arguments.items():
+        if name == "values" and op == "cache_logits":
+            arguments[name] = sources["values"] = _open(value, False)
+        elif name in _ARRAYS and not isinstance(value, (int, float)):
+            arguments[name] = numbers(name, value)
+            described[f"{name}_sha256"] = digest_of_tensor(arguments[name])
+        else:
+            described[name] = value
+    question = make_question(op, sources["queries"], sources.get("keys"), arguments)
+    if not len(question.block):
+        name = "queries" if question.row == "query" else "keys"
+        raise ValueError(f"{name}: at least one row is needed, got none")
+    before = job_folder.read_manifest(folder, FORMAT, VERSION)
+    known = read_known(folder) if before is not None else {}
+    if shard_size is None and before is not None:
+        shard_size = before["shard_size"]
+    plan = make_plan(question, memory, shard_size)
+    files = hash_files(sources, known)
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "op": op,
+        "row": question.row,
+        "items": len(question.block),
+        "others": len(question.others),
+        "shard_size": plan.block,
+        "normalize": normalize,
+        **({} if question.exact else {"instruction_set": _C.isa()}),
+        **described,
+        **digests(files),
+    }
+    with open_folder(folder, manifest, [INPUTS], [RESULTS]):
+        if files != known:
+            with text_file(folder / INPUTS) as file:
+                json.dump(files, file, indent=1)
+        shards = Shards(folder, len(question.block), plan.block, lambda n: [_result(folder, n)])
+        return _finish(question, plan, shards, progress)
+
+
+def _finish(
+    question: Question, plan: Plan, shards: Shards, progress: Progress | None
+) -> SweepSummary:
+    pending = shards.pending
+    total = sum(map(len, shards.ranges))
+    done = total - sum(len(shards.ranges[number]) for number in pending)
+
+    def report() -> None:
+        if progress is not None:
+            progress(done, total)
+
+    report()
+    blocks = [(number, shards.ranges[number]) for number in pending]
+    for number, fields in answers(question, plan, blocks):
+        rows = shards.ranges[number]
+        write_table(_result(shards.output, number), question.row, rows.start, fields)
+        shards.finish(number)
+        done += len(rows)
+        report()
+    damaged = tuple(str(_result(Path(), number)) for number in shards.damaged)
+    return SweepSummary(total, len(shards.ranges), len(shards.ranges) - len(pending), damaged)
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """How far a sweep is.
+
+    Attributes
+    ----------
+    op : str
+    items, done : int
+        Rows that get a result, and how many of them have one.
+    shards, finished : int
+        Shards, and how many are recorded as finished; their content is not looked at.
+    running : bool
+        Whether a process is at work in the folder.
+    rate : float or None
+        Rows per second between the first and the last finished shard; None with fewer than two.
+    seconds_left : float or None
+        At this rate.
+    """
+
+    op: str
+    items: int
+    done: int
+    shards: int
+    finished: int
+    running: bool
+    rate: float | None
+    seconds_left: float | None
+
+
+def status(output: str | os.PathLike[str]) -> SweepStatus:
+    """Return how far the sweep in a folder is, without disturbing it.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no sweep.
+    ValueError
+        Its description is damaged.
+    """
+    folder = Path(output)
+    manifest = _manifest(folder)
+    ranges = shard_ranges(manifest["items"], manifest["shard_size"])
+    times = {}
+    for number in range(len(ranges)):
+        try:
+            times[number] = record_file(folder, number).stat().st_mtime
+        except FileNotFoundError:
+            continue
+    done = sum(len(ranges[number]) for number in times)
+    rate = None
+    if len(times) > 1 and (seconds := max(times.values()) - min(times.values())) > 0:
+        rate = (done - len(ranges[min(times, key=lambda n: times[n])])) / seconds
+    try:
+        with job_folder.lock(folder):
+            running = False
+    except ValueError:
+        running = True
+    return SweepStatus(
+        manifest["op"],
+        manifest["items"],
+        done,
+        len(ranges),
+        len(times),
+        running,
+        rate,
+        None if rate is None else (manifest["items"] - done) / rate,
+    )
+
+
+def read(output: str | os.PathLike[str]) -> Any:
+    """Return the answer of a finished sweep as ``fastclip.<op>`` returns it, all in memory.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no sweep.
+    ValueError
+        The sweep is not finished, or its description is damaged.
+    """
+    folder = Path(output)
+    manifest = _manifest(folder)
+    ranges = shard_ranges(manifest["items"], manifest["shard_size"])
+    missing = sum(not record_file(folder, number).exists() for number in range(len(ranges)))
+    if missing:
+        raise ValueError(
+            f"{folder}: {missing} of {len(ranges)} shards are missing: run the sweep again, "
+            "and it goes on"
+        )
+    paths = [_result(folder, number) for number in range(len(ranges))]
+    return read_tables(paths, manifest["op"], (manifest["items"], manifest["others"]))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest = job_folder.read_manifest(folder, FORMAT, VERSION)
+    if manifest is None:
+        raise FileNotFoundError(f"{folder}: holds no sweep")
+    return manifest
+
+
+def _open(source: Source, normalize: bool) -> Rows:
+    return source if isinstance(source, Rows) else open_rows(source, normalize=normalize)
+
+
+def _result(folder: Path, number: int) -> Path:
+    return folder / RESULTS / f"results_{number:05d}.parquet"

@@ -1,0 +1,198 @@
+"""Blocks of rows, and the other side's chunks that pass each of them, within a bound of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fastclip import _C
+from fastclip.data.features import FeatureFileError
+from fastclip.data.rows import Rows
+from fastclip.ops._arguments import Array, find_nonfinite
+from fastclip.ops.pack import PackedKeys, pack
+
+from ._questions import Fields, Question
+
+_MOST_CHUNK = 1 << 18  # rows; more at a time are no faster
+_LEAST_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many rows of the block and of the other side are in memory at a time."""
+
+    block: int
+    chunk: int
+    resident: bool
+    """Whether the chunk is all of the other side, which is then read and packed only once."""
+
+
+def make_plan(question: Question, memory: int, shard_size: int | None) -> Plan:
+    """Divide ``memory`` bytes: half of what is free for chunks, at most, the rest for the block.
+
+    Raises
+    ------
+    ValueError
+        ``memory`` is too little for these rows, or for a shard.
+    """
+    block, others = question.block, question.others
+    width = max(1, block.dim)
+    threads = torch.get_num_threads()
+    # The operations' own workspace, pieces that are read or written, float64 copies of 512 rows.
+    fixed = (32 << 20) + threads * (24 * 512 * width + (18 << 20)) + 512 * width * 24
+    per_row = 2 * block.row_bytes + question.row_bytes
+    codes = _C.code_width(width) + 12
+    per_resident = others.row_bytes + question.other_bytes + codes
+    per_other = per_resident + others.row_bytes + question.other_bytes
+    align = _alignment(question)
+    least = min(max(1, len(others)), max(_LEAST_CHUNK, align)) * per_other
+    spare = memory - fixed
+    rows = len(block) if shard_size is None else min(shard_size, len(block))
+    for_chunks = spare // 2 if shard_size is None else spare - rows * per_row
+    if for_chunks < least or spare - least < per_row:
+        needed = fixed + (max(2 * least, least + per_row) if shard_size is None else least)
+        needed += 0 if shard_size is None else rows * per_row
+        of = "" if shard_size is None else f" and shards of {rows:,} rows"
+        raise ValueError(
+            f"memory: at least {needed:,} bytes are needed for rows of {width} numbers{of}, "
+            f"got {memory:,}"
+        )
+    resident = len(others) * per_resident <= for_chunks
+    chunk = len(others)
+    if not resident:
+        chunk = min(_MOST_CHUNK, for_chunks // per_other)
+        chunk = max(chunk // align, 1) * align
+    if shard_size is None:
+        used = chunk * (per_resident if resident else per_other)
+        rows = min(rows, (spare - used) // per_row)
+    return Plan(rows, max(1, chunk), resident)
+
+
+def _alignment(question: Question) -> int:
+    if question.exact or not len(question.others):
+        return 1
+    return question.reducer(0, torch.empty(0, question.block.dim), None).alignment(
+        question.others.dim
+    )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A chunk to read, and before it a block if it is the ``first`` that passes one."""
+
+    number: int
+    rows: range
+    turn: int
+    """Blocks before this one."""
+    begin: int
+    end: int
+    first: bool
+    last: bool
+
+
+def answers(
+    question: Question, plan: Plan, blocks: Sequence[tuple[int, range]]
+) -> Iterator[tuple[int, Fields]]:
+    """Yield the number and the result of each block, reading ahead in a thread.
+
+    Raises
+    ------
+    FeatureFileError
+        A file cannot be read, or a row holds a NaN or an infinity.
+    """
+    steps = enumerate(_steps(question, plan, blocks))
+    reader = _Reader(question, plan)
+    with ThreadPoolExecutor(1, thread_name_prefix="fastclip-read") as pool:
+        step = next(steps, None)
+        ahead = pool.submit(reader.read, *step) if step else None
+        block = torch.empty(0)
+        while step is not None and ahead is not None:
+            current = step[1]
+            new_block, read, chunk, of_chunk = ahead.result()
+            step = next(steps, None)
+            ahead = pool.submit(reader.read, *step) if step else None
+            if current.first:
+                block = new_block
+                reducer = question.reducer(current.rows.start, block, read)
+                state = reducer.start(len(block))
+            del read
+            try:
+                state = reducer.add(state, block, chunk, current.begin, of_chunk)
+            except ValueError as error:
+                rows = chunk.rows if isinstance(chunk, PackedKeys) else chunk
+                _check_finite(question.others, rows, current.begin, error)
+                raise
+            del chunk, of_chunk
+            if current.last:
+                yield current.number, question.result(block, reducer.finish(state))
+
+
+def _steps(question: Question, plan: Plan, blocks: Sequence[tuple[int, range]]) -> Iterator[_Step]:
+    for turn, (number, rows) in enumerate(blocks):
+        count = 0 if question.once and turn else len(question.others)
+        first = 0 if plan.resident else question.first_other(rows.start)
+        starts = range(first, count, plan.chunk) or range(1)
+        for begin in starts:
+            end = min(begin + plan.chunk, count)
+            ends = begin == starts[0], begin == starts[-1]
+            yield _Step(number, rows, turn, begin, end, *ends)
+
+
+def _check_finite(
+    rows: Rows, part: torch.Tensor, begin: int, error: ValueError | None = None
+) -> None:
+    row = find_nonfinite(part)
+    if row >= 0:
+        raise FeatureFileError(
+            f"{rows.where(begin + row)} holds NaN or infinity, all numbers must be finite"
+        ) from error
+
+
+class _Reader:
+    """Reads blocks and chunks into two buffers each, in turn, so that one can be used meanwhile."""
+
+    def __init__(self, question: Question, plan: Plan) -> None:
+        self._question, self._plan = question, plan
+        self._blocks = _Buffers(question.block, plan.block)
+        self._chunks = _Buffers(question.others, plan.chunk)
+        self._resident: tuple[Array | PackedKeys, torch.Tensor | None] | None = None
+
+    def read(
+        self, place: int, step: _Step
+    ) -> tuple[torch.Tensor, Any, Array | PackedKeys, torch.Tensor | None]:
+        """Return the block if it is a new one, what its reducer needs, the chunk, and its own."""
+        question = self._question
+        block, read = torch.empty(0), None
+        if step.first:
+            block = self._blocks.fill(step.turn, step.rows.start, len(step.rows))
+            _check_finite(question.block, block, step.rows.start)
+            read = question.read(step.rows.start, step.rows.stop)
+        if self._resident is not None and step.end > step.begin:
+            return block, read, *self._resident
+        rows = self._chunks.fill(place, step.begin, step.end - step.begin)
+        of_chunk = question.of_chunk(step.begin, step.end)
+        if not self._plan.resident or step.begin == step.end:
+            return block, read, rows, of_chunk
+        _check_finite(question.others, rows, 0)
+        self._resident = pack(rows, copy=False), of_chunk
+        return block, read, *self._resident
+
+
+class _Buffers:
+    """Two buffers of rows, of which the second is made when it is first needed."""
+
+    def __init__(self, rows: Rows, size: int) -> None:
+        self._rows, self._size = rows, size
+        self._buffers: dict[int, torch.Tensor] = {}
+
+    def fill(self, number: int, begin: int, count: int) -> torch.Tensor:
+        which = number % 2
+        if which not in self._buffers:
+            self._buffers[which] = torch.empty(self._size, self._rows.dim, dtype=self._rows.dtype)
+        part = self._buffers[which][:count]
+        self._rows.read(begin, part)
+        return part

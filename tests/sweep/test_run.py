@@ -1,0 +1,369 @@
+"""Sweeps give the bits of the functions in memory, whatever the files, chunks and shards."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import fastclip
+from fastclip.data import FeatureFileError, Features, write_features
+from fastclip.data.job_folder import lock
+from fastclip.sweep import _stream
+
+pytestmark = pytest.mark.host
+
+N, V, D, G = 301, 2500, 24, 70
+
+
+def parquet(path, rows, kind=None) -> None:
+    flat = pa.array(rows.reshape(-1))
+    lists = pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])
+    table = pa.table({"id": np.arange(len(rows)), "embedding": lists})
+    pq.write_table(table, path, row_group_size=130)
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[np.ndarray, np.ndarray]:
+    """Queries and keys, among these duplicates far apart, so that ties cross chunks."""
+    rng = np.random.default_rng(0)
+    queries, keys = rng.standard_normal((N, D)), rng.standard_normal((V, D))
+    keys[-200:] = keys[:200]
+    return queries.astype(np.float32), keys.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def files(rows, tmp_path_factory):
+    """The same rows as npy, as shards of npy, as safetensors and as parquet shards."""
+    folder = tmp_path_factory.mktemp("files")
+    for name, part in zip(("queries", "keys"), rows, strict=True):
+        np.save(folder / f"{name}.npy", part)
+        write_features(folder / f"{name}.safetensors", Features(torch.from_numpy(part)))
+        for kind in ("shards", "tables"):
+            (folder / f"{name}-{kind}").mkdir()
+        for number, shard in enumerate(np.array_split(part, [100, 100, 277])):
+            np.save(folder / f"{name}-shards" / f"x_{number}.npy", shard)
+            parquet(folder / f"{name}-tables" / f"part-{number}.parquet", shard)
+    return folder
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Chunks that no number of rows in a file is a multiple of."""
+    monkeypatch.setattr(_stream, "_MOST_CHUNK", 777)
+    real = _stream.make_plan
+
+    def plan(question, memory, shard_size):
+        made = real(question, memory, shard_size)
+        align = _stream._alignment(question)
+        return _stream.Plan(made.block, max(777 // align, 1) * align, False)
+
+    monkeypatch.setattr("fastclip.sweep._run.make_plan", plan)
+
+
+def cases():
+    rng = np.random.default_rng(1)
+    targets, groups = rng.integers(0, V, N), rng.permutation(np.arange(V) % G)
+    thresholds = rng.standard_normal(N).astype(np.float32) * 8
+    return {
+        "topk": {"k": 10},
+        "rank": {"targets": targets},
+        "count_above": {"thresholds": thresholds},
+        "count_above per query": {"thresholds": thresholds, "per": "query"},
+        "count_above of a number": {"thresholds": 3.5},
+        "pairs_above": {"threshold": 9.0},
+        "group_max": {"groups": groups},
+        "group_beats": {"groups": groups, "targets": targets},
+        "group_mean": {"groups": groups},
+        "logsumexp": {"scale": 2.5},
+    }
+
+
+def in_memory(op, queries, keys, arguments):
+    queries, keys = torch.as_tensor(queries), torch.as_tensor(keys)
+    tensors = {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in arguments.items()
+    }
+    return getattr(fastclip, op)(queries, keys, **tensors)
+
+
+def same(answer, expected) -> None:
+    assert type(answer) is type(expected)
+    if isinstance(expected, torch.Tensor) and expected.layout == torch.sparse_csr:
+        parts = [(x.crow_indices(), x.col_indices(), x.values()) for x in (answer, expected)]
+        assert answer.shape == expected.shape
+    else:
+        parts = [(x,) if isinstance(x, torch.Tensor) else tuple(x) for x in (answer, expected)]
+    for one, other in zip(*parts, strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        assert one.numpy().tobytes() == other.numpy().tobytes()
+
+
+def content(folder) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", cases())
+def test_every_operation(name, rows, files, tmp_path, small_chunks):
+    op, arguments = name.split()[0], cases()[name]
+    expected = in_memory(op, *rows, arguments)
+    sources = (
+        (files / "queries-shards", files / "keys.npy"),
+        (files / "queries.npy", files / "keys-tables"),
+    )
+    for place, (queries, keys) in enumerate(sources):
+        output = tmp_path / str(place)
+        summary = fastclip.sweep.run(op, queries, keys, output, shard_size=70, **arguments)
+        assert summary.shards == -(-summary.items // 70)
+        same(fastclip.sweep.read(output), expected)
+    assert [content(tmp_path / place / "results") for place in "0"] == [
+        content(tmp_path / place / "results") for place in "1"
+    ]
+
+
+def test_all_in_one_chunk(rows, files, tmp_path):
+    for name, arguments in cases().items():
+        op = name.split()[0]
+        output = tmp_path / name
+        fastclip.sweep.run(op, files / "queries.npy", files / "keys.npy", output, **arguments)
+        same(fastclip.sweep.read(output), in_memory(op, *rows, arguments))
+
+
+def test_pairs_of_one_set(rows, files, tmp_path, small_chunks):
+    fastclip.sweep.run(
+        "pairs_above", files / "keys.npy", None, tmp_path / "out", shard_size=900, threshold=12.0
+    )
+    keys = torch.from_numpy(rows[1])
+    same(fastclip.sweep.read(tmp_path / "out"), fastclip.pairs_above(keys, keys, 12.0))
+
+
+@pytest.mark.parametrize("source", ["npy", "tables"])
+def test_cache_logits(source, rows, files, tmp_path, small_chunks):
+    values = np.random.default_rng(2).standard_normal((V, 5)).astype(np.float32)
+    np.save(tmp_path / "values.npy", values)
+    parquet(tmp_path / "values.parquet", values)
+    path = tmp_path / ("values.npy" if source == "npy" else "values.parquet")
+    keys = files / ("keys.npy" if source == "npy" else "keys-tables")
+    output = tmp_path / "out"
+    fastclip.sweep.run(
+        "cache_logits", files / "queries.npy", keys, output, shard_size=70, values=path, beta=0.3
+    )
+    expected = fastclip.cache_logits(*map(torch.from_numpy, (*rows, values)), 0.3)
+    same(fastclip.sweep.read(output), expected)
+
+
+@pytest.mark.parametrize("kind", [".npy", ".safetensors", "-shards", "-tables"])
+def test_cosine(kind, rows, files, tmp_path, small_chunks):
+    queries, keys = (Features(torch.from_numpy(part)).normalized().features for part in rows)
+    sources = (files / f"{name}{kind}" for name in ("queries", "keys"))
+    fastclip.sweep.run("topk", *sources, tmp_path / "out", normalize=True, k=7, shard_size=100)
+    same(fastclip.sweep.read(tmp_path / "out"), fastclip.topk(queries, keys, 7))
+
+
+def test_from_urls_and_arguments_from_files(rows, files, tmp_path, small_chunks):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for path in (files / "keys-shards", files / "keys-tables", files / "queries.safetensors"):
+        memory.put(str(path), f"/sweep/{path.name}", recursive=True)
+    try:
+        targets = cases()["rank"]["targets"]
+        np.save(tmp_path / "targets.npy", targets)
+        expected = in_memory("rank", *rows, {"targets": targets})
+        for kind in ("shards", "tables"):
+            fastclip.sweep.run(
+                "rank",
+                "memory://sweep/queries.safetensors",
+                f"memory://sweep/keys-{kind}",
+                tmp_path / kind,
+                shard_size=150,
+                targets=tmp_path / "targets.npy",
+            )
+            same(fastclip.sweep.read(tmp_path / kind), expected)
+        broken = rows[1][:100].copy()
+        broken[3] = np.nan
+        with memory.open("/sweep/keys-shards/x_0.npy", "wb") as file:
+            np.save(file, broken)
+        with pytest.raises(
+            FeatureFileError, match=r"memory://sweep/keys-shards/x_0.npy: row 3 holds NaN"
+        ):
+            fastclip.sweep.run(
+                "topk", files / "queries.npy", "memory://sweep/keys-shards", tmp_path / "o", k=1
+            )
+    finally:
+        memory.rm("/sweep", recursive=True)
+
+
+@pytest.fixture
+def swept(files, tmp_path):
+    """A function that goes on with a sweep of seven shards, and its folder."""
+
+    def sweep(**changes):
+        given = {"op": "topk", "queries": files / "queries.npy", "keys": files / "keys.npy"}
+        given |= {"output": tmp_path / "out", "k": 3, "shard_size": 50}
+        return fastclip.sweep.run(**{**given, **changes})
+
+    return sweep, tmp_path / "out"
+
+
+def test_damaged_and_missing_shards_are_made_again(swept):
+    sweep, output = swept
+    assert sweep() == fastclip.sweep.SweepSummary(N, 7, 0, ())
+    before = content(output)
+    assert sweep() == fastclip.sweep.SweepSummary(N, 7, 7, ())
+
+    damaged = output / "results" / "results_00003.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    (output / "shards" / "shard_00001.json").write_text("{")
+    (output / "shards" / "shard_00000.json").unlink()
+    (output / "results" / ".results_00005.parquet.0.tmp").write_bytes(b"left by a kill")
+    with pytest.raises(ValueError, match="1 of 7 shards are missing: run the sweep again"):
+        fastclip.sweep.read(output)
+    summary = sweep(shard_size=None)
+    assert summary.kept == 4
+    assert summary.damaged == (
+        "results/results_00001.parquet",
+        "results/results_00003.parquet",
+    )
+    assert content(output) == before
+
+
+def test_changed_inputs_are_refused(swept, files, tmp_path):
+    sweep, _ = swept
+    keys = tmp_path / "keys.npy"
+    shutil.copy(files / "keys.npy", keys)
+    sweep(keys=keys)
+    changed = np.load(keys)
+    changed[5, 5] += 1
+    np.save(keys, changed)
+    os.utime(keys, ns=(1, 1))
+    with pytest.raises(ValueError, match=r"keys\.npy: was changed since the sweep was begun"):
+        sweep(keys=keys)
+    shutil.copy(files / "keys.npy", keys)
+    assert sweep(keys=keys).kept == 7
+    assert sweep().kept == 7  # the same rows elsewhere
+    with pytest.raises(ValueError, match="was begun with other inputs: k was 3, is 4"):
+        sweep(k=4)
+    with pytest.raises(ValueError, match="keys: had 1 files, has 4: give the inputs"):
+        sweep(keys=files / "keys-tables")
+
+
+def test_a_full_disk_loses_one_shard(swept, monkeypatch):
+    sweep, output = swept
+    write = pq.write_table
+    written = []
+
+    def full(table, path, **options):
+        write(table, path, **options)
+        written.append(path)
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        sweep()
+    assert not list(output.rglob("*.tmp"))
+    monkeypatch.setattr(pq, "write_table", write)
+    assert sweep().kept == 3
+    again = content(output)
+    shutil.rmtree(output)
+    sweep()
+    assert content(output) == again
+
+
+def test_unreadable_shards(files, tmp_path, small_chunks):
+    folder = tmp_path / "keys"
+    shutil.copytree(files / "keys-shards", folder)
+    last = folder / "x_3.npy"
+    whole = last.read_bytes()
+
+    def sweep(progress=None):
+        output, queries = tmp_path / "out", files / "queries.npy"
+        return fastclip.sweep.run(
+            "topk", queries, folder, output, k=1, shard_size=50, progress=progress
+        )
+
+    last.write_bytes(whole[:-8])
+    with pytest.raises(FeatureFileError, match=r"x_3\.npy: ends after \d+ bytes, \d+ are needed"):
+        sweep()
+    last.write_bytes(whole)
+
+    def cut_off(done, total):
+        if done == 100:
+            last.write_bytes(whole[:-8])
+
+    with pytest.raises(FeatureFileError, match=r"x_3\.npy: ends early: it was changed"):
+        sweep(cut_off)
+    with pytest.raises(FeatureFileError, match=r"x_3\.npy: ends after"):
+        sweep()
+    last.write_bytes(whole)
+    assert sweep().kept == 2
+
+
+def test_status(swept, monkeypatch):
+    sweep, output = swept
+    with pytest.raises(FileNotFoundError, match="holds no sweep"):
+        fastclip.sweep.status(output)
+    seen = []
+
+    def look(done, total):
+        seen.append((done, total))
+        now = fastclip.sweep.status(output)
+        assert (now.done, now.items, now.running) == (done, N, True)
+
+    sweep(progress=look)
+    assert seen == [(done, N) for done in (0, 50, 100, 150, 200, 250, 300, 301)]
+    for number in range(7):
+        os.utime(output / "shards" / f"shard_{number:05d}.json", (number * 10, number * 10))
+    (output / "shards" / "shard_00006.json").unlink()
+    assert fastclip.sweep.status(output) == fastclip.sweep.SweepStatus(
+        "topk", N, 300, 7, 6, False, 5.0, 0.2
+    )
+
+
+def test_errors(swept, files, tmp_path):
+    sweep, output = swept
+    for changes, message in (
+        ({"op": "best"}, "op: must be one of topk, rank, .*, got 'best'"),
+        ({"targets": 1}, "arguments of topk: k are needed, got k, targets"),
+        ({"k": V + 1}, "k: must be from 1 to the number of keys 2500, got 2501"),
+        ({"keys": None}, "keys: needed for topk"),
+        ({"memory": 1 << 20}, r"memory: at least [\d,]+ bytes are needed for rows of 24"),
+        ({"queries": files / "none.npy"}, "none.npy: no such file or folder"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            sweep(**changes)
+    assert not output.exists()
+    for arguments, message in (
+        ({"op": "rank", "targets": np.zeros(3, np.int64)}, "targets: 301 integers are needed"),
+        ({"op": "rank", "targets": np.full(N, V)}, "targets: must be from 0 to 2499"),
+        ({"op": "count_above", "thresholds": np.zeros(N)}, "thresholds: a number or 301 of float"),
+        ({"op": "count_above", "thresholds": 1, "per": "x"}, "per: must be 'key' or 'query'"),
+        ({"op": "group_max", "groups": np.full(V, 1)}, "groups: group 0 has no key"),
+        ({"op": "cache_logits", "values": files / "queries.npy", "beta": 1}, "values: one row per"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fastclip.sweep.run(
+                queries=files / "queries.npy", keys=files / "keys.npy", output=output, **arguments
+            )
+    sweep()
+    with lock(output), pytest.raises(ValueError, match="another process is at work in it"):
+        sweep()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(ValueError, match="holds other files"):
+        sweep(output=tmp_path / "other")
+    manifest = json.loads((output / "job.json").read_text())
+    assert manifest["op"] == "topk"
