@@ -19,6 +19,7 @@ from typing import Any
 
 import cases
 import openness_cases
+import sweep_cases
 import torch
 from cases import Case
 from rich.console import Console
@@ -26,7 +27,7 @@ from rich.table import Table
 
 from fastclip.config import config
 
-CASES = {**cases.CASES, **openness_cases.CASES}
+CASES = {**cases.CASES, **openness_cases.CASES, **sweep_cases.CASES}
 
 
 def processor() -> str:

@@ -139,19 +139,20 @@ def run(
 
     import fastclip
 
-    sources = {
-        name: _rows(settings.pop(name), cosine and name != "values")
-        for name in ("queries", "keys", "values")
-        if name in settings
-    }
+    queries_rows = _rows(settings.pop("queries"), cosine)
+    keys_rows = _rows(settings.pop("keys"), cosine) if "keys" in settings else None
+    if "values" in settings:
+        settings["values"] = _rows(settings["values"], False)
     began = time.monotonic()
     with progress("sweeping", "rows") as report:
         summary = fastclip.sweep.run(
             question,
-            output=folder,
+            queries_rows,
+            keys_rows,
+            folder,
             memory=limit,
             progress=report,
-            **{"keys": None, **sources, **settings},
+            **settings,
         )
     for name in summary.damaged:
         typer.echo(f"{folder / name}: shard was damaged, computed again", err=True)

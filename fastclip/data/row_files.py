@@ -262,6 +262,4 @@ def _torch_dtype(column: str, kind: Any) -> torch.dtype:
         return torch.float32
     if pa.types.is_float16(kind):
         return torch.float16
-    raise ValueError(
-        f"column {column!r} holds lists of {kind}, allowed: float (32 bits), halffloat"
-    )
+    raise ValueError(f"column {column!r} holds lists of {kind}, allowed: float, halffloat")

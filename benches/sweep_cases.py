@@ -1,0 +1,152 @@
+"""The measured cases of fastclip.sweep: streamed from disk beside the same question in memory.
+
+The keys are written to a temporary folder (TMPDIR) when a case is made: up to 4.1 GB.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cases import Case, caption_mixes, image_rows, reference
+
+import fastclip
+from fastclip.data import open_rows
+from fastclip.sweep import _questions, _stream
+
+_SHARD = 100_000  # keys
+_WIDTH = 512
+_K = 10
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="fastclip-sweep-")
+
+
+def key_shard(number: int) -> Path:
+    """Keys with the statistics of real captions, in float16."""
+    path = Path(_folder().name) / f"shard_{number:03d}.npy"
+    if not path.exists():
+        np.save(path, caption_mixes(_SHARD, number).half().numpy())
+    return path
+
+
+def key_folder(count: int) -> Path:
+    """A folder of shards with ``count`` keys."""
+    folder = Path(_folder().name) / f"keys-{count}"
+    if not folder.exists():
+        folder.mkdir()
+        for number in range(-(-count // _SHARD)):
+            shard = key_shard(number)
+            target = folder / shard.name
+            left = count - number * _SHARD
+            if left >= _SHARD:
+                target.symlink_to(shard)
+            else:
+                np.save(target, np.load(shard, mmap_mode="r")[:left])
+    return folder
+
+
+def drop_from_cache(folder: Path) -> None:
+    """Let the system forget the files of a folder, so that they are read from the disk."""
+    for path in folder.glob("*.npy"):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(file)
+
+
+def streamed(queries: Path, keys: Path, memory: int) -> Any:
+    """The answer from the disk, without the hashes and files of a sweep."""
+    drop_from_cache(keys)
+    question = _questions.make_question("topk", open_rows(queries), open_rows(keys), {"k": _K})
+    plan = _stream.make_plan(question, memory, None)
+    count = len(question.block)
+    blocks = [(n, range(n, min(n + plan.block, count))) for n in range(0, count, plan.block)]
+    found = [fields for _, fields in _stream.answers(question, plan, blocks)]
+    columns = (torch.cat([fields[name] for fields in found]) for name in ("values", "indices"))
+    return fastclip.TopK(*columns)
+
+
+def swept(queries: Path, keys: Path, memory: int) -> Any:
+    """The whole sweep: hashes of the inputs, and results on the disk."""
+    drop_from_cache(keys)
+    output = Path(_folder().name) / "results"
+    shutil.rmtree(output, ignore_errors=True)
+    fastclip.sweep.run("topk", queries, keys, output, memory=memory, k=_K)
+    return fastclip.sweep.read(output)
+
+
+def exact(queries: torch.Tensor, keys: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and values by the reference, shard by shard."""
+    values, indices, begin = [], [], 0
+    for path in sorted(keys.glob("*.npy")):
+        shard = torch.from_numpy(np.load(path))
+        near = (queries.double() @ shard.double().T).topk(5 * _K).indices  # the rest is too far
+        for query, candidates in zip(queries, near.sort(1).values, strict=True):
+            best = reference.topk(query[None], shard[candidates], _K)
+            values.append(best[0])
+            indices.append(candidates.numpy()[best[1]] + begin)
+        begin += len(shard)
+    shape = len(values) // len(queries), len(queries), _K
+    all_values, all_indices = (
+        np.concatenate(parts).reshape(shape).swapaxes(0, 1).reshape(len(queries), -1)
+        for parts in (values, indices)
+    )
+    order = np.lexsort((all_indices, -all_values))[:, :_K]
+    return np.take_along_axis(all_values, order, 1), np.take_along_axis(all_indices, order, 1)
+
+
+def sweep_case(num_queries: int, num_keys: int, memories: tuple[int, ...]) -> Case:
+    queries = image_rows(num_queries, 2).half()
+    path = Path(_folder().name) / f"queries-{num_queries}.npy"
+    np.save(path, queries.numpy())
+    keys = key_folder(num_keys)
+    checked = torch.linspace(0, num_queries - 1, 3).long()
+    values, indices = exact(queries[checked], keys)
+
+    def check(who: str, answer: Any) -> None:
+        assert np.array_equal(answer.indices[checked].numpy(), indices)
+        assert reference.same_bits(answer.values[checked], values)
+
+    @cache
+    def rows() -> torch.Tensor:
+        opened = open_rows(keys)
+        loaded = torch.empty(len(opened), opened.dim, dtype=opened.dtype)
+        opened.read(0, loaded)
+        return loaded
+
+    ours = {}
+    for memory in memories:
+        bound = f"memory={memory >> 20:,} MiB"
+        ours[f"streamed from disk, {bound}"] = partial(streamed, path, keys, memory)
+    ours[f"fastclip.sweep.run, {bound}"] = partial(swept, path, keys, memory)
+    size = num_keys * _WIDTH * 2 / 1e9
+    return Case(
+        description=f"top-{_K}, {num_queries:,} x {num_keys:,} x {_WIDTH} float16 "
+        f"({num_queries * num_keys:.0e} pairs), {size:.1f} GB of keys on disk",
+        work=2.0 * num_queries * num_keys * _WIDTH,
+        ours=ours,
+        peers={"fastclip.topk, keys in memory": lambda: fastclip.topk(queries, rows(), _K)},
+        check=check,
+    )
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    # The smaller bound is a twentieth of the keys.
+    "sweep-4m": lambda: sweep_case(8192, 4_000_000, (195 << 20, 2 << 30)),
+    "sweep-1e8": lambda: sweep_case(1_000, 100_000, (1 << 30,)),
+    "sweep-1e9": lambda: sweep_case(3_000, 333_333, (1 << 30,)),
+    "sweep-1e10": lambda: sweep_case(10_000, 1_000_000, (1 << 30,)),
+    "sweep-1e11": lambda: sweep_case(30_000, 3_333_333, (1 << 30,)),
+}
