@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import fastclip
+from fastclip.cli import app
 from fastclip.data import FeatureFileError
 
 ray = pytest.importorskip("ray")
@@ -90,19 +92,32 @@ def test_a_killed_worker_changes_nothing(
 
 
 @pytest.mark.host
-def test_goes_on_with_keys_that_do_not_fit(
+def test_command_goes_on_with_keys_that_do_not_fit(
     cluster: None, inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """logsumexp in chunks, begun by the local engine: sums with the same bits."""
     settings = {"shard_size": 300, "scale": 100.0, "memory": 71 << 20}
-    fastclip.sweep.run("logsumexp", *inputs, tmp_path / "local", **settings)
-    fastclip.sweep.run("logsumexp", *inputs, tmp_path / "ray", **settings)
+    for name in ("local", "ray"):
+        fastclip.sweep.run("logsumexp", *inputs, tmp_path / name, **settings)
     for damaged in (tmp_path / "ray" / "results").glob("results_0000[01].parquet"):
         damaged.write_bytes(b"")
-    summary = fastclip.sweep.run(
-        "logsumexp", *inputs, tmp_path / "ray", engine="ray", workers=1, **settings
-    )
-    assert (summary.shards, summary.kept, len(summary.damaged)) == (3, 1, 2)
+    options = {
+        "op": "logsumexp",
+        "scale": 100,
+        "queries": inputs[0],
+        "keys": inputs[1],
+        "metric": "dot",
+        "shard-size": 300,
+        "memory": "71MiB",
+        "engine": "ray",
+        "workers": 1,
+        "output": tmp_path / "ray",
+    }
+    words = [f"--{name}={value}" for name, value in options.items()]
+    result = CliRunner().invoke(app, ["sweep", *words])
+    assert result.exit_code == 0, result.output
+    assert "793 rows in 3 shards, 1 of them from an earlier run" in result.stdout
+    assert result.stderr.count("shard was damaged, computed again") == 2
     assert content(tmp_path / "ray") == content(tmp_path / "local")
 
 
