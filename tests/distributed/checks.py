@@ -310,6 +310,15 @@ def check_errors(group: Group) -> None:
     )
     fails(lambda: ShardedKeys(some_rows, group.group), "keys: row 2 holds NaN")
 
+    def without_room(*_: object) -> None:
+        raise MemoryError("no room")
+
+    with pytest.MonkeyPatch.context() as patch:  # while others are at work
+        if last:
+            patch.setattr(_rounds, "ask", without_room)
+        with pytest.raises(MemoryError if last else RankError, match="no room"):
+            fastclip.distributed.topk(rows, keys, 1)
+
     with pytest.raises(ValueError, match="k: must be the same on all ranks, got 1 on rank 0 and 2"):
         fastclip.distributed.topk(rows, keys, 1 if group.rank == 0 else 2)
     one, other = fastclip.distributed.logsumexp, fastclip.distributed.pairs_above
