@@ -144,7 +144,7 @@ def sweep_case(num_queries: int, num_keys: int, memories: tuple[int, ...]) -> Ca
 
 CASES: dict[str, Callable[[], Case]] = {
     # The smaller bound is a twentieth of the keys.
-    "sweep-4m": lambda: sweep_case(8192, 4_000_000, (195 << 20, 2 << 30)),
+    "sweep-4m": lambda: sweep_case(16_384, 4_000_000, (195 << 20, 2 << 30)),
     "sweep-1e8": lambda: sweep_case(1_000, 100_000, (1 << 30,)),
     "sweep-1e9": lambda: sweep_case(3_000, 333_333, (1 << 30,)),
     "sweep-1e10": lambda: sweep_case(10_000, 1_000_000, (1 << 30,)),

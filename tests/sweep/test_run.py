@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -367,3 +368,38 @@ def test_errors(swept, files, tmp_path):
         sweep(output=tmp_path / "other")
     manifest = json.loads((output / "job.json").read_text())
     assert manifest["op"] == "topk"
+
+
+def resident(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(field)
+
+
+@pytest.mark.usefixtures("threads")
+def test_memory_stays_within_the_bound(tmp_path):
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    block = rng.standard_normal((65536, 128), np.float32).astype(np.float16)
+    shape = len(block) * 20, 128
+    keys = np.lib.format.open_memmap(tmp_path / "keys.npy", "w+", np.float16, shape)
+    for begin in range(0, len(keys), len(block)):
+        keys[begin : begin + len(block)] = block
+    del keys  # 336 MB
+    np.save(tmp_path / "queries.npy", block[:100])
+    memory = 80 << 20
+
+    def sweep(output):
+        fastclip.sweep.run(
+            "topk", tmp_path / "queries.npy", tmp_path / "keys.npy", output, memory=memory, k=2
+        )
+
+    sweep(tmp_path / "first")  # what libraries keep from their first call does not count
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = resident("VmRSS")
+    sweep(tmp_path / "second")
+    assert resident("VmHWM") - before < 1.1 * memory
+    rows = torch.arange(100)
+    expected = torch.stack([rows, rows + len(block)], 1)  # each row is its own best key
+    assert torch.equal(fastclip.sweep.read(tmp_path / "second").indices, expected)
