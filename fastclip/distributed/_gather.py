@@ -7,7 +7,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ._ranks import Ranks
+from fastclip.ops._arguments import short
+
+from ._ranks import DTYPES, Ranks
 
 
 def gather(rows: torch.Tensor, group: dist.ProcessGroup | None = None) -> torch.Tensor:
@@ -19,7 +21,7 @@ def gather(rows: torch.Tensor, group: dist.ProcessGroup | None = None) -> torch.
 
     Parameters
     ----------
-    rows : tensor [n_r], or [n_r, d]
+    rows : tensor [n_r], or [n_r, d]; uint8, int64, or of 16, 32 or 64-bit floats
         Any number of rows, none as well.
     group : ProcessGroup, optional
         Default: all ranks.
@@ -33,6 +35,8 @@ def gather(rows: torch.Tensor, group: dist.ProcessGroup | None = None) -> torch.
     ------
     RuntimeError
         torch.distributed has not been started.
+    TypeError
+        ``rows`` has other dimensions or another dtype.
     RankError
         Another rank has ended or does not answer.
 
@@ -46,6 +50,11 @@ def gather(rows: torch.Tensor, group: dist.ProcessGroup | None = None) -> torch.
     tensor([1., 1.])
     >>> distributed.destroy_process_group()
     """
+    if rows.ndim not in (1, 2) or rows.dtype not in DTYPES:
+        raise TypeError(
+            f"rows: 1 or 2 dimensions of {', '.join(map(short, DTYPES))} are allowed, "
+            f"got shape {tuple(rows.shape)} {short(rows.dtype)}"
+        )
     gathered: torch.Tensor = _Gather.apply(rows, Ranks(group))
     return gathered
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 Tensors = tuple[torch.Tensor, ...]
 
-_DTYPES = (
+DTYPES = (
     torch.uint8,
     torch.int64,
     torch.float32,
@@ -80,19 +80,15 @@ class Ranks:
         for header, tensors in zip(headers, outgoing, strict=True):
             for place, tensor in zip(header, tensors, strict=False):
                 place[:] = torch.tensor(_header(tensor))
-            if error is not None:
-                header[0, 0] = _FAILED
+        sent = [sum(map(_bytes, header)) for header in headers.tolist()]
+        if error is not None:
+            headers[:, 0, 0] = _FAILED
         received = torch.empty_like(headers)
         self._all_to_all(received, headers)
         sizes = [[_bytes(place) for place in header] for header in received.tolist()]
-        flat = [_flat(tensor) for tensors in outgoing for tensor in tensors]
-        incoming = torch.empty(sum(map(sum, sizes)), dtype=torch.uint8)
-        self._all_to_all(
-            incoming,
-            torch.cat(flat),
-            [sum(size) for size in sizes],
-            [sum(len(_flat(tensor)) for tensor in tensors) for tensors in outgoing],
-        )
+        flat = [_flat(tensor).to(self._device) for tensors in outgoing for tensor in tensors]
+        incoming = flat[0].new_empty(sum(map(sum, sizes)))
+        self._all_to_all(incoming, torch.cat(flat), [sum(size) for size in sizes], sent)
         if error is not None:
             raise error
         device = outgoing[0][0].device
@@ -156,20 +152,20 @@ class Ranks:
 def _header(tensor: torch.Tensor) -> tuple[int, int, int]:
     """Dtype, rows and columns; no columns for 1-D."""
     columns = tensor.shape[1] if tensor.ndim == 2 else -1
-    return _DTYPES.index(tensor.dtype), tensor.shape[0], columns
+    return DTYPES.index(tensor.dtype), tensor.shape[0], columns
 
 
 def _bytes(header: list[int]) -> int:
     dtype, rows, columns = header
-    return rows * (1 if columns < 0 else columns) * _DTYPES[max(dtype, 0)].itemsize
+    return rows * (1 if columns < 0 else columns) * DTYPES[max(dtype, 0)].itemsize
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
 def _tensor(header: list[int], message: torch.Tensor) -> torch.Tensor:
     dtype, rows, columns = header
     shape = (rows,) if columns < 0 else (rows, columns)
     # A copy: the bytes of a message need not lie where numbers may.
-    return message.clone().view(_DTYPES[dtype]).view(shape)
+    return message.clone().view(DTYPES[dtype]).view(shape)

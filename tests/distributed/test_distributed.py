@@ -41,3 +41,8 @@ def test_two_and_three_ranks(tmp_path: Path) -> None:
 def test_without_a_process_group() -> None:
     with pytest.raises(RuntimeError, match=r"call torch\.distributed\.init_process_group"):
         fastclip.distributed.ShardedKeys(torch.eye(2))
+
+
+def test_gather_takes_rows_alone() -> None:
+    with pytest.raises(TypeError, match=r"rows: 1 or 2 dimensions of .* got shape \(1, 1, 1\) flo"):
+        fastclip.distributed.gather(torch.ones(1, 1, 1))
