@@ -32,7 +32,7 @@ app = typer.Typer(
     cls=_RunUnlessNamed,
     no_args_is_help=True,
     help="Answer a question about files of any size, in shards: fastclip sweep CONFIG.yaml, or "
-    "options alone.",
+    "options alone ('fastclip sweep run --help' lists them).",
 )
 
 
