@@ -482,6 +482,12 @@ def close_keys(count: int) -> torch.Tensor:
     return unit_rows(1, 512, 1) + 1e-7 * unit_rows(count, 512, 2)
 
 
+def of_ranks() -> Any:
+    import ranks_case  # needs this module
+
+    return ranks_case
+
+
 def of_hard_positives() -> Any:
     import hard_positive_cases
 
@@ -511,6 +517,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "topk-4096": lambda: topk_case(
         "random unit rows", unit_rows(512, 512, 0), unit_rows(131_072, 512, 1), 4096
     ),
+    "ranks": lambda: of_ranks().ranks_case(),
     "threads": lambda: threads_case(unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10),
     "hostile-close": lambda: hostile_case(
         "keys within 1e-7 of each other", unit_rows(1024, 512, 0), close_keys(65_536), 10

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from fastclip import coder, data, metrics, models, sweep, training, ttd
+from fastclip import coder, data, distributed, metrics, models, sweep, training, ttd
 from fastclip.config import show_config
 from fastclip.ops import (
     GroupMax,
@@ -40,6 +40,7 @@ __all__ = [
     "coder",
     "count_above",
     "data",
+    "distributed",
     "gaussian_potential",
     "group_beats",
     "group_max",

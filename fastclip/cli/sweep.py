@@ -43,6 +43,7 @@ class Metric(str, Enum):
 
 class Engine(str, Enum):
     local = "local"
+    ray = "ray"
 
 
 def _option(help: str, *names: str, metavar: str | None = None) -> Any:
@@ -96,7 +97,13 @@ def run(
         Metric | None,
         _option("cosine: rows are brought to unit length (default); dot: rows as they are."),
     ] = None,
-    engine: Annotated[Engine | None, _option("local (default): in this process.")] = None,
+    engine: Annotated[
+        Engine | None,
+        _option("local (default): in this process; ray: on the Ray cluster of RAY_ADDRESS."),
+    ] = None,
+    workers: Annotated[
+        int | None, _option("Of --engine ray, of one CPU each. Default: all CPUs.")
+    ] = None,
     k: Annotated[int | None, _option("Keys per query, of topk.", "-k", "--k")] = None,
     targets: Annotated[
         str | None, _option("Of rank and group_beats: a key per query.", metavar="FILE.npy")
@@ -124,7 +131,7 @@ def run(
             raise typer.BadParameter("is needed", param_hint=f"'--{name}'")
     folder = writable_folder(Path(settings.pop("output")))
     question = settings.pop("op")
-    _choice("engine", settings.pop("engine", "local"), Engine)
+    settings["engine"] = _choice("engine", settings.get("engine", "local"), Engine).value
     cosine = _choice("metric", settings.pop("metric", "cosine"), Metric) is Metric.cosine
     limit = _bytes(settings.pop("memory", "1GiB"))
     if isinstance(settings.get("thresholds"), str):

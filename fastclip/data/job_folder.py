@@ -155,17 +155,7 @@ class Shards:
 
     def finish(self, number: int, more: Mapping[str, object] | None = None) -> None:
         """Record that the files of a shard are whole, and ``more`` about it as JSON values."""
-        record = {
-            "files": {
-                path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
-                for path in self._files(number)
-            },
-            **(more or {}),
-        }
-        with text_file(record_file(self.output, number)) as text:
-            json.dump(record, text, indent=2)
-            text.write("\n")
-        self.records[number] = record
+        self.records[number] = write_record(self.output, number, self._files(number), more)
 
     def _load(self, number: int) -> bool:
         """Take a finished shard over or remove what is left of it; True if it was damaged."""
@@ -189,6 +179,22 @@ def shard_ranges(items: int, shard_size: int) -> list[range]:
 def record_file(output: Path, number: int) -> Path:
     """Return where the record of a shard is."""
     return output / RECORDS / f"shard_{number:05d}.json"
+
+
+def write_record(
+    output: Path, number: int, files: Sequence[Path], more: Mapping[str, object] | None = None
+) -> Mapping[str, Any]:
+    """Write the record of a shard, which finishes it, and return it."""
+    record = {
+        "files": {
+            path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files
+        },
+        **(more or {}),
+    }
+    with text_file(record_file(output, number)) as text:
+        json.dump(record, text, indent=2)
+        text.write("\n")
+    return record
 
 
 def is_as_recorded(path: Path, recorded: Mapping[str, Any]) -> bool:

@@ -173,6 +173,9 @@ class _ParquetRows:
         if not self.dim:
             raise ValueError(f"column {self._column!r} has empty lists, allowed: d >= 1 numbers")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _ParquetRows, (self.place, self._column)
+
     def read(self, begin: int, out: torch.Tensor) -> None:
         with _arrow_errors():
             self._seek(begin, max(1, _PIECE // (self.dim * self.dtype.itemsize)))

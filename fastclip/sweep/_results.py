@@ -17,7 +17,14 @@ from ._questions import ANSWERS, Fields
 if TYPE_CHECKING:
     import pyarrow as pa
 
+RESULTS = "results"
+
 _GROUP_BYTES = 8 << 20  # of one row group: bounds what the writer keeps
+
+
+def result_file(folder: Path, number: int) -> Path:
+    """Return the file of a shard in the folder of a sweep."""
+    return folder / RESULTS / f"results_{number:05d}.parquet"
 
 
 def write_table(path: Path, row: str, begin: int, fields: Fields) -> None:

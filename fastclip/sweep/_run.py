@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from fastclip import _C
 from fastclip.data import job_folder
@@ -16,12 +16,12 @@ from fastclip.data.rows import Rows, open_rows
 
 from ._inputs import INPUTS, digest_of_tensor, digests, hash_files, numbers, read_known
 from ._questions import Question, make_question
-from ._results import read_tables, write_table
+from ._ray import PACKED, check_ray, on_ray
+from ._results import RESULTS, read_tables, result_file, write_table
 from ._stream import Plan, answers, make_plan
 
 FORMAT = "fastclip.sweep"
 VERSION = "1"
-RESULTS = "results"
 
 Source: TypeAlias = "str | os.PathLike[str] | Rows"
 Progress: TypeAlias = Callable[[int, int], None]
@@ -59,6 +59,8 @@ def run(
     memory: int = 1 << 30,
     shard_size: int | None = None,
     normalize: bool = False,
+    engine: Literal["local", "ray"] = "local",
+    workers: int | None = None,
     progress: Progress | None = None,
     **arguments: Any,
 ) -> SweepSummary:
@@ -103,6 +105,15 @@ def run(
         Default: as many as ``memory`` allows, and on the way what they were at the beginning.
     normalize : bool, default False
         Bring queries and keys to unit length, for cosine similarity.
+    engine : "local" or "ray", default "local"
+        "ray" has the shards made by Ray Data (``pip install 'fastclip[ray]'``), on the cluster of
+        ``RAY_ADDRESS`` or of this machine, else on one that is started here; all of its machines
+        must see the files and ``output`` under the same paths. ``memory`` is that of each worker,
+        which has one thread. Where the streamed side fits into half of it, it is packed once, into
+        a file in ``output`` that all workers of a machine map. Ray replaces a worker that dies, as
+        often as it takes, and has its shard made again. The result is the same, file by file.
+    workers : int, optional
+        Of engine "ray". Default: one for each CPU of the cluster.
     progress : function, optional
         Called with the number of rows done so far and that of all.
     **arguments
@@ -123,6 +134,8 @@ def run(
     ValueError
         An argument is not allowed, ``memory`` is too little, ``output`` holds something else or
         this sweep with other inputs, or another process is at work in it.
+    ImportError
+        ``engine`` is "ray", which is not installed.
     OSError
         The results cannot be written, such as on a full disk.
 
@@ -147,6 +160,12 @@ def run(
     >>> summary.shards, best.indices.shape
     (3, torch.Size([500, 5]))
     """
+    if engine not in ("local", "ray"):
+        raise ValueError(f"engine: must be 'local' or 'ray', got {engine!r}")
+    if workers is not None and (engine == "local" or workers < 1):
+        raise ValueError(f"workers: 1 or more are allowed, with engine 'ray', got {workers}")
+    if engine == "ray":
+        check_ray()
     folder = Path(output)
     sources = {"queries": _open(queries, normalize)}
     if keys is not None:
@@ -183,17 +202,31 @@ def run(
         **described,
         **digests(files),
     }
-    with open_folder(folder, manifest, [INPUTS], [RESULTS]):
+    with open_folder(folder, manifest, [INPUTS, PACKED], [RESULTS]):
         if files != known:
             with text_file(folder / INPUTS) as file:
                 json.dump(files, file, indent=1)
-        shards = Shards(folder, len(question.block), plan.block, lambda n: [_result(folder, n)])
-        return _finish(question, plan, shards, progress)
+        shards = Shards(folder, len(question.block), plan.block, lambda n: [result_file(folder, n)])
+        blocks = [(number, shards.ranges[number]) for number in shards.pending]
+        if engine == "ray":
+            finished = on_ray(question, plan, folder, blocks, workers)
+        else:
+            finished = _here(question, plan, shards, blocks)
+        return _finish(finished, shards, progress)
 
 
-def _finish(
-    question: Question, plan: Plan, shards: Shards, progress: Progress | None
-) -> SweepSummary:
+def _here(
+    question: Question, plan: Plan, shards: Shards, blocks: Sequence[tuple[int, range]]
+) -> Iterator[int]:
+    """Yield the number of each shard when it is finished."""
+    for number, fields in answers(question, plan, blocks):
+        begin = shards.ranges[number].start
+        write_table(result_file(shards.output, number), question.row, begin, fields)
+        shards.finish(number)
+        yield number
+
+
+def _finish(finished: Iterator[int], shards: Shards, progress: Progress | None) -> SweepSummary:
     pending = shards.pending
     total = sum(map(len, shards.ranges))
     done = total - sum(len(shards.ranges[number]) for number in pending)
@@ -203,14 +236,10 @@ def _finish(
             progress(done, total)
 
     report()
-    blocks = [(number, shards.ranges[number]) for number in pending]
-    for number, fields in answers(question, plan, blocks):
-        rows = shards.ranges[number]
-        write_table(_result(shards.output, number), question.row, rows.start, fields)
-        shards.finish(number)
-        done += len(rows)
+    for number in finished:
+        done += len(shards.ranges[number])
         report()
-    damaged = tuple(str(_result(Path(), number)) for number in shards.damaged)
+    damaged = tuple(str(result_file(Path(), number)) for number in shards.damaged)
     return SweepSummary(total, len(shards.ranges), len(shards.ranges) - len(pending), damaged)
 
 
@@ -302,7 +331,7 @@ def read(output: str | os.PathLike[str]) -> Any:
             f"{folder}: {missing} of {len(ranges)} shards are missing: run the sweep again, "
             "and it goes on"
         )
-    paths = [_result(folder, number) for number in range(len(ranges))]
+    paths = [result_file(folder, number) for number in range(len(ranges))]
     return read_tables(paths, manifest["op"], (manifest["items"], manifest["others"]))
 
 
@@ -315,7 +344,3 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _open(source: Source, normalize: bool) -> Rows:
     return source if isinstance(source, Rows) else open_rows(source, normalize=normalize)
-
-
-def _result(folder: Path, number: int) -> Path:
-    return folder / RESULTS / f"results_{number:05d}.parquet"

@@ -95,9 +95,14 @@ class _Step:
 
 
 def answers(
-    question: Question, plan: Plan, blocks: Sequence[tuple[int, range]]
+    question: Question,
+    plan: Plan,
+    blocks: Sequence[tuple[int, range]],
+    reader: Reader | None = None,
 ) -> Iterator[tuple[int, Fields]]:
     """Yield the number and the result of each block, reading ahead in a thread.
+
+    ``reader`` is given where one is used again, for what it keeps in memory.
 
     Raises
     ------
@@ -105,7 +110,7 @@ def answers(
         A file cannot be read, or a row holds a NaN or an infinity.
     """
     steps = enumerate(_steps(question, plan, blocks))
-    reader = _Reader(question, plan)
+    reader = reader or Reader(question, plan)
     with ThreadPoolExecutor(1, thread_name_prefix="fastclip-read") as pool:
         step = next(steps, None)
         ahead = pool.submit(reader.read, *step) if step else None
@@ -152,7 +157,7 @@ def _check_finite(
         ) from error
 
 
-class _Reader:
+class Reader:
     """Reads blocks and chunks into two buffers each, in turn, so that one can be used meanwhile."""
 
     def __init__(self, question: Question, plan: Plan) -> None:
@@ -174,12 +179,16 @@ class _Reader:
         if self._resident is not None and step.end > step.begin:
             return block, read, *self._resident
         rows = self._chunks.fill(place, step.begin, step.end - step.begin)
-        of_chunk = question.of_chunk(step.begin, step.end)
         if not self._plan.resident or step.begin == step.end:
-            return block, read, rows, of_chunk
+            return block, read, rows, question.of_chunk(step.begin, step.end)
         _check_finite(question.others, rows, 0)
-        self._resident = pack(rows, copy=False), of_chunk
+        self.keep(pack(rows, copy=False))
+        assert self._resident is not None
         return block, read, *self._resident
+
+    def keep(self, others: PackedKeys) -> None:
+        """Keep all of the other side, packed: it is not read again."""
+        self._resident = others, self._question.of_chunk(0, len(others))
 
 
 class _Buffers:

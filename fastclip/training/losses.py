@@ -1,9 +1,13 @@
-"""Contrastive losses with hard negatives and hard positives; no matrix of scores is ever kept."""
+"""Contrastive losses with hard negatives and hard positives; no matrix of scores is ever kept.
+
+Where a batch is spread over processes, ``gather=fastclip.distributed.gather`` contrasts each
+process's rows with those of all. Every process then has the loss of the whole batch, to the bit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +17,13 @@ from fastclip.ops.logsumexp import logsumexp
 from ._two_way import two_way_logsumexp
 
 Parts = dict[str, torch.Tensor]
+
+Gather = Callable[[torch.Tensor], torch.Tensor]
+"""Returns the rows of all processes, given those of this one, and hands their gradients back."""
+
+
+def _alone(rows: torch.Tensor) -> torch.Tensor:
+    return rows
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class BatchFeatures:
     positive_of: torch.Tensor
 
 
-def hard_positive_loss(batch: BatchFeatures, scale: torch.Tensor) -> Parts:
+def hard_positive_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone) -> Parts:
     r"""CLIP's loss twice, for captions and for hard positives, against all hard negatives.
 
     .. math::
@@ -57,6 +68,11 @@ def hard_positive_loss(batch: BatchFeatures, scale: torch.Tensor) -> Parts:
     batch : BatchFeatures
     scale : tensor with one element, float32
         What scores are multiplied by: the exponential of a model's ``logit_scale``.
+    gather : callable, optional
+        Where processes hold a part of the batch each: `fastclip.distributed.gather`. Parts may have
+        any size; ``negative_of`` and ``positive_of`` count from the part's own first caption. The
+        result is that of the batch with all rows in order of the processes, the same on each; its
+        gradient is to be averaged over them, as `DistributedDataParallel` does.
 
     Returns
     -------
@@ -76,18 +92,21 @@ def hard_positive_loss(batch: BatchFeatures, scale: torch.Tensor) -> Parts:
     >>> round(parts["image_to_caption"].item(), 4)  # log(e + 1 + 1 + 1) - 1
     0.7437
     """
-    along_negatives = _along_negatives(batch, scale)
-    parts = _towards_captions(batch, scale, along_negatives)
-    if len(batch.positives):
-        rows, columns = two_way_logsumexp(batch.images, batch.positives, scale)
+    everyone = _everyone(batch, gather)
+    along_negatives = _along_negatives(batch, everyone, scale)
+    parts = _towards_captions(batch, everyone, scale, along_negatives, gather)
+    if len(everyone.positives):
+        rows, columns = _both_ways(
+            batch.images, batch.positives, everyone.images, everyone.positives, scale
+        )
         rows = _with_negatives(rows, along_negatives)[batch.positive_of]
         own = scale * (batch.images[batch.positive_of] * batch.positives).sum(1)
-        parts["image_to_positive"] = (rows - own).mean()
-        parts["positive_to_image"] = (columns - own).mean()
+        parts["image_to_positive"] = gather(rows - own).mean()
+        parts["positive_to_image"] = gather(columns - own).mean()
     return _with_total(parts, torch.stack(list(parts.values())).mean())
 
 
-def negclip_loss(batch: BatchFeatures, scale: torch.Tensor) -> Parts:
+def negclip_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone) -> Parts:
     r"""CLIP's loss with hard negatives among the texts.
 
     The mean of :math:`\mathrm{CE}(v \to c \mid c, n)` and :math:`\mathrm{CE}(c \to v)`; hard
@@ -96,11 +115,13 @@ def negclip_loss(batch: BatchFeatures, scale: torch.Tensor) -> Parts:
 
     Parameters and result as of `hard_positive_loss`.
     """
-    parts = _towards_captions(batch, scale, _along_negatives(batch, scale))
+    everyone = _everyone(batch, gather)
+    along_negatives = _along_negatives(batch, everyone, scale)
+    parts = _towards_captions(batch, everyone, scale, along_negatives, gather)
     return _with_total(parts, torch.stack(list(parts.values())).mean())
 
 
-def svlc_loss(batch: BatchFeatures, scale: torch.Tensor) -> Parts:
+def svlc_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone) -> Parts:
     r"""`negclip_loss`, each caption against its own negative, and towards the hard positives.
 
     .. math::
@@ -113,33 +134,37 @@ def svlc_loss(batch: BatchFeatures, scale: torch.Tensor) -> Parts:
     Parameters and result as of `hard_positive_loss`, but that ``loss`` is a sum; a part is left out
     where the batch has no hard negative, or no hard positive.
     """
-    parts = _towards_captions(batch, scale, _along_negatives(batch, scale))
+    everyone = _everyone(batch, gather)
+    along_negatives = _along_negatives(batch, everyone, scale)
+    parts = _towards_captions(batch, everyone, scale, along_negatives, gather)
     total = (parts["image_to_caption"] + parts["caption_to_image"]) / 2
-    if len(batch.negatives):
+    if len(everyone.negatives):
         images, captions = (x[batch.negative_of] for x in (batch.images, batch.captions))
         ahead = (images * (batch.negatives - captions)).sum(1)
-        parts["own_negative"] = F.softplus(scale * ahead).mean()
+        parts["own_negative"] = gather(F.softplus(scale * ahead)).mean()
         total = total + parts["own_negative"]
-    if len(batch.positives):
+    if len(everyone.positives):
         for name, rows in (("image", batch.images), ("caption", batch.captions)):
             some = rows[batch.positive_of]
             own = scale * (some * batch.positives).sum(1)
-            part = (logsumexp(some, batch.positives, scale) - own).mean()
+            part = gather(logsumexp(some, everyone.positives, scale) - own).mean()
             parts[f"{name}_to_positive"] = part
             total = total + part / 2
     return _with_total(parts, total)
 
 
-def clip_loss(batch: BatchFeatures, scale: torch.Tensor) -> Parts:
+def clip_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone) -> Parts:
     r"""CLIP's own loss, :math:`CE(v \to c) + CE(c \to v)`, the mean of the two; the control.
 
     Parameters and result as of `hard_positive_loss`.
     """
-    parts = _towards_captions(batch, scale, None)
+    captions_only = replace(batch, negatives=batch.negatives[:0], positives=batch.positives[:0])
+    everyone = _everyone(captions_only, gather)
+    parts = _towards_captions(batch, everyone, scale, None, gather)
     return _with_total(parts, torch.stack(list(parts.values())).mean())
 
 
-LOSSES: dict[str, Callable[[BatchFeatures, torch.Tensor], Parts]] = {
+LOSSES: dict[str, Callable[..., Parts]] = {
     "hard-positives": hard_positive_loss,
     "negclip": negclip_loss,
     "svlc": svlc_loss,
@@ -147,23 +172,55 @@ LOSSES: dict[str, Callable[[BatchFeatures, torch.Tensor], Parts]] = {
 }
 
 
-def _along_negatives(batch: BatchFeatures, scale: torch.Tensor) -> torch.Tensor | None:
+def _everyone(batch: BatchFeatures, gather: Gather) -> BatchFeatures:
+    """The features of all processes; numbers of captions stay those of this one."""
+    return replace(
+        batch,
+        images=gather(batch.images),
+        captions=gather(batch.captions),
+        negatives=gather(batch.negatives),
+        positives=gather(batch.positives),
+    )
+
+
+def _along_negatives(
+    batch: BatchFeatures, everyone: BatchFeatures, scale: torch.Tensor
+) -> torch.Tensor | None:
     """[B]: the hard negatives' share of each image's denominator, None where there are none."""
-    return logsumexp(batch.images, batch.negatives, scale) if len(batch.negatives) else None
+    return logsumexp(batch.images, everyone.negatives, scale) if len(everyone.negatives) else None
 
 
 def _with_negatives(rows: torch.Tensor, along_negatives: torch.Tensor | None) -> torch.Tensor:
     return rows if along_negatives is None else torch.logaddexp(rows, along_negatives)
 
 
+def _both_ways(
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    all_rows: torch.Tensor,
+    all_columns: torch.Tensor,
+    scale: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Denominators of this process's rows over all columns, and of its columns over all rows."""
+    if rows is all_rows and columns is all_columns:
+        return two_way_logsumexp(rows, columns, scale)
+    return logsumexp(rows, all_columns, scale), logsumexp(columns, all_rows, scale)
+
+
 def _towards_captions(
-    batch: BatchFeatures, scale: torch.Tensor, along_negatives: torch.Tensor | None
+    batch: BatchFeatures,
+    everyone: BatchFeatures,
+    scale: torch.Tensor,
+    along_negatives: torch.Tensor | None,
+    gather: Gather,
 ) -> Parts:
-    rows, columns = two_way_logsumexp(batch.images, batch.captions, scale)
+    rows, columns = _both_ways(
+        batch.images, batch.captions, everyone.images, everyone.captions, scale
+    )
     own = scale * (batch.images * batch.captions).sum(1)
     return {
-        "image_to_caption": (_with_negatives(rows, along_negatives) - own).mean(),
-        "caption_to_image": (columns - own).mean(),
+        "image_to_caption": gather(_with_negatives(rows, along_negatives) - own).mean(),
+        "caption_to_image": gather(columns - own).mean(),
     }
 
 

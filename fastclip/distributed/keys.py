@@ -1,0 +1,107 @@
+"""Keys that are spread over the ranks of a process group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.distributed as dist
+
+from fastclip import _C
+from fastclip.ops._arguments import Array, as_rows
+from fastclip.ops.pack import PackedKeys, pack
+
+from ._ranks import Ranks
+
+
+class ShardedKeys:
+    """Keys of which each rank holds a part; made by all ranks together.
+
+    The keys are those of rank 0, then those of rank 1, and so on: indices count through all.
+
+    Parameters
+    ----------
+    local : PackedKeys, or tensor or array [V_r, d]
+        This rank's keys, packed here if they are not; any number, none as well.
+    group : ProcessGroup, optional
+        Default: all ranks.
+
+    Attributes
+    ----------
+    local : PackedKeys
+    begin : int
+        Number of this rank's first key.
+    counts : tuple of int
+        How many keys each rank has.
+
+    Raises
+    ------
+    RuntimeError
+        torch.distributed has not been started.
+    RankError
+        Another rank has failed, has ended or does not answer.
+    TypeError, ValueError
+        As of `fastclip.pack`, or the ranks' keys differ in width.
+    """
+
+    def __init__(self, local: Array | PackedKeys, group: dist.ProcessGroup | None = None) -> None:
+        self.ranks = Ranks(group)
+
+        def describe() -> dict[str, Any]:
+            self.local = local if isinstance(local, PackedKeys) else pack(local, copy=False)
+            count, width = self.local.shape
+            return {"width of keys": width, "count": count}
+
+        self.counts = tuple(self.ranks.agree(describe, own="count"))
+        self.begin = sum(self.counts[: self.ranks.rank])
+
+    @classmethod
+    def split(cls, keys: Array | PackedKeys, group: dist.ProcessGroup | None = None) -> ShardedKeys:
+        """Take this rank's even share of keys that every rank can see: a file mapped by all.
+
+        Parameters
+        ----------
+        keys : PackedKeys, or tensor or array [V, d]
+            The same on all ranks. What is packed or memory-mapped is not copied.
+        group : ProcessGroup, optional
+
+        Raises
+        ------
+        RuntimeError, RankError, TypeError, ValueError
+            As of the class, or ``keys`` has another number of rows elsewhere.
+        """
+        ranks = Ranks(group)
+
+        def describe() -> dict[str, Any]:
+            rows = keys.rows if isinstance(keys, PackedKeys) else as_rows("keys", keys)
+            return {"number of keys": rows.shape[0]}
+
+        ranks.agree(describe, own="")
+        count = len(keys)
+        panels = -(-count // _C.panel)  # codes are cut between panels
+        begin, end = (
+            min(count, panels * rank // ranks.size * _C.panel)
+            for rank in (ranks.rank, ranks.rank + 1)
+        )
+        part = _part(keys, begin, end) if isinstance(keys, PackedKeys) else keys[begin:end]
+        return cls(part, group)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(V, d)."""
+        return sum(self.counts), self.local.shape[1]
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def __repr__(self) -> str:
+        rank, size = self.ranks.rank, self.ranks.size
+        last = self.begin + len(self.local) - 1
+        has = f"{self.begin} to {last}" if len(self.local) else "none"
+        return f"ShardedKeys({len(self)} x {self.shape[1]}, rank {rank} of {size} has {has})"
+
+
+def _part(keys: PackedKeys, begin: int, end: int) -> PackedKeys:
+    panels = slice(begin // _C.panel, -(-end // _C.panel))
+    bounds = keys.bounds[:, panels.start * _C.panel : panels.stop * _C.panel]
+    rows, codes = keys.rows[begin:end], keys.codes[panels]
+    return PackedKeys(rows, codes, bounds.contiguous(), keys.center)

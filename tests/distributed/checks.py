@@ -1,0 +1,406 @@
+"""What each of several processes checks; run by test_distributed.py, as one of three ranks.
+
+usage: python checks.py FOLDER RANK
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+import torch
+from inputs import Problem, hard_cases
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+import fastclip
+from fastclip.distributed import RankError, ShardedKeys, _rounds, gather
+from fastclip.training import LOSSES, BatchFeatures
+
+RANKS = 3
+LIMIT = 3  # seconds that ranks are waited for, in the group of the check of a rank that is stuck
+
+
+class Group:
+    """A process group of some first ranks, and how rows are spread over these."""
+
+    def __init__(self, size: int) -> None:
+        self.group = dist.new_group(list(range(size)))
+        self.rank, self.size = dist.get_rank(), size
+
+    def spreads(self, count: int) -> list[list[int]]:
+        """Ways to cut rows: as even as can be, uneven, all on one rank."""
+        even = [count * i // self.size for i in range(self.size + 1)]
+        uneven = [0, count // 5, *[count // 3] * (self.size - 2), count]  # an empty one, of three
+        first, last = [0, *[count] * self.size], [*[0] * self.size, count]
+        return [even, uneven, first, last]
+
+    def own(self, rows: torch.Tensor, cuts: Sequence[int]) -> torch.Tensor:
+        return rows[cuts[self.rank] : cuts[self.rank + 1]]
+
+
+def problems() -> list[Problem]:
+    rng = np.random.default_rng(0)
+    made = [*hard_cases().values()]
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        shape = rng.integers(1, 40), rng.integers(3, 200)
+        queries, keys = (
+            torch.from_numpy(rng.integers(-2, 3, (n, 33)).astype(np.float32)).to(dtype)
+            for n in shape
+        )
+        made.append(Problem(queries, keys))  # many ties
+    images, captions = (
+        fastclip.data.load_sample(f"coco-{kind}").features[:80] for kind in ("images", "captions")
+    )
+    return [*made, Problem(images, captions)]
+
+
+def spread_problems(group: Group):
+    """Each problem with the parts of this rank, spread in ways that differ from one to the next."""
+    for number, problem in enumerate(problems()):
+        query_cuts = group.spreads(len(problem.queries))[number % 4]
+        key_cuts = group.spreads(len(problem.keys))[number // 2 % 4]
+        queries = group.own(problem.queries, query_cuts)
+        local = group.own(problem.keys, key_cuts)
+        keys = ShardedKeys(fastclip.pack(local) if number % 2 else local, group.group)
+        assert (keys.begin, len(keys)) == (key_cuts[group.rank], len(problem.keys))
+        yield problem, queries, keys, query_cuts, key_cuts
+
+
+def check_topk(group: Group) -> None:
+    for problem, queries, keys, cuts, _ in spread_problems(group):
+        scores = reference.similarity(group.own(problem.queries, cuts), problem.keys)
+        for k in (1, 7, len(problem.keys)):
+            k = min(k, len(problem.keys))
+            indices = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :k]
+            found = fastclip.distributed.topk(queries, keys, k)
+            assert np.array_equal(found.indices, indices)
+            assert reference.same_bits(found.values, np.take_along_axis(scores, indices, axis=1))
+
+
+def check_rank(group: Group) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for problem, queries, keys, cuts, _ in spread_problems(group):
+        size = (len(problem.queries),)
+        targets = torch.randint(len(problem.keys), size, generator=generator)
+        own = group.own(targets, cuts)
+        expected = reference.rank(group.own(problem.queries, cuts), problem.keys, own.numpy())
+        assert np.array_equal(fastclip.distributed.rank(queries, keys, own), expected)
+
+
+def check_count_above(group: Group) -> None:
+    for problem, queries, keys, cuts, key_cuts in spread_problems(group):
+        scores = reference.similarity(problem.queries, problem.keys)
+        medians = np.median(scores, axis=1).astype(np.float32)
+        thresholds = torch.from_numpy(medians)
+        for per, own_cuts in (("key", key_cuts), ("query", cuts)):
+            expected = reference.count_above(problem.queries, problem.keys, medians, per)
+            found = fastclip.distributed.count_above(
+                queries, keys, group.own(thresholds, cuts), per=per
+            )
+            assert np.array_equal(found, group.own(expected, own_cuts))
+
+
+def check_pairs_above(group: Group) -> None:
+    for problem, queries, keys, cuts, _ in spread_problems(group):
+        own = group.own(problem.queries, cuts)
+        threshold = float(np.median(reference.similarity(problem.queries, problem.keys)))
+        rows, columns, values = reference.pairs_above(own, problem.keys, threshold)
+        found = fastclip.distributed.pairs_above(queries, keys, threshold)
+        assert found.shape == (len(own), len(problem.keys))
+        assert np.array_equal(found.crow_indices().diff(), np.bincount(rows, minlength=len(own)))
+        assert np.array_equal(found.col_indices(), columns)
+        assert reference.same_bits(found.values(), values)
+
+
+def check_groups(group: Group) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for number, (problem, queries, keys, cuts, key_cuts) in enumerate(spread_problems(group)):
+        count = min(len(problem.keys), (2, 70, 130)[number % 3])
+        groups = torch.arange(len(problem.keys)) % count
+        if number % 2:
+            groups = groups.sort()[0]  # some ranks have no key of some groups
+        own, own_groups = group.own(problem.queries, cuts), group.own(groups, key_cuts)
+        values, indices = reference.group_max(own, problem.keys, groups.numpy())
+        found = fastclip.distributed.group_max(queries, keys, own_groups)
+        assert np.array_equal(found.indices, indices)
+        assert reference.same_bits(found.values, values)
+
+        targets = group.own(
+            torch.randint(len(problem.keys), (len(problem.queries),), generator=generator), cuts
+        )
+        beats = reference.group_beats(own, problem.keys, groups.numpy(), targets.numpy())
+        bits = fastclip.distributed.group_beats(queries, keys, own_groups, targets)
+        places = torch.arange(count)
+        assert np.array_equal((bits[:, places // 64] >> places % 64) & 1, beats)
+
+
+def check_sums(group: Group) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.nn.functional.normalize(torch.randn(40, 65, generator=generator))
+    rows = torch.nn.functional.normalize(torch.randn(900, 65, generator=generator))
+    values = torch.randn(900, 5, generator=generator)
+    sizes = reference.score_sizes(queries, rows).max()
+    for cuts in group.spreads(len(rows)):
+        keys, query_cuts = ShardedKeys(group.own(rows, cuts), group.group), group.spreads(40)[1]
+        own = group.own(queries, query_cuts)
+
+        exact = group.own(reference.logsumexp(queries, rows, 100.0), query_cuts)
+        found = fastclip.distributed.logsumexp(own, keys, 100.0)
+        allowed = 66 * 2**-24 * 100 * sizes + 1e-6 + 2 * 2**-24 * np.abs(exact)
+        assert (np.abs(found.numpy() - exact) <= allowed).all()
+        # Which rank has a query changes nothing; how keys are spread may.
+        everything = queries if group.rank == 0 else queries[:0]
+        at_first = fastclip.distributed.logsumexp(everything, keys, 100.0)
+        at_first = gather(at_first, group.group)
+        assert reference.same_bits(found, group.own(at_first, query_cuts))
+
+        exact = group.own(reference.cache_logits(queries, rows, values, 5.5), query_cuts)
+        weights = np.exp(-5.5 * (1 - reference.rows64(own) @ reference.rows64(rows).T))
+        bound = 2**-24 * (71 + 5.5 * (4 + 68 * sizes)) * weights @ np.abs(values.double().numpy())
+        found = fastclip.distributed.cache_logits(own, keys, group.own(values, cuts), 5.5)
+        assert (np.abs(found.numpy() - exact) <= bound).all()
+
+
+def check_many_rounds(group: Group) -> None:
+    """Queries that take several blocks, more of them on some ranks than on others."""
+    problem = problems()[-1]
+    before = _rounds._QUERIES
+    _rounds._QUERIES = 7 * group.size
+    try:
+        cuts = group.spreads(len(problem.queries))[1]
+        keys = ShardedKeys.split(problem.keys, group.group)
+        found = fastclip.distributed.topk(group.own(problem.queries, cuts), keys, 3)
+        values, indices = reference.topk(problem.queries, problem.keys, 3)
+        assert np.array_equal(found.indices, group.own(indices, cuts))
+        assert reference.same_bits(found.values, group.own(values, cuts))
+        counts = fastclip.distributed.count_above(group.own(problem.queries, cuts), keys, 0.2)
+        expected = reference.count_above(
+            problem.queries, problem.keys, np.full(len(problem.queries), 0.2, np.float32), "key"
+        )
+        begin = keys.begin
+        assert np.array_equal(counts, expected[begin : begin + len(keys.local)])
+    finally:
+        _rounds._QUERIES = before
+
+
+def check_split_of_a_mapped_file(group: Group) -> None:
+    rows = torch.randn(333, 70, generator=torch.Generator().manual_seed(0))
+    path = FOLDER / f"keys-{group.size}.safetensors"
+    if group.rank == 0:
+        fastclip.pack(rows).save(path)
+    dist.barrier(group.group)
+    mapped = fastclip.PackedKeys.load(path)
+    keys = ShardedKeys.split(mapped, group.group)
+    assert keys.local.rows.data_ptr() == mapped.rows[keys.begin :].data_ptr()  # not copied
+    assert len(keys) == 333
+    assert torch.equal(gather(keys.local.rows, group.group), rows)
+    packed = fastclip.pack(keys.local.rows)  # another centre, the same answers
+    expected, found = (fastclip.topk(rows[:9], k, 5) for k in (packed, keys.local))
+    assert torch.equal(found.indices, expected.indices)
+    expected = fastclip.topk(rows[:9], rows, 5)
+    found = fastclip.distributed.topk(rows[:9], keys, 5)
+    assert torch.equal(found.indices, expected.indices)
+    assert reference.same_bits(found.values, expected.values)
+
+
+def check_losses(group: Group) -> None:
+    """Loss to the bit and gradients of one process, by DistributedDataParallel."""
+    counts = {2: [5, 3], 3: [4, 0, 4]}[group.size]
+    cuts = [0, *np.cumsum(counts)]
+    generator = torch.Generator().manual_seed(1)
+    made = torch.randn(4, 8, 16, generator=generator)
+    negative_of, positive_of = torch.tensor([0, 2, 7, 5]), torch.tensor([6, 4, 1])
+    begin, end = cuts[group.rank], cuts[group.rank + 1]
+
+    def batch_of(model: torch.nn.Module, begin: int, end: int) -> BatchFeatures:
+        kept = [(of >= begin) & (of < end) for of in (negative_of, positive_of)]
+        # The whole batch has its negatives and positives in order of the ranks.
+        inputs = [
+            made[0, begin:end],
+            made[1, begin:end],
+            made[2][negative_of.sort()[0]][kept[0][negative_of.argsort()]],
+            made[3][positive_of.sort()[0]][kept[1][positive_of.argsort()]],
+        ]
+        rows = model(torch.cat(inputs)).split([len(x) for x in inputs])
+        images, captions, negatives, positives = (
+            torch.nn.functional.normalize(x, dim=1) for x in rows
+        )
+        of = [
+            of.sort()[0][keep[of.argsort()]] - begin
+            for of, keep in zip((negative_of, positive_of), kept, strict=True)
+        ]
+        return BatchFeatures(images, captions, negatives, of[0], positives, of[1])
+
+    for name, loss in LOSSES.items():
+        torch.manual_seed(0)
+        model, alone = Scaled(), Scaled()
+        alone.load_state_dict(model.state_dict())
+        expected = loss(batch_of(alone, 0, 8), alone.scale)
+        expected["loss"].backward()
+
+        spread = DistributedDataParallel(model, process_group=group.group)
+        batch = batch_of(spread, begin, end)
+        found = loss(batch, model.scale, lambda rows: gather(rows, group.group))
+        found["loss"].backward()
+        assert found.keys() == expected.keys()
+        for part, value in expected.items():
+            assert found[part].item() == value.item(), (name, part)
+        for ours, theirs in zip(model.parameters(), alone.parameters(), strict=True):
+            assert torch.allclose(ours.grad, theirs.grad, rtol=1e-5, atol=1e-6), name
+        grad = gather(model.scale.grad[None], group.group)
+        assert (grad == grad[0]).all()
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(16, 12)
+        self.scale = torch.nn.Parameter(torch.tensor(7.5))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.layer(rows) + 0 * self.scale  # so that it knows of the scale
+
+
+def check_gather(group: Group) -> None:
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        sizes = [3, 0, 2][: group.size]
+        rows = torch.arange(sizes[group.rank] * 2.0).view(-1, 2).to(dtype).requires_grad_()
+        gathered = gather(rows, group.group)
+        expected = [torch.arange(size * 2.0).view(-1, 2) for size in sizes]
+        assert torch.equal(gathered.float(), torch.cat(expected))
+        (gathered * (group.rank + 1)).sum().backward()
+        assert (rows.grad == sum(range(1, group.size + 1))).all()  # of all ranks' results
+
+
+def check_errors(group: Group) -> None:
+    """What is wrong on one rank is an error on all, and the group can be used afterwards."""
+    rows = torch.eye(6)
+    keys = ShardedKeys.split(rows, group.group)
+    bad = rows.clone()
+    bad[2, 3] = float("nan")
+    last = group.rank == group.size - 1
+    some_rows = bad if last else rows
+
+    def fails(call: Callable[[], object], match: str) -> None:
+        prefix = "^" if last else f"^rank {group.size - 1} failed: ValueError: "
+        with pytest.raises(ValueError if last else RankError, match=prefix + match):
+            call()
+
+    fails(
+        lambda: fastclip.distributed.topk(some_rows, keys, 1),
+        "queries: row 2 holds NaN or infinity",
+    )
+    fails(
+        lambda: fastclip.distributed.topk(rows, keys, 7 if last else 1),
+        "k: must be from 1 to the number of keys 6, got 7",
+    )
+    fails(
+        lambda: fastclip.distributed.rank(rows, keys, torch.full((6,), 6 if last else 5)),
+        "targets: must be from 0 to 5, one of 6 keys, got 6 at 0",
+    )
+    fails(lambda: ShardedKeys(some_rows, group.group), "keys: row 2 holds NaN")
+
+    def without_room(*_: object) -> None:
+        raise MemoryError("no room")
+
+    with pytest.MonkeyPatch.context() as patch:  # while others are at work
+        if last:
+            patch.setattr(_rounds, "ask", without_room)
+        with pytest.raises(MemoryError if last else RankError, match="no room"):
+            fastclip.distributed.topk(rows, keys, 1)
+
+    with pytest.raises(ValueError, match="k: must be the same on all ranks, got 1 on rank 0 and 2"):
+        fastclip.distributed.topk(rows, keys, 1 if group.rank == 0 else 2)
+    one, other = fastclip.distributed.logsumexp, fastclip.distributed.pairs_above
+    with pytest.raises(ValueError, match="function: must be the same on all ranks, got 'logsum"):
+        (one if group.rank == 0 else other)(rows, keys, 1.0)
+    with pytest.raises(ValueError, match="width of keys: must be the same on all ranks, got 6"):
+        ShardedKeys(rows if group.rank == 0 else rows[:, :5], group.group)
+    with pytest.raises(ValueError, match="number of keys: must be the same on all ranks, got 6"):
+        ShardedKeys.split(rows[: 6 - group.rank], group.group)
+    groups = torch.tensor([0, 2, 2, 2, 2, 2])[keys.begin : keys.begin + len(keys.local)]
+    with pytest.raises(ValueError, match="groups: group 1 has no key on any rank"):
+        fastclip.distributed.group_max(rows, keys, groups)
+    none = ShardedKeys(rows[:0], group.group)
+    with pytest.raises(ValueError, match="keys: at least one is needed on some rank, got none"):
+        fastclip.distributed.logsumexp(rows, none, 1.0)
+    with pytest.raises(ValueError, match="k: must be from 1 to the number of keys 0, got 1"):
+        fastclip.distributed.topk(rows, none, 1)
+    assert torch.equal(
+        fastclip.distributed.topk(rows, keys, 1).indices[:, 0], torch.arange(6)
+    )  # goes on
+
+
+def check_stuck_rank(group: Group) -> None:
+    """Ranks that wait for another no longer than the timeout; the last check of its group."""
+    limit = datetime.timedelta(seconds=LIMIT)
+    waiting = dist.new_group(list(range(RANKS)), timeout=limit)
+    keys = ShardedKeys.split(torch.eye(6), waiting)
+    begin = time.monotonic()
+    if group.rank == 1:
+        time.sleep(LIMIT + 2)
+        return
+    with pytest.raises(RankError, match=f"rank {group.rank} of {RANKS} had no answer"):
+        fastclip.distributed.topk(torch.eye(6), keys, 1)
+    assert LIMIT - 1 < time.monotonic() - begin < LIMIT + 2
+
+
+def check_killed_rank(group: Group) -> None:
+    keys = ShardedKeys.split(torch.eye(6), group.group)
+    if group.rank == 1:
+        (FOLDER / "ok-1").touch()  # as main does on the others
+        os.kill(os.getpid(), signal.SIGKILL)
+    begin = time.monotonic()
+    with pytest.raises(RankError, match="from another rank, which has ended or is stuck"):
+        fastclip.distributed.topk(torch.eye(6), keys, 1)
+    assert time.monotonic() - begin < 10  # the timeout is 30 minutes
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rank = int(sys.argv[2])
+    dist.init_process_group("gloo", f"file://{FOLDER}/store", rank=rank, world_size=RANKS)
+    two, three = Group(2), Group(3)
+    for check in (
+        check_topk,
+        check_rank,
+        check_count_above,
+        check_pairs_above,
+        check_groups,
+        check_sums,
+        check_many_rounds,
+        check_split_of_a_mapped_file,
+        check_losses,
+        check_gather,
+        check_errors,
+    ):
+        for group in (two, three):
+            if rank < group.size:
+                print(f"{check.__name__}, {group.size} ranks", flush=True)
+                begin = time.process_time()
+                check(group)
+                print(f"{time.process_time() - begin:.2f} s", flush=True)
+    check_stuck_rank(three)
+    check_killed_rank(three)
+    (FOLDER / f"ok-{rank}").touch()
+
+
+if __name__ == "__main__":
+    FOLDER = Path(sys.argv[1])
+    try:
+        main()
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # not to wait for groups that have no ranks any more

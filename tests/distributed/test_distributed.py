@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import fastclip
+
+CHECKS = Path(__file__).parent / "checks.py"
+RANKS = 3
+
+
+@pytest.mark.host
+def test_two_and_three_ranks(tmp_path: Path) -> None:
+    """All of checks.py in three processes, started once: importing torch takes seconds."""
+    paths = [path for path in sys.path if path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(CHECKS), str(tmp_path), str(rank)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(RANKS)
+    ]
+    try:
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for rank, output in enumerate(outputs):
+        assert (tmp_path / f"ok-{rank}").exists(), f"rank {rank}:\n{output}"
+
+
+def test_without_a_process_group() -> None:
+    with pytest.raises(RuntimeError, match=r"call torch\.distributed\.init_process_group"):
+        fastclip.distributed.ShardedKeys(torch.eye(2))
+
+
+def test_gather_takes_rows_alone() -> None:
+    with pytest.raises(TypeError, match=r"rows: 1 or 2 dimensions of .* got shape \(1, 1, 1\) flo"):
+        fastclip.distributed.gather(torch.ones(1, 1, 1))
