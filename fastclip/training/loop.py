@@ -21,6 +21,7 @@ from fastclip.data.files import replacing, write_safetensors
 from fastclip.models import Model, load
 from fastclip.models._load import _find, _read_config
 from fastclip.models._model import _pooled
+from fastclip.models._text import text_features
 
 from .data import Batch, Batches, TrainingData
 from .lora import add_lora, merged
@@ -219,9 +220,12 @@ class _Run:
     def _encode(self, images: bool, part: torch.Tensor) -> torch.Tensor:
         kind = self.model.device.type
         dtype = _AUTOCAST.get(self.settings.precision)
-        encode = self.module.encode_image if images else self.module.encode_text
         with torch.autocast(kind, dtype, enabled=dtype is not None):
-            rows = _pooled(encode(part, normalize=False))
+            rows = (
+                _pooled(self.module.encode_image(part, normalize=False))
+                if images
+                else text_features(self.module, part)
+            )
         return F.normalize(rows.float(), dim=1)
 
     def _loss(self, batch: Batch, rows: torch.Tensor) -> Parts:
