@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from fastclip.cli._common import load, progress, writable, writable_folder
+from fastclip.cli._model import Device, ModelName, Pretrained, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -44,16 +45,6 @@ class Protocol(str, Enum):
     authors = "authors"
 
 
-_Model = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="An architecture of open_clip, a folder in its format, hf-hub:OWNER/NAME, or tiny.",
-    ),
-]
-_Pretrained = Annotated[
-    str | None, typer.Option(metavar="TAG|FILE", help="Weights.", show_default=False)
-]
 _Images = Annotated[
     str,
     typer.Argument(
@@ -77,7 +68,6 @@ _Templates = Annotated[
         "actions, or a .json file.",
     ),
 ]
-_Device = Annotated[str, typer.Option(help="Where the model computes, such as cuda.")]
 
 
 @app.callback()
@@ -114,7 +104,7 @@ def texts(
             show_default=False,
         ),
     ] = None,
-    pretrained: _Pretrained = None,
+    pretrained: Pretrained = None,
     pairs: Annotated[Pairs, typer.Option(help="One-to-one texts of which pairs.")] = Pairs.all,
     chat_model: Annotated[
         str | None, typer.Option(help="The endpoint's name of its model.", show_default=False)
@@ -132,7 +122,7 @@ def texts(
     from fastclip.data import read_texts
 
     class_names = read_texts(names)
-    encoder = None if model is None else _load_model(model, pretrained, "cpu")
+    encoder = None if model is None else load_model(model, pretrained, "cpu")
     sources = [
         _source(one, kind.value, dataset, encoder, chat_model, target)
         for one in source or ["wordnet"]
@@ -165,8 +155,8 @@ def texts(
 def classify(
     images: _Images,
     texts: _Texts,
-    model: _Model = "tiny",
-    pretrained: _Pretrained = None,
+    model: ModelName = "tiny",
+    pretrained: Pretrained = None,
     labels: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The class of each image, a name a line: to measure."),
@@ -180,7 +170,7 @@ def classify(
     protocol: Annotated[
         Protocol, typer.Option(help="authors: as the public scripts, for study; needs labels.")
     ] = Protocol.honest,
-    device: _Device = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Classify images without examples, in two stages, and say why.
 
@@ -195,7 +185,7 @@ def classify(
         raise typer.BadParameter("needs --labels", param_hint="'--protocol authors'")
     known = ClassTexts.load(texts)
     truth = None if labels is None else _labels(labels, known)
-    encoder = _load_model(model, pretrained, device)
+    encoder = load_model(model, pretrained, device)
     features = _features(images, encoder, model, pretrained, target)
     _check_count(labels, truth, features)
     prompts = known.prompts(templates, protocol=protocol.value)
@@ -221,13 +211,13 @@ def few_shot(
         Path, typer.Argument(metavar="LABELS", help="The class of each image, a name a line.")
     ],
     texts: _Texts,
-    model: _Model = "tiny",
-    pretrained: _Pretrained = None,
+    model: ModelName = "tiny",
+    pretrained: Pretrained = None,
     shots: Annotated[str, typer.Option(help="Support images of each class.")] = "1,2,4,8,16",
     seeds: Annotated[int, typer.Option(min=1, help="How many draws of them.")] = 5,
     output: _Output = Path("coder"),
     templates: _Templates = "default",
-    device: _Device = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Compare CODER-Adapter and Tip-Adapter by the number of labelled images.
 
@@ -243,7 +233,7 @@ def few_shot(
     numbers = _shots(shots)
     known = ClassTexts.load(texts)
     truth = _labels(labels, known)
-    encoder = _load_model(model, pretrained, device)
+    encoder = load_model(model, pretrained, device)
     features = _features(images, encoder, model, pretrained, target)
     _check_count(labels, truth, features)
     coder = Coder(known.prompts(templates), encoder, progress=True)
@@ -288,12 +278,6 @@ def _source(
         endpoint = ChatEndpoint(source, chat_model, answers, key=os.environ.get(_KEY))
         return EndpointSource(endpoint, chat_model)
     return FileSource(source, cast(Literal["attributes", "sentences"], kind), dataset=dataset)
-
-
-def _load_model(name: str, pretrained: str | None, device: str) -> Model:
-    import fastclip.models
-
-    return fastclip.models.load(name, pretrained, device=device)
 
 
 def _features(

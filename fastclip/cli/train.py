@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastclip.cli._common import writable_folder
+from fastclip.cli._model import Device, ModelName, Pretrained
 
 if TYPE_CHECKING:
     from fastclip.training import Validation
@@ -39,16 +40,12 @@ def command(
     images: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the images are.", show_default=False)
     ],
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="As of `hard-positives`.", show_default=False)
-    ],
+    model: ModelName,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="DIR", help="Gets the model, checkpoints and logs."),
     ],
-    pretrained: Annotated[
-        str | None, typer.Option(metavar="TAG|FILE", help="Weights.", show_default=False)
-    ] = None,
+    pretrained: Pretrained = None,
     loss: Annotated[Loss, typer.Option(help="What is minimised.")] = Loss.hard_positives,
     negatives: Annotated[
         float, typer.Option(min=0, max=1, help="Share of captions with their hard negative.")
@@ -85,7 +82,7 @@ def command(
             "relative to it) and class.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Fine-tune a CLIP model so that it tells meanings apart and accepts other wordings.
 
