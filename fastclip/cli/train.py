@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastclip.cli._common import writable_folder
-from fastclip.cli._model import Device, ModelName, Pretrained
+from fastclip.cli._common import printable, progress, writable_folder
+from fastclip.cli._model import Device, ModelName, Pretrained, load_model
 
 if TYPE_CHECKING:
+    import torch
+
+    from fastclip.data import ImageSource
     from fastclip.training import Validation
 
 
@@ -53,6 +56,13 @@ def command(
     positives: Annotated[
         float, typer.Option(min=0, max=1, help="Share of captions with their hard positive.")
     ] = 1.0,
+    hard_images: Annotated[
+        bool,
+        typer.Option(
+            "--hard-images",
+            help="Add to each image of a batch one of the 3 most like it by the model, as NegCLIP.",
+        ),
+    ] = False,
     epochs: Annotated[int, typer.Option(min=1)] = 5,
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     micro_batch_size: Annotated[
@@ -96,6 +106,7 @@ def command(
         loss=loss.value,
         negatives=negatives,
         positives=positives,
+        hard_images=hard_images,
         epochs=epochs,
         batch_size=batch_size,
         micro_batch_size=micro_batch_size,
@@ -112,10 +123,13 @@ def command(
     found = find_item_images(items, images)
     found.require_all(images)
     validate = _validation(benchmark, benchmark_images or images, zero_shot)
+    similar = None
+    if hard_images:
+        similar = _similar(found.source, model, pretrained, device, target)
     train(
         model,
         pretrained,
-        ItemData(items, found),
+        ItemData(items, found, similar=similar),
         target,
         settings,
         device=device,
@@ -130,6 +144,30 @@ def command(
                 if key not in ("step", "learning_rate"):
                     typer.echo(f"{key}: {float(first[key]):.4f} -> {float(value):.4f}")
     typer.echo(f"{output}: the model, for fastclip.models.load")
+
+
+def _similar(
+    source: ImageSource, model: str, pretrained: str | None, device: str, target: Path
+) -> torch.Tensor:
+    from fastclip.data import embed_images, read_features
+    from fastclip.training import similar_images
+
+    target.mkdir(exist_ok=True)
+    encoder = load_model(model, pretrained, device)
+    with progress("embedding", "images") as report:
+        summary = embed_images(
+            source,
+            encoder,
+            target / "images",
+            model_name=model,
+            pretrained=pretrained,
+            progress=report,
+        )
+    if summary.unreadable:
+        first = summary.unreadable[0]
+        raise ValueError(f"{printable(first.name)}: {printable(first.reason)}")
+    features = read_features(target / "images").normalized().features
+    return similar_images(features, min(3, len(features) - 1))
 
 
 def _validation(benchmark: Path | None, images: Path, zero_shot: Path | None) -> Validation | None:

@@ -202,7 +202,7 @@ class _Run:
         """
         device = self.model.device
         texts = [*batch.captions, *batch.negatives, *batch.positives]
-        size = self.settings.micro_batch_size or self.settings.batch_size
+        size = self.settings.micro_batch_size or len(batch.images)
         inputs = [(True, part.to(device)) for part in batch.images.split(size)]
         tokens = self.model.tokenizer(texts).to(device)
         inputs += [(False, part) for part in tokens.split(size)]

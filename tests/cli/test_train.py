@@ -48,6 +48,19 @@ def test_trains_and_validates(folder: Path) -> None:
     assert "out: was begun with other inputs: loss was 'svlc', is 'clip'" in result.stderr
 
 
+def test_hard_images(folder: Path) -> None:
+    for _ in range(2):  # the second finds all done
+        result = run("own.csv", *FAST, "--hard-images", "--loss", "negclip")
+        assert result.exit_code == 0, result.stderr
+    assert fastclip.data.read_features("out/images").features.shape == (4, 24)
+    result = run("own.csv", *FAST, "--loss", "negclip")
+    assert "hard_images was True, is False" in result.stderr
+    Path("red.png").write_bytes(b"no image")
+    result = run("own.csv", *FAST[:-1], "other", "--hard-images")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: red.png: not an image")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

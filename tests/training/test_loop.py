@@ -14,7 +14,14 @@ from safetensors.torch import load_file
 
 import fastclip
 from fastclip.data import HardPositiveItem, find_item_images
-from fastclip.training import ItemData, TrainingSettings, Validation, loop, train
+from fastclip.training import (
+    ItemData,
+    TrainingSettings,
+    Validation,
+    loop,
+    similar_images,
+    train,
+)
 from fastclip.training.data import Batches
 
 pytestmark = pytest.mark.host
@@ -168,6 +175,58 @@ def test_batches(folder: Path) -> None:
     assert sum(drawn) / len(drawn) == pytest.approx(0.5, abs=0.1)
     with pytest.raises(ValueError, match="batch_size: is 11, allowed: up to 10"):
         Batches(data, TrainingSettings(batch_size=11), lambda x: torch.zeros(1))
+
+
+def test_similar_images() -> None:
+    rows = torch.nn.functional.normalize(torch.randn(60, 8, generator=torch.Generator()), dim=1)
+    scores = (rows.double() @ rows.double().T).fill_diagonal_(-2)
+    assert torch.equal(similar_images(rows, 4), scores.topk(4, dim=1).indices)
+    equal = torch.ones(5, 3)
+    found = similar_images(equal, 2).tolist()
+    assert all(len({i, *row}) == 3 for i, row in enumerate(found))
+    for k in (0, 5):
+        with pytest.raises(ValueError, match=f"k: is {k}, allowed: 1 to 4, for 5 images"):
+            similar_images(equal, k)
+
+
+def test_hard_images(folder: Path) -> None:
+    twice = [*items(), *items()[:3]]  # three images have two captions
+    found = find_item_images(twice, folder / "images")
+    near = torch.tensor([[(i + 1) % 10, (i + 2) % 10] for i in range(10)])
+    data = ItemData(twice, found, similar=near)
+    assert data.similar(9) == [0, 10, 1, 11]
+    settings = dataclasses.replace(FAST, hard_images=True)
+    batches = Batches(data, settings, lambda x: torch.zeros(1))
+    assert len(batches) == 9
+    image = {item.caption: int(item.image) for item in twice}
+    seen = set()
+    for step in range(9):
+        batch = batches.load(step)
+        chosen = [image[text] for text in batch.captions]
+        assert 4 < len(chosen) <= 8
+        assert len(chosen) == len(batch.images) == len(batch.negatives)
+        for hard in chosen[4:]:
+            by = [first for first in chosen[:4] if hard in near[first].tolist()]
+            assert by
+            seen |= {(hard - first) % 10 for first in by}
+        assert batches.load(step).captions == batch.captions
+    assert seen == {1, 2}
+    assert ItemData(twice, found).digest() != data.digest()
+    out = folder / "out"
+    model = str(folder / "model")
+    train(model, None, data, out, settings, progress=False)
+    assert len(rows(out / "log.csv")) == 9
+    with pytest.raises(ValueError, match="similar: has 2 rows, allowed: 10, one an image"):
+        ItemData(twice, found, similar=near[:2])
+    with pytest.raises(ValueError, match="hard_images: ItemData needs `similar`"):
+        train(model, None, ItemData(twice, found), folder / "other", settings, progress=False)
+
+    class Own:
+        def __len__(self) -> int:
+            return 10
+
+    with pytest.raises(ValueError, match="hard_images: Own has no method `similar`"):
+        Batches(Own(), settings, lambda x: x)
 
 
 def test_errors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
