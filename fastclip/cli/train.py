@@ -92,6 +92,9 @@ def command(
             "relative to it) and class.",
         ),
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log for TensorBoard, too, in DIR/tensorboard.")
+    ] = False,
     device: Device = "cpu",
 ) -> None:
     """Fine-tune a CLIP model so that it tells meanings apart and accepts other wordings.
@@ -134,6 +137,7 @@ def command(
         settings,
         device=device,
         validate=validate,
+        tensorboard=tensorboard,
     )
     for name in ("validation.csv", "log.csv"):
         if (target / name).is_file():

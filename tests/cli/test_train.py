@@ -38,6 +38,7 @@ def test_trains_and_validates(folder: Path) -> None:
     validation = ("--benchmark", "own.csv", "--zero-shot", "classes.csv")
     result = run("own.csv", *FAST, *validation, "--loss", "svlc", "--negatives", 0.5)
     assert result.exit_code == 0, result.stderr
+    assert not (folder / "out" / "tensorboard").exists()
     for name in ("brittleness", "zero_shot_accuracy", "loss", "caption_to_image"):
         assert f"\n{name}: " in f"\n{result.stdout}"
     assert fastclip.models.load("out").dim == 24

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,38 @@ def test_batches(folder: Path) -> None:
     assert sum(drawn) / len(drawn) == pytest.approx(0.5, abs=0.1)
     with pytest.raises(ValueError, match="batch_size: is 11, allowed: up to 10"):
         Batches(data, TrainingSettings(batch_size=11), lambda x: torch.zeros(1))
+
+
+def test_tensorboard(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    step = loop._Run.take_step
+
+    def dies(self: Any, batch: Any) -> Any:
+        if self.step == 3:
+            raise Killed
+        return step(self, batch)
+
+    found = find_item_images(items(), folder / "images")
+
+    def go() -> None:
+        train(str(folder / "model"), None, ItemData(items(), found), folder / "out", FAST,
+              validate=lambda _: {"figure": 0.5}, tensorboard=True, progress=False)  # fmt: skip
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "take_step", dies)
+        with pytest.raises(Killed):
+            go()
+    go()
+    board = events.EventAccumulator(str(folder / "out" / "tensorboard")).Reload()
+    for kind, table in (("training", "log.csv"), ("validation", "validation.csv")):
+        expected = rows(folder / "out" / table)
+        for name in expected[0].keys() - {"step"}:
+            scalars = board.Scalars(f"{kind}/{name}")
+            assert [x.step for x in scalars] == [row["step"] for row in expected]
+            assert [x.value for x in scalars] == pytest.approx([row[name] for row in expected])
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match="tensorboard: needs the package tensorboard"):
+        go()
 
 
 def test_similar_images() -> None:
