@@ -1,4 +1,4 @@
-"""The options that name a model, and the model that they name."""
+"""The options that name a model, the model that they name, and its features of images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastclip.cli._common import progress
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastclip.data import EmbeddingSummary, Features, ImageSource
     from fastclip.models import Model
 
 
@@ -44,3 +49,16 @@ def load_model(
     import fastclip.models
 
     return fastclip.models.load(name, pretrained, device=device, precision=precision.value)
+
+
+def image_features(
+    source: ImageSource, encoder: Model, folder: Path, name: str | None, pretrained: str | None
+) -> tuple[Features, EmbeddingSummary]:
+    """Features of unit length, from ``folder`` as far as they are there from an earlier run."""
+    from fastclip.data import embed_images, read_features
+
+    with progress("embedding", "images") as report:
+        summary = embed_images(
+            source, encoder, folder, model_name=name, pretrained=pretrained, progress=report
+        )
+    return read_features(folder).normalized(), summary

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from fastclip.cli._common import load, progress, writable, writable_folder
-from fastclip.cli._model import Device, ModelName, Pretrained, load_model
+from fastclip.cli._model import Device, ModelName, Pretrained, image_features, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -284,22 +284,13 @@ def _features(
     images: str, encoder: Model, model: str, pretrained: str | None, target: Path
 ) -> Features:
     """Features as they are; those of images, computed into ``target`` if they are not there."""
-    from fastclip.data import embed_images, find_images, read_features
+    from fastclip.data import find_images
 
     try:
         found = find_images(images)
     except (ValueError, FileNotFoundError):
         return load(images).normalized()
-    with progress("embedding", "images") as report:
-        embed_images(
-            found,
-            encoder,
-            target / "images",
-            model_name=model,
-            pretrained=pretrained,
-            progress=report,
-        )
-    return read_features(target / "images").normalized()
+    return image_features(found, encoder, target / "images", model, pretrained)[0]
 
 
 def _labels(path: Path, known: ClassTexts) -> torch.Tensor:

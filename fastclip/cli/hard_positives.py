@@ -88,7 +88,9 @@ def command(
     """Score captions, hard positives and hard negatives with their images.
 
     Original accuracy, augmented accuracy and brittleness of Kamath et al., ECCV 2024, with
-    bootstrap intervals; and how near the texts are to each other without any image.
+    bootstrap intervals. Of several hard positives of a caption the lowest score counts, of several
+    hard negatives the highest. Also measures how near the texts
+    are to each other without any image.
     """
     page = None if output is None else writable(output)
     folder = None if cache is None else writable_folder(cache)

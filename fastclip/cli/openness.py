@@ -19,6 +19,7 @@ from fastclip.cli._model import (
     OptionalModelName,
     Precision,
     Pretrained,
+    image_features,
     load_model,
 )
 
@@ -271,26 +272,20 @@ def _named(source: str, features: Features) -> Features:
 
 
 def _images(asked: _Input, models: _Models, target: Path) -> Features:
-    from fastclip.data import Features, embed_images, read_features
+    from fastclip.data import Features
 
     if isinstance(asked.images, Features):
         return asked.images.normalized()
-    with progress("embedding", "images") as report:
-        summary = embed_images(
-            asked.images,
-            models.model,
-            target / "images",
-            model_name=models.name,
-            pretrained=models.pretrained,
-            progress=report,
-        )
+    features, summary = image_features(
+        asked.images, models.model, target / "images", models.name, models.pretrained
+    )
     if summary.unreadable:
         typer.echo(
             f"{len(summary.unreadable)} images skipped, listed in "
             f"{target / 'images' / 'unreadable.jsonl'}",
             err=True,
         )
-    return read_features(target / "images").normalized()
+    return features
 
 
 def _classes(listed: ClassList, features: str | None, models: _Models) -> torch.Tensor:

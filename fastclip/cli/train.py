@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastclip.cli._common import printable, progress, writable_folder
-from fastclip.cli._model import Device, ModelName, Pretrained, load_model
+from fastclip.cli._common import printable, writable_folder
+from fastclip.cli._model import Device, ModelName, Pretrained, image_features, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,12 @@ def command(
     warmup: Annotated[int, typer.Option(min=0, help="Steps.")] = 50,
     weight_decay: Annotated[float, typer.Option(min=0)] = 0.1,
     precision: Annotated[Precision, typer.Option(help="Of the computation.")] = Precision.fp32,
-    lora_rank: Annotated[int, typer.Option(min=0, help="0: train all weights.")] = 0,
+    lora_rank: Annotated[
+        int,
+        typer.Option(
+            min=0, help="0: train all weights. Else low-rank updates; the logits' scale stays."
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     checkpoint_steps: Annotated[int, typer.Option(min=1)] = 100,
     validation_steps: Annotated[
@@ -99,7 +104,8 @@ def command(
 ) -> None:
     """Fine-tune a CLIP model so that it tells meanings apart and accepts other wordings.
 
-    Run again after a kill, it goes on from its last checkpoint.
+    Run again after a kill, it goes on from its last checkpoint. Dropout is off, and statistics of
+    batch norms stay as they are.
     """
     target = writable_folder(output)
     from fastclip.data import find_item_images, read_hard_positives
@@ -153,25 +159,15 @@ def command(
 def _similar(
     source: ImageSource, model: str, pretrained: str | None, device: str, target: Path
 ) -> torch.Tensor:
-    from fastclip.data import embed_images, read_features
     from fastclip.training import similar_images
 
     target.mkdir(exist_ok=True)
     encoder = load_model(model, pretrained, device)
-    with progress("embedding", "images") as report:
-        summary = embed_images(
-            source,
-            encoder,
-            target / "images",
-            model_name=model,
-            pretrained=pretrained,
-            progress=report,
-        )
+    features, summary = image_features(source, encoder, target / "images", model, pretrained)
     if summary.unreadable:
         first = summary.unreadable[0]
         raise ValueError(f"{printable(first.name)}: {printable(first.reason)}")
-    features = read_features(target / "images").normalized().features
-    return similar_images(features, min(3, len(features) - 1))
+    return similar_images(features.features, min(3, len(features) - 1))
 
 
 def _validation(benchmark: Path | None, images: Path, zero_shot: Path | None) -> Validation | None:

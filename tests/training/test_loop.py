@@ -116,7 +116,18 @@ def test_a_killed_run_ends_in_the_same_weights(
     assert start.keys() == expected.keys()
     moved = [name for name in start if not torch.equal(start[name], expected[name])]
     assert "visual.transformer.resblocks.0.attn.in_proj_weight" in moved
-    assert ("visual.conv1.weight" in moved) == ("lora_rank" not in changes)
+    for name in ("visual.conv1.weight", "logit_scale"):
+        assert (name in moved) == ("lora_rank" not in changes)
+
+
+def test_statistics_of_batch_norms_stay(folder: Path) -> None:
+    small.save(folder / "model", small.RESNET)
+    trained = run(folder, "out", epochs=1)
+    start = load_file(folder / "model" / "model.safetensors")
+    statistics = [name for name in start if "running_" in name]
+    assert len(statistics) > 10
+    assert all(torch.equal(start[name], trained[name]) for name in statistics)
+    assert not torch.equal(start["visual.bn1.weight"], trained["visual.bn1.weight"])
 
 
 @pytest.mark.parametrize("loss", ["hard-positives", "svlc"])
