@@ -220,14 +220,13 @@ class Batches:
 
 def _hard(data: SimilarImages, chosen: Sequence[int], rng: np.random.Generator) -> list[int]:
     """For each of ``chosen`` a caption of a similar image that the batch has not yet, if any."""
-    found: list[int] = []
+    there = dict.fromkeys(chosen)  # in this order
     for index in chosen:
-        there = {*chosen, *found}
         others = [other for other in data.similar(index) if other not in there]
         which = rng.random()
         if others:
-            found.append(others[int(which * len(others))])
-    return found
+            there[others[int(which * len(others))]] = None
+    return list(there)[len(chosen) :]
 
 
 def _columns(drawn: list[tuple[str, int]]) -> tuple[list[str], list[int]]:
