@@ -58,6 +58,7 @@ ARMS: dict[str, dict[str, Any]] = {
 """What is trained; settings beside the common ones."""
 
 MEASURES = ("original_accuracy", "augmented_accuracy", "brittleness", "zero_shot_accuracy")
+_TITLES = ("original", "augmented", "brittle", "zero-shot")
 KINDS = ("size_swap", "relation_swap", "object_replaced")
 RATES = (1e-4, 3e-4, 1e-3)
 _CONTRAST = 5  # stream of a scene's generator
@@ -258,26 +259,28 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
         lines.append(f"{claim}: {word} ({100 * mean:+.1f} ± {100 * half:.1f} points).")
     order = ["hard positives", *(arm for arm in ARMS if arm.startswith("both"))]
     for name in ("augmented_accuracy", "brittleness"):
+        claim = f"Half of the negatives lies in between in {name.replace('_', ' ')}"
         values = [100 * mean_and_half_width([r[name] for r in found[arm]])[0] for arm in order]
-        inside = all(
-            min(values[0], values[-1]) <= v <= max(values[0], values[-1]) for v in values[1:-1]
-        )
-        lines.append(
-            f"Shares of the negatives in between lie in between in {name.replace('_', ' ')}: "
-            f"{'yes' if inside else 'no'} ({', '.join(f'{v:.1f}' for v in values)} for 0, 1/2 "
-            "and 1)."
-        )
+        mean, half = difference(found, order[-1], order[0], name)
+        if abs(mean) <= half:
+            word = "none and all of them do not differ"
+        else:
+            inside = min(values[0], values[-1]) <= values[1] <= max(values[0], values[-1])
+            word = "appears" if inside else "does not appear"
+        figures = ", ".join(f"{value:.1f}" for value in values)
+        lines.append(f"{claim}: {word} ({figures} for 0, 1/2 and 1).")
     return lines
 
 
-def table(found: Mapping[str, Any]) -> list[str]:
+def table(found: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
+    """A row for each arm; ``columns`` are titles by the names of figures."""
     lines = [
-        "| trained with | original | augmented | brittle | zero-shot |",
-        "|---|---|---|---|---|",
+        f"| trained with | {' | '.join(columns.values())} |",
+        "|---|" + "---|" * len(columns),
     ]
     for arm, rows in found.items():
         cells = []
-        for name in MEASURES:
+        for name in columns:
             mean, half = mean_and_half_width([row[name] for row in rows])
             cells.append(f"{100 * mean:.1f}" + ("" if math.isnan(half) else f" ± {100 * half:.1f}"))
         lines.append(f"| {arm} | {' | '.join(cells)} |")
@@ -304,9 +307,21 @@ def report(found: Mapping[str, Any], settings: Mapping[str, Any], command: str) 
             'highest original accuracy (in brackets) after a run of "both" whose seed is not '
             "among those below, on other scenes of the training drawings.",
             "",
-            *table(found),
+            *table(found, dict(zip(MEASURES, _TITLES, strict=True))),
             "",
             *(f"- {line}" for line in verdicts(found)),
+            "",
+            "By kind, original accuracy and brittleness:",
+            "",
+            *table(
+                found,
+                {
+                    f"{kind} {name}": f"{kind.replace('_', ' ')}, {title}"
+                    for kind in KINDS
+                    for name, title in zip(MEASURES, _TITLES, strict=True)
+                    if title in ("original", "brittle")
+                },
+            ),
             "",
         ]
     )
