@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastclip.cli.embed import Precision
-
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
@@ -33,12 +31,6 @@ class Method(str, Enum):
     plain = "plain"
 
 
-ModelName = Annotated[
-    str, typer.Option("--model", metavar="NAME", help="As of `embed-images`.", show_default=False)
-]
-Pretrained = Annotated[
-    str | None, typer.Option(metavar="TAG|FILE", help="Weights.", show_default=False)
-]
 Vocabulary = Annotated[
     str | None,
     typer.Option(
@@ -62,14 +54,6 @@ Window = Annotated[
 ]
 Reading = Annotated[Method, typer.Option("--method", help="How pixels are read from the model.")]
 Refine = Annotated[bool, typer.Option("--refine", help="Let masks follow the image's edges: PAMR.")]
-Device = Annotated[str, typer.Option(help="Such as cpu or cuda.")]
-ModelPrecision = Annotated[Precision, typer.Option("--precision", help="Of the model.")]
-
-
-def load_model(name: str, pretrained: str | None, device: str, precision: Precision) -> Model:
-    import fastclip.models
-
-    return fastclip.models.load(name, pretrained, device=device, precision=precision.value)
 
 
 def read_vocabulary(vocabulary: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from fastclip.cli._common import load, progress, writable, writable_folder
+from fastclip.cli._model import Device, ModelName, Pretrained, image_features, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -44,16 +45,6 @@ class Protocol(str, Enum):
     authors = "authors"
 
 
-_Model = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="An architecture of open_clip, a folder in its format, hf-hub:OWNER/NAME, or tiny.",
-    ),
-]
-_Pretrained = Annotated[
-    str | None, typer.Option(metavar="TAG|FILE", help="Weights.", show_default=False)
-]
 _Images = Annotated[
     str,
     typer.Argument(
@@ -77,7 +68,6 @@ _Templates = Annotated[
         "actions, or a .json file.",
     ),
 ]
-_Device = Annotated[str, typer.Option(help="Where the model computes, such as cuda.")]
 
 
 @app.callback()
@@ -114,7 +104,7 @@ def texts(
             show_default=False,
         ),
     ] = None,
-    pretrained: _Pretrained = None,
+    pretrained: Pretrained = None,
     pairs: Annotated[Pairs, typer.Option(help="One-to-one texts of which pairs.")] = Pairs.all,
     chat_model: Annotated[
         str | None, typer.Option(help="The endpoint's name of its model.", show_default=False)
@@ -136,7 +126,7 @@ def texts(
     from fastclip.data import read_texts
 
     class_names = read_texts(names)
-    encoder = None if model is None else _load_model(model, pretrained, "cpu")
+    encoder = None if model is None else load_model(model, pretrained, "cpu")
     sources: list[Source] = [
         _endpoint(one, chat_model, target, requests_per_minute, workers)
         if one.startswith(("http://", "https://"))
@@ -171,8 +161,8 @@ def texts(
 def classify(
     images: _Images,
     texts: _Texts,
-    model: _Model = "tiny",
-    pretrained: _Pretrained = None,
+    model: ModelName = "tiny",
+    pretrained: Pretrained = None,
     labels: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The class of each image, a name a line: to measure."),
@@ -186,7 +176,7 @@ def classify(
     protocol: Annotated[
         Protocol, typer.Option(help="authors: as the public scripts, for study; needs labels.")
     ] = Protocol.honest,
-    device: _Device = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Classify images without examples, in two stages, and say why.
 
@@ -201,7 +191,7 @@ def classify(
         raise typer.BadParameter("needs --labels", param_hint="'--protocol authors'")
     known = ClassTexts.load(texts)
     truth = None if labels is None else _labels(labels, known)
-    encoder = _load_model(model, pretrained, device)
+    encoder = load_model(model, pretrained, device)
     features = _features(images, encoder, model, pretrained, target)
     _check_count(labels, truth, features)
     prompts = known.prompts(templates, protocol=protocol.value)
@@ -227,13 +217,13 @@ def few_shot(
         Path, typer.Argument(metavar="LABELS", help="The class of each image, a name a line.")
     ],
     texts: _Texts,
-    model: _Model = "tiny",
-    pretrained: _Pretrained = None,
+    model: ModelName = "tiny",
+    pretrained: Pretrained = None,
     shots: Annotated[str, typer.Option(help="Support images of each class.")] = "1,2,4,8,16",
     seeds: Annotated[int, typer.Option(min=1, help="How many draws of them.")] = 5,
     output: _Output = Path("coder"),
     templates: _Templates = "default",
-    device: _Device = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Compare CODER-Adapter and Tip-Adapter by the number of labelled images.
 
@@ -249,7 +239,7 @@ def few_shot(
     numbers = _shots(shots)
     known = ClassTexts.load(texts)
     truth = _labels(labels, known)
-    encoder = _load_model(model, pretrained, device)
+    encoder = load_model(model, pretrained, device)
     features = _features(images, encoder, model, pretrained, target)
     _check_count(labels, truth, features)
     coder = Coder(known.prompts(templates), encoder, progress=True)
@@ -299,32 +289,17 @@ def _source(source: str, kind: str, dataset: str | None, model: Model | None) ->
     return FileSource(source, cast(Literal["attributes", "sentences"], kind), dataset=dataset)
 
 
-def _load_model(name: str, pretrained: str | None, device: str) -> Model:
-    import fastclip.models
-
-    return fastclip.models.load(name, pretrained, device=device)
-
-
 def _features(
     images: str, encoder: Model, model: str, pretrained: str | None, target: Path
 ) -> Features:
     """Features as they are; those of images, computed into ``target`` if they are not there."""
-    from fastclip.data import embed_images, find_images, read_features
+    from fastclip.data import find_images
 
     try:
         found = find_images(images)
     except (ValueError, FileNotFoundError):
         return load(images).normalized()
-    with progress("embedding", "images") as report:
-        embed_images(
-            found,
-            encoder,
-            target / "images",
-            model_name=model,
-            pretrained=pretrained,
-            progress=report,
-        )
-    return read_features(target / "images").normalized()
+    return image_features(found, encoder, target / "images", model, pretrained)[0]
 
 
 def _labels(path: Path, known: ClassTexts) -> torch.Tensor:

@@ -11,19 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastclip.cli._common import printable, progress, writable_folder
+from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
 
 if TYPE_CHECKING:
-    from fastclip.data import EmbeddingSummary, Encoder
+    from fastclip.data import EmbeddingSummary
 
 # Skipped images that are shown; all are in the file beside the features.
 _SHOWN = 20
-
-
-class Precision(str, Enum):
-    fp32 = "fp32"
-    amp = "amp"
-    bf16 = "bf16"
-    fp16 = "fp16"
 
 
 class Templates(str, Enum):
@@ -31,22 +25,6 @@ class Templates(str, Enum):
     imagenet_simple = "imagenet-simple"
 
 
-_Model = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="An architecture of open_clip, a folder in its format, hf-hub:OWNER/NAME, or tiny.",
-        show_default=False,
-    ),
-]
-_Pretrained = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TAG|FILE",
-        help="Weights of the architecture: a tag of open_clip, such as openai, or a checkpoint.",
-        show_default=False,
-    ),
-]
 _Output = Annotated[
     Path,
     typer.Option(
@@ -60,8 +38,6 @@ _Output = Annotated[
 _ShardSize = Annotated[
     int, typer.Option(min=1, help="Rows of a shard: what a kill can cost, at most.")
 ]
-_Device = Annotated[str, typer.Option(help="Where the model computes, such as cpu or cuda.")]
-_Precision = Annotated[Precision, typer.Option(help="Of the model; features are always float32.")]
 
 
 def images(
@@ -75,9 +51,9 @@ def images(
             show_default=False,
         ),
     ],
-    model: _Model,
+    model: ModelName,
     output: _Output,
-    pretrained: _Pretrained = None,
+    pretrained: Pretrained = None,
     column: Annotated[
         str | None,
         typer.Option(
@@ -94,8 +70,8 @@ def images(
             show_default=False,
         ),
     ] = None,
-    device: _Device = "cpu",
-    precision: _Precision = Precision.fp32,
+    device: Device = "cpu",
+    precision: ModelPrecision = Precision.fp32,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 if an image was skipped.")
     ] = False,
@@ -109,7 +85,7 @@ def images(
     from fastclip.data import embed_images, find_images
 
     found = find_images(source, column=column)
-    encoder = _load(model, pretrained, device, precision)
+    encoder = load_model(model, pretrained, device, precision)
     began = time.monotonic()
     with progress("embedding", "images") as report:
         summary = embed_images(
@@ -138,9 +114,9 @@ def texts(
             show_default=False,
         ),
     ],
-    model: _Model,
+    model: ModelName,
     output: _Output,
-    pretrained: _Pretrained = None,
+    pretrained: Pretrained = None,
     column: Annotated[
         str | None,
         typer.Option(
@@ -165,8 +141,8 @@ def texts(
         int, typer.Option(min=1, help="Texts or prompts that a model gets at once.")
     ] = 256,
     shard_size: _ShardSize = 10_000,
-    device: _Device = "cpu",
-    precision: _Precision = Precision.fp32,
+    device: Device = "cpu",
+    precision: ModelPrecision = Precision.fp32,
 ) -> None:
     """Write the features of many texts into a folder.
 
@@ -179,7 +155,7 @@ def texts(
     from fastclip.data import embed_texts, read_texts
 
     found = read_texts(source, column=column)
-    encoder = _load(model, pretrained, device, precision)
+    encoder = load_model(model, pretrained, device, precision)
     prompts: Sequence[str] | None = template or None
     if templates is not None:
         import fastclip.models
@@ -199,12 +175,6 @@ def texts(
             progress=report,
         )
     _print_summary(output, summary, time.monotonic() - began)
-
-
-def _load(name: str, pretrained: str | None, device: str, precision: Precision) -> Encoder:
-    import fastclip.models
-
-    return fastclip.models.load(name, pretrained, device=device, precision=precision.value)
 
 
 def _print_summary(output: Path, summary: EmbeddingSummary, seconds: float) -> None:

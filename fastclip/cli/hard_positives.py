@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastclip.cli._common import printable, progress, writable, writable_folder
-from fastclip.cli.embed import Precision
+from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,17 +51,8 @@ def command(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="An architecture of open_clip, a folder in its format, hf-hub:OWNER/NAME or tiny.",
-            show_default=False,
-        ),
-    ],
-    pretrained: Annotated[
-        str | None, typer.Option(metavar="TAG|FILE", help="Weights.", show_default=False)
-    ] = None,
+    model: ModelName,
+    pretrained: Pretrained = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -91,13 +82,15 @@ def command(
     format: Annotated[Format, typer.Option(help="Of what is printed.")] = Format.table,
     resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 1000,
     batch_size: Annotated[int, typer.Option(min=1, help="Images of one forward pass.")] = 128,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
-    precision: Annotated[Precision, typer.Option(help="Of the model.")] = Precision.fp32,
+    device: Device = "cpu",
+    precision: ModelPrecision = Precision.fp32,
 ) -> None:
     """Score captions, hard positives and hard negatives with their images.
 
     Original accuracy, augmented accuracy and brittleness of Kamath et al., ECCV 2024, with
-    bootstrap intervals; and how near the texts are to each other without any image.
+    bootstrap intervals. Of several hard positives of a caption the lowest score counts, of several
+    hard negatives the highest. Also measures how near the texts
+    are to each other without any image.
     """
     page = None if output is None else writable(output)
     folder = None if cache is None else writable_folder(cache)
@@ -111,10 +104,9 @@ def command(
             pictures.require_all(images)
         _tell("missing images", pictures.missing)
 
-    import fastclip.models
     from fastclip.report.hard_positives import measure_hard_positives, write_hard_positives_page
 
-    encoder = fastclip.models.load(model, pretrained, device=device, precision=precision.value)
+    encoder = load_model(model, pretrained, device, precision)
     with _folder(folder) as place, ExitStack() as bars:
         report = measure_hard_positives(
             found.items,

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 from fastclip.cli._common import load, printable, progress, writable_folder
-from fastclip.cli.embed import Precision
+from fastclip.cli._model import (
+    Device,
+    ModelPrecision,
+    OptionalModelName,
+    Precision,
+    Pretrained,
+    image_features,
+    load_model,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +56,7 @@ def command(
             metavar="IMAGES",
             help="A folder with a folder of images for each class; a file or folder of features "
             "whose names are such paths; the root of the data sets of a protocol; or 'scenes': "
-            "drawings that come with fastclip.",
+            "drawings that come with fastclip, for the model tiny unless another is named.",
             show_default=False,
         ),
     ],
@@ -66,18 +74,8 @@ def command(
         Path,
         typer.Option("--output", "-o", metavar="DIR", help="Where the report and features go."),
     ] = Path("openness"),
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="An architecture of open_clip, a folder in its format, hf-hub:OWNER/NAME or tiny, "
-            "the default for scenes.",
-            show_default=False,
-        ),
-    ] = None,
-    pretrained: Annotated[
-        str | None, typer.Option(metavar="TAG|FILE", help="Weights.", show_default=False)
-    ] = None,
+    model: OptionalModelName = None,
+    pretrained: Pretrained = None,
     class_features: Annotated[
         str | None,
         typer.Option(
@@ -128,8 +126,8 @@ def command(
     vocabulary: Annotated[
         int, typer.Option(min=1, help="Words beside the classes of scenes.")
     ] = 100_000,
-    device: Annotated[str, typer.Option(help="Where the model computes, such as cuda.")] = "cpu",
-    precision: Annotated[Precision, typer.Option(help="Of the model.")] = Precision.fp32,
+    device: Device = "cpu",
+    precision: ModelPrecision = Precision.fp32,
 ) -> None:
     """Measure how accuracy falls as the vocabulary grows, and which words do the most harm.
 
@@ -147,7 +145,7 @@ def command(
     else:
         asked = _asked(images, classes, words, tuple(template or ()), ensemble, download)
     _check_groups(asked, orders)
-    models = _Models(model, pretrained, device, precision.value)
+    models = _Models(model, pretrained, device, precision)
 
     image_rows = _images(asked, models, target)
     assert image_rows.names is not None
@@ -209,18 +207,16 @@ class _Models:
     """The model, loaded when it is first needed."""
 
     def __init__(
-        self, name: str | None, pretrained: str | None, device: str, precision: str
+        self, name: str | None, pretrained: str | None, device: str, precision: Precision
     ) -> None:
         self.name, self.pretrained = name, pretrained
-        self._options = {"device": device, "precision": precision}
+        self._options = device, precision
 
     @cached_property
     def model(self) -> Model:
         if self.name is None:
             raise typer.BadParameter("is needed to compute features", param_hint="'--model'")
-        import fastclip.models
-
-        return fastclip.models.load(self.name, self.pretrained, **self._options)
+        return load_model(self.name, self.pretrained, *self._options)
 
 
 def _scenes(target: Path, count: int, words: int) -> _Input:
@@ -276,26 +272,20 @@ def _named(source: str, features: Features) -> Features:
 
 
 def _images(asked: _Input, models: _Models, target: Path) -> Features:
-    from fastclip.data import Features, embed_images, read_features
+    from fastclip.data import Features
 
     if isinstance(asked.images, Features):
         return asked.images.normalized()
-    with progress("embedding", "images") as report:
-        summary = embed_images(
-            asked.images,
-            models.model,
-            target / "images",
-            model_name=models.name,
-            pretrained=models.pretrained,
-            progress=report,
-        )
+    features, summary = image_features(
+        asked.images, models.model, target / "images", models.name, models.pretrained
+    )
     if summary.unreadable:
         typer.echo(
             f"{len(summary.unreadable)} images skipped, listed in "
             f"{target / 'images' / 'unreadable.jsonl'}",
             err=True,
         )
-    return read_features(target / "images").normalized()
+    return features
 
 
 def _classes(listed: ClassList, features: str | None, models: _Models) -> torch.Tensor:

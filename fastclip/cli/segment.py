@@ -10,7 +10,7 @@ import typer
 
 from fastclip.cli import _masks
 from fastclip.cli._common import printable, progress, writable_folder
-from fastclip.cli.embed import Precision
+from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -20,11 +20,11 @@ _SHOWN = 3
 
 def command(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", show_default=False)],
-    model: _masks.ModelName,
+    model: ModelName,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Gets three files an image.")
     ],
-    pretrained: _masks.Pretrained = None,
+    pretrained: Pretrained = None,
     tags: Annotated[
         str | None, typer.Option(help="Names with commas between them.", show_default=False)
     ] = None,
@@ -43,8 +43,8 @@ def command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 if an image was skipped.")
     ] = False,
-    device: _masks.Device = "cpu",
-    precision: _masks.ModelPrecision = Precision.fp32,
+    device: Device = "cpu",
+    precision: ModelPrecision = Precision.fp32,
 ) -> None:
     """Label each pixel with one of --tags or of a --vocabulary.
 
@@ -66,7 +66,7 @@ def command(
     from fastclip.report import draw_labels
     from fastclip.ttd import segment
 
-    encoder = _masks.load_model(model, pretrained, device, precision)
+    encoder = load_model(model, pretrained, device, precision)
     features = _masks.encode(encoder, names, templates)
     folder.mkdir(exist_ok=True)
     skipped = {}

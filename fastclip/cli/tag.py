@@ -11,7 +11,7 @@ import typer
 
 from fastclip.cli import _masks
 from fastclip.cli._common import printable, writable_folder
-from fastclip.cli.embed import Precision
+from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +46,8 @@ class _Found:
 
 def command(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False)],
-    model: _masks.ModelName,
-    pretrained: _masks.Pretrained = None,
+    model: ModelName,
+    pretrained: Pretrained = None,
     text: Annotated[
         str | None, typer.Option(help="A caption, whose words are judged.", show_default=False)
     ] = None,
@@ -76,8 +76,8 @@ def command(
     window: _masks.Window = None,
     refine: _masks.Refine = False,
     method: _masks.Reading = _masks.Method.value,
-    device: _masks.Device = "cpu",
-    precision: _masks.ModelPrecision = Precision.fp32,
+    device: Device = "cpu",
+    precision: ModelPrecision = Precision.fp32,
 ) -> None:
     """Score tags by their nearest pixel (TTD), and draw where they are.
 
@@ -97,7 +97,7 @@ def command(
     from fastclip.ttd import dense_features
 
     picture = _masks.read_picture(image)
-    encoder = _masks.load_model(model, pretrained, device, precision)
+    encoder = load_model(model, pretrained, device, precision)
     pixels = dense_features(
         encoder,
         picture,

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastclip.cli._common import writable_folder
+from fastclip.cli._common import printable, writable_folder
+from fastclip.cli._model import Device, ModelName, Pretrained, image_features, load_model
 
 if TYPE_CHECKING:
+    import torch
+
+    from fastclip.data import ImageSource
     from fastclip.training import Validation
 
 
@@ -39,16 +43,12 @@ def command(
     images: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the images are.", show_default=False)
     ],
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="As of `hard-positives`.", show_default=False)
-    ],
+    model: ModelName,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="DIR", help="Gets the model, checkpoints and logs."),
     ],
-    pretrained: Annotated[
-        str | None, typer.Option(metavar="TAG|FILE", help="Weights.", show_default=False)
-    ] = None,
+    pretrained: Pretrained = None,
     loss: Annotated[Loss, typer.Option(help="What is minimised.")] = Loss.hard_positives,
     negatives: Annotated[
         float, typer.Option(min=0, max=1, help="Share of captions with their hard negative.")
@@ -56,6 +56,13 @@ def command(
     positives: Annotated[
         float, typer.Option(min=0, max=1, help="Share of captions with their hard positive.")
     ] = 1.0,
+    hard_images: Annotated[
+        bool,
+        typer.Option(
+            "--hard-images",
+            help="Add to each image of a batch one of the 3 most like it by the model, as NegCLIP.",
+        ),
+    ] = False,
     epochs: Annotated[int, typer.Option(min=1)] = 5,
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     micro_batch_size: Annotated[
@@ -65,7 +72,12 @@ def command(
     warmup: Annotated[int, typer.Option(min=0, help="Steps.")] = 50,
     weight_decay: Annotated[float, typer.Option(min=0)] = 0.1,
     precision: Annotated[Precision, typer.Option(help="Of the computation.")] = Precision.fp32,
-    lora_rank: Annotated[int, typer.Option(min=0, help="0: train all weights.")] = 0,
+    lora_rank: Annotated[
+        int,
+        typer.Option(
+            min=0, help="0: train all weights. Else low-rank updates; the logits' scale stays."
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     checkpoint_steps: Annotated[int, typer.Option(min=1)] = 100,
     validation_steps: Annotated[
@@ -85,11 +97,15 @@ def command(
             "relative to it) and class.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log for TensorBoard, too, in DIR/tensorboard.")
+    ] = False,
+    device: Device = "cpu",
 ) -> None:
     """Fine-tune a CLIP model so that it tells meanings apart and accepts other wordings.
 
-    Run again after a kill, it goes on from its last checkpoint.
+    Run again after a kill, it goes on from its last checkpoint. Dropout is off, and statistics of
+    batch norms stay as they are.
     """
     target = writable_folder(output)
     from fastclip.data import find_item_images, read_hard_positives
@@ -99,6 +115,7 @@ def command(
         loss=loss.value,
         negatives=negatives,
         positives=positives,
+        hard_images=hard_images,
         epochs=epochs,
         batch_size=batch_size,
         micro_batch_size=micro_batch_size,
@@ -115,14 +132,18 @@ def command(
     found = find_item_images(items, images)
     found.require_all(images)
     validate = _validation(benchmark, benchmark_images or images, zero_shot)
+    similar = None
+    if hard_images:
+        similar = _similar(found.source, model, pretrained, device, target)
     train(
         model,
         pretrained,
-        ItemData(items, found),
+        ItemData(items, found, similar=similar),
         target,
         settings,
         device=device,
         validate=validate,
+        tensorboard=tensorboard,
     )
     for name in ("validation.csv", "log.csv"):
         if (target / name).is_file():
@@ -133,6 +154,20 @@ def command(
                 if key not in ("step", "learning_rate"):
                     typer.echo(f"{key}: {float(first[key]):.4f} -> {float(value):.4f}")
     typer.echo(f"{output}: the model, for fastclip.models.load")
+
+
+def _similar(
+    source: ImageSource, model: str, pretrained: str | None, device: str, target: Path
+) -> torch.Tensor:
+    from fastclip.training import similar_images
+
+    target.mkdir(exist_ok=True)
+    encoder = load_model(model, pretrained, device)
+    features, summary = image_features(source, encoder, target / "images", model, pretrained)
+    if summary.unreadable:
+        first = summary.unreadable[0]
+        raise ValueError(f"{printable(first.name)}: {printable(first.reason)}")
+    return similar_images(features.features, min(3, len(features) - 1))
 
 
 def _validation(benchmark: Path | None, images: Path, zero_shot: Path | None) -> Validation | None:

@@ -89,6 +89,8 @@ def read_hard_positives(
     ``.json``, a list          ARO: ``true_caption``, ``false_caption``, ``image_path`` and, where
                                the image is to be cropped, ``bbox_x, bbox_y, bbox_w, bbox_h``.
                                No hard positives
+    ``.json``, a list          ARO's order sets, as the ``test_cases`` of their classes: ``image``
+                               and ``caption_options``, the true one first. No hard positives
     ``.json``, an object       SugarCrepe: ``filename``, ``caption``, ``negative_caption``.
                                No hard positives
     folder                     all its ``.json`` files, sorted. Category: the name of the file
@@ -275,7 +277,11 @@ def _published(entry: Any) -> dict[str, Any]:
         "false_caption": "hard_negative",
         "negative_caption": "hard_negative",
     }
-    return {names.get(key, str(key)): value for key, value in entry.items()}
+    row = {names.get(key, str(key)): value for key, value in entry.items()}
+    options = row.get("caption_options")
+    if isinstance(options, list) and options:
+        row |= {"caption": options[0], "hard_negative": options[1:]}
+    return row
 
 
 def _aligned(true: Any, changed: Any) -> dict[str, Any]:

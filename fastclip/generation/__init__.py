@@ -4,6 +4,7 @@ from .endpoint import ChatEndpoint, EndpointError
 from .instructions import INSTRUCTIONS
 from .jobs import GeneratedCaptions, generate_by_endpoint, generate_by_rules
 from .meaning import reject_reason
+from .order import generate_by_order
 from .rules import Edit, negatives, positives
 from .wordnet import WordNet
 
@@ -15,6 +16,7 @@ __all__ = [
     "GeneratedCaptions",
     "WordNet",
     "generate_by_endpoint",
+    "generate_by_order",
     "generate_by_rules",
     "negatives",
     "positives",

@@ -67,7 +67,7 @@ def generate_by_rules(
     ('the old man and the red car', 'the old car and the red man')
     """
     items = []
-    for caption, image in zip(captions, _images(captions, images), strict=True):
+    for caption, image in zip(captions, images_of(captions, images), strict=True):
         same = tuple(edit.text for edit in positives(caption, wordnet=wordnet))
         other = tuple(
             edit.text for edit in negatives(caption, wordnet=wordnet) if edit.text not in same
@@ -139,7 +139,7 @@ def generate_by_endpoint(
         return HardPositiveItem(image, caption, kept, wrong)
 
     items = []
-    pairs = list(zip(captions, _images(captions, images), strict=True))
+    pairs = list(zip(captions, images_of(captions, images), strict=True))
     for item in in_order(generate, pairs, workers):
         items.append(item)
         if progress is not None:
@@ -147,7 +147,7 @@ def generate_by_endpoint(
     return GeneratedCaptions(tuple(items), dict(rejected.most_common()))
 
 
-def _images(captions: Sequence[str], images: Sequence[str] | None) -> Sequence[str]:
+def images_of(captions: Sequence[str], images: Sequence[str] | None) -> Sequence[str]:
     if images is None:
         return [""] * len(captions)
     if len(images) != len(captions):

@@ -1,6 +1,6 @@
 """Fine-tuning of CLIP models on captions with hard negatives and hard positives."""
 
-from .data import ItemData, TrainingData
+from .data import ItemData, TrainingData, similar_images
 from .loop import train
 from .losses import LOSSES, BatchFeatures, clip_loss, hard_positive_loss, negclip_loss, svlc_loss
 from .settings import TrainingSettings
@@ -16,6 +16,7 @@ __all__ = [
     "clip_loss",
     "hard_positive_loss",
     "negclip_loss",
+    "similar_images",
     "svlc_loss",
     "train",
 ]

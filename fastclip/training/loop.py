@@ -21,7 +21,9 @@ from fastclip.data.files import replacing, write_safetensors
 from fastclip.models import Model, load
 from fastclip.models._load import _find, _read_config
 from fastclip.models._model import _pooled
+from fastclip.models._text import text_features
 
+from ._tensorboard import TensorBoardLog
 from .data import Batch, Batches, TrainingData
 from .lora import add_lora, merged
 from .losses import LOSSES, BatchFeatures, Parts
@@ -40,6 +42,7 @@ def train(
     *,
     device: str | torch.device = "cpu",
     validate: Callable[[Model], Mapping[str, float]] | None = None,
+    tensorboard: bool = False,
     progress: bool = True,
 ) -> Model:
     """Fine-tune a CLIP model on captions with hard negatives and hard positives.
@@ -69,6 +72,9 @@ def train(
     device : str or torch.device
     validate : callable, optional
         From a model to figures with fixed names: `Validation`, or one's own.
+    tensorboard : bool
+        Write the contents of both tables for TensorBoard, too, into the folder ``tensorboard`` of
+        ``output``, with every checkpoint.
     progress : bool
         Show a bar with the parts of the loss on stderr, where that is a terminal.
 
@@ -83,7 +89,7 @@ def train(
         A setting or the model is not allowed, there are fewer captions than ``batch_size``, the
         loss is NaN, or ``output`` holds a run with other settings, data or model.
     ImportError
-        ``lora_rank`` is not 0 and peft is missing.
+        ``lora_rank`` is not 0 and peft is missing, or ``tensorboard`` is asked for and missing.
 
     Examples
     --------
@@ -103,6 +109,8 @@ def train(
     """
     run = _Run(name, pretrained, data, Path(output), settings or TrainingSettings(), device)
     run.resume()
+    if tensorboard:
+        run.board = TensorBoardLog(run.output / "tensorboard")
     with _bar(run, progress) as show, ThreadPoolExecutor(1) as ahead:
         steps = len(run.batches)
         waiting = ahead.submit(run.batches.load, run.step) if run.step < steps else None
@@ -162,6 +170,7 @@ class _Run:
         self.step = 0
         self.log: list[dict[str, float]] = []
         self.validations: list[dict[str, float]] = []
+        self.board: TensorBoardLog | None = None
         self.identity = {
             "model": name,
             "pretrained": weights,
@@ -201,7 +210,7 @@ class _Run:
         """
         device = self.model.device
         texts = [*batch.captions, *batch.negatives, *batch.positives]
-        size = self.settings.micro_batch_size or self.settings.batch_size
+        size = self.settings.micro_batch_size or len(batch.images)
         inputs = [(True, part.to(device)) for part in batch.images.split(size)]
         tokens = self.model.tokenizer(texts).to(device)
         inputs += [(False, part) for part in tokens.split(size)]
@@ -219,9 +228,12 @@ class _Run:
     def _encode(self, images: bool, part: torch.Tensor) -> torch.Tensor:
         kind = self.model.device.type
         dtype = _AUTOCAST.get(self.settings.precision)
-        encode = self.module.encode_image if images else self.module.encode_text
         with torch.autocast(kind, dtype, enabled=dtype is not None):
-            rows = _pooled(encode(part, normalize=False))
+            rows = (
+                _pooled(self.module.encode_image(part, normalize=False))
+                if images
+                else text_features(self.module, part)
+            )
         return F.normalize(rows.float(), dim=1)
 
     def _loss(self, batch: Batch, rows: torch.Tensor) -> Parts:
@@ -262,6 +274,8 @@ class _Run:
             torch.save(state, part)
         _write_table(self.output / "log.csv", self.log)
         _write_table(self.output / "validation.csv", self.validations)
+        if self.board is not None:
+            self.board.write(self.log, self.validations)
 
     def resume(self) -> None:
         """Take over the checkpoint of the folder, if there is one."""

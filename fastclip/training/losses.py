@@ -111,7 +111,7 @@ def negclip_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _al
 
     The mean of :math:`\mathrm{CE}(v \to c \mid c, n)` and :math:`\mathrm{CE}(c \to v)`; hard
     positives are not looked at. Yuksekgonul et al., *When and Why Vision-Language Models Behave
-    like Bags-of-Words*, ICLR 2023; their hard images are a matter of the batches.
+    like Bags-of-Words*, ICLR 2023; their hard images are ``hard_images`` of `TrainingSettings`.
 
     Parameters and result as of `hard_positive_loss`.
     """

@@ -21,6 +21,9 @@ class TrainingSettings:
     negatives, positives : float, 0 to 1
         Share of the captions whose hard negative, and whose hard positive, is used; drawn anew in
         each epoch. Of several, one is drawn.
+    hard_images : bool
+        Add to each image of a batch one that looks like it, as NegCLIP does, so that a step is of
+        up to twice ``batch_size`` images. Needs `ItemData` with ``similar``.
     epochs : int
     batch_size : int
         Images that are contrasted with each other. The last, smaller batch of an epoch is left out.
@@ -55,6 +58,7 @@ class TrainingSettings:
     loss: str = "hard-positives"
     negatives: float = 1.0
     positives: float = 1.0
+    hard_images: bool = False
     epochs: int = 5
     batch_size: int = 256
     micro_batch_size: int | None = None

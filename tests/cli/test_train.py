@@ -38,6 +38,7 @@ def test_trains_and_validates(folder: Path) -> None:
     validation = ("--benchmark", "own.csv", "--zero-shot", "classes.csv")
     result = run("own.csv", *FAST, *validation, "--loss", "svlc", "--negatives", 0.5)
     assert result.exit_code == 0, result.stderr
+    assert not (folder / "out" / "tensorboard").exists()
     for name in ("brittleness", "zero_shot_accuracy", "loss", "caption_to_image"):
         assert f"\n{name}: " in f"\n{result.stdout}"
     assert fastclip.models.load("out").dim == 24
@@ -46,6 +47,19 @@ def test_trains_and_validates(folder: Path) -> None:
     result = run("own.csv", *FAST, *validation, "--loss", "clip", "--negatives", 0.5)
     assert result.exit_code == 1
     assert "out: was begun with other inputs: loss was 'svlc', is 'clip'" in result.stderr
+
+
+def test_hard_images(folder: Path) -> None:
+    for _ in range(2):  # the second finds all done
+        result = run("own.csv", *FAST, "--hard-images", "--loss", "negclip")
+        assert result.exit_code == 0, result.stderr
+    assert fastclip.data.read_features("out/images").features.shape == (4, 24)
+    result = run("own.csv", *FAST, "--loss", "negclip")
+    assert "hard_images was True, is False" in result.stderr
+    Path("red.png").write_bytes(b"no image")
+    result = run("own.csv", *FAST[:-1], "other", "--hard-images")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: red.png: not an image")
 
 
 @pytest.mark.parametrize(

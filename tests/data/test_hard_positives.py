@@ -94,6 +94,15 @@ def test_aro_and_sugarcrepe(tmp_path: Path) -> None:
     assert [i.category for i in found.items] == ["add_obj", "swap_att", "swap_att"]
 
 
+def test_aro_order_sets(tmp_path: Path) -> None:
+    case = {"image": "val2014/1.jpg", "caption_options": ["a b c", "b a c", "c b a"]}
+    (item,) = read_hard_positives(write(tmp_path / "coco_order.json", [case])).items
+    assert item == HardPositiveItem("val2014/1.jpg", "a b c", (), ("b a c", "c b a"), "coco_order")
+    case["caption_options"] = ["a b c"]
+    with pytest.raises(ValueError, match="entry 0: hard_negative is missing"):
+        read_hard_positives(write(tmp_path / "coco_order.json", [case]))
+
+
 def test_own_files(tmp_path: Path) -> None:
     lines = [
         {

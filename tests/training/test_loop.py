@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from safetensors.torch import load_file
 
 import fastclip
 from fastclip.data import HardPositiveItem, find_item_images
-from fastclip.training import ItemData, TrainingSettings, Validation, loop, train
+from fastclip.training import (
+    ItemData,
+    TrainingSettings,
+    Validation,
+    loop,
+    similar_images,
+    train,
+)
 from fastclip.training.data import Batches
 
 pytestmark = pytest.mark.host
@@ -108,7 +116,18 @@ def test_a_killed_run_ends_in_the_same_weights(
     assert start.keys() == expected.keys()
     moved = [name for name in start if not torch.equal(start[name], expected[name])]
     assert "visual.transformer.resblocks.0.attn.in_proj_weight" in moved
-    assert ("visual.conv1.weight" in moved) == ("lora_rank" not in changes)
+    for name in ("visual.conv1.weight", "logit_scale"):
+        assert (name in moved) == ("lora_rank" not in changes)
+
+
+def test_statistics_of_batch_norms_stay(folder: Path) -> None:
+    small.save(folder / "model", small.RESNET)
+    trained = run(folder, "out", epochs=1)
+    start = load_file(folder / "model" / "model.safetensors")
+    statistics = [name for name in start if "running_" in name]
+    assert len(statistics) > 10
+    assert all(torch.equal(start[name], trained[name]) for name in statistics)
+    assert not torch.equal(start["visual.bn1.weight"], trained["visual.bn1.weight"])
 
 
 @pytest.mark.parametrize("loss", ["hard-positives", "svlc"])
@@ -168,6 +187,90 @@ def test_batches(folder: Path) -> None:
     assert sum(drawn) / len(drawn) == pytest.approx(0.5, abs=0.1)
     with pytest.raises(ValueError, match="batch_size: is 11, allowed: up to 10"):
         Batches(data, TrainingSettings(batch_size=11), lambda x: torch.zeros(1))
+
+
+def test_tensorboard(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    step = loop._Run.take_step
+
+    def dies(self: Any, batch: Any) -> Any:
+        if self.step == 3:
+            raise Killed
+        return step(self, batch)
+
+    found = find_item_images(items(), folder / "images")
+
+    def go() -> None:
+        train(str(folder / "model"), None, ItemData(items(), found), folder / "out", FAST,
+              validate=lambda _: {"figure": 0.5}, tensorboard=True, progress=False)  # fmt: skip
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "take_step", dies)
+        with pytest.raises(Killed):
+            go()
+    go()
+    board = events.EventAccumulator(str(folder / "out" / "tensorboard")).Reload()
+    for kind, table in (("training", "log.csv"), ("validation", "validation.csv")):
+        expected = rows(folder / "out" / table)
+        for name in expected[0].keys() - {"step"}:
+            scalars = board.Scalars(f"{kind}/{name}")
+            assert [x.step for x in scalars] == [row["step"] for row in expected]
+            assert [x.value for x in scalars] == pytest.approx([row[name] for row in expected])
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match="tensorboard: needs the package tensorboard"):
+        go()
+
+
+def test_similar_images() -> None:
+    rows = torch.nn.functional.normalize(torch.randn(60, 8, generator=torch.Generator()), dim=1)
+    scores = (rows.double() @ rows.double().T).fill_diagonal_(-2)
+    assert torch.equal(similar_images(rows, 4), scores.topk(4, dim=1).indices)
+    equal = torch.ones(5, 3)
+    found = similar_images(equal, 2).tolist()
+    assert all(len({i, *row}) == 3 for i, row in enumerate(found))
+    for k in (0, 5):
+        with pytest.raises(ValueError, match=f"k: is {k}, allowed: 1 to 4, for 5 images"):
+            similar_images(equal, k)
+
+
+def test_hard_images(folder: Path) -> None:
+    twice = [*items(), *items()[:3]]  # three images have two captions
+    found = find_item_images(twice, folder / "images")
+    near = torch.tensor([[(i + 1) % 10, (i + 2) % 10] for i in range(10)])
+    data = ItemData(twice, found, similar=near)
+    assert data.similar(9) == [0, 10, 1, 11]
+    settings = dataclasses.replace(FAST, hard_images=True)
+    batches = Batches(data, settings, lambda x: torch.zeros(1))
+    assert len(batches) == 9
+    image = {item.caption: int(item.image) for item in twice}
+    seen = set()
+    for step in range(9):
+        batch = batches.load(step)
+        chosen = [image[text] for text in batch.captions]
+        assert 4 < len(chosen) <= 8
+        assert len(chosen) == len(batch.images) == len(batch.negatives)
+        for hard in chosen[4:]:
+            by = [first for first in chosen[:4] if hard in near[first].tolist()]
+            assert by
+            seen |= {(hard - first) % 10 for first in by}
+        assert batches.load(step).captions == batch.captions
+    assert seen == {1, 2}
+    assert ItemData(twice, found).digest() != data.digest()
+    out = folder / "out"
+    model = str(folder / "model")
+    train(model, None, data, out, settings, progress=False)
+    assert len(rows(out / "log.csv")) == 9
+    with pytest.raises(ValueError, match="similar: has 2 rows, allowed: 10, one an image"):
+        ItemData(twice, found, similar=near[:2])
+    with pytest.raises(ValueError, match="hard_images: ItemData needs `similar`"):
+        train(model, None, ItemData(twice, found), folder / "other", settings, progress=False)
+
+    class Own:
+        def __len__(self) -> int:
+            return 10
+
+    with pytest.raises(ValueError, match="hard_images: Own has no method `similar`"):
+        Batches(Own(), settings, lambda x: x)
 
 
 def test_errors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

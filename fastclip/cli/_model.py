@@ -1,0 +1,64 @@
+"""The options that name a model, the model that they name, and its features of images."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastclip.cli._common import progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastclip.data import EmbeddingSummary, Features, ImageSource
+    from fastclip.models import Model
+
+
+class Precision(str, Enum):
+    fp32 = "fp32"
+    amp = "amp"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+_MODEL = typer.Option(
+    metavar="NAME",
+    help="An architecture of open_clip, a folder in its format, hf-hub:OWNER/NAME, or tiny.",
+)
+ModelName = Annotated[str, _MODEL]
+OptionalModelName = Annotated[str | None, _MODEL]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TAG|FILE",
+        help="Weights of the architecture: a tag of open_clip, such as openai, or a checkpoint.",
+        show_default=False,
+    ),
+]
+Device = Annotated[str, typer.Option(help="Where the model computes, such as cpu or cuda.")]
+ModelPrecision = Annotated[
+    Precision, typer.Option(help="Of the model; features are always float32.")
+]
+
+
+def load_model(
+    name: str, pretrained: str | None, device: str, precision: Precision = Precision.fp32
+) -> Model:
+    import fastclip.models
+
+    return fastclip.models.load(name, pretrained, device=device, precision=precision.value)
+
+
+def image_features(
+    source: ImageSource, encoder: Model, folder: Path, name: str | None, pretrained: str | None
+) -> tuple[Features, EmbeddingSummary]:
+    """Features of unit length, from ``folder`` as far as they are there from an earlier run."""
+    from fastclip.data import embed_images, read_features
+
+    with progress("embedding", "images") as report:
+        summary = embed_images(
+            source, encoder, folder, model_name=name, pretrained=pretrained, progress=report
+        )
+    return read_features(folder).normalized(), summary
