@@ -1,6 +1,7 @@
 """Feature files, shipped features, jobs that compute features, scenes, and vocabularies."""
 
 from . import scenes, vocabularies
+from .captioned_images import CaptionedImages, find_captioned_images
 from .embedding import EmbeddingSummary, Encoder, embed_images, embed_texts
 from .features import FeatureFileError, FeatureMetadata, Features, write_features
 from .hard_positives import (
@@ -17,6 +18,7 @@ from .samples import load_sample, samples
 from .texts import read_texts
 
 __all__ = [
+    "CaptionedImages",
     "EmbeddingSummary",
     "Encoder",
     "FeatureFileError",
@@ -30,6 +32,7 @@ __all__ = [
     "Unreadable",
     "embed_images",
     "embed_texts",
+    "find_captioned_images",
     "find_images",
     "find_item_images",
     "load_sample",

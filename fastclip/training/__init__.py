@@ -3,13 +3,14 @@
 from .data import ItemData, TrainingData
 from .loop import train
 from .losses import LOSSES, BatchFeatures, clip_loss, hard_positive_loss, negclip_loss, svlc_loss
-from .settings import TrainingSettings
+from .settings import RunSettings, TrainingSettings
 from .validation import Validation
 
 __all__ = [
     "LOSSES",
     "BatchFeatures",
     "ItemData",
+    "RunSettings",
     "TrainingData",
     "TrainingSettings",
     "Validation",

@@ -1,6 +1,18 @@
 """TTD: tags of captions, the pixels that show them, masks, and self-distillation."""
 
+from .distillation import DistillationSettings, TaggedImages, distill
+from .losses import distillation_loss
 from .masks import tag_maps, tag_masks, text_mask
 from .selection import TagSelection, select_tags
 
-__all__ = ["TagSelection", "select_tags", "tag_maps", "tag_masks", "text_mask"]
+__all__ = [
+    "DistillationSettings",
+    "TagSelection",
+    "TaggedImages",
+    "distill",
+    "distillation_loss",
+    "select_tags",
+    "tag_maps",
+    "tag_masks",
+    "text_mask",
+]
