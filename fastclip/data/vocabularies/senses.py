@@ -21,6 +21,8 @@ class Sense(NamedTuple):
     sisters: tuple[str, ...]
     """One word for each other thing directly under what it is a kind of, in WordNet's order from
     its own place on, and from the start after the last."""
+    kinds: frozenset[str]
+    """All words for what it is a kind of, up to "entity"."""
 
 
 class _Line(NamedTuple):
@@ -75,6 +77,7 @@ def _sense(row: int) -> Sense:
         lines[row].definition,
         tuple(dict.fromkeys(synsets.lemmas[part][0] for part in parts)),
         tuple(dict.fromkeys(synsets.lemmas[sister][0] for sister in sisters)),
+        frozenset(word for kind in kinds[1:] for word in synsets.lemmas[kind]),
     )
 
 
