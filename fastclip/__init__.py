@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from fastclip import coder, data, metrics, models, training
+from fastclip import coder, data, metrics, models, training, ttd
 from fastclip.config import show_config
 from fastclip.ops import (
     GroupMax,
@@ -58,4 +58,5 @@ __all__ = [
     "topk",
     "train",
     "training",
+    "ttd",
 ]

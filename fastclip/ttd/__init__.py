@@ -1,20 +1,32 @@
 """TTD: tags of captions, the pixels that show them, masks, and self-distillation."""
 
+from .bias import SingleTagBias, single_tag_bias
 from .distillation import DistillationSettings, TaggedImages, distill
 from .losses import distillation_loss
 from .masks import tag_maps, tag_masks, text_mask
+from .rle import decode_rle, encode_rle
+from .segment import Segmentation, dense_features, encode_tags, label_features, segment
 from .selection import TagSelection, select_tags
 from .tags import Tag, extract_tags
 
 __all__ = [
     "DistillationSettings",
+    "Segmentation",
+    "SingleTagBias",
     "Tag",
     "TagSelection",
     "TaggedImages",
+    "decode_rle",
+    "dense_features",
     "distill",
     "distillation_loss",
+    "encode_rle",
+    "encode_tags",
     "extract_tags",
+    "label_features",
+    "segment",
     "select_tags",
+    "single_tag_bias",
     "tag_maps",
     "tag_masks",
     "text_mask",

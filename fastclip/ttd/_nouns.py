@@ -20,10 +20,10 @@ _IRREGULAR = {
     "shelves": "shelf", "scarves": "scarf", "hooves": "hoof", "thieves": "thief", "elves": "elf",
     "passersby": "passerby",
 }  # fmt: skip
-_NO_SINGULAR = frozenset(
-    "glasses sunglasses goggles jeans pants shorts trousers scissors binoculars tights clothes "
-    "headphones news series species".split()
-)
+_NO_SINGULAR = frozenset({
+    "glasses", "sunglasses", "goggles", "jeans", "pants", "shorts", "trousers", "scissors",
+    "binoculars", "tights", "clothes", "headphones", "news", "series", "species",
+})  # fmt: skip
 
 
 @cache

@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 
-from fastclip.ops import pixel_scores
 from fastclip.ops._arguments import Array, as_number, as_rows
+from fastclip.ops.pixel_scores import pixel_scores
 from fastclip.ttd._counts import as_counts
 
 Method = Literal["pixel-tag", "image-tag", "text-tag"]
