@@ -495,6 +495,13 @@ def coder_case(name: str) -> Case:
     return case
 
 
+def distillation_case(name: str) -> Case:
+    import distillation_cases  # it imports this module
+
+    case: Case = getattr(distillation_cases, name)()
+    return case
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "topk": lambda: topk_case(
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
@@ -546,4 +553,6 @@ CASES: dict[str, Callable[[], Case]] = {
     "coder-first-stage": lambda: coder_case("first_stage_case"),
     "coder-rerank": lambda: coder_case("rerank_case"),
     "coder-search": lambda: coder_case("search_case"),
+    "distillation-loss": lambda: distillation_case("loss_case"),
+    "distillation-training": lambda: distillation_case("training_case"),
 }

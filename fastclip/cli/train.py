@@ -124,20 +124,25 @@ def command(
         device=device,
         validate=validate,
     )
+    show_change(target)
+    typer.echo(f"{output}: the model, for fastclip.models.load")
+
+
+def show_change(folder: Path) -> None:
+    """Print each figure of the logs before and after training."""
     for name in ("validation.csv", "log.csv"):
-        if (target / name).is_file():
-            header, *lines = (target / name).read_text("utf-8").splitlines()
+        if (folder / name).is_file():
+            header, *lines = (folder / name).read_text("utf-8").splitlines()
             first, last = (dict(zip(header.split(","), line.split(","), strict=True))
                            for line in (lines[0], lines[-1]))  # fmt: skip
             for key, value in last.items():
                 if key not in ("step", "learning_rate"):
                     typer.echo(f"{key}: {float(first[key]):.4f} -> {float(value):.4f}")
-    typer.echo(f"{output}: the model, for fastclip.models.load")
 
 
 def _validation(benchmark: Path | None, images: Path, zero_shot: Path | None) -> Validation | None:
-    from fastclip.data import find_item_images, read_hard_positives, read_texts
-    from fastclip.training import Validation
+    from fastclip.data import find_item_images, read_hard_positives
+    from fastclip.training import Validation, read_classes
 
     items = pictures = None
     if benchmark is not None:
@@ -146,9 +151,7 @@ def _validation(benchmark: Path | None, images: Path, zero_shot: Path | None) ->
         found.require_all(images)
         items = entries, found
     if zero_shot is not None:
-        paths = read_texts(zero_shot, column="image")
-        classes = read_texts(zero_shot, column="class")
-        pictures = [zero_shot.parent / path for path in paths], classes
+        pictures = read_classes(zero_shot)
     if items is None and pictures is None:
         return None
     return Validation(items, pictures)

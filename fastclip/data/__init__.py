@@ -13,6 +13,15 @@ from .hard_positives import (
 from .image_sources import ImageSource, find_images
 from .item_images import ItemImages, find_item_images
 from .job import Unreadable
+from .label_maps import (
+    LabelledImages,
+    TagMask,
+    read_ade20k,
+    read_coco,
+    read_mask_folder,
+    read_tag_masks,
+    read_voc,
+)
 from .reading import read_features
 from .samples import load_sample, samples
 from .texts import read_texts
@@ -28,7 +37,9 @@ __all__ = [
     "HardPositiveSet",
     "ImageSource",
     "ItemImages",
+    "LabelledImages",
     "SkippedItem",
+    "TagMask",
     "Unreadable",
     "embed_images",
     "embed_texts",
@@ -36,9 +47,14 @@ __all__ = [
     "find_images",
     "find_item_images",
     "load_sample",
+    "read_ade20k",
+    "read_coco",
     "read_features",
     "read_hard_positives",
+    "read_mask_folder",
+    "read_tag_masks",
     "read_texts",
+    "read_voc",
     "samples",
     "scenes",
     "vocabularies",

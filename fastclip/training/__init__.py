@@ -4,7 +4,7 @@ from .data import ItemData, TrainingData
 from .loop import train
 from .losses import LOSSES, BatchFeatures, clip_loss, hard_positive_loss, negclip_loss, svlc_loss
 from .settings import RunSettings, TrainingSettings
-from .validation import Validation
+from .validation import Validation, read_classes
 
 __all__ = [
     "LOSSES",
@@ -17,6 +17,7 @@ __all__ = [
     "clip_loss",
     "hard_positive_loss",
     "negclip_loss",
+    "read_classes",
     "svlc_loss",
     "train",
 ]

@@ -193,7 +193,7 @@ def test_errors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (32, 32)).save(folder / "images" / "3.png")
     with pytest.raises(ValueError, match="loss: is nan in step 0; lower lr"):
         run(folder, "third", loss="clip")
-    with pytest.raises(ValueError, match="benchmark, zero_shot: one of them is needed"):
+    with pytest.raises(ValueError, match="benchmark, zero_shot, retrieval: one of them"):
         Validation()
 
 
