@@ -66,7 +66,7 @@ ARMS = ("contrastive", "text loss alone", "text and tag losses")
 PAPER = 0.21  # cosine where sigmoid(10 * cosine - 2.5) is 0.40, the paper's constant background
 _GRID = [round(0.02 * i, 2) for i in range(-5, 31)]  # backgrounds to choose from
 _WORDS = 6  # stream of a scene's generator
-_TEST_SEED, _CHOICE_SEED = 30_000, 40_000
+_TEST_SEED, _CHOICE_SEED = 50_000, 40_000
 _BATCH = 100
 
 
@@ -395,9 +395,8 @@ def _once(path: Path, measured: Any) -> dict[str, float]:
 
 
 COLUMNS = (
-    ("image-tag f1", 100), ("text-tag f1", 100), ("pixel-tag f1", 100), ("pixel mAP", 100),
-    ("caption IoU", 100), ("mIoU", 100), ("mFPR", 100), ("mFNR", 100), ("caption IoU at 0.40", 100),
-    ("mIoU at 0.40", 100), ("caption dominance", 100), ("image dominance", 100),
+    "image-tag f1", "text-tag f1", "pixel-tag f1", "image mAP", "pixel mAP", "caption IoU", "mIoU",
+    "mFPR", "mFNR", "caption IoU at 0.40", "mIoU at 0.40", "caption dominance", "image dominance",
 )  # fmt: skip
 KEPT = ("zero-shot accuracy", "image to text R@1", "text to image R@1")
 """Figures that are shown, in percent."""
@@ -452,7 +451,6 @@ def table(found: Mapping[str, Any], prefix: str, columns: Sequence[str]) -> list
 
 
 def report(found: Mapping[str, Any], settings: Mapping[str, Any], command: str) -> str:
-    columns = [name for name, _ in COLUMNS]
     before = found["before"][0]
     lines = [
         "# TTD on the small model",
@@ -472,7 +470,7 @@ def report(found: Mapping[str, Any], settings: Mapping[str, Any], command: str) 
         "things that its caption names; mean over names. Dominance: `single_tag_bias` of the shown "
         f"tags, scale 10. Of the tags, {100 * before['positive rate']:.1f} % are shown.",
         "",
-        *table(found, "", [*columns, *KEPT]),
+        *table(found, "", [*COLUMNS, *KEPT]),
         "",
         *(f"- {line}" for line in verdicts(found)),
         "",
@@ -481,12 +479,12 @@ def report(found: Mapping[str, Any], settings: Mapping[str, Any], command: str) 
         lines += [
             "## 47 photographs of COCO",
             "",
-            "The small model was trained on drawings and hardly knows photographs; this shows that "
-            "the measures work on real masks and captions, no more. Caption IoU: any labelled class "
-            "against the five captions. Tags: the labelled classes and as many others. mIoU: asked "
-            "for the labelled classes.",
+            "The small model was trained on drawings and hardly knows photographs: the measures "
+            "work on real masks and captions, but these figures say little of TTD. Caption IoU: "
+            "any labelled class against the five captions. Tags: the labelled classes and as many "
+            "others. mIoU: asked for the labelled classes.",
             "",
-            *table(found, "photographs: ", columns),
+            *table(found, "photographs: ", COLUMNS),
             "",
         ]
     return "\n".join(lines)

@@ -84,15 +84,22 @@ def find_captioned_images(
     path = Path(source)
     if kind_of(path) in _TABLES and not path.is_dir():
         names = read_texts(path, column=image_column)
-        captions = read_texts(path, column=caption_column)
-        rows = {name: row for row, name in enumerate(dict.fromkeys(names))}
-        images = files_below(path.parent, tuple(rows))
-        return CaptionedImages(images, captions, tuple(rows[name] for name in names), ())
+        row_of = {name: row for row, name in enumerate(dict.fromkeys(names))}
+        return CaptionedImages(
+            files_below(path.parent, tuple(row_of)),
+            read_texts(path, column=caption_column),
+            tuple(row_of[name] for name in names),
+            (),
+        )
     images = find_images(path)
-    texts = [images.caption(row) for row in range(len(images))]
-    kept = [(text, row) for row, text in enumerate(texts) if text is not None and text.strip()]
-    if not kept:
+    captions, rows, missing = [], [], []
+    for row, name in enumerate(images.names):
+        text = images.caption(row)
+        if text is None or not text.strip():
+            missing.append(name)
+        else:
+            captions.append(text)
+            rows.append(row)
+    if not captions:
         raise ValueError(f"{path}: no image in it has a caption, allowed: at least one")
-    left = {row for _, row in kept}
-    missing = tuple(name for row, name in enumerate(images.names) if row not in left)
-    return CaptionedImages(images, *(tuple(x) for x in zip(*kept, strict=True)), missing)  # type: ignore[arg-type]
+    return CaptionedImages(images, tuple(captions), tuple(rows), tuple(missing))

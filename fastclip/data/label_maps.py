@@ -164,13 +164,8 @@ def read_mask_folder(
     names = [name for name in found[0] if name in found[1]]
     if not names:
         raise ValueError(f"{masks}: holds no mask of an image in {images}")
-    return _MaskFolder(
-        tuple(names),
-        tuple(classes),
-        *(tuple(paths[name] for name in names) for paths in found),
-        first,
-        tuple(ignored),
-    )
+    of_images, of_masks = (tuple(paths[name] for name in names) for paths in found)
+    return _MaskFolder(tuple(names), tuple(classes), of_images, of_masks, first, tuple(ignored))
 
 
 def read_voc(root: str | Path, split: str = "val") -> LabelledImages:

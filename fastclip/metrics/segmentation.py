@@ -102,9 +102,9 @@ class SegmentationScorer:
         some = union > 0
         if not some.any():
             raise ValueError("update: no pixels that count were given, needed: at least one")
-        shares = [x / union for x in (both, predicted - both, true - both)]  # 0 / 0: NaN
-        means = [float(share[some].mean()) for share in shares]
-        return SegmentationScores(self._images, *means, *shares)
+        iou, fpr, fnr = (x / union for x in (both, predicted - both, true - both))  # 0 / 0: NaN
+        means = [float(share[some].mean()) for share in (iou, fpr, fnr)]
+        return SegmentationScores(self._images, means[0], means[1], means[2], iou, fpr, fnr)
 
 
 @dataclass(frozen=True)
@@ -187,9 +187,9 @@ class CaptionMaskScorer:
         """
         if not self._captions:
             raise ValueError("update: no captions with a mask were given, needed: at least one")
-        means = (self._shares / self._captions).tolist()
+        iou, fpr, fnr = (self._shares / self._captions).tolist()
         pooled = int(self._pixels[0]) / int(self._pixels.sum())
-        return CaptionMaskScores(self._captions, *means, pooled, self._empty)
+        return CaptionMaskScores(self._captions, iou, fpr, fnr, pooled, self._empty)
 
 
 def _check_masks(**tensors: torch.Tensor) -> None:

@@ -66,8 +66,8 @@ class Validation:
         self._benchmark = benchmark
         self._zero_shot = zero_shot
         self._retrieval = retrieval
-        self.figures = () if zero_shot is None else ("zero_shot_accuracy",)
-        self.figures += () if retrieval is None else _RECALLS
+        of_zero_shot = () if zero_shot is None else ("zero_shot_accuracy",)
+        self.figures = (*of_zero_shot, *(() if retrieval is None else _RECALLS))
 
     def __call__(self, model: Model) -> dict[str, float]:
         """Measure a model: ``original_accuracy``, ``augmented_accuracy``, ``brittleness`` (means

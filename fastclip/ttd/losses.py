@@ -174,7 +174,7 @@ class _Distances(torch.autograd.Function):
         return text, tag
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_text: torch.Tensor, grad_tag: torch.Tensor) -> tuple[Any, ...]:
         tag, text = ctx.saved_tensors
         return (
