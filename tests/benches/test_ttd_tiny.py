@@ -45,13 +45,14 @@ def coco(folder: Path) -> Path:
 
 
 def test_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "ARMS", ("contrastive", "text and tag losses"))
+    arms = {arm: experiment.ARMS[arm] for arm in ("contrastive", "TTD, min-max")}
+    monkeypatch.setattr(experiment, "ARMS", arms)
     model = write_model(tmp_path / "model", DRAWINGS)
     runs, folder = tmp_path / "runs", coco(tmp_path)
     runs.mkdir()
     found = experiment.run_all(DRAWINGS, folder, model, runs, SETTINGS)
     assert [len(rows) for rows in found.values()] == [1, 1, 1]
-    both = found["text and tag losses"][0]
+    both = found["TTD, min-max"][0]
     for prefix in ("", "photographs: "):
         for name in experiment.COLUMNS:
             assert 0 <= both[prefix + name] <= 1
@@ -77,18 +78,21 @@ def test_says_what_the_numbers_say() -> None:
     found = {
         "before": before,
         "contrastive": rows(0.5),
-        "text loss alone": rows(0.9),
-        "text and tag losses": rows(0.5, caption_IoU=0.8, caption_dominance=0.1, mIoU=0.2),
+        "TTD, sigmoid": rows(0.9),
+        "TTD, min-max": rows(0.5, caption_IoU=0.8, caption_dominance=0.1, mIoU=0.2),
     }
-    lines = dict(line.rsplit(": ", 1) for line in experiment.verdicts(found))
-    said = {claim: words.split(" (")[0] for claim, words in lines.items()}
-    assert said["TTD raises caption IoU"] == "holds"
-    assert said["TTD raises mIoU"] == "the opposite holds"
-    assert said["TTD raises the F1 of pixel-tag scoring"] == "not decided"
-    assert said["TTD lowers single-tag bias, captions against their tags"] == "holds"
-    assert said["The tag loss raises mIoU over the text loss alone"] == "the opposite holds"
-    claim = "Pixel-tag scoring tells tags better than image-tag scoring (F1, before training)"
-    assert lines[claim] == "does not hold (-10.0)."
+    lines = experiment.verdicts(found)
+    assert lines[0].endswith("(F1, before training): does not hold (-10.0).")
+    said = {}
+    for line in lines[2:]:
+        claim, words = line.split(". TTD, sigmoid: ")
+        said[claim] = [part.split(" (")[0] for part in words.split("; TTD, min-max: ")]
+    assert said["TTD raises caption IoU"] == ["holds", "holds"]
+    assert said["TTD raises mIoU"] == ["holds", "the opposite holds"]
+    assert said["TTD raises the F1 of pixel-tag scoring"] == ["holds", "not decided"]
+    bias = said["TTD lowers single-tag bias, captions against their tags"]
+    assert bias == ["the opposite holds", "holds"]
+    assert "TTD, min-max: holds (-39.5 ± 6.4)." in lines[5]
     text = experiment.report(found, SETTINGS, "c")
     assert "photographs" not in text
     assert "| caption IoU | 50.0 | 50.5 ± 6.4 | 90.5 ± 6.4 | 80.5 ± 6.4 |" in text
