@@ -20,13 +20,14 @@ from typing import Any
 import cases
 import openness_cases
 import torch
+import ttd_cases
 from cases import Case
 from rich.console import Console
 from rich.table import Table
 
 from fastclip.config import config
 
-CASES = {**cases.CASES, **openness_cases.CASES}
+CASES = {**cases.CASES, **openness_cases.CASES, **ttd_cases.CASES}
 
 
 def processor() -> str:

@@ -8,9 +8,10 @@ from typing import Any
 import cases
 import openness_cases
 import pytest
+import ttd_cases
 from cases import Case
 
-CASES = {**cases.CASES, **openness_cases.CASES}
+CASES = {**cases.CASES, **openness_cases.CASES, **ttd_cases.CASES}
 
 
 @cache

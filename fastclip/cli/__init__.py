@@ -16,6 +16,8 @@ from fastclip.cli import (
     info,
     openness,
     scenes,
+    segment,
+    tag,
     topk,
     train,
 )
@@ -36,6 +38,8 @@ app.command("hard-captions")(hard_captions.command)
 app.command("train")(train.command)
 app.command("distill")(distill.command)
 app.command("openness")(openness.command)
+app.command("tag")(tag.command)
+app.command("segment")(segment.command)
 app.command("info")(info.command)
 app.command("demo")(demo.command)
 app.add_typer(coder.app, name="coder")

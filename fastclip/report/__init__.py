@@ -8,6 +8,7 @@ from fastclip.report.hard_positives import (
     write_hard_positives_page,
 )
 from fastclip.report.openness import Openness, measure_openness, write_openness
+from fastclip.report.overlays import Panel, draw_labels, draw_panels
 from fastclip.report.pictures import Pictures, run_pictures
 
 __all__ = [
@@ -15,7 +16,10 @@ __all__ = [
     "Demo",
     "HardPositiveReport",
     "Openness",
+    "Panel",
     "Pictures",
+    "draw_labels",
+    "draw_panels",
     "measure_coder",
     "measure_hard_positives",
     "measure_openness",

@@ -2,12 +2,14 @@
 
 from .bias import SingleTagBias, single_tag_bias
 from .distillation import DistillationSettings, TaggedImages, distill
+from .labels import Segmentation, image_maps, label_features
 from .losses import distillation_loss
 from .masks import tag_maps, tag_masks, text_mask
 from .rle import decode_rle, encode_rle
-from .segment import Segmentation, dense_features, encode_tags, label_features, segment
+from .segment import encode_tags, segment
 from .selection import TagSelection, select_tags
 from .tags import Tag, extract_tags
+from .views import dense_features
 
 __all__ = [
     "DistillationSettings",
@@ -23,6 +25,7 @@ __all__ = [
     "encode_rle",
     "encode_tags",
     "extract_tags",
+    "image_maps",
     "label_features",
     "segment",
     "select_tags",

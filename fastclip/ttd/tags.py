@@ -98,9 +98,7 @@ def extract_tags(
         if value not in allowed:
             raise ValueError(f"{name}: is {value!r}, allowed: {', '.join(allowed)}")
     if kind == "phrases" and tagger == "wordnet":
-        raise ValueError(
-            "tagger: 'wordnet' finds no phrases, which need adjectives; allowed: hanta"
-        )
+        raise ValueError("tagger: 'wordnet' finds no adjectives, so no phrases; allowed: hanta")
     if isinstance(captions, (str, bytes)) or not isinstance(captions, Sequence):
         raise TypeError(f"captions: a sequence of str is needed, got {type(captions).__name__}")
     for i, caption in enumerate(captions):
@@ -131,7 +129,9 @@ def _nouns(words: list[_Word], parts: list[_Part]) -> Iterator[_Word]:
     i = 0
     while i < len(words):
         count, text = expression(texts, i) or (1, "")
-        if count > 1 and parts[i + count - 1] != "other":
+        # Men who are riding horses are not men with riding horses.
+        verb = texts[i].endswith("ing") and i > 0 and parts[i - 1] in ("noun", "plural")
+        if count > 1 and parts[i + count - 1] != "other" and not verb:
             yield _Word(text, words[i].start, words[i + count - 1].end)
             i += count
             continue

@@ -1,0 +1,138 @@
+"""What ``fastclip tag`` and ``fastclip segment`` share: options, names, and masks as files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastclip.cli.embed import Precision
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from fastclip.models import Model
+
+
+class Prompts(str, Enum):
+    photo = "photo"
+    none = "none"
+    imagenet = "imagenet"
+    imagenet_simple = "imagenet-simple"
+
+
+class Method(str, Enum):
+    value = "value"
+    value_only = "value-only"
+    plain = "plain"
+
+
+ModelName = Annotated[
+    str, typer.Option("--model", metavar="NAME", help="As of `embed-images`.", show_default=False)
+]
+Pretrained = Annotated[
+    str | None, typer.Option(metavar="TAG|FILE", help="Weights.", show_default=False)
+]
+Vocabulary = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|wordnet", help="Names, as of `embed-texts`, or nouns.", show_default=False
+    ),
+]
+Templates = Annotated[
+    Prompts,
+    typer.Option(
+        help="'a photo of a {}.', the name alone, OpenAI's 80 for ImageNet, or 7 of them."
+    ),
+]
+Size = Annotated[int, typer.Option(min=1, help="Of the shorter side that the model gets, pixels.")]
+Scales = Annotated[
+    list[float] | None,
+    typer.Option(help="Average over sizes, such as 0.5, 1, 1.5 and 2 of it. May be repeated."),
+]
+Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
+Window = Annotated[
+    int | None, typer.Option(min=1, help="Encode overlapping squares of so many pixels.")
+]
+Reading = Annotated[Method, typer.Option("--method", help="How pixels are read from the model.")]
+Refine = Annotated[bool, typer.Option("--refine", help="Let masks follow the image's edges: PAMR.")]
+Device = Annotated[str, typer.Option(help="Such as cpu or cuda.")]
+ModelPrecision = Annotated[Precision, typer.Option("--precision", help="Of the model.")]
+
+
+def load_model(name: str, pretrained: str | None, device: str, precision: Precision) -> Model:
+    import fastclip.models
+
+    return fastclip.models.load(name, pretrained, device=device, precision=precision.value)
+
+
+def read_vocabulary(vocabulary: str) -> tuple[str, ...]:
+    """Names without repetitions."""
+    from fastclip.data import read_texts
+    from fastclip.data.vocabularies import wordnet_nouns
+
+    names = wordnet_nouns() if vocabulary == "wordnet" else read_texts(vocabulary)
+    return tuple(dict.fromkeys(names))
+
+
+def encode(model: Model, names: Sequence[str], prompts: Prompts) -> torch.Tensor:
+    import fastclip.models
+    from fastclip.ttd import encode_tags
+
+    if prompts is Prompts.photo:
+        return encode_tags(model, names, progress=True)
+    templates = ("{}",) if prompts is Prompts.none else fastclip.models.templates(prompts.value)
+    return encode_tags(model, names, templates, progress=True)
+
+
+def read_picture(path: Path) -> Image:
+    """Raises FileNotFoundError or ValueError, with the path."""
+    from fastclip.models._images import as_rgb
+
+    return as_rgb(path)
+
+
+def save_picture(path: Path, picture: Image) -> None:
+    _whole(path, lambda part: picture.save(part, "PNG"))
+
+
+def save_mask(path: Path, mask: torch.Tensor) -> None:
+    """[H, W] from 0 to 1 as a grey PNG."""
+    import torch
+    from PIL import Image
+
+    save_picture(path, Image.fromarray((mask * 255).round().to(torch.uint8).numpy(force=True)))
+
+
+def save_labels(path: Path, labels: torch.Tensor, count: int) -> None:
+    """0 for the background and 1 + the row of ``count`` tags, in 8 bits, or 16 if needed."""
+    import numpy as np
+    from PIL import Image
+
+    if count >= 1 << 16:
+        raise ValueError(f"{path}: a PNG has no place for {count:,} tags, allowed: 65,535")
+    kind = np.uint8 if count < 1 << 8 else np.uint16
+    save_picture(path, Image.fromarray((labels + 1).numpy(force=True).astype(kind)))
+
+
+def save_json(path: Path, content: Any) -> None:
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    _whole(path, lambda part: part.write_text(text, "utf-8"))
+
+
+def file_name(text: str) -> str:
+    """A tag as part of a file's name."""
+    return re.sub(r"[^\w-]+", "-", text)[:40].strip("-") or "tag"
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    from fastclip.data.files import replacing
+
+    with replacing(path) as part:
+        write(part)
