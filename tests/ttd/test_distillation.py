@@ -17,7 +17,13 @@ from safetensors.torch import load_file
 from fastclip.data import find_captioned_images
 from fastclip.models import pixel_features
 from fastclip.training import Validation, loop
-from fastclip.ttd import DistillationSettings, TaggedImages, distill, extract_tags
+from fastclip.ttd import (
+    DistillationSettings,
+    TaggedImages,
+    distill,
+    distillation,
+    extract_tags,
+)
 from fastclip.ttd.distillation import Distillation
 
 pytestmark = pytest.mark.host
@@ -200,3 +206,20 @@ def test_method_of_another_tower(folder: Path) -> None:
 def test_numbers_of_a_run_are_finite(folder: Path) -> None:
     run(folder, "out", distance="cosine", student="min-max")
     assert np.isfinite([list(entry.values()) for entry in rows(folder / "out" / "log.csv")]).all()
+
+
+def test_twenty_steps_of_training_are_those_of_plain_torch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plain(pixels: Any, captions: Any, tags: Any, counts: Any, **options: Any) -> Any:
+        text, tag = by_hand.plain_losses(pixels, captions, tags, counts, options["map_size"])
+        return {"text": text, "tag": tag, "loss": text + tag}
+
+    options = {"epochs": 10, "batch_size": 3, "map_size": 28, "lr": 3e-4}
+    run(folder, "ours", **options)
+    monkeypatch.setattr(distillation, "distillation_loss", plain)
+    run(folder, "plain", **options)
+    ours, theirs = (rows(folder / name / "log.csv") for name in ("ours", "plain"))
+    assert len(ours) == 20
+    for name in ("text", "tag", "loss"):
+        np.testing.assert_allclose([e[name] for e in ours], [e[name] for e in theirs], rtol=1e-4)
