@@ -8,23 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastclip.cli import _run
 from fastclip.cli._common import writable_folder
-from fastclip.cli.train import Precision, show_change
+from fastclip.cli._masks import Method
+from fastclip.cli.tag import Tagger, Words
 
 if TYPE_CHECKING:
     from fastclip.training import Validation
-
-
-class Kind(str, Enum):
-    nouns = "nouns"
-    phrases = "phrases"
-    content_words = "content-words"
-    words = "words"
-
-
-class Tagger(str, Enum):
-    wordnet = "wordnet"
-    hanta = "hanta"
 
 
 class Distance(str, Enum):
@@ -50,23 +40,14 @@ def command(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="As of `hard-positives`.", show_default=False)
-    ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Gets the model, checkpoints and logs."),
-    ],
-    pretrained: Annotated[
-        str | None, typer.Option(metavar="TAG|FILE", help="Weights.", show_default=False)
-    ] = None,
+    model: _run.ModelName,
+    output: _run.Output,
+    pretrained: _run.Pretrained = None,
     image_column: Annotated[str, typer.Option(help="Of a table.")] = "image",
     caption_column: Annotated[str, typer.Option(help="Of a table.")] = "caption",
-    tags: Annotated[Kind, typer.Option(help="What of a caption is a tag.")] = Kind.nouns,
+    words: Annotated[Words, typer.Option(help="Which words of a caption are tags.")] = Words.nouns,
     tagger: Annotated[Tagger, typer.Option(help="Of nouns and phrases.")] = Tagger.wordnet,
-    method: Annotated[
-        str, typer.Option(help="Features of patches: value, value-only or plain.")
-    ] = "value",
+    method: Annotated[Method, typer.Option(help="Of the features of patches.")] = Method.value,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Tags are shown from this normalised score on.")
     ] = 0.5,
@@ -78,29 +59,18 @@ def command(
     map_size: Annotated[
         int | None, typer.Option(min=1, help="Up-sample maps to this side.", show_default=False)
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 1,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    micro_batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images encoded at once; less memory, same result.")
-    ] = None,
-    lr: Annotated[float, typer.Option(min=0, help="The highest learning rate.")] = 1e-6,
-    warmup: Annotated[int, typer.Option(min=0, help="Steps.")] = 50,
-    weight_decay: Annotated[float, typer.Option(min=0)] = 0.1,
-    precision: Annotated[Precision, typer.Option(help="Of the computation.")] = Precision.fp32,
-    lora_rank: Annotated[int, typer.Option(min=0, help="0: train all weights.")] = 0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    checkpoint_steps: Annotated[int, typer.Option(min=1)] = 100,
-    validation_steps: Annotated[
-        int, typer.Option(min=0, help="0: validate before and after training only.")
-    ] = 0,
-    zero_shot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="TABLE",
-            help="Watch zero-shot accuracy: a .csv or .tsv with the columns image (a path relative "
-            "to it) and class.",
-        ),
-    ] = None,
+    epochs: _run.Epochs = 1,
+    batch_size: _run.BatchSize = 32,
+    micro_batch_size: _run.MicroBatchSize = None,
+    lr: _run.LearningRate = 1e-6,
+    warmup: _run.Warmup = 50,
+    weight_decay: _run.WeightDecay = 0.1,
+    precision: _run.OfComputation = _run.Precision.fp32,
+    lora_rank: _run.LoraRank = 0,
+    seed: _run.Seed = 0,
+    checkpoint_steps: _run.CheckpointSteps = 100,
+    validation_steps: _run.ValidationSteps = 0,
+    zero_shot: _run.ZeroShot = None,
     retrieval: Annotated[
         Path | None,
         typer.Option(metavar="DATA", help="Watch R@1 both ways on captioned images, as of DATA."),
@@ -108,12 +78,13 @@ def command(
     guard: Annotated[
         float | None,
         typer.Option(
-            min=0, help="End training where a watched figure falls by more than this.",
+            min=0,
+            help="End training where a watched figure falls by more than this.",
             show_default=False,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
-) -> None:  # fmt: skip
+    device: _run.Device = "cpu",
+) -> None:
     """Fine-tune a CLIP model so that captions find all of the things that they name.
 
     Text-tag self-distillation (TTD). Run again after a kill, it goes on from its last checkpoint.
@@ -125,7 +96,7 @@ def command(
     from fastclip.ttd import DistillationSettings, TaggedImages, distill, extract_tags
 
     settings = DistillationSettings(
-        method=method,
+        method=method.value,
         threshold=threshold,
         distance=distance.value,
         student=student.value,
@@ -144,7 +115,7 @@ def command(
         validation_steps=validation_steps,
     )
     found = find_captioned_images(data, image_column=image_column, caption_column=caption_column)
-    tagged = extract_tags(found.captions, kind=tags.value, tagger=tagger.value)
+    tagged = extract_tags(found.captions, kind=words.value, tagger=tagger.value)
     used = TaggedImages(found, [[tag.text for tag in own] for own in tagged])
     for number, what in (
         (len(found.without_caption), "images without a caption"),
@@ -164,7 +135,7 @@ def command(
         validate=validate,
         guard={name: guard for name in watched} if guard is not None else None,
     )
-    show_change(target)
+    _run.show_change(target)
     typer.echo(f"{output}: the model, for fastclip.models.load")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastclip.cli import _run
 from fastclip.cli._common import writable_folder
 
 if TYPE_CHECKING:
@@ -19,12 +20,6 @@ class Loss(str, Enum):
     negclip = "negclip"
     svlc = "svlc"
     clip = "clip"
-
-
-class Precision(str, Enum):
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
 
 
 def command(
@@ -39,16 +34,9 @@ def command(
     images: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the images are.", show_default=False)
     ],
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="As of `hard-positives`.", show_default=False)
-    ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Gets the model, checkpoints and logs."),
-    ],
-    pretrained: Annotated[
-        str | None, typer.Option(metavar="TAG|FILE", help="Weights.", show_default=False)
-    ] = None,
+    model: _run.ModelName,
+    output: _run.Output,
+    pretrained: _run.Pretrained = None,
     loss: Annotated[Loss, typer.Option(help="What is minimised.")] = Loss.hard_positives,
     negatives: Annotated[
         float, typer.Option(min=0, max=1, help="Share of captions with their hard negative.")
@@ -56,36 +44,25 @@ def command(
     positives: Annotated[
         float, typer.Option(min=0, max=1, help="Share of captions with their hard positive.")
     ] = 1.0,
-    epochs: Annotated[int, typer.Option(min=1)] = 5,
-    batch_size: Annotated[int, typer.Option(min=1)] = 256,
-    micro_batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images encoded at once; less memory, same result.")
-    ] = None,
-    lr: Annotated[float, typer.Option(min=0, help="The highest learning rate.")] = 1e-6,
-    warmup: Annotated[int, typer.Option(min=0, help="Steps.")] = 50,
-    weight_decay: Annotated[float, typer.Option(min=0)] = 0.1,
-    precision: Annotated[Precision, typer.Option(help="Of the computation.")] = Precision.fp32,
-    lora_rank: Annotated[int, typer.Option(min=0, help="0: train all weights.")] = 0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    checkpoint_steps: Annotated[int, typer.Option(min=1)] = 100,
-    validation_steps: Annotated[
-        int, typer.Option(min=0, help="0: validate before and after training only.")
-    ] = 0,
+    epochs: _run.Epochs = 5,
+    batch_size: _run.BatchSize = 256,
+    micro_batch_size: _run.MicroBatchSize = None,
+    lr: _run.LearningRate = 1e-6,
+    warmup: _run.Warmup = 50,
+    weight_decay: _run.WeightDecay = 0.1,
+    precision: _run.OfComputation = _run.Precision.fp32,
+    lora_rank: _run.LoraRank = 0,
+    seed: _run.Seed = 0,
+    checkpoint_steps: _run.CheckpointSteps = 100,
+    validation_steps: _run.ValidationSteps = 0,
     benchmark: Annotated[
         Path | None, typer.Option(metavar="DATA", help="Validate with this benchmark.")
     ] = None,
     benchmark_images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Its images, if elsewhere.")
     ] = None,
-    zero_shot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="TABLE",
-            help="Validate with zero-shot accuracy: a .csv or .tsv with the columns image (a path "
-            "relative to it) and class.",
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    zero_shot: _run.ZeroShot = None,
+    device: _run.Device = "cpu",
 ) -> None:
     """Fine-tune a CLIP model so that it tells meanings apart and accepts other wordings.
 
@@ -124,20 +101,8 @@ def command(
         device=device,
         validate=validate,
     )
-    show_change(target)
+    _run.show_change(target)
     typer.echo(f"{output}: the model, for fastclip.models.load")
-
-
-def show_change(folder: Path) -> None:
-    """Print each figure of the logs before and after training."""
-    for name in ("validation.csv", "log.csv"):
-        if (folder / name).is_file():
-            header, *lines = (folder / name).read_text("utf-8").splitlines()
-            first, last = (dict(zip(header.split(","), line.split(","), strict=True))
-                           for line in (lines[0], lines[-1]))  # fmt: skip
-            for key, value in last.items():
-                if key not in ("step", "learning_rate"):
-                    typer.echo(f"{key}: {float(first[key]):.4f} -> {float(value):.4f}")
 
 
 def _validation(benchmark: Path | None, images: Path, zero_shot: Path | None) -> Validation | None:

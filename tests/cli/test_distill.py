@@ -50,7 +50,7 @@ def test_trains_and_watches(folder: Path) -> None:
         (("absent.csv", *FAST), "absent.csv: no such file"),
         (("own.csv", *FAST, "--guard", 0.1), "--guard: needs --zero-shot or --retrieval"),
         (("own.csv", *FAST, "--student", "raw"), "student: is 'raw', allowed with distance 'bce'"),
-        (("own.csv", *FAST, "--tags", "phrases"), "'wordnet' finds no phrases"),
+        (("own.csv", *FAST, "--words", "phrases"), "'wordnet' finds no adjectives, so no phrases"),
         (("own.csv", *FAST, "--caption-column", "text"), "column is 'text', allowed: image, capt"),
     ],
 )
