@@ -344,7 +344,7 @@ class _Run(Generic[B]):
                 "Give them as they were, or another output folder"
             )
         self.step, self.log, self.validations = state["step"], state["log"], state["validations"]
-        self.passed, self.stopped = state["passed"], state["stopped"]
+        self.passed, self.stopped = state.get("passed", {}), state.get("stopped", "")
         self.module.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
