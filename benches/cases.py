@@ -482,25 +482,6 @@ def close_keys(count: int) -> torch.Tensor:
     return unit_rows(1, 512, 1) + 1e-7 * unit_rows(count, 512, 2)
 
 
-def of_ranks() -> Any:
-    import ranks_case  # needs this module
-
-    return ranks_case
-
-
-def of_hard_positives() -> Any:
-    import hard_positive_cases
-
-    return hard_positive_cases
-
-
-def coder_case(name: str) -> Case:
-    import coder_cases  # it imports this module
-
-    case: Case = getattr(coder_cases, name)()
-    return case
-
-
 CASES: dict[str, Callable[[], Case]] = {
     "topk": lambda: topk_case(
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
@@ -517,7 +498,6 @@ CASES: dict[str, Callable[[], Case]] = {
     "topk-4096": lambda: topk_case(
         "random unit rows", unit_rows(512, 512, 0), unit_rows(131_072, 512, 1), 4096
     ),
-    "ranks": lambda: of_ranks().ranks_case(),
     "threads": lambda: threads_case(unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10),
     "hostile-close": lambda: hostile_case(
         "keys within 1e-7 of each other", unit_rows(1024, 512, 0), close_keys(65_536), 10
@@ -542,15 +522,10 @@ CASES: dict[str, Callable[[], Case]] = {
     "logsumexp-real": lambda: logsumexp_case(
         "real images, mixes of real captions", image_rows(2048, 0), caption_mixes(131_072, 1), 100.0
     ),
-    "hard-positives": lambda: of_hard_positives().scores_case(23_281, 6_840, 44_111),
-    "training-loss": lambda: of_hard_positives().training_loss_case(4096, 512),
     "gaussian-potential": lambda: gaussian_potential_case(
         "random unit rows", unit_rows(20_000, 512, 0), 2.0
     ),
     "gaussian-potential-real": lambda: gaussian_potential_case(
         "mixes of real captions", caption_mixes(20_000, 1), 2.0
     ),
-    "coder-first-stage": lambda: coder_case("first_stage_case"),
-    "coder-rerank": lambda: coder_case("rerank_case"),
-    "coder-search": lambda: coder_case("search_case"),
 }

@@ -184,3 +184,10 @@ def _coder(classes: int, texts: int, width: int, pair_texts: int = 0) -> Coder:
         unit_rows(len(prompts.texts), width, 2),
         unit_rows(len(prompts.pair_texts), width, 3) if pairs else None,
     )
+
+
+CASES = {
+    "coder-first-stage": first_stage_case,
+    "coder-rerank": rerank_case,
+    "coder-search": search_case,
+}

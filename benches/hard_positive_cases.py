@@ -93,3 +93,9 @@ def training_loss_case(batch: int, width: int) -> Case:
         peers={"torch matrices of scores": peer},
         check=check,
     )
+
+
+CASES = {
+    "hard-positives": lambda: scores_case(23_281, 6_840, 44_111),
+    "training-loss": lambda: training_loss_case(4096, 512),
+}

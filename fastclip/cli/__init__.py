@@ -9,6 +9,7 @@ import typer
 from fastclip.cli import (
     coder,
     demo,
+    distill,
     embed,
     hard_captions,
     hard_positives,
@@ -36,6 +37,7 @@ app.command("embed-texts")(embed.texts)
 app.command("hard-positives")(hard_positives.command)
 app.command("hard-captions")(hard_captions.command)
 app.command("train")(train.command)
+app.command("distill")(distill.command)
 app.command("openness")(openness.command)
 app.command("tag")(tag.command)
 app.command("segment")(segment.command)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastclip.cli import _run
 from fastclip.cli._common import printable, writable_folder
 from fastclip.cli._model import Device, ModelName, Pretrained, image_features, load_model
 
@@ -25,12 +26,6 @@ class Loss(str, Enum):
     clip = "clip"
 
 
-class Precision(str, Enum):
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
 def command(
     data: Annotated[
         Path,
@@ -44,10 +39,7 @@ def command(
         Path, typer.Option(metavar="DIR", help="Where the images are.", show_default=False)
     ],
     model: ModelName,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Gets the model, checkpoints and logs."),
-    ],
+    output: _run.Output,
     pretrained: Pretrained = None,
     loss: Annotated[Loss, typer.Option(help="What is minimised.")] = Loss.hard_positives,
     negatives: Annotated[
@@ -63,43 +55,25 @@ def command(
             help="Add to each image of a batch one of the 3 most like it by the model, as NegCLIP.",
         ),
     ] = False,
-    epochs: Annotated[int, typer.Option(min=1)] = 5,
-    batch_size: Annotated[int, typer.Option(min=1)] = 256,
-    micro_batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images encoded at once; less memory, same result.")
-    ] = None,
-    lr: Annotated[float, typer.Option(min=0, help="The highest learning rate.")] = 1e-6,
-    warmup: Annotated[int, typer.Option(min=0, help="Steps.")] = 50,
-    weight_decay: Annotated[float, typer.Option(min=0)] = 0.1,
-    precision: Annotated[Precision, typer.Option(help="Of the computation.")] = Precision.fp32,
-    lora_rank: Annotated[
-        int,
-        typer.Option(
-            min=0, help="0: train all weights. Else low-rank updates; the logits' scale stays."
-        ),
-    ] = 0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    checkpoint_steps: Annotated[int, typer.Option(min=1)] = 100,
-    validation_steps: Annotated[
-        int, typer.Option(min=0, help="0: validate before and after training only.")
-    ] = 0,
+    epochs: _run.Epochs = 5,
+    batch_size: _run.BatchSize = 256,
+    micro_batch_size: _run.MicroBatchSize = None,
+    lr: _run.LearningRate = 1e-6,
+    warmup: _run.Warmup = 50,
+    weight_decay: _run.WeightDecay = 0.1,
+    precision: _run.OfComputation = _run.Precision.fp32,
+    lora_rank: _run.LoraRank = 0,
+    seed: _run.Seed = 0,
+    checkpoint_steps: _run.CheckpointSteps = 100,
+    validation_steps: _run.ValidationSteps = 0,
     benchmark: Annotated[
         Path | None, typer.Option(metavar="DATA", help="Validate with this benchmark.")
     ] = None,
     benchmark_images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Its images, if elsewhere.")
     ] = None,
-    zero_shot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="TABLE",
-            help="Validate with zero-shot accuracy: a .csv or .tsv with the columns image (a path "
-            "relative to it) and class.",
-        ),
-    ] = None,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Log for TensorBoard, too, in DIR/tensorboard.")
-    ] = False,
+    zero_shot: _run.ZeroShot = None,
+    tensorboard: _run.TensorBoard = False,
     device: Device = "cpu",
 ) -> None:
     """Fine-tune a CLIP model so that it tells meanings apart and accepts other wordings.
@@ -145,14 +119,7 @@ def command(
         validate=validate,
         tensorboard=tensorboard,
     )
-    for name in ("validation.csv", "log.csv"):
-        if (target / name).is_file():
-            header, *lines = (target / name).read_text("utf-8").splitlines()
-            first, last = (dict(zip(header.split(","), line.split(","), strict=True))
-                           for line in (lines[0], lines[-1]))  # fmt: skip
-            for key, value in last.items():
-                if key not in ("step", "learning_rate"):
-                    typer.echo(f"{key}: {float(first[key]):.4f} -> {float(value):.4f}")
+    _run.show_change(target)
     typer.echo(f"{output}: the model, for fastclip.models.load")
 
 
@@ -171,8 +138,8 @@ def _similar(
 
 
 def _validation(benchmark: Path | None, images: Path, zero_shot: Path | None) -> Validation | None:
-    from fastclip.data import find_item_images, read_hard_positives, read_texts
-    from fastclip.training import Validation
+    from fastclip.data import find_item_images, read_hard_positives
+    from fastclip.training import Validation, read_classes
 
     items = pictures = None
     if benchmark is not None:
@@ -181,9 +148,7 @@ def _validation(benchmark: Path | None, images: Path, zero_shot: Path | None) ->
         found.require_all(images)
         items = entries, found
     if zero_shot is not None:
-        paths = read_texts(zero_shot, column="image")
-        classes = read_texts(zero_shot, column="class")
-        pictures = [zero_shot.parent / path for path in paths], classes
+        pictures = read_classes(zero_shot)
     if items is None and pictures is None:
         return None
     return Validation(items, pictures)

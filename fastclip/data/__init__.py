@@ -1,6 +1,7 @@
 """Feature files, shipped features, jobs that compute features, scenes, and vocabularies."""
 
 from . import scenes, vocabularies
+from .captioned_images import CaptionedImages, find_captioned_images
 from .embedding import EmbeddingSummary, Encoder, embed_images, embed_texts
 from .features import FeatureFileError, FeatureMetadata, Features, write_features
 from .hard_positives import (
@@ -12,12 +13,22 @@ from .hard_positives import (
 from .image_sources import ImageSource, find_images
 from .item_images import ItemImages, find_item_images
 from .job import Unreadable
+from .label_maps import (
+    LabelledImages,
+    TagMask,
+    read_ade20k,
+    read_coco,
+    read_mask_folder,
+    read_tag_masks,
+    read_voc,
+)
 from .reading import read_features
 from .rows import Rows, open_rows
 from .samples import load_sample, samples
 from .texts import read_texts
 
 __all__ = [
+    "CaptionedImages",
     "EmbeddingSummary",
     "Encoder",
     "FeatureFileError",
@@ -27,18 +38,26 @@ __all__ = [
     "HardPositiveSet",
     "ImageSource",
     "ItemImages",
+    "LabelledImages",
     "Rows",
     "SkippedItem",
+    "TagMask",
     "Unreadable",
     "embed_images",
     "embed_texts",
+    "find_captioned_images",
     "find_images",
     "find_item_images",
     "load_sample",
     "open_rows",
+    "read_ade20k",
+    "read_coco",
     "read_features",
     "read_hard_positives",
+    "read_mask_folder",
+    "read_tag_masks",
     "read_texts",
+    "read_voc",
     "samples",
     "scenes",
     "vocabularies",

@@ -354,7 +354,7 @@ def _loaded(
         try:
             name.encode()  # a file name can hold bytes that are no text
             picture = decode_image(images.read(index))
-            caption = images.caption(index)
+            caption = images.caption(index) if images.has_captions else None
         except UnicodeEncodeError:
             return Unreadable(index, name, "the name is not UTF-8")
         except OSError as error:

@@ -78,6 +78,12 @@ class _Files(ImageSource):
             raise OSError(f"{path}: has changed since it was listed")
         return data
 
+    def caption(self, index: int) -> str | None:
+        beside = (self.root / self.names[index]).with_suffix(".txt")
+        if not beside.is_file():
+            return None
+        return beside.read_bytes().decode("utf-8", "replace").strip()
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -183,13 +189,13 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
     if column is not None and kind not in (".csv", ".tsv"):
         raise ValueError(f"{path}: column is {column!r}, allowed for .csv and .tsv files only")
     if kind == "folder":
-        found: ImageSource = _files(path, _walk(path))
+        found: ImageSource = files_below(path, _walk(path))
     elif kind == "pattern":
         found = _match(path)
     elif kind == ".tar":
         found = _tars([path], [""])
     elif kind in (".csv", ".tsv", ".txt"):
-        found = _files(path.parent, read_texts(path, column=column))
+        found = files_below(path.parent, read_texts(path, column=column))
     else:
         raise ValueError(f"{path}: not a source of images, allowed: {_KINDS}")
     if not found.names:
@@ -223,7 +229,7 @@ def _match(pattern: Path) -> ImageSource:
     names = sorted({os.path.normpath(name) for name in names if not (root / name).is_dir()})
     tars = [name for name in names if name.endswith(".tar")]
     if not tars:
-        return _files(root, names)
+        return files_below(root, names)
     if len(tars) < len(names):
         other = next(name for name in names if name not in tars)
         raise ValueError(
@@ -232,7 +238,8 @@ def _match(pattern: Path) -> ImageSource:
     return _tars([root / tar for tar in tars], [f"{tar.removesuffix('.tar')}/" for tar in tars])
 
 
-def _files(root: Path, names: Sequence[str]) -> _Files:
+def files_below(root: Path, names: Sequence[str]) -> ImageSource:
+    """The images of ``names``, paths relative to ``root``; they need not exist."""
     return _Files(tuple(names), tuple(_size(root / name) for name in names), root)
 
 

@@ -18,14 +18,29 @@ from fastclip.metrics.representation import (
     uniformity,
 )
 from fastclip.metrics.retrieval import RankSummary, Retrieval, retrieval
+from fastclip.metrics.segmentation import (
+    CaptionMaskScorer,
+    CaptionMaskScores,
+    SegmentationScorer,
+    SegmentationScores,
+)
+from fastclip.metrics.tagging import AveragePrecision, MeanAveragePrecision, TagScorer, TagScores
 
 __all__ = [
+    "AveragePrecision",
+    "CaptionMaskScorer",
+    "CaptionMaskScores",
     "HardPositiveScores",
     "HardPositiveSummary",
     "Margins",
+    "MeanAveragePrecision",
     "RankSummary",
     "Retrieval",
+    "SegmentationScorer",
+    "SegmentationScores",
     "SimilarityHistograms",
+    "TagScorer",
+    "TagScores",
     "TextSensitivity",
     "alignment",
     "hard_positive_scores",

@@ -7,16 +7,14 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 import fastclip
-from fastclip.data import HardPositiveItem, ItemImages
+from fastclip.data import HardPositiveItem, ImageSource, ItemImages
 from fastclip.data.image_decoding import decode_image
-
-from .settings import TrainingSettings
 
 Preprocess = Callable[[Any], torch.Tensor]
 
@@ -90,14 +88,8 @@ class ItemData:
         return len(self._pairs)
 
     def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
-        def load(index: int) -> torch.Tensor:
-            image = self._pairs[index][1]
-            try:
-                return preprocess(decode_image(self._source.read(image)))
-            except ValueError as error:
-                raise ValueError(f"{self._source.names[image]}: {error}") from error
-
-        return torch.stack(list(self._pool.map(load, indices)))
+        rows = [self._pairs[index][1] for index in indices]
+        return read_images(self._source, rows, preprocess, self._pool)
 
     def texts(self, index: int) -> tuple[str, Sequence[str], Sequence[str]]:
         item = self._pairs[index][0]
@@ -151,6 +143,20 @@ def similar_images(image_features: torch.Tensor, k: int = 3) -> torch.Tensor:
     return nearest[~own].reshape(count, k)
 
 
+def read_images(
+    source: ImageSource, rows: Sequence[int], preprocess: Preprocess, pool: ThreadPoolExecutor
+) -> torch.Tensor:
+    """Read, decode and preprocess some images of a source, [B, 3, H, W]."""
+
+    def load(row: int) -> torch.Tensor:
+        try:
+            return preprocess(decode_image(source.read(row)))
+        except ValueError as error:
+            raise ValueError(f"{source.names[row]}: {error}") from error
+
+    return torch.stack(list(pool.map(load, rows)))
+
+
 @dataclass(frozen=True)
 class Batch:
     """Images and texts of a step; the M + P extra texts belong to captions ``negative_of`` ..."""
@@ -162,63 +168,35 @@ class Batch:
     positives: list[str]
     positive_of: list[int]
 
-
-class Batches:
-    """The batch of every step, a function of the seed and the step alone.
-
-    So a run that goes on after a kill sees what it would have seen, without any state to keep.
-    """
-
-    def __init__(
-        self, data: TrainingData, settings: TrainingSettings, preprocess: Preprocess
-    ) -> None:
-        self.data = data
-        self.settings = settings
-        self.preprocess = preprocess
-        self.per_epoch = len(data) // settings.batch_size
-        if not self.per_epoch:
-            raise ValueError(
-                f"batch_size: is {settings.batch_size}, allowed: up to {len(data)}, "
-                "the number of captions"
-            )
-
-        if settings.hard_images:
-            if not hasattr(data, "similar"):
-                raise ValueError(f"hard_images: {type(data).__name__} has no method `similar`")
-            data.similar(0)  # raises now what a step would raise
-
-    def __len__(self) -> int:
-        return self.per_epoch * self.settings.epochs
-
-    def load(self, step: int) -> Batch:
-        """Read the images and draw the texts of a step."""
-        epoch, place = divmod(step, self.per_epoch)
-        size = self.settings.batch_size
-        order = _generator(self.settings.seed, epoch, 0).permutation(len(self.data))
-        chosen = order[place * size : (place + 1) * size].tolist()
-        rng = _generator(self.settings.seed, epoch, place + 1)
-        if self.settings.hard_images:
-            chosen += _hard(cast(SimilarImages, self.data), chosen, rng)
-        captions: list[str] = []
-        negatives: list[tuple[str, int]] = []
-        positives: list[tuple[str, int]] = []
-        for row, index in enumerate(chosen):
-            caption, *others = self.data.texts(index)
-            captions.append(caption)
-            shares = self.settings.negatives, self.settings.positives
-            for texts, share, drawn in zip(others, shares, (negatives, positives), strict=True):
-                use, which = rng.random(2)
-                if texts and use < share:
-                    drawn.append((texts[int(which * len(texts))], row))
-        return Batch(
-            self.data.images(chosen, self.preprocess),
-            captions,
-            *_columns(negatives),
-            *_columns(positives),
-        )
+    @property
+    def texts(self) -> list[str]:
+        return [*self.captions, *self.negatives, *self.positives]
 
 
-def _hard(data: SimilarImages, chosen: Sequence[int], rng: np.random.Generator) -> list[int]:
+def draw_texts(
+    data: TrainingData, shares: tuple[float, float], chosen: Sequence[int], rng: np.random.Generator
+) -> dict[str, Any]:
+    """All of a `Batch` but its images: captions ``chosen`` with ``shares`` of their extra texts."""
+    captions: list[str] = []
+    negatives: list[tuple[str, int]] = []
+    positives: list[tuple[str, int]] = []
+    for row, index in enumerate(chosen):
+        caption, *others = data.texts(index)
+        captions.append(caption)
+        for texts, share, drawn in zip(others, shares, (negatives, positives), strict=True):
+            use, which = rng.random(2)
+            if texts and use < share:
+                drawn.append((texts[int(which * len(texts))], row))
+    return {
+        "captions": captions,
+        "negatives": [text for text, _ in negatives],
+        "negative_of": [row for _, row in negatives],
+        "positives": [text for text, _ in positives],
+        "positive_of": [row for _, row in positives],
+    }
+
+
+def hard_images(data: SimilarImages, chosen: Sequence[int], rng: np.random.Generator) -> list[int]:
     """For each of ``chosen`` a caption of a similar image that the batch has not yet, if any."""
     there = dict.fromkeys(chosen)  # in this order
     for index in chosen:
@@ -227,11 +205,3 @@ def _hard(data: SimilarImages, chosen: Sequence[int], rng: np.random.Generator) 
         if others:
             there[others[int(which * len(others))]] = None
     return list(there)[len(chosen) :]
-
-
-def _columns(drawn: list[tuple[str, int]]) -> tuple[list[str], list[int]]:
-    return [text for text, _ in drawn], [row for _, row in drawn]
-
-
-def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=[seed, (epoch << 32) | stream]))

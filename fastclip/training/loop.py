@@ -7,12 +7,13 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +21,13 @@ import torch.nn.functional as F
 from fastclip.data.files import replacing, write_safetensors
 from fastclip.models import Model, load
 from fastclip.models._load import _find, _read_config
-from fastclip.models._model import _pooled
 from fastclip.models._text import text_features
 
 from ._tensorboard import TensorBoardLog
-from .data import Batch, Batches, TrainingData
+from .data import TrainingData
 from .lora import add_lora, merged
-from .losses import LOSSES, BatchFeatures, Parts
+from .losses import Parts
+from .objective import B, Batches, HardCaptions, Objective
 from .settings import TrainingSettings
 
 CHECKPOINT = "checkpoint.pt"
@@ -42,6 +43,7 @@ def train(
     *,
     device: str | torch.device = "cpu",
     validate: Callable[[Model], Mapping[str, float]] | None = None,
+    guard: Mapping[str, float] | None = None,
     tensorboard: bool = False,
     progress: bool = True,
 ) -> Model:
@@ -72,6 +74,10 @@ def train(
     device : str or torch.device
     validate : callable, optional
         From a model to figures with fixed names: `Validation`, or one's own.
+    guard : mapping from names of figures to float, optional
+        How far each of these figures of ``validate`` may fall below its value before the first
+        step. Where one falls further, training ends, with a warning, in the weights of the last
+        validation that passed; ``validation_steps`` says how often that is looked at.
     tensorboard : bool
         Write the contents of both tables for TensorBoard, too, into the folder ``tensorboard`` of
         ``output``, with every checkpoint.
@@ -87,7 +93,8 @@ def train(
     ------
     ValueError
         A setting or the model is not allowed, there are fewer captions than ``batch_size``, the
-        loss is NaN, or ``output`` holds a run with other settings, data or model.
+        loss is NaN, ``guard`` names a figure that ``validate`` does not return, or ``output``
+        holds a run with other settings, data or model.
     ImportError
         ``lora_rank`` is not 0 and peft is missing, or ``tensorboard`` is asked for and missing.
 
@@ -107,40 +114,66 @@ def train(
     >>> model.dim
     256
     """
-    run = _Run(name, pretrained, data, Path(output), settings or TrainingSettings(), device)
+    objective = HardCaptions(data, settings or TrainingSettings())
+    return run_objective(
+        name, pretrained, objective, output,
+        device=device, validate=validate, guard=guard, tensorboard=tensorboard, progress=progress,
+    )  # fmt: skip
+
+
+def run_objective(
+    name: str,
+    pretrained: str | os.PathLike[str] | None,
+    objective: Objective[B],
+    output: str | os.PathLike[str],
+    *,
+    device: str | torch.device,
+    validate: Callable[[Model], Mapping[str, float]] | None,
+    guard: Mapping[str, float] | None,
+    tensorboard: bool,
+    progress: bool,
+) -> Model:
+    """Fine-tune a CLIP model with any objective; all else as in `train`."""
+    run = _Run(name, pretrained, objective, Path(output), device)
+    run.watch(validate, guard)
     run.resume()
     if tensorboard:
         run.board = TensorBoardLog(run.output / "tensorboard")
     with _bar(run, progress) as show, ThreadPoolExecutor(1) as ahead:
         steps = len(run.batches)
-        waiting = ahead.submit(run.batches.load, run.step) if run.step < steps else None
+        more = run.step < steps and not run.stopped
+        waiting = ahead.submit(run.batches.load, run.step) if more else None
         while waiting is not None:
-            run.validate_if_due(validate)
+            run.validate_if_due()
+            if run.stopped:
+                break
             batch = waiting.result()
             more = run.step + 1 < steps
             waiting = ahead.submit(run.batches.load, run.step + 1) if more else None
             show(run.take_step(batch))
             if run.step % run.settings.checkpoint_steps == 0 or run.step == steps:
                 run.save()
-    run.validate_if_due(validate)
+    run.validate_if_due()
     run.save()
     run.write_model()
+    if run.stopped:
+        warnings.warn(run.stopped, stacklevel=3)
     return load(str(run.output), device=device)
 
 
-class _Run:
+class _Run(Generic[B]):
     """A training run: model, optimizer and log, at some step."""
 
     def __init__(
         self,
         name: str,
         pretrained: str | os.PathLike[str] | None,
-        data: TrainingData,
+        objective: Objective[B],
         output: Path,
-        settings: TrainingSettings,
         device: str | torch.device,
     ) -> None:
-        self.settings = settings
+        self.objective = objective
+        self.settings = settings = objective.settings
         self.output = output
         self.name = name
         weights = None if pretrained is None else os.fspath(pretrained)
@@ -148,7 +181,7 @@ class _Run:
             torch.manual_seed(settings.seed)  # of untrained weights
             self.model = load(name, weights, device=device)
         self.module = self.model.module
-        self.batches = Batches(data, settings, self.model.preprocess)
+        self.batches = Batches(objective, self.model.preprocess)
         self.tuner = None
         if settings.lora_rank:
             self.tuner = add_lora(self.module, settings.lora_rank, settings.seed)
@@ -171,16 +204,20 @@ class _Run:
         self.log: list[dict[str, float]] = []
         self.validations: list[dict[str, float]] = []
         self.board: TensorBoardLog | None = None
+        self.validate: Callable[[Model], Mapping[str, float]] | None = None
+        self.guard: Mapping[str, float] = {}
+        self.passed: dict[str, torch.Tensor] = {}  # weights of the last validation that passed
+        self.stopped = ""  # why, if the guard has ended the run
         self.identity = {
             "model": name,
             "pretrained": weights,
-            "data": data.digest(),
-            "captions": len(data),
+            "data": objective.data.digest(),
+            "captions": len(objective.data),
             **asdict(settings),
         }
         output.mkdir(parents=True, exist_ok=True)
 
-    def take_step(self, batch: Batch) -> dict[str, float]:
+    def take_step(self, batch: B) -> dict[str, float]:
         """Move the weights along the gradient of a batch; return the parts of its loss."""
         rate = self.settings.rate_at(self.step, len(self.batches))
         for group in self.optimizer.param_groups:
@@ -201,7 +238,7 @@ class _Run:
         self.log.append({"step": self.step, "learning_rate": rate, **numbers})
         return numbers
 
-    def _backward(self, batch: Batch) -> Parts:
+    def _backward(self, batch: B) -> Parts:
         """Gradients of the loss of a whole batch, encoded in parts where it is large.
 
         In parts: the features first, without a graph; the loss and its gradient in the features;
@@ -209,16 +246,16 @@ class _Run:
         Learning Batch Size under Memory Limited Setup*, 2021).
         """
         device = self.model.device
-        texts = [*batch.captions, *batch.negatives, *batch.positives]
         size = self.settings.micro_batch_size or len(batch.images)
-        inputs = [(True, part.to(device)) for part in batch.images.split(size)]
-        tokens = self.model.tokenizer(texts).to(device)
-        inputs += [(False, part) for part in tokens.split(size)]
-        at_once = len(batch.images) <= size
+        images = [part.to(device) for part in batch.images.split(size)]
+        tokens = self.model.tokenizer(batch.texts).to(device).split(size)
+        inputs = [(True, part) for part in images] + [(False, part) for part in tokens]
+        at_once = len(images) == 1
         with torch.set_grad_enabled(at_once):
             encoded = [self._encode(*part) for part in inputs]
         leaves = encoded if at_once else [rows.requires_grad_() for rows in encoded]
-        parts = self._loss(batch, torch.cat(leaves))
+        features = torch.cat(leaves[: len(images)]), torch.cat(leaves[len(images) :])
+        parts = self.objective.loss(batch, *features, self.module)
         self.scaler.scale(parts["loss"]).backward()
         if not at_once:
             for part, leaf in zip(inputs, leaves, strict=True):
@@ -228,34 +265,55 @@ class _Run:
     def _encode(self, images: bool, part: torch.Tensor) -> torch.Tensor:
         kind = self.model.device.type
         dtype = _AUTOCAST.get(self.settings.precision)
+        encode = self.objective.encode_images if images else text_features
         with torch.autocast(kind, dtype, enabled=dtype is not None):
-            rows = (
-                _pooled(self.module.encode_image(part, normalize=False))
-                if images
-                else text_features(self.module, part)
-            )
+            rows = encode(self.module, part)
         return F.normalize(rows.float(), dim=1)
 
-    def _loss(self, batch: Batch, rows: torch.Tensor) -> Parts:
-        sizes = len(batch.captions), len(batch.negatives), len(batch.positives)
-        images, captions, negatives, positives = rows.split([len(batch.images), *sizes])
-        features = BatchFeatures(
-            images,
-            captions,
-            negatives,
-            torch.tensor(batch.negative_of, dtype=torch.int64, device=rows.device),
-            positives,
-            torch.tensor(batch.positive_of, dtype=torch.int64, device=rows.device),
-        )
-        return LOSSES[self.settings.loss](features, self.module.logit_scale.float().exp())
+    def watch(
+        self,
+        validate: Callable[[Model], Mapping[str, float]] | None,
+        guard: Mapping[str, float] | None,
+    ) -> None:
+        """Validate with ``validate``, and stop where a figure falls further than ``guard`` says."""
+        if guard and validate is None:
+            raise ValueError("guard: needs validate, whose figures it watches")
+        for name, fall in (guard or {}).items():
+            if not 0 <= fall < math.inf:
+                raise ValueError(f"guard: {name} is {fall}, allowed: 0 or more")
+        self.validate, self.guard = validate, guard or {}
 
-    def validate_if_due(self, validate: Callable[[Model], Mapping[str, float]] | None) -> None:
+    def validate_if_due(self) -> None:
         """Before the first step, after the last one, and every ``validation_steps``."""
         every = self.settings.validation_steps
         due = self.step in (0, len(self.batches)) or (every and self.step % every == 0)
         done = any(entry["step"] == self.step for entry in self.validations)
-        if validate is not None and due and not done:
-            self.validations.append({"step": self.step, **validate(self.model)})
+        if self.validate is None or self.stopped or done or not due:
+            return
+        figures = {"step": self.step, **self.validate(self.model)}
+        self.validations.append(figures)
+        if self.guard:
+            self._judge(self.validations[0], figures)
+
+    def _judge(self, first: Mapping[str, float], now: Mapping[str, float]) -> None:
+        unknown = [name for name in self.guard if name not in now]
+        if unknown:
+            known = ", ".join(name for name in now if name != "step")
+            raise ValueError(f"guard: {unknown[0]!r} is no figure of validate, which are: {known}")
+        fallen = [
+            f"{name} fell from {first[name]:.4f} to {now[name]:.4f}"
+            for name, allowed in self.guard.items()
+            if not now[name] >= first[name] - allowed  # NaN stops, too
+        ]
+        if fallen:
+            self.module.load_state_dict(self.passed)
+            self.stopped = (
+                f"training ended at step {self.step}: {'; '.join(fallen)}; "
+                "the weights are those of the validation before"
+            )
+        else:
+            state = self.module.state_dict()
+            self.passed = {name: weight.clone() for name, weight in state.items()}
 
     def save(self) -> None:
         """Write the checkpoint and the logs, each whole or not at all."""
@@ -269,6 +327,8 @@ class _Run:
             "scaler": self.scaler.state_dict(),
             "log": self.log,
             "validations": self.validations,
+            "passed": self.passed,
+            "stopped": self.stopped,
         }
         with replacing(self.output / CHECKPOINT) as part:
             torch.save(state, part)
@@ -295,6 +355,7 @@ class _Run:
                 "Give them as they were, or another output folder"
             )
         self.step, self.log, self.validations = state["step"], state["log"], state["validations"]
+        self.passed, self.stopped = state.get("passed", {}), state.get("stopped", "")
         self.module.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -337,7 +398,7 @@ def _write_table(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 @contextmanager
-def _bar(run: _Run, shown: bool) -> Iterator[Callable[[dict[str, float]], None]]:
+def _bar(run: _Run[B], shown: bool) -> Iterator[Callable[[dict[str, float]], None]]:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -11,22 +11,15 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """Settings of `fastclip.train`.
+class RunSettings:
+    """How a run trains, whatever it minimises.
 
     Attributes
     ----------
-    loss : str
-        ``"hard-positives"`` (`hard_positive_loss`), ``"negclip"``, ``"svlc"`` or ``"clip"``.
-    negatives, positives : float, 0 to 1
-        Share of the captions whose hard negative, and whose hard positive, is used; drawn anew in
-        each epoch. Of several, one is drawn.
-    hard_images : bool
-        Add to each image of a batch one that looks like it, as NegCLIP does, so that a step is of
-        up to twice ``batch_size`` images. Needs `ItemData` with ``similar``.
     epochs : int
     batch_size : int
-        Images that are contrasted with each other. The last, smaller batch of an epoch is left out.
+        Images of a step; the loss is of all of them. The last, smaller batch of an epoch is left
+        out.
     micro_batch_size : int, optional
         Images, and texts, that are encoded at once: the memory of activations. Gradients are those
         of the whole batch (its features are computed twice). Default: ``batch_size``.
@@ -46,19 +39,8 @@ class TrainingSettings:
         What a kill can cost, at most.
     validation_steps : int
         0: validate before the first step and after the last one only.
-
-    Examples
-    --------
-    >>> from fastclip.training import TrainingSettings
-    >>> settings = TrainingSettings(lr=1.0, warmup=10)
-    >>> [settings.rate_at(step, steps=110) for step in (0, 9, 60)]
-    [0.1, 1.0, 0.5]
     """
 
-    loss: str = "hard-positives"
-    negatives: float = 1.0
-    positives: float = 1.0
-    hard_images: bool = False
     epochs: int = 5
     batch_size: int = 256
     micro_batch_size: int | None = None
@@ -79,15 +61,7 @@ class TrainingSettings:
         ValueError
             One is out of range; the message names it.
         """
-        for name, value, allowed in (
-            ("loss", self.loss, tuple(LOSSES)),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name}: is {value!r}, allowed: {', '.join(allowed)}")
-        for name in ("negatives", "positives"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: is {getattr(self, name)}, allowed: 0 to 1")
+        check_choice("precision", self.precision, PRECISIONS)
         for name in ("epochs", "batch_size", "checkpoint_steps", "micro_batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -102,3 +76,46 @@ class TrainingSettings:
             return self.lr * (step + 1) / self.warmup
         left = (step - self.warmup) / max(1, steps - self.warmup)
         return self.lr * 0.5 * (1 + math.cos(math.pi * left))
+
+
+@dataclass(frozen=True)
+class TrainingSettings(RunSettings):
+    """Settings of `fastclip.train`: those of `RunSettings`, and
+
+    Attributes
+    ----------
+    loss : str
+        ``"hard-positives"`` (`hard_positive_loss`), ``"negclip"``, ``"svlc"`` or ``"clip"``.
+    negatives, positives : float, 0 to 1
+        Share of the captions whose hard negative, and whose hard positive, is used; drawn anew in
+        each epoch. Of several, one is drawn.
+    hard_images : bool
+        Add to each image of a batch one that looks like it, as NegCLIP does, so that a step is of
+        up to twice ``batch_size`` images. Needs `ItemData` with ``similar``.
+
+    Examples
+    --------
+    >>> from fastclip.training import TrainingSettings
+    >>> settings = TrainingSettings(lr=1.0, warmup=10)
+    >>> [settings.rate_at(step, steps=110) for step in (0, 9, 60)]
+    [0.1, 1.0, 0.5]
+    """
+
+    loss: str = "hard-positives"
+    negatives: float = 1.0
+    positives: float = 1.0
+    hard_images: bool = False
+
+    def __post_init__(self) -> None:
+        """As of `RunSettings`."""
+        super().__post_init__()
+        check_choice("loss", self.loss, tuple(LOSSES))
+        for name in ("negatives", "positives"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: is {getattr(self, name)}, allowed: 0 to 1")
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError if ``value``, of the setting ``name``, is none of ``allowed``."""
+    if value not in allowed:
+        raise ValueError(f"{name}: is {value!r}, allowed: {', '.join(allowed)}")

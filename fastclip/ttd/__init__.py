@@ -1,7 +1,9 @@
 """TTD: tags of captions, the pixels that show them, masks, and self-distillation."""
 
 from .bias import SingleTagBias, single_tag_bias
+from .distillation import DistillationSettings, TaggedImages, distill
 from .labels import Segmentation, image_maps, label_features
+from .losses import distillation_loss
 from .masks import tag_maps, tag_masks, text_mask
 from .rle import decode_rle, encode_rle
 from .segment import encode_tags, segment
@@ -10,12 +12,16 @@ from .tags import Tag, extract_tags
 from .views import dense_features
 
 __all__ = [
+    "DistillationSettings",
     "Segmentation",
     "SingleTagBias",
     "Tag",
     "TagSelection",
+    "TaggedImages",
     "decode_rle",
     "dense_features",
+    "distill",
+    "distillation_loss",
     "encode_rle",
     "encode_tags",
     "extract_tags",

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
-import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import open_clip
 import pytest
 import torch
 from made_up_drawings import made_up_drawings
-from safetensors.torch import save_file
-
-from fastclip.models.tiny import train as tiny
-from fastclip.models.tiny.tokens import words_of, write_pruned_bpe
+from tiny_model_folder import write_model
 
 pytestmark = pytest.mark.host
 SOURCE = Path(__file__).parents[2] / "benches" / "hard_positives_tiny.py"
@@ -40,15 +34,7 @@ DRAWINGS = made_up_drawings()
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    vocabulary = write_pruned_bpe(folder / "bpe.txt.gz", words_of(DRAWINGS))
-    recipe = dataclasses.replace(tiny.Recipe(), width=64, layers=1)
-    config = tiny.configuration(recipe, vocabulary)
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    torch.manual_seed(0)
-    save_file(open_clip.CLIP(**config["model_cfg"]).state_dict(), folder / "model.safetensors")
-    return str(folder)
+    return write_model(tmp_path / "model", DRAWINGS)
 
 
 def test_runs_and_goes_on(experiment: Any, model: str, tmp_path: Path, monkeypatch: Any) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import fastclip
 from fastclip.data import HardPositiveItem, find_item_images
 from fastclip.training import (
+    LOSSES,
     ItemData,
     TrainingSettings,
     Validation,
@@ -23,7 +24,7 @@ from fastclip.training import (
     similar_images,
     train,
 )
-from fastclip.training.data import Batches
+from fastclip.training.objective import Batches, HardCaptions
 
 pytestmark = pytest.mark.host
 COLOURS = ("red", "green", "blue", "white", "black", "yellow", "purple", "orange", "pink", "gray")
@@ -136,7 +137,8 @@ def test_micro_batches_have_the_gradient_of_the_batch(folder: Path, loss: str) -
 
     def gradients(size: int | None) -> dict[str, torch.Tensor]:
         settings = TrainingSettings(batch_size=9, micro_batch_size=size, loss=loss)
-        made = loop._Run(str(folder / "model"), None, found, folder / "out", settings, "cpu")
+        objective = HardCaptions(found, settings)
+        made = loop._Run(str(folder / "model"), None, objective, folder / "out", "cpu")
         made._backward(made.batches.load(0))
         return {name: p.grad for name, p in made.trained.items()}
 
@@ -167,7 +169,8 @@ def test_batches(folder: Path) -> None:
     data = ItemData(items(), find_item_images(items(), folder / "images"))
 
     def batches(**settings: Any) -> Batches:
-        return Batches(data, TrainingSettings(batch_size=5, **settings), lambda x: torch.zeros(1))
+        objective = HardCaptions(data, TrainingSettings(batch_size=5, **settings))
+        return Batches(objective, lambda x: torch.zeros(1))
 
     whole = batches()
     assert len(whole) == 10
@@ -186,7 +189,7 @@ def test_batches(folder: Path) -> None:
     drawn = [text == "a wall" for step in range(200) for text in half.load(step).negatives]
     assert sum(drawn) / len(drawn) == pytest.approx(0.5, abs=0.1)
     with pytest.raises(ValueError, match="batch_size: is 11, allowed: up to 10"):
-        Batches(data, TrainingSettings(batch_size=11), lambda x: torch.zeros(1))
+        Batches(HardCaptions(data, TrainingSettings(batch_size=11)), lambda x: torch.zeros(1))
 
 
 def test_tensorboard(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +243,7 @@ def test_hard_images(folder: Path) -> None:
     data = ItemData(twice, found, similar=near)
     assert data.similar(9) == [0, 10, 1, 11]
     settings = dataclasses.replace(FAST, hard_images=True)
-    batches = Batches(data, settings, lambda x: torch.zeros(1))
+    batches = Batches(HardCaptions(data, settings), lambda x: torch.zeros(1))
     assert len(batches) == 9
     image = {item.caption: int(item.image) for item in twice}
     seen = set()
@@ -270,7 +273,7 @@ def test_hard_images(folder: Path) -> None:
             return 10
 
     with pytest.raises(ValueError, match="hard_images: Own has no method `similar`"):
-        Batches(Own(), settings, lambda x: x)
+        HardCaptions(Own(), settings)
 
 
 def test_errors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,11 +293,11 @@ def test_errors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"3\.png: not an image"):
         run(folder, "other")
     nan = lambda *_: {"loss": torch.tensor(float("nan"), requires_grad=True)}  # noqa: E731
-    monkeypatch.setitem(loop.LOSSES, "clip", nan)
+    monkeypatch.setitem(LOSSES, "clip", nan)
     Image.new("RGB", (32, 32)).save(folder / "images" / "3.png")
     with pytest.raises(ValueError, match="loss: is nan in step 0; lower lr"):
         run(folder, "third", loss="clip")
-    with pytest.raises(ValueError, match="benchmark, zero_shot: one of them is needed"):
+    with pytest.raises(ValueError, match="benchmark, zero_shot, retrieval: one of them"):
         Validation()
 
 

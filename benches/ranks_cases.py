@@ -1,6 +1,6 @@
 """Two processes of one thread each, as ranks, against one process of two threads.
 
-python benches/ranks_case.py STORE is the second rank: it answers until the first ends.
+python benches/ranks_cases.py STORE is the second rank: it answers until the first ends.
 """
 
 from __future__ import annotations
@@ -75,6 +75,9 @@ def answer_until_the_end(store: str) -> None:
             fastclip.distributed.topk(own, keys, K)
         except fastclip.distributed.RankError:
             return
+
+
+CASES = {"ranks": ranks_case}
 
 
 if __name__ == "__main__":
