@@ -13,7 +13,7 @@ import fastclip
 from fastclip.training import LOSSES
 
 sys.path.append(str(Path(__file__).parent.parent / "tests" / "training"))
-from test_losses import gradients, make, plain
+from losses_by_hand import gradients, make, plain
 
 
 def scores_case(items: int, images: int, texts: int) -> Case:
