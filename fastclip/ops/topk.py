@@ -118,23 +118,21 @@ def topk(
     """
     k = operator.index(k)
     packed = isinstance(keys, PackedKeys)
-    found = plain(queries, keys.rows if packed else keys)
-    if (
-        found
-        and 1 <= k <= found[1].rows
-        and (packed or not worth_packing_on_cpu(found[0].rows, found[1].rows))
-    ):
+    found: _Found
+    matrices = plain(queries, keys.rows if packed else keys)
+    if matrices and _searchable(*matrices, packed, k):
         codes = screen_keys([keys.codes, keys.bounds, keys.center], keys.rows) if packed else None
-        values, indices, survivors = _search(*found, codes, k)
+        found = _search(*matrices, codes, k)
     else:
         query_rows = as_rows("queries", queries)
         key_rows, screen = as_keys(keys)
         check_same_width(query_rows, key_rows)
-        if not 1 <= k <= key_rows.shape[0]:
-            count = key_rows.shape[0]
+        count = key_rows.shape[0]
+        if not 1 <= k <= count:
             raise ValueError(f"k: must be from 1 to the number of keys {count}, got {k}")
         search = torch.ops.fastclip.topk if must_dispatch(query_rows, key_rows) else _find
-        values, indices, survivors = search(query_rows, key_rows, screen, k)
+        found = search(query_rows, key_rows, screen, k)
+    values, indices, survivors = found
     best = TopK(values, indices)
     return (best, torch.as_tensor(survivors)) if return_survivors else best
 
@@ -148,6 +146,11 @@ def _topk(
 
 _Found: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor | int]
 """Values, indices and how many pairs were scored."""
+
+
+def _searchable(queries: _C.Matrix, keys: _C.Matrix, packed: bool, k: int) -> bool:
+    """Whether k is right and the keys are searched as they are."""
+    return 1 <= k <= keys.rows and (packed or not worth_packing_on_cpu(queries.rows, keys.rows))
 
 
 def _find(queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int) -> _Found:

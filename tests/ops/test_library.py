@@ -108,6 +108,7 @@ def _loss(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         + fastclip.gaussian_potential(keys, queries)
         + fastclip.cache_logits(queries, keys, keys[:, :3], 0.1).sum()
         + fastclip.group_mean(queries, keys, groups, num_groups=4).square().sum()
+        + fastclip.group_max(queries, keys, groups, num_groups=4).values.sum()
     )
 
 
