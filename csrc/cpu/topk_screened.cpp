@@ -186,7 +186,10 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
   const double longest = codes != nullptr ? longest_key(*codes) : 0;
   std::atomic<int64_t> scored{0};
   const auto candidate_bytes = static_cast<int64_t>(sizeof(Candidate)) * candidates_per_query(k);
-  const int64_t block = std::clamp<int64_t>((16 << 20) / candidate_bytes, 1, kQueryBlock);
+  // Keys that stay near can be passed over often, so that the queries stay near as well.
+  const bool near = keys.rows * keys.cols * size_of(keys.dtype) <= kKeyBlockBytes;
+  const int64_t block =
+      std::clamp<int64_t>((16 << 20) / candidate_bytes, 1, near ? kQueryBlock / 8 : kQueryBlock);
   // Each part of the keys has its own k best to find, which takes as long as to screen some
   // thousand keys, the more the larger k is. Very few queries cannot be split instead.
   const int64_t key_block =
