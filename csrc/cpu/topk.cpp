@@ -37,9 +37,9 @@ void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, i
 }
 
 // Finding the candidates of a query takes as long as exact scores of some keys, the more the larger
-// k is.
+// k is: measured with 1 to 256 queries of 512 and 1,280 numbers.
 bool worth_screening(int64_t keys, int64_t k) {
-  return screens_always() || keys >= std::max<int64_t>(8 * k, 64);
+  return screens_always() || keys >= std::max<int64_t>((k <= 128 ? 8 : 16) * k, 64);
 }
 
 // With few keys float32 drops more of them in the time that the codes of the query take. Very few
