@@ -64,8 +64,15 @@ def extra_memory(call: Any) -> int:
 
 
 def measure(case: Case, rounds: int, peak: dict[str, float]) -> list[dict[str, Any]]:
-    calls = {**case.ours, **case.peers}
-    memory = {name: extra_memory(call) for name, call in calls.items()}
+    memory = {name: extra_memory(call) for name, call in case.ours.items()}
+    unsupported = {}
+    for name, call in case.peers.items():
+        try:
+            memory[name] = extra_memory(call)
+        except Exception as error:  # whatever a peer raises where it cannot do a case
+            unsupported[name] = str(error)
+    peers = {name: call for name, call in case.peers.items() if name in memory}
+    calls = {**case.ours, **peers}
     for name, call in calls.items():
         case.check(name, call())
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -89,10 +96,10 @@ def measure(case: Case, rounds: int, peak: dict[str, float]) -> list[dict[str, A
                 "giga_per_s": case.work / medians[name] / 1e9,
                 "share_of_peak": case.work / medians[name] / 1e9 / peak[case.unit],
                 "extra_memory_bytes": memory[name],
-                "speed_over": {peer: medians[peer] / medians[name] for peer in case.peers},
+                "speed_over": {peer: medians[peer] / medians[name] for peer in peers},
             }
         )
-    return rows
+    return rows + [{"call": name, "unsupported": why} for name, why in unsupported.items()]
 
 
 def show(case: Case, rows: list[dict[str, Any]]) -> None:
@@ -103,6 +110,9 @@ def show(case: Case, rows: list[dict[str, Any]]) -> None:
     for column in (*columns, *(f"speed / {peer}" for peer in case.peers)):
         table.add_column(column, justify="right")
     for row in rows:
+        if "unsupported" in row:
+            table.add_row(row["call"], "unsupported")
+            continue
         low, high = row["quartiles_s"]
         table.add_row(
             row["call"],
@@ -111,7 +121,7 @@ def show(case: Case, rows: list[dict[str, Any]]) -> None:
             f"{row['giga_per_s']:.0f}",
             f"{row['share_of_peak']:.0%}",
             f"{row['extra_memory_bytes'] / 2**20:,.0f} MiB",
-            *(f"{ratio:.2f}" for ratio in row["speed_over"].values()),
+            *(f"{row['speed_over'].get(peer, float('nan')):.2f}" for peer in case.peers),
         )
     Console(width=170).print(table)
 

@@ -13,12 +13,14 @@
 #include "../cpu/ops.h"
 #include "fastclip/matrix.h"
 #include "fastclip/screen.h"
+#include "tensors.h"
 
 namespace py = pybind11;
 using fastclip::DType;
 using fastclip::Matrix;
 using fastclip::MutableMatrix;
 using fastclip::ScreenKeys;
+using fastclip::bindings::Tensors;
 using fastclip::cpu::Interrupt;
 using Pairs = std::vector<fastclip::cpu::ScoredPair>;
 
@@ -59,7 +61,17 @@ PYBIND11_MODULE(_C, m) {
         // Empty arrays have any stride and no address: nothing may be added to that.
         const int64_t row_stride = rows * cols == 0 ? 0 : stride;
         return Matrix{reinterpret_cast<const char*>(address), DType{dtype}, rows, cols, row_stride};
-      }));
+      }))
+      .def_readonly("rows", &Matrix::rows);
+
+  py::class_<Tensors>(m, "Tensors")
+      .def(py::init<py::type>())
+      .def("plain", [](const Tensors& tensors, py::handle queries, py::handle keys) -> py::object {
+        const auto q = tensors.rows(queries);
+        const auto k = q ? tensors.rows(keys) : std::nullopt;
+        if (!k || q->cols != k->cols) return py::none();
+        return py::make_tuple(*q, *k);
+      });
 
   m.def("find_nonfinite", [](const Matrix& rows, int threads) {
     return without_gil([&](Interrupt& interrupt) {

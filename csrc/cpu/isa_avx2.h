@@ -17,7 +17,8 @@ namespace {
 struct Avx2Base {
   typedef int32_t Ints __attribute__((vector_size(32)));
   typedef float Floats __attribute__((vector_size(32)));
-  static constexpr int kRows = 2;  // 8 accumulators, 4 vectors of keys, 16 registers
+  static constexpr int kRows = 2;         // 8 accumulators, 4 vectors of keys, 16 registers
+  static constexpr int kProductRows = 2;  // of four keys each
   static constexpr bool kSignedKeys = false;
 
   static Floats to_float(Ints x) { return _mm256_cvtepi32_ps(reinterpret_cast<__m256i>(x)); }
@@ -37,6 +38,7 @@ constexpr Kernels avx2_kernels(const char* name) {
       Avx2Tile::load_rows,
       Avx2Tile::score_block,
       Avx2Tile::score_pairs,
+      Avx2Tile::score_keys,
       Avx2Tile::find_nonfinite,
       encode_rows,
       Isa::kQueryLevels,

@@ -17,7 +17,8 @@ namespace {
 struct Avx512Base {
   typedef int32_t Ints __attribute__((vector_size(64)));
   typedef float Floats __attribute__((vector_size(64)));
-  static constexpr int kRows = 12;  // 24 accumulators of 32 registers
+  static constexpr int kRows = 12;        // 24 accumulators of 32 registers
+  static constexpr int kProductRows = 6;  // of four keys each
   static constexpr bool kSignedKeys = false;
 
   // The plain intrinsic makes GCC 12 warn of an uninitialised pass-through; this is the same
@@ -41,6 +42,7 @@ constexpr Kernels avx512_kernels(const char* name) {
       Avx512Tile::load_rows,
       Avx512Tile::score_block,
       Avx512Tile::score_pairs,
+      Avx512Tile::score_keys,
       Avx512Tile::find_nonfinite,
       encode_rows,
       Isa::kQueryLevels,

@@ -22,10 +22,19 @@ struct Pair {
   int64_t query, key;
 };
 
-// A block of queries against all panels of `keys`, which has codes or floats as the queries do.
+// Rows of float32 numbers, `stride` of them apart.
+struct FloatRows {
+  const float* first = nullptr;
+  int64_t stride = 0;
+
+  const float* row(int64_t i) const { return first + i * stride; }
+};
+
+// A block of queries against all panels of `keys`, which has codes or rows of floats as the queries
+// do.
 struct ScreenCall {
   const int8_t* codes;              // [num_queries][keys.width]
-  const float* floats;              // [num_queries][keys.width]
+  FloatRows floats;                 // [num_queries][keys.cols]
   const ScreenQuery* coefficients;  // [num_queries]
   const float* thresholds;          // [num_queries]
   int64_t num_queries;
@@ -165,6 +174,9 @@ struct Kernels {
   void (*score_pairs)(const double* queries, const Matrix& keys, const Pair* pairs, int64_t count,
                       float* scores);
 
+  // Exact scores of one query with all keys, as score_pairs gives them.
+  void (*score_keys)(const double* query, const Matrix& keys, float* scores);
+
   // The first row that holds a NaN or an infinity, or -1.
   int64_t (*find_nonfinite)(const Matrix& rows);
 
@@ -178,8 +190,8 @@ struct Kernels {
   int query_levels;
   // Returns how many hits there are.
   int64_t (*screen)(const ScreenCall& call);
-  // squares[key] = sum of the squares of each key in panels of floats.
-  void (*sum_squares)(const float* floats, int64_t panels, int64_t cols, float* squares);
+  // squares[i] = the sum of the squares of each row; has room for a multiple of four.
+  void (*sum_squares)(const FloatRows& rows, int64_t count, int64_t cols, float* squares);
   // The largest upper bound on a score of the run, and its key.
   float (*favourite)(const KeyRun& run, int64_t& key);
   // Writes the keys of the run whose upper bound is at least `floor` and returns how many they are.

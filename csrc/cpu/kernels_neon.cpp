@@ -14,7 +14,8 @@ namespace {
 struct NeonDot {
   typedef int32_t Ints __attribute__((vector_size(16)));
   typedef float Floats __attribute__((vector_size(16)));
-  static constexpr int kRows = 2;  // 16 accumulators, 8 vectors of keys, 32 registers
+  static constexpr int kRows = 2;         // 16 accumulators, 8 vectors of keys, 32 registers
+  static constexpr int kProductRows = 2;  // of four keys each
   static constexpr int kQueryLevels = 127;
   static constexpr bool kSignedKeys = true;
 
@@ -44,6 +45,7 @@ const Kernels kNeonDot = {
     NeonTile::load_rows,
     NeonTile::score_block,
     NeonTile::score_pairs,
+    NeonTile::score_keys,
     NeonTile::find_nonfinite,
     encode_rows,
     NeonDot::kQueryLevels,

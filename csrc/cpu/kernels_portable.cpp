@@ -13,7 +13,8 @@ namespace {
 struct Portable {
   typedef int32_t Ints __attribute__((vector_size(16)));
   typedef float Floats __attribute__((vector_size(16)));
-  static constexpr int kRows = 1;  // 8 accumulators of 16 registers
+  static constexpr int kRows = 2;
+  static constexpr int kProductRows = 2;  // of four keys each
   static constexpr int kQueryLevels = 0;
 
   static uint32_t at_least(Floats x, float threshold) {
@@ -34,6 +35,7 @@ const Kernels kPortable = {
     PortableTile::load_rows,
     PortableTile::score_block,
     PortableTile::score_pairs,
+    PortableTile::score_keys,
     PortableTile::find_nonfinite,
     encode_rows,
     Portable::kQueryLevels,

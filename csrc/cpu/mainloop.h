@@ -73,13 +73,12 @@ void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, in
     return row < 0;
   };
   if (queries.rows <= kFewQueries) {
-    std::vector<Pair> pairs(block);
     for (int64_t begin = first_key; begin < last_key; begin += block) {
       if (interrupt.poll()) return;
       const int64_t count = std::min(block, last_key - begin);
       for (int64_t i = 0; i < queries.rows; ++i) {
-        for (int64_t j = 0; j < count; ++j) pairs[j] = {i, begin + j};
-        kernels.score_pairs(query_rows.get(), keys, pairs.data(), count, scores.get() + i * block);
+        kernels.score_keys(query_rows.get() + i * row, keys.slice(begin, begin + count),
+                           scores.get() + i * block);
       }
       if (!finite(begin, count)) return;
       reduce(static_cast<const float*>(scores.get()), block, begin, count);

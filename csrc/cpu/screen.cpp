@@ -44,44 +44,68 @@ PairScorer::PairScorer(const Kernels& kernels, const Matrix& queries, const Matr
   kernels.load_rows(queries, query_rows_.get());
 }
 
-double PairScorer::query_length(int64_t i) const {
-  const int64_t row = lane_steps(keys_.cols) * kLanes;
-  const double* query = query_rows_.get() + i * row;
-  double squares[4] = {};
-  for (int64_t j = 0; j < row; ++j) squares[j % 4] += query[j] * query[j];
-  return std::sqrt((squares[0] + squares[1]) + (squares[2] + squares[3])) * (1 + kSlack);
-}
-
 void PairScorer::prefetch(int64_t key) const {
   const int64_t bytes = keys_.cols * size_of(keys_.dtype);
+  if (keys_.rows * bytes <= kKeyBlockBytes) return;  // they are near
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(keys_.row(key) + at);
 }
 
 BlockScreen::BlockScreen(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
                          const ScreenKeys* codes, double longest_key)
     : kernels_(kernels),
+      num_queries_(queries.rows),
       keys_(keys),
       codes_(codes),
       longest_key_(longest_key),
       scorer_(kernels, queries, keys),
       coefficients_(queries.rows),
-      gamma_(queries.rows),
+      gamma_(round_up(queries.rows, 4)),
       scale_(queries.rows, 1.0),
       offset_(queries.rows),
       query_codes_(codes != nullptr ? queries.rows * codes->width : 0, Contents::kAnything),
-      query_floats_(codes != nullptr ? 0 : queries.rows * queries.cols, Contents::kAnything),
-      key_floats_(codes != nullptr ? 0 : kMaxPanelKeys * keys.cols) {
+      converted_queries_(0),
+      converted_keys_(0) {
   if (codes != nullptr) {
     encode_queries(queries);
-    return;
+  } else {
+    bound_queries(queries);
   }
-  kernels.value.pack(queries, 1, query_floats_.get());
+}
+
+void BlockScreen::bound_queries(const Matrix& queries) {
+  query_floats_ = float_rows(queries, converted_queries_);
+  bound_lengths(query_floats_, queries.rows, gamma_.data());
   for (int64_t i = 0; i < queries.rows; ++i) {
-    const QueryBounds bounds = bound_float_query(scorer_.query_length(i), queries.cols);
+    const QueryBounds bounds = bound_float_query(gamma_[i], queries.cols);
     longest_query_ = std::max(longest_query_, bounds.norm);
     gamma_[i] = bounds.gamma;
     coefficients_[i] = bounds.coefficients;
   }
+}
+
+// Rows of another number type are converted.
+FloatRows BlockScreen::float_rows(const Matrix& rows, AlignedBuffer<float>& converted) const {
+  if (rows.dtype == DType::kFloat32) {
+    return {reinterpret_cast<const float*>(rows.data), rows.row_stride};
+  }
+  converted = AlignedBuffer<float>(rows.rows * rows.cols, Contents::kAnything);
+  kernels_.value.pack(rows, 1, converted.get());
+  return {converted.get(), rows.cols};
+}
+
+// Bounds on the lengths of rows; returns the largest, NaN where a row or its length is not finite.
+float BlockScreen::bound_lengths(const FloatRows& rows, int64_t count, float* lengths) const {
+  kernels_.sum_squares(rows, count, keys_.cols, lengths);
+  // Roundings of the sum, squares that are too small for float32, and the roundings below.
+  const auto terms = static_cast<float>(keys_.cols + 2);
+  const float stretch = 1 + terms * 0x1p-23f, lost = terms * 0x1p-147f;
+  float longest = 0, zero = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    lengths[i] = std::sqrt(lengths[i] * stretch + lost) * (1 + 2 * static_cast<float>(kSlack));
+    longest = std::max(longest, lengths[i]);
+    zero += 0 * lengths[i];
+  }
+  return longest + zero;
 }
 
 void BlockScreen::encode_queries(const Matrix& queries) {
@@ -118,17 +142,10 @@ bool BlockScreen::go_to(int64_t first, int64_t last) {
     return longest_query_ * longest_key_ < kLargestScore;
   }
   static const std::vector<float> ones(kMaxPanelKeys, 1.0f), zeros(kMaxPanelKeys, 0.0f);
-  kernels_.value.pack(keys_.slice(first_key_, first_key_ + count), kPanel, key_floats_.get());
-  kernels_.sum_squares(key_floats_.get(), ceil_div(count, kPanel), keys_.cols, norms_);
-  // Roundings of the sum, and squares that are too small for float32.
-  const double terms = static_cast<double>(keys_.cols + 2);
-  double longest = 0;
-  for (int64_t j = 0; j < count; ++j) {
-    norms_[j] = round_up_to_float(std::sqrt(norms_[j] * (1 + terms * 0x1p-23) + terms * 0x1p-148) *
-                                  (1 + kSlack));
-    longest = std::max(longest, static_cast<double>(norms_[j]));
-  }
-  panels_.floats = key_floats_.get();
+  const FloatRows rows = float_rows(keys_.slice(first_key_, first_key_ + count), converted_keys_);
+  const float longest = bound_lengths(rows, count, norms_);
+  panels_.rows = rows.first;
+  panels_.row_stride = rows.stride;
   panels_.scale = ones.data();
   panels_.error = zeros.data();
   panels_.norm = norms_;
@@ -140,7 +157,7 @@ bool BlockScreen::go_to(int64_t first, int64_t last) {
 ScreenCall BlockScreen::call() const {
   ScreenCall call{};
   call.codes = query_codes_.get();
-  call.floats = query_floats_.get();
+  call.floats = query_floats_;
   call.coefficients = coefficients_.data();
   call.num_queries = num_queries();
   call.keys = panels_;

@@ -45,8 +45,6 @@ class PairScorer {
   // Asks for the row of a key that will be scored soon.
   void prefetch(int64_t key) const;
 
-  double query_length(int64_t i) const;
-
  private:
   const Kernels& kernels_;
   const Matrix keys_;
@@ -78,7 +76,7 @@ class BlockScreen {
   int64_t first_key() const { return first_key_; }
   int64_t num_keys() const { return panels_.keys; }
 
-  int64_t num_queries() const { return static_cast<int64_t>(gamma_.size()); }
+  int64_t num_queries() const { return num_queries_; }
   float gamma(int64_t i) const { return gamma_[i]; }
   // What an upper bound of a key must reach for its score to reach `score`.
   float floor_of(int64_t i, float score) const {
@@ -91,8 +89,12 @@ class BlockScreen {
 
  private:
   void encode_queries(const Matrix& queries);
+  void bound_queries(const Matrix& queries);
+  FloatRows float_rows(const Matrix& rows, AlignedBuffer<float>& converted) const;
+  float bound_lengths(const FloatRows& rows, int64_t count, float* lengths) const;
 
   const Kernels& kernels_;
+  const int64_t num_queries_;
   const Matrix keys_;
   const ScreenKeys* codes_;
   const double longest_key_;
@@ -106,7 +108,8 @@ class BlockScreen {
   double longest_query_ = 0;
   AlignedBuffer<int8_t> query_codes_;
   // Without codes:
-  AlignedBuffer<float> query_floats_, key_floats_;
+  FloatRows query_floats_;
+  AlignedBuffer<float> converted_queries_, converted_keys_;
   float norms_[kMaxPanelKeys] = {};
 };
 
@@ -152,8 +155,8 @@ struct Screens {
 // What always_screen() was told last.
 bool screens_always();
 
-// Whether packing panels of floats pays: they are used by all queries of a block.
-inline bool worth_float_screen(int64_t queries) { return queries >= 8 || screens_always(); }
+// One or two queries are bound by memory: exact scores take as long as bounds.
+inline bool worth_float_screen(int64_t queries) { return queries > 2 || screens_always(); }
 
 inline Screens screens_for(const Kernels& isa, const ScreenKeys* codes, int64_t queries) {
   Screens screens{};

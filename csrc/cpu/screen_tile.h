@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fastclip/screen.h"
+#include "row_tile.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -18,6 +19,7 @@ struct ScreenTile {
   using Floats = typename Isa::Floats;
   static constexpr int kLanes32 = sizeof(Ints) / 4;
   static constexpr int kVectors = kPanel / kLanes32;
+  using Rows = RowTile<kLanes32, Isa::kProductRows>;
   // Of four codes with 128 added each: makes them signed again.
   static constexpr int32_t kTake128 = static_cast<int32_t>(0x80808080u);
 
@@ -25,21 +27,11 @@ struct ScreenTile {
     if constexpr (Isa::kQueryLevels > 0) {
       if (call.keys.codes != nullptr) return screen_as<Codes>(call);
     }
-    return screen_as<FloatRows>(call);
+    return screen_as<Unpacked>(call);
   }
 
-  static void sum_squares(const float* floats, int64_t panels, int64_t cols, float* squares) {
-    constexpr int kChains = 4;  // sums that do not wait for one another
-    for (int64_t at = 0; at < panels * kPanel; at += kLanes32) {
-      const float* from = floats + at / kPanel * kPanel * cols + at % kPanel;
-      Floats sums[kChains] = {};
-      for (int64_t i = 0; i < cols; ++i, from += kPanel) {
-        const Floats x = load<Floats>(from);
-        sums[i % kChains] += x * x;
-      }
-      const Floats total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-      __builtin_memcpy(squares + at, &total, sizeof(total));
-    }
+  static void sum_squares(const FloatRows& rows, int64_t count, int64_t cols, float* squares) {
+    Rows::squares(rows, count, cols, squares);
   }
 
   static float favourite(const KeyRun& run, int64_t& key) {
@@ -244,7 +236,7 @@ struct ScreenTile {
   };
 
   // q.k
-  struct FloatRows {
+  struct Unpacked {
     using Sums = Floats;
 
     static Floats to_float(Floats dots) { return dots; }
@@ -252,22 +244,13 @@ struct ScreenTile {
     template <int M>
     static void multiply(const ScreenCall& call, int64_t first_query, int64_t first_key,
                          Floats (&dots)[M][kVectors]) {
-      const int64_t width = call.keys.width;
-      const float* queries = call.floats + first_query * width;
-      Floats sums[M][kVectors] = {};
-      const float* keys = call.keys.floats + first_key * width;
-      for (int64_t i = 0; i < width; ++i, keys += kPanel) {
-        Floats k[kVectors];
-#pragma GCC unroll 16
-        for (int v = 0; v < kVectors; ++v) k[v] = load<Floats>(keys + v * kLanes32);
-#pragma GCC unroll 16
-        for (int m = 0; m < M; ++m) {
-          const Floats q = Floats{} + queries[m * width + i];
-#pragma GCC unroll 16
-          for (int v = 0; v < kVectors; ++v) sums[m][v] += q * k[v];
-        }
-      }
-      copy<M>(sums, dots);
+      const ScreenKeys& keys = call.keys;
+      const int64_t left = keys.keys - first_key;
+      float products[M][kPanel] = {};
+      Rows::template products<M>({call.floats.row(first_query), call.floats.stride},
+                                 {keys.rows + first_key * keys.row_stride, keys.row_stride},
+                                 left < kPanel ? left : kPanel, keys.cols, products[0], kPanel);
+      __builtin_memcpy(dots, products, sizeof(products));
     }
   };
 

@@ -57,8 +57,9 @@ float extreme(const float* x, int64_t n, float start, Better better) {
 // Halves the range of values that it can be among: by their middle, which is quick for scores that
 // lie close to each other, and where that is slow by the middle of their representations.
 inline float kth_largest(const float* x, int64_t n, int64_t k) {
-  const float least = extreme(x, n, x[0], std::less<>());
   const float most = extreme(x, n, x[0], std::greater<>());
+  if (k == 1) return most;
+  const float least = extreme(x, n, x[0], std::less<>());
   constexpr int kByValue = 16;
   uint32_t low = ordered_bits(least), high = ordered_bits(most);  // it is from low to high
   for (int step = 0; low < high; ++step) {

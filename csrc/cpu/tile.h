@@ -38,17 +38,11 @@ struct Tile {
 
   static void score_pairs(const double* queries, const Matrix& keys, const Pair* pairs,
                           int64_t count, float* scores) {
-    switch (keys.dtype) {
-      case DType::kFloat32:
-        return score_pairs_as<float>(queries, keys, pairs, count, scores,
-                                     [](float x) { return x; });
-      case DType::kFloat16:
-        return score_pairs_as<uint16_t>(queries, keys, pairs, count, scores,
-                                        [](uint16_t x) { return half_to_float(x); });
-      case DType::kBFloat16:
-        return score_pairs_as<uint16_t>(queries, keys, pairs, count, scores,
-                                        [](uint16_t x) { return bfloat16_to_float(x); });
-    }
+    score_single(queries, keys, count, scores, [=](int64_t i) { return pairs[i]; });
+  }
+
+  static void score_keys(const double* query, const Matrix& keys, float* scores) {
+    score_single(query, keys, keys.rows, scores, [](int64_t i) { return Pair{0, i}; });
   }
 
   static void load_rows(const Matrix& rows, double* out) {
@@ -118,27 +112,44 @@ struct Tile {
   // Pairs side by side: one alone would wait for its own sums.
   static constexpr int kPairs = kPasses >= 8 ? 1 : 8 / kPasses;
 
-  template <class Stored, class ToFloat>
-  static void score_pairs_as(const double* queries, const Matrix& keys, const Pair* pairs,
-                             int64_t count, float* scores, ToFloat to_float) {
-    int64_t i = 0;
-    for (; i + kPairs <= count; i += kPairs) {
-      score_pairs_together<kPairs, Stored>(queries, keys, pairs + i, scores + i, to_float);
-    }
-    for (; i < count; ++i) {
-      score_pairs_together<1, Stored>(queries, keys, pairs + i, scores + i, to_float);
+  // Exact scores of pair(0) ... pair(count - 1), keys as they are stored.
+  template <class PairOf>
+  static void score_single(const double* queries, const Matrix& keys, int64_t count, float* scores,
+                           PairOf pair) {
+    switch (keys.dtype) {
+      case DType::kFloat32:
+        return score_single_as<float>(queries, keys, count, scores, pair,
+                                      [](float x) { return x; });
+      case DType::kFloat16:
+        return score_single_as<uint16_t>(queries, keys, count, scores, pair,
+                                         [](uint16_t x) { return half_to_float(x); });
+      case DType::kBFloat16:
+        return score_single_as<uint16_t>(queries, keys, count, scores, pair,
+                                         [](uint16_t x) { return bfloat16_to_float(x); });
     }
   }
 
-  template <int N, class Stored, class ToFloat>
-  static void score_pairs_together(const double* queries, const Matrix& keys, const Pair* pairs,
-                                   float* scores, ToFloat to_float) {
+  template <class Stored, class PairOf, class ToFloat>
+  static void score_single_as(const double* queries, const Matrix& keys, int64_t count,
+                              float* scores, PairOf pair, ToFloat to_float) {
+    int64_t i = 0;
+    for (; i + kPairs <= count; i += kPairs) {
+      score_together<kPairs, Stored>(queries, keys, i, scores + i, pair, to_float);
+    }
+    for (; i < count; ++i) {
+      score_together<1, Stored>(queries, keys, i, scores + i, pair, to_float);
+    }
+  }
+
+  template <int N, class Stored, class PairOf, class ToFloat>
+  static void score_together(const double* queries, const Matrix& keys, int64_t first,
+                             float* scores, PairOf pair, ToFloat to_float) {
     const int64_t steps = lane_steps(keys.cols), whole = keys.cols / kLanes;
     const double* query[N];
     const char* key[N];
     for (int n = 0; n < N; ++n) {
-      query[n] = queries + pairs[n].query * steps * kLanes;
-      key[n] = keys.row(pairs[n].key);
+      query[n] = queries + pair(first + n).query * steps * kLanes;
+      key[n] = keys.row(pair(first + n).key);
     }
     Doubles lanes[kPasses][N] = {};
     for (int64_t s = 0; s < whole; ++s) {

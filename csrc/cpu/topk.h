@@ -55,9 +55,15 @@ class TopK {
   // Reduces a query to its best k, so that threshold() is the k-th best score seen. False while
   // fewer than k have been seen.
   bool settle(int64_t query) {
-    const State& state = states_.get()[query];
+    State& state = states_.get()[query];
     if (state.size < k_) return false;
-    if (state.size > k_ || !state.gated) select(query);
+    if (state.size > k_) {
+      select(query);
+    } else if (!state.gated) {
+      const float* scores = scores_of(query);
+      state.threshold = extreme(scores, k_, scores[0], std::less<>());
+      state.gated = true;
+    }
     return true;
   }
   float threshold(int64_t query) const { return states_.get()[query].threshold; }

@@ -89,9 +89,10 @@ class ScreenedTopK {
         }
         int64_t sets = keys;
         if (4 * k_ <= kFolded && keys > kFolded) {
-          for (int64_t j = kFolded; j < keys; ++j) {
-            float& most = lowers[j % kFolded];
-            most = lowers[j] > most ? lowers[j] : most;
+          for (int64_t begin = kFolded; begin < keys; begin += kFolded) {
+            const float* next = lowers + begin;
+            const int64_t count = std::min(kFolded, keys - begin);
+            for (int64_t j = 0; j < count; ++j) lowers[j] = std::max(lowers[j], next[j]);
           }
           sets = kFolded;
         }
@@ -115,7 +116,7 @@ class ScreenedTopK {
   void certify(int64_t i) {
     Candidate* begin = candidates_.get() + i * capacity_;
     Candidate* end = begin + counts_[i];
-    if (counts_[i] >= k_) {
+    if (counts_[i] > k_) {
       for (int64_t c = 0; c < counts_[i]; ++c) lowers_[c] = begin[c].lower;
       raise(i, kth_largest(lowers_.data(), counts_[i], k_));
     }
@@ -179,13 +180,16 @@ class ScreenedTopK {
 }  // namespace
 
 int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys,
-                      const Screens& screens, int64_t k, float* values, int64_t* indices,
-                      int threads, Interrupt& interrupt) {
+                      const Screens& screens, int64_t k, NonFiniteRow* nonfinite, float* values,
+                      int64_t* indices, int threads, Interrupt& interrupt) {
   const ScreenKeys* codes = screens.codes[0];
   const double longest = codes != nullptr ? longest_key(*codes) : 0;
   std::atomic<int64_t> scored{0};
   const auto candidate_bytes = static_cast<int64_t>(sizeof(Candidate)) * candidates_per_query(k);
-  const int64_t block = std::clamp<int64_t>((16 << 20) / candidate_bytes, 1, kQueryBlock);
+  // Keys that stay near can be passed over often, so that the queries stay near as well.
+  const bool near = keys.rows * keys.cols * size_of(keys.dtype) <= kKeyBlockBytes;
+  const int64_t block =
+      std::clamp<int64_t>((16 << 20) / candidate_bytes, 1, near ? kQueryBlock / 8 : kQueryBlock);
   // Each part of the keys has its own k best to find, which takes as long as to screen some
   // thousand keys, the more the larger k is. Very few queries cannot be split instead.
   const int64_t key_block =
@@ -207,12 +211,14 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
                 }
                 const int64_t rest = std::min(panel * kPanel, task.last_key);
                 scored += rows.rows * (task.last_key - rest);
-                sweep(isa, rows, keys, rest, task.last_key, interrupt,
-                      [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
-                        for (int64_t i = 0; i < rows.rows; ++i) {
-                          best.accumulate(i, scores + i * ld, count, begin);
-                        }
-                      });
+                sweep(
+                    isa, rows, keys, rest, task.last_key, interrupt,
+                    [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
+                      for (int64_t i = 0; i < rows.rows; ++i) {
+                        best.accumulate(i, scores + i * ld, count, begin);
+                      }
+                    },
+                    nonfinite);
                 finish(best);
               });
   return scored;

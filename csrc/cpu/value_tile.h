@@ -11,6 +11,7 @@
 #include "fastclip/float16.h"
 #include "fastclip/matrix.h"
 #include "kernels.h"
+#include "vectors.h"
 
 namespace fastclip::cpu {
 namespace {  // each instruction set keeps its own copy
@@ -189,6 +190,7 @@ struct ValueTile {
 
   template <class Stored, class ToFloat>
   static void pack_as(const Matrix& rows, int64_t tile, float* out, ToFloat to_float) {
+    if (tile == 1) return convert<Stored>(rows, out, to_float);
     for (int64_t first = 0; first < rows.rows; first += tile, out += tile * rows.cols) {
       const int64_t count = rows.rows - first < tile ? rows.rows - first : tile;
       const int64_t whole_rows = count / W * W, whole_cols = rows.cols / W * W;
@@ -208,6 +210,18 @@ struct ValueTile {
     }
   }
 
+  template <class Stored, class ToFloat>
+  static void convert(const Matrix& rows, float* out, ToFloat to_float) {
+    for (int64_t i = 0; i < rows.rows; ++i, out += rows.cols) {
+      const char* row = rows.row(i);
+      for (int64_t c = 0; c < rows.cols; ++c) {
+        Stored stored;
+        __builtin_memcpy(&stored, row + c * sizeof(Stored), sizeof(Stored));
+        out[c] = to_float(stored);
+      }
+    }
+  }
+
   // W rows and columns, turned in registers: single numbers written a tile apart would take longer
   // than the products of a few queries.
   template <class Stored, class ToFloat>
@@ -222,44 +236,12 @@ struct ValueTile {
       for (int w = 0; w < W; ++w) x[w] = to_float(stored[w]);
       v[r] = load(x);
     }
-    exchange<1>(v);
-    if constexpr (W > 2) exchange<2>(v);
-    if constexpr (W > 4) exchange<4>(v);
-    if constexpr (W > 8) exchange<8>(v);
+    Vectors<W>::template exchange<1>(v);
+    if constexpr (W > 2) Vectors<W>::template exchange<2>(v);
+    if constexpr (W > 4) Vectors<W>::template exchange<4>(v);
+    if constexpr (W > 8) Vectors<W>::template exchange<8>(v);
 #pragma GCC unroll 16
     for (int r = 0; r < W; ++r) store(out + r * tile, v[r]);
-  }
-
-  // Of each square of 2 Half rows and columns, exchanges the top right and the bottom left quarter.
-  template <int Half>
-  static void exchange(Floats (&v)[W]) {
-#pragma GCC unroll 16
-    for (int r = 0; r < W; ++r) {
-      if ((r & Half) != 0) continue;
-      int32_t upper[W], lower[W];
-      for (int w = 0; w < W; ++w) {
-        upper[w] = (w & Half) != 0 ? W + w - Half : w;
-        lower[w] = (w & Half) != 0 ? W + w : w + Half;
-      }
-      Ints upper_lanes, lower_lanes;
-      __builtin_memcpy(&upper_lanes, upper, sizeof(upper));
-      __builtin_memcpy(&lower_lanes, lower, sizeof(lower));
-      const Floats top = v[r], bottom = v[r + Half];
-      v[r] = shuffle(top, bottom, upper_lanes);
-      v[r + Half] = shuffle(top, bottom, lower_lanes);
-    }
-  }
-
-  // Lanes of a, counted from 0, and b, counted from W; as in lane(), the types are parameters.
-  template <class Vec, class Lanes>
-  static Vec shuffle(Vec a, Vec b, Lanes from) {
-#if defined(__clang__)
-    Vec result;
-    for (int w = 0; w < W; ++w) result[w] = from[w] < W ? a[from[w]] : b[from[w] - W];
-    return result;
-#else
-    return __builtin_shuffle(a, b, from);
-#endif
   }
 };
 

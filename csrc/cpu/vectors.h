@@ -52,6 +52,60 @@ struct Vectors {
 #endif
     return product;
   }
+
+  // Of each square of 2 Half rows and columns, exchanges the top right and the bottom left quarter.
+  template <int Half, int N>
+  static void exchange(Floats (&v)[N]) {
+#pragma GCC unroll 16
+    for (int r = 0; r < N; ++r) {
+      if ((r & Half) != 0) continue;
+      int32_t upper[W], lower[W];
+      for (int w = 0; w < W; ++w) {
+        upper[w] = (w & Half) != 0 ? W + w - Half : w;
+        lower[w] = (w & Half) != 0 ? W + w : w + Half;
+      }
+      Ints upper_lanes, lower_lanes;
+      __builtin_memcpy(&upper_lanes, upper, sizeof(upper));
+      __builtin_memcpy(&lower_lanes, lower, sizeof(lower));
+      const Floats top = v[r], bottom = v[r + Half];
+      v[r] = shuffle(top, bottom, upper_lanes);
+      v[r + Half] = shuffle(top, bottom, lower_lanes);
+    }
+  }
+
+  // Lanes of a, counted from 0, and b, counted from W; the types are
+  // parameters since GCC takes a subscript of a vector only where they are.
+  template <class Vec, class Lanes>
+  static Vec shuffle(Vec a, Vec b, Lanes from) {
+#if defined(__clang__)
+    Vec result;
+    for (int w = 0; w < W; ++w) result[w] = from[w] < W ? a[from[w]] : b[from[w] - W];
+    return result;
+#else
+    return __builtin_shuffle(a, b, from);
+#endif
+  }
+
+  // The sums of the lanes of four vectors.
+  static void sum_lanes(Floats (&v)[4], float* sums) {
+    exchange<1>(v);
+    exchange<2>(v);
+    add_fours<W>((v[0] + v[1]) + (v[2] + v[3]), sums);
+  }
+
+ private:
+  template <int Lanes, class Vec>
+  static void add_fours(Vec v, float* sums) {
+    if constexpr (Lanes == 4) {
+      __builtin_memcpy(sums, &v, sizeof(v));
+    } else {
+      typedef float Half __attribute__((vector_size(Lanes * 2)));
+      Half low, high;
+      __builtin_memcpy(&low, &v, sizeof(Half));
+      __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(Half), sizeof(Half));
+      add_fours<Lanes / 2>(low + high, sums);
+    }
+  }
 };
 
 }  // namespace

@@ -11,6 +11,7 @@ import torch.utils.dlpack
 
 from fastclip import _C
 from fastclip.ops._device import (
+    EMULATED,
     capturing,
     check_device,
     check_movable,
@@ -161,6 +162,20 @@ def pixel_rows(pixels: torch.Tensor) -> torch.Tensor:
     """Return [B, d, h, w] as [B * h * w, d]: a view of channels-last pixels, else a copy."""
     images, width, h, w = pixels.shape
     return with_adjacent_elements(pixels.permute(0, 2, 3, 1).reshape(images * h * w, width))
+
+
+_tensors = _C.Tensors(torch.Tensor)
+
+
+def plain(queries: Array, keys: Array | PackedKeys) -> tuple[_C.Matrix, _C.Matrix] | None:
+    """Describe rows that need no other check, no copy and no operator; None for all others.
+
+    Tensors on the CPU, that is, for which nothing is traced or differentiated. For the smallest
+    calls: all the checks of this module together take longer than their arithmetic.
+    """
+    if torch.compiler.is_compiling() or EMULATED:
+        return None
+    return _tensors.plain(queries, keys)
 
 
 def must_dispatch(*tensors: torch.Tensor) -> bool:

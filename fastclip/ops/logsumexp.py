@@ -16,6 +16,8 @@ from fastclip.ops._arguments import (
     check_same_width,
     check_some_rows,
     matrix,
+    not_finite,
+    plain,
     with_adjacent_elements,
 )
 from fastclip.ops._blocks import blocks, empty_like
@@ -79,18 +81,22 @@ def logsumexp(
     >>> round(loss.item(), 3)
     1.719
     """
+    packed = isinstance(keys, PackedKeys)
+    if not isinstance(scale, torch.Tensor):
+        number = as_number("scale", scale)
+        matrices = plain(queries, keys.rows if packed else keys)
+        if matrices:
+            return _compute(*matrices, number, check_keys=not packed)
+        scale = torch.tensor(number, dtype=torch.float64)
     query_rows = as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
     check_some_rows("keys", key_rows)
-    if isinstance(scale, torch.Tensor):
-        if scale.numel() != 1 or not scale.is_floating_point():
-            raise ValueError(
-                f"scale: a floating-point tensor with one element is needed, "
-                f"got shape {tuple(scale.shape)} {scale.dtype}"
-            )
-    else:
-        scale = torch.tensor(as_number("scale", scale), dtype=torch.float64)
+    if scale.numel() != 1 or not scale.is_floating_point():
+        raise ValueError(
+            f"scale: a floating-point tensor with one element is needed, "
+            f"got shape {tuple(scale.shape)} {scale.dtype}"
+        )
     result: torch.Tensor = torch.ops.fastclip.logsumexp(query_rows, key_rows, scale, not screen)
     return result
 
@@ -100,22 +106,32 @@ def _logsumexp(
 ) -> torch.Tensor:
     number = as_number("scale", scale.item())
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
+    if not on_cuda(queries):
+        return _compute(matrix(queries), matrix(keys), number, check_keys)
     check_finite("queries", queries)
     if check_keys:
         check_finite("keys", keys)
     out = _logsumexp_fake(queries, keys, scale, check_keys)
     arguments = matrix(queries), matrix(keys), number, out.data_ptr()
-    if on_cuda(queries):
-        memory, at_once = workspace(
-            "logsumexp",
-            lambda rows: _C.cuda.logsumexp_workspace(*arguments[:2], rows),
-            min(len(queries), _QUERIES),
-            queries,
-        )
-        with stream_of(queries) as stream:
-            _C.cuda.logsumexp(*arguments, at_once, memory.data_ptr(), stream)
-    else:
-        _C.logsumexp(*arguments, torch.get_num_threads())
+    memory, at_once = workspace(
+        "logsumexp",
+        lambda rows: _C.cuda.logsumexp_workspace(*arguments[:2], rows),
+        min(len(queries), _QUERIES),
+        queries,
+    )
+    with stream_of(queries) as stream:
+        _C.cuda.logsumexp(*arguments, at_once, memory.data_ptr(), stream)
+    return out
+
+
+def _compute(queries: _C.Matrix, keys: _C.Matrix, scale: float, check_keys: bool) -> torch.Tensor:
+    threads = torch.get_num_threads()
+    for name, rows in ("queries", queries), ("keys", keys):
+        row = _C.find_nonfinite(rows, threads) if check_keys or rows is queries else -1
+        if row >= 0:
+            raise not_finite(name, row)
+    out = torch.empty(queries.rows)
+    _C.logsumexp(queries, keys, scale, out.data_ptr(), threads)
     return out
 
 

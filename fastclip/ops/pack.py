@@ -266,7 +266,11 @@ def worth_packing(queries: torch.Tensor, keys: torch.Tensor) -> bool:
     if on_cuda(keys):
         some = len(queries) >= min(_CUDA_PACK_FROM_QUERIES, _PACK_FROM_QUERIES)
         return some and len(queries) * len(keys) >= _PACK_FROM_QUERIES * _PACK_FROM_KEYS
-    return len(queries) >= _PACK_FROM_QUERIES and len(keys) >= _PACK_FROM_KEYS and _C.has_screen()
+    return worth_packing_on_cpu(len(queries), len(keys))
+
+
+def worth_packing_on_cpu(queries: int, keys: int) -> bool:
+    return queries >= _PACK_FROM_QUERIES and keys >= _PACK_FROM_KEYS and _C.has_screen()
 
 
 def parts_to_pack(keys: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:

@@ -19,13 +19,14 @@ from fastclip.ops._arguments import (
     matrix,
     must_dispatch,
     not_finite,
+    plain,
     screen_keys,
     with_adjacent_elements,
 )
 from fastclip.ops._device import on_cuda
 from fastclip.ops._gather import picked_backward, save_picked
 from fastclip.ops._library import implement, library
-from fastclip.ops.pack import PackedKeys, encode, parts_to_pack, worth_packing
+from fastclip.ops.pack import PackedKeys, encode, parts_to_pack, worth_packing, worth_packing_on_cpu
 
 
 class TopK(NamedTuple):
@@ -116,14 +117,23 @@ def topk(
     >>> captions.names[best.indices[2, 0]]
     'a toilet with an unusual green seat and back'
     """
-    query_rows = as_rows("queries", queries)
-    key_rows, screen = as_keys(keys)
-    check_same_width(query_rows, key_rows)
     k = operator.index(k)
-    if not 1 <= k <= key_rows.shape[0]:
-        raise ValueError(f"k: must be from 1 to the number of keys {key_rows.shape[0]}, got {k}")
-    search = torch.ops.fastclip.topk if must_dispatch(query_rows, key_rows) else _find
-    values, indices, survivors = search(query_rows, key_rows, screen, k)
+    packed = isinstance(keys, PackedKeys)
+    found: _Found
+    matrices = plain(queries, keys.rows if packed else keys)
+    if matrices and _searchable(*matrices, packed, k):
+        codes = screen_keys([keys.codes, keys.bounds, keys.center], keys.rows) if packed else None
+        found = _search(*matrices, codes, k)
+    else:
+        query_rows = as_rows("queries", queries)
+        key_rows, screen = as_keys(keys)
+        check_same_width(query_rows, key_rows)
+        count = key_rows.shape[0]
+        if not 1 <= k <= count:
+            raise ValueError(f"k: must be from 1 to the number of keys {count}, got {k}")
+        search = torch.ops.fastclip.topk if must_dispatch(query_rows, key_rows) else _find
+        found = search(query_rows, key_rows, screen, k)
+    values, indices, survivors = found
     best = TopK(values, indices)
     return (best, torch.as_tensor(survivors)) if return_survivors else best
 
@@ -139,9 +149,14 @@ _Found: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor | int]
 """Values, indices and how many pairs were scored."""
 
 
+def _searchable(queries: _C.Matrix, keys: _C.Matrix, packed: bool, k: int) -> bool:
+    """Whether k is right and the keys are searched as they are."""
+    return 1 <= k <= keys.rows and (packed or not worth_packing_on_cpu(queries.rows, keys.rows))
+
+
 def _find(queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int) -> _Found:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    search = _search_on_cuda if on_cuda(queries) else _search
+    search = _search_on_cuda if on_cuda(queries) else _search_on_cpu
     if screen or not worth_packing(queries, keys):
         return search(queries, keys, screen, k)
     found: list[_Found] = []
@@ -178,23 +193,22 @@ def _search_on_cuda(
     return values, indices, survivors
 
 
-def _search(
+def _search_on_cpu(
     queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
-    values = torch.empty(len(queries), k)
-    indices = torch.empty(len(queries), k, dtype=torch.int64)
-    scored = _C.topk(
-        matrix(queries),
-        matrix(keys),
-        screen_keys(screen, keys),
-        k,
-        values.data_ptr(),
-        indices.data_ptr(),
-        torch.get_num_threads(),
-    )
+    return _search(matrix(queries), matrix(keys), screen_keys(screen, keys), k)
+
+
+def _search(
+    queries: _C.Matrix, keys: _C.Matrix, codes: _C.ScreenKeys | None, k: int
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    count = queries.rows
+    values = torch.empty(count, k)
+    indices = torch.empty(count, k, dtype=torch.int64)
+    threads = torch.get_num_threads()
+    scored = _C.topk(queries, keys, codes, k, values.data_ptr(), indices.data_ptr(), threads)
     if scored < 0:
         row = -1 - scored
-        count = len(queries)
         raise not_finite("queries", row) if row < count else not_finite("keys", row - count)
     return values, indices, scored
 

@@ -10,6 +10,8 @@ import reference
 import torch
 
 import fastclip
+from fastclip.ops._arguments import plain
+from fastclip.ops._device import EMULATED
 
 FUNCTIONS = {
     "pack": lambda queries, keys: fastclip.pack(keys),
@@ -212,3 +214,27 @@ def test_pixels_not_finite(
     tags[3, 7] = number
     with pytest.raises(ValueError, match="tags: row 3 holds NaN or infinity"):
         PIXEL_FUNCTIONS[function](PIXELS, tags)
+
+
+def test_only_plain_rows_go_around_the_checks() -> None:
+    q, k = torch.randn(2, 8), torch.randn(3, 8)
+    if getattr(torch.Tensor, "__dlpack_c_exchange_api__", None) is None or EMULATED:
+        assert plain(q, k) is None
+        return
+    matrices = plain(q, k[::2])
+    assert matrices is not None
+    assert [m.rows for m in matrices] == [2, 2]
+    for other in (
+        k.numpy(),
+        k.double(),
+        k[0],
+        k[:, ::2],
+        k[:, :7],
+        k[:0],
+        k.clone().requires_grad_(),
+        torch.nn.Parameter(k),
+        k.to_sparse(),
+        k.to("meta"),
+        None,
+    ):
+        assert plain(q, other) is None

@@ -108,6 +108,7 @@ def _loss(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         + fastclip.gaussian_potential(keys, queries)
         + fastclip.cache_logits(queries, keys, keys[:, :3], 0.1).sum()
         + fastclip.group_mean(queries, keys, groups, num_groups=4).square().sum()
+        + fastclip.group_max(queries, keys, groups, num_groups=4).values.sum()
     )
 
 
@@ -185,11 +186,13 @@ def test_compiles_with_a_learned_scale() -> None:
 
 def test_compiles_with_packed_keys() -> None:
     torch._dynamo.reset()
-    keys = fastclip.pack(torch.randn(20, 16))
+    keys, groups = fastclip.pack(torch.randn(20, 16)), torch.arange(20) % 4
 
     def search(q: torch.Tensor) -> tuple[torch.Tensor, ...]:
         best = fastclip.topk(q, keys, 3).indices
-        return best, fastclip.rank(q, keys, best[:, 1]), fastclip.count_above(q, keys, 0.5)
+        ranks = fastclip.rank(q, keys, best[:, 1])
+        beaten = fastclip.group_beats(q, keys, groups, best[:, 0], num_groups=4)
+        return best, ranks, fastclip.count_above(q, keys, 0.5), beaten
 
     q = torch.randn(5, 16)
     found = torch.compile(search, fullgraph=True)(q)

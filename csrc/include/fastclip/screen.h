@@ -25,7 +25,7 @@
 // times.
 //
 // Keys that are not packed are screened in float32 with s_q = s_k = 1, c = 0 and x the sum of the d
-// products one after the other: |x - q.k| <= ((1 + 2^-24)^(d+1) - 1) sum |q_i k_i| + d 2^-149, and
+// products in any order: |x - q.k| <= ((1 + 2^-24)^(d+1) - 1) sum |q_i k_i| + d 2^-149, and
 // the sum is at most |q| |k|. So (2) holds with alpha = E_k = 0,
 //
 //   beta = |q| ((d + 2) 2^-24 * 1.01 + 2^-23 + 2^-21),   gamma = (d + 2) 2^-149
@@ -61,8 +61,9 @@ struct ScreenKeys {
   const float* center = nullptr;   // c, [cols]
   int64_t keys = 0;
   int64_t cols = 0;
-  int64_t width = 0;              // code_width(cols)
-  const float* floats = nullptr;  // in place of codes: [panels][width][kPanel], width = cols
+  int64_t width = 0;            // code_width(cols)
+  const float* rows = nullptr;  // in place of codes: the keys, `row_stride` numbers apart
+  int64_t row_stride = 0;
 };
 
 // What the screen asks of one query: the codes and the coefficients of (2), in units of s_q.

@@ -1,0 +1,82 @@
+// The memory of torch's tensors on the CPU, without torch: through DLPack's exchange API, which
+// torch.Tensor carries in newer versions, in a tenth of the time that its attributes take.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "fastclip/matrix.h"
+
+namespace fastclip::bindings {
+
+namespace py = pybind11;
+
+// Of dlpack.h, version 1.
+struct DLTensor {
+  char* data;
+  int32_t device_type, device_id;
+  int32_t ndim;
+  uint8_t type_code, bits;
+  uint16_t lanes;
+  const int64_t* shape;
+  const int64_t* strides;  // in elements
+  uint64_t byte_offset;
+};
+
+struct DLPackExchangeAPI {
+  uint32_t major_version, minor_version;
+  const DLPackExchangeAPI* older;
+  void* managed_tensor_allocator;
+  void* managed_tensor_from_py_object;
+  void* managed_tensor_to_py_object;
+  // The memory is that of the object. Not 0 where it has set an exception.
+  int (*dltensor_from_py_object)(void* object, DLTensor* out);
+};
+
+// Looks at objects that are torch.Tensor, and at no others.
+class Tensors {
+ public:
+  explicit Tensors(py::type tensor) : type_(tensor.release().ptr()) {
+    const auto api = py::getattr(type_, "__dlpack_c_exchange_api__", py::none());
+    if (!api.is_none()) {
+      api_ = static_cast<const DLPackExchangeAPI*>(
+          PyCapsule_GetPointer(api.ptr(), "dlpack_exchange_api"));
+      if (api_ == nullptr) throw py::error_already_set();
+    }
+    while (api_ != nullptr && api_->major_version != 1) api_ = api_->older;
+  }
+
+  // Rows of features, each with its elements side by side, that nobody differentiates with respect
+  // to. Nothing where the object is anything else.
+  std::optional<Matrix> rows(py::handle object) const {
+    constexpr int32_t kCpu = 1;
+    constexpr uint8_t kFloat = 2, kBFloat = 4;
+    if (api_ == nullptr || py::type::handle_of(object).ptr() != type_.ptr()) return {};
+    if (object.attr(requires_grad_).ptr() == Py_True) return {};
+    DLTensor x;
+    if (api_->dltensor_from_py_object(object.ptr(), &x) != 0) {
+      PyErr_Clear();
+      return {};
+    }
+    if (x.device_type != kCpu || x.ndim != 2 || x.lanes != 1) return {};
+    Matrix m{x.data + x.byte_offset, DType::kFloat32, x.shape[0], x.shape[1], x.strides[0]};
+    if (x.type_code == kBFloat && x.bits == 16) {
+      m.dtype = DType::kBFloat16;
+    } else if (x.type_code == kFloat && x.bits == 16) {
+      m.dtype = DType::kFloat16;
+    } else if (x.type_code != kFloat || x.bits != 32) {
+      return {};
+    }
+    const bool some = m.rows * m.cols > 0;
+    return some && (m.cols == 1 || x.strides[1] == 1) ? std::optional(m) : std::nullopt;
+  }
+
+ private:
+  py::handle type_;  // kept for good
+  const DLPackExchangeAPI* api_ = nullptr;
+  py::handle requires_grad_ = py::str("requires_grad").release();
+};
+
+}  // namespace fastclip::bindings
