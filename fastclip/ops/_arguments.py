@@ -173,7 +173,7 @@ def plain(queries: Array, keys: Array | PackedKeys) -> tuple[_C.Matrix, _C.Matri
     Tensors on the CPU, that is, for which nothing is traced or differentiated. For the smallest
     calls: all the checks of this module together take longer than their arithmetic.
     """
-    if torch.compiler.is_compiling() or EMULATED:
+    if _watched() or EMULATED:
         return None
     return _tensors.plain(queries, keys)
 
@@ -183,10 +183,19 @@ def must_dispatch(*tensors: torch.Tensor) -> bool:
 
     Otherwise its kernel may be called at once, which halves the time of the smallest calls.
     """
-    if torch.compiler.is_compiling():
+    if _watched():
         return True
     grad = torch.is_grad_enabled()
     return any(type(t) is not torch.Tensor or (grad and t.requires_grad) for t in tensors)
+
+
+def _watched() -> bool:
+    """Whether a compiler, a mode such as make_fx's, or a transform such as vmap is at work."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.maybe_current_level() is not None
+    )
 
 
 def check_finite(name: str, rows: torch.Tensor) -> None:

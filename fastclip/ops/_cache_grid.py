@@ -40,7 +40,7 @@ def cache_grid(
     affinities, zero_shot = affinities.contiguous(), zero_shot.contiguous()
     labels, support_labels = labels.contiguous(), support_labels.contiguous()
     alphas = alphas.contiguous()
-    right = torch.zeros(betas[2], len(alphas), dtype=torch.int64)
+    right = torch.zeros(betas[2], len(alphas), dtype=torch.int64, device="cpu")
     _C.cache_grid(
         (*affinities.shape, zero_shot.shape[1]),
         affinities.data_ptr(),

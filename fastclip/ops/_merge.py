@@ -78,7 +78,7 @@ class BestKeys(Reducer):
     k: int
 
     def start(self, rows: int) -> State:
-        return torch.empty(rows, 0), torch.empty(rows, 0, dtype=torch.int64)
+        return torch.empty(rows, 0, dtype=torch.float32), torch.empty(rows, 0, dtype=torch.int64)
 
     def add(
         self,
@@ -122,7 +122,7 @@ class TargetScores(Reducer):
     """[N] int64."""
 
     def start(self, rows: int) -> State:
-        return (torch.full((rows,), -torch.inf),)
+        return (torch.full((rows,), -torch.inf, dtype=torch.float32),)
 
     def add(
         self,
@@ -222,7 +222,7 @@ class BestOfGroups(Reducer):
 
     def start(self, rows: int) -> State:
         shape = rows, self.num_groups
-        return torch.full(shape, -torch.inf), torch.full(shape, LAST)
+        return torch.full(shape, -torch.inf, dtype=torch.float32), torch.full(shape, LAST)
 
     def add(
         self,
@@ -303,7 +303,7 @@ class PairsAbove(Reducer):
             torch.zeros(rows + 1, dtype=torch.int64),  # how many pairs each row has, from 1 on
             torch.empty(0, dtype=torch.int64),
             torch.empty(0, dtype=torch.int64),
-            torch.empty(0),
+            torch.empty(0, dtype=torch.float32),
         )
 
     def add(
@@ -317,7 +317,7 @@ class PairsAbove(Reducer):
         starts, columns, scores = torch.ops.fastclip.pairs_above(
             queries, *as_keys(keys), self.threshold, False
         )
-        rows = torch.arange(len(queries)).repeat_interleave(starts.diff())
+        rows = torch.arange(len(queries), device=starts.device).repeat_interleave(starts.diff())
         columns += begin
         if self.first_query is not None:
             later = columns > rows + self.first_query

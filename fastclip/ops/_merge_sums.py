@@ -58,7 +58,9 @@ class ScaledSums(Reducer):
 
     def start(self, rows: int) -> State:
         shape = _C.value_blocks(self.num_keys, self.width)[2], rows
-        return torch.full(shape, -torch.inf), torch.zeros(shape, dtype=torch.float64)
+        return torch.full(shape, -torch.inf, dtype=torch.float32), torch.zeros(
+            shape, dtype=torch.float64
+        )
 
     def add(
         self,
@@ -95,7 +97,7 @@ class ScaledSums(Reducer):
 
     def finish(self, state: State) -> torch.Tensor:
         parts, rows = state[0].shape
-        out = torch.empty(rows)
+        out = torch.empty(rows, dtype=torch.float32)
         max_, sum_ = (part.data_ptr() for part in state)
         _C.logsumexp_finish(max_, sum_, parts, rows, self.scale, out.data_ptr())
         return out

@@ -131,5 +131,5 @@ def _check_rows(
 def _checksum(rows: torch.Tensor) -> str:
     """Return SHA-256 of up to 64 rows, evenly spaced from the first to the last."""
     count = min(len(rows), _CHECKED_ROWS)
-    at = torch.arange(count) * (len(rows) - 1) // max(count - 1, 1)
+    at = torch.arange(count, device=rows.device) * (len(rows) - 1) // max(count - 1, 1)
     return hashlib.sha256(rows[at].reshape(-1).view(torch.uint8).numpy().data).hexdigest()

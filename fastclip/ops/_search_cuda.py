@@ -129,7 +129,7 @@ def pairs_above(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return query * V + key of each pair, in order, and their scores."""
     screen = _screen_for(queries, keys, screen)
-    limit = torch.tensor(threshold, dtype=torch.float64).float().to(queries.device)
+    limit = torch.tensor(threshold, dtype=torch.float64, device="cpu").float().to(queries.device)
     none = torch.empty(0, dtype=torch.int64, device=queries.device)
     places, scores = [none], [none.float()]
     for rows, columns, room in _blocks(len(queries), len(keys), bool(screen)):

@@ -102,7 +102,7 @@ def count_above(
 
 def _as_thresholds(thresholds: Array | float, queries: int, device: torch.device) -> torch.Tensor:
     if isinstance(thresholds, (int, float)):
-        scores = torch.full((queries,), float(thresholds), device=device)
+        scores = torch.full((queries,), float(thresholds), dtype=torch.float32, device=device)
     else:
         scores = as_tensor("thresholds", thresholds).detach()
         if scores.dtype != torch.float32:

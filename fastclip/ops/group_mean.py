@@ -92,7 +92,7 @@ def _group_mean_keys(
     counts = check_groups(groups, num_groups)
     if on_cuda(keys):
         return _group_mean_keys_cuda(keys, groups, counts)
-    sums = torch.zeros(num_groups, keys.shape[1], dtype=torch.float64)
+    sums = torch.zeros(num_groups, keys.shape[1], dtype=torch.float64, device=keys.device)
     add_rows(sums, groups, keys)
     return sums.div_(counts[:, None]).float()
 

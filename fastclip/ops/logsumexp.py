@@ -87,7 +87,7 @@ def logsumexp(
         matrices = plain(queries, keys.rows if packed else keys)
         if matrices:
             return _compute(*matrices, number, check_keys=not packed)
-        scale = torch.tensor(number, dtype=torch.float64)
+        scale = torch.tensor(number, dtype=torch.float64, device="cpu")
     query_rows = as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
@@ -130,7 +130,7 @@ def _compute(queries: _C.Matrix, keys: _C.Matrix, scale: float, check_keys: bool
         row = _C.find_nonfinite(rows, threads) if check_keys or rows is queries else -1
         if row >= 0:
             raise not_finite(name, row)
-    out = torch.empty(queries.rows)
+    out = torch.empty(queries.rows, dtype=torch.float32, device="cpu")
     _C.logsumexp(queries, keys, scale, out.data_ptr(), threads)
     return out
 

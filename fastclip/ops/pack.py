@@ -221,9 +221,11 @@ def encode(rows: torch.Tensor, first: int = 0) -> list[torch.Tensor]:
     panels = -(-count // _C.panel)
     if on_cuda(rows):
         return _encode_cuda(rows, first, panels * _C.panel)
-    codes = torch.empty((panels, _C.code_width(width) // 4, _C.panel, 4), dtype=torch.uint8)
-    bounds = torch.empty((3, panels * _C.panel))
-    center = torch.zeros(width)
+    codes = torch.empty(
+        (panels, _C.code_width(width) // 4, _C.panel, 4), dtype=torch.uint8, device="cpu"
+    )
+    bounds = torch.empty((3, panels * _C.panel), dtype=torch.float32, device="cpu")
+    center = torch.zeros(width, dtype=torch.float32, device="cpu")
     row = _C.pack(
         matrix(rows),
         codes.data_ptr(),

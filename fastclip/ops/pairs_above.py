@@ -79,7 +79,10 @@ def pairs_above(
     shape = (query_rows.shape[0], key_rows.shape[0])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(crow, col, values, shape, check_invariants=False)
+        place = values.device
+        return torch.sparse_csr_tensor(
+            crow, col, values, shape, device=place, check_invariants=False
+        )
 
 
 def _pairs_above(
@@ -106,9 +109,9 @@ def _pairs_above(
         later_only,
         torch.get_num_threads(),
     )
-    crow = torch.empty(queries.shape[0] + 1, dtype=torch.int64)
-    col = torch.empty(len(pairs), dtype=torch.int64)
-    values = torch.empty(len(pairs))
+    crow = torch.empty(queries.shape[0] + 1, dtype=torch.int64, device="cpu")
+    col = torch.empty(len(pairs), dtype=torch.int64, device="cpu")
+    values = torch.empty(len(pairs), dtype=torch.float32, device="cpu")
     pairs.write(queries.shape[0], crow.data_ptr(), col.data_ptr(), values.data_ptr())
     return crow, col, values
 

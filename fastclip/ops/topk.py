@@ -135,14 +135,14 @@ def topk(
         found = search(query_rows, key_rows, screen, k)
     values, indices, survivors = found
     best = TopK(values, indices)
-    return (best, torch.as_tensor(survivors)) if return_survivors else best
+    return (best, torch.as_tensor(survivors, device=values.device)) if return_survivors else best
 
 
 def _topk(
     queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     values, indices, survivors = _find(queries, keys, screen, k)
-    return values, indices, torch.as_tensor(survivors)
+    return values, indices, torch.as_tensor(survivors, device=values.device)
 
 
 _Found: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor | int]
@@ -203,8 +203,8 @@ def _search(
     queries: _C.Matrix, keys: _C.Matrix, codes: _C.ScreenKeys | None, k: int
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     count = queries.rows
-    values = torch.empty(count, k)
-    indices = torch.empty(count, k, dtype=torch.int64)
+    values = torch.empty(count, k, dtype=torch.float32, device="cpu")
+    indices = torch.empty(count, k, dtype=torch.int64, device="cpu")
     threads = torch.get_num_threads()
     scored = _C.topk(queries, keys, codes, k, values.data_ptr(), indices.data_ptr(), threads)
     if scored < 0:

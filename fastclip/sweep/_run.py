@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import torch
+
 from fastclip import _C
 from fastclip.data import job_folder
 from fastclip.data.job_folder import Shards, open_folder, record_file, shard_ranges, text_file
@@ -202,7 +204,8 @@ def run(
         **described,
         **digests(files),
     }
-    with open_folder(folder, manifest, [INPUTS, PACKED], [RESULTS]):
+    # Whatever the caller's default device is.
+    with torch.device("cpu"), open_folder(folder, manifest, [INPUTS, PACKED], [RESULTS]):
         if files != known:
             with text_file(folder / INPUTS) as file:
                 json.dump(files, file, indent=1)

@@ -238,3 +238,63 @@ def test_only_plain_rows_go_around_the_checks() -> None:
         None,
     ):
         assert plain(q, other) is None
+
+
+def test_defaults_of_torch_change_nothing() -> None:
+    """As after ``torch.set_default_device("cuda")`` and ``torch.set_default_dtype``."""
+    x, y = torch.randn(30, 8), torch.randn(400, 8)
+    targets, groups = torch.arange(30), torch.arange(400) % 7
+    values, limits = torch.randn(400, 3), torch.full((30,), 0.5)
+    pixels, image, masks = torch.randn(2, 8, 3, 4), torch.rand(1, 3, 6, 7), torch.rand(1, 2, 6, 7)
+    packed = fastclip.pack(y)
+
+    def call() -> list[object]:
+        found: list[object] = [
+            fastclip.pack(y).codes,
+            fastclip.refine_masks(image, masks),
+            fastclip.gaussian_potential(y),
+            fastclip.pixel_scores(pixels, y),
+            fastclip.pixel_labels(pixels, y, (6, 8), k=2, background=0.1),
+        ]
+        for keys in (y, packed):
+            csr = fastclip.pairs_above(x, keys, 0.5)
+            found += [
+                csr.crow_indices(), csr.col_indices(), csr.values(),
+                fastclip.similarity(x, keys), fastclip.topk(x, keys, 5, return_survivors=True),
+                fastclip.rank(x, keys, targets), fastclip.count_above(x, keys, 0.5, per="query"),
+                fastclip.count_above(x, keys, limits), fastclip.logsumexp(x, keys, 20.0),
+                fastclip.group_max(x, keys, groups), fastclip.group_mean(x, keys, groups),
+                fastclip.group_beats(x, keys, groups, targets % 7),
+                fastclip.cache_logits(x, keys, values, 3.0),
+            ]  # fmt: skip
+        return found
+
+    expected = call()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = call()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_modes_of_torch_see_the_operators() -> None:
+    """What looks at operators, such as make_fx and vmap, must not get a copy of one answer."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    q, k = torch.randn(4, 8), torch.randn(9, 8)
+    other = torch.randn(4, 8)
+
+    def best(q: torch.Tensor) -> torch.Tensor:
+        return fastclip.topk(q, k, 2).values
+
+    def sums(q: torch.Tensor) -> torch.Tensor:
+        return fastclip.logsumexp(q, k, 9.0)
+
+    for function in (best, sums):
+        torch.testing.assert_close(make_fx(function)(q)(other), function(other), rtol=0, atol=0)
+    both = torch.stack([q, other])
+    torch.testing.assert_close(torch.vmap(sums)(both), torch.stack([sums(q), sums(other)]))
+    with pytest.raises(RuntimeError, match="Batching rule not implemented for fastclip::topk"):
+        torch.vmap(best)(both)
