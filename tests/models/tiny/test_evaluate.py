@@ -115,11 +115,12 @@ def test_shipped_files_are_small_and_the_figures_are_of_the_card() -> None:
 
     files = [p for p in FOLDER.iterdir() if p.is_file()]
     assert sum(p.stat().st_size for p in files) < 12e6
-    figures = json.loads((FOLDER / "evaluation.json").read_text())
     card = (FOLDER / "README.md").read_text()
-    for bar in module.BARS:
-        value: Any = figures
-        for key in bar.path.split("."):
-            value = value[key]
-        assert value >= bar.least, bar.path
-        assert f"{value:.3f}" in card, bar.path
+    for file in ("evaluation.json", "evaluation-seed-1.json"):
+        figures = json.loads((FOLDER / file).read_text())
+        for bar in module.BARS:
+            value: Any = figures
+            for key in bar.path.split("."):
+                value = value[key]
+            assert value >= bar.least or file != "evaluation.json", bar.path
+            assert f"{value:.3f}" in card, (file, bar.path)
