@@ -128,14 +128,18 @@ def progress(label: str, unit: str, *, shown: bool = True) -> Iterator[Callable[
         TimeRemainingColumn(),
     )
     disable = not (shown and console.is_terminal)
-    with Progress(*columns, console=console, transient=True, disable=disable) as bar:
-        task: TaskID | None = None
+    bar = Progress(*columns, console=console, transient=True, disable=disable)
+    task: TaskID | None = None
 
-        def report(done: int, total: int) -> None:
-            nonlocal task
-            if task is None:
-                task = bar.add_task("", total=total, completed=done)
-            else:
-                bar.update(task, completed=done)
+    def report(done: int, total: int) -> None:
+        nonlocal task
+        if task is None:
+            bar.start()  # not before: another bar may come and go until then
+            task = bar.add_task("", total=total, completed=done)
+        else:
+            bar.update(task, completed=done)
 
+    try:
         yield report
+    finally:
+        bar.stop()

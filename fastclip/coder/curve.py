@@ -48,6 +48,7 @@ def few_shot_curve(
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     methods: Iterable[str] = tuple(METHODS),
     grid: Grid | Sequence[Any] = Grid(),  # noqa: B008, a constant
+    embed_support: Callable[[torch.Tensor], Array] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[CurvePoint]:
     """Return the accuracy of each method, number of shots and seed.
@@ -67,6 +68,10 @@ def few_shot_curve(
         Of `METHODS`.
     grid : Grid
         Tried for alpha and beta.
+    embed_support : callable, optional
+        Takes the rows of all images that are support for any seed, an int64 tensor [M], and returns
+        features [M, d] of them as support, such as those of `support_features`. Default: their rows
+        of ``image_features``.
     progress : callable, optional
         Called with the number of fits that are done and that of all.
 
@@ -74,7 +79,7 @@ def few_shot_curve(
     ------
     ValueError
         A class has not enough images for the largest number of shots, validation and one test
-        image, or a method is unknown.
+        image, a method is unknown, or ``embed_support`` returns other than M unit rows.
     """
     images = unit_images("image_features", image_features, coder.features.shape[1])
     truth = as_indices("labels", labels, len(images), images.device)
@@ -91,8 +96,12 @@ def few_shot_curve(
         )
     points: list[CurvePoint] = []
     total = len(seeds) * len(numbers) * len(chosen)
+    draws = {seed: draw_shots(truth, most, seed=seed).reshape(-1, most) for seed in seeds}
+    support_of = _support(
+        images, [drawn[:, : numbers[-1]] for drawn in draws.values()], embed_support
+    )
     for seed in seeds:
-        drawn = draw_shots(truth, most, seed=seed).reshape(-1, most)
+        drawn = draws[seed]
         test = torch.ones(len(images), dtype=torch.bool)
         test[drawn.flatten()] = False
         for count in numbers:
@@ -100,7 +109,7 @@ def few_shot_curve(
             support = drawn[:, :count].flatten()
             validation = drawn[:, most - min(count, MOST_VALIDATION) :].flatten()
             for method in chosen:
-                model = METHODS[method](coder).fit(images[support], truth[support])
+                model = METHODS[method](coder).fit(support_of(support), truth[support])
                 found = model.tune(images[validation], truth[validation], grid=grid)
                 right = model.score(images[test], truth[test])
                 points.append(
@@ -109,3 +118,19 @@ def few_shot_curve(
                 if progress is not None:
                     progress(len(points), total)
     return points
+
+
+def _support(
+    images: torch.Tensor,
+    drawn: Sequence[torch.Tensor],
+    embed_support: Callable[[torch.Tensor], Array] | None,
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what gives the features of support images by their rows."""
+    if embed_support is None or not drawn:
+        return images.__getitem__
+    rows = torch.cat([part.flatten() for part in drawn]).unique()
+    features = unit_images("embed_support", embed_support(rows), images.shape[1])
+    if len(features) != len(rows):
+        raise ValueError(f"embed_support: {len(rows)} rows are needed, got {len(features)}")
+    features = features.to(images.device)
+    return lambda support: features[torch.searchsorted(rows, support.contiguous())]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fastclip.coder import Coder, CoderClassifier, Decisions
+from fastclip.coder.protocol import deviations
 from fastclip.config import config
 from fastclip.data.files import replacing
 from fastclip.ops import TopK
@@ -82,7 +83,7 @@ def measure_coder(
     image_names : sequence of N str
     labels : int64 tensor [N], optional
     """
-    leaky = classifier.protocol != "honest"
+    leaky = "labels-choose" in deviations(classifier.protocol)
     decisions = classifier.decide(image_features, labels if leaky else None)
     accuracy: dict[str, float] = {}
     density: list[tuple[int, float, float, float]] = []

@@ -3,16 +3,29 @@ from __future__ import annotations
 import csv
 import json
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 import fastclip
+import fastclip.coder
 from fastclip.cli import app
-from fastclip.coder import ClassTexts, OneClass
+from fastclip.coder import (
+    ClassTexts,
+    Coder,
+    CoderClassifier,
+    Grid,
+    OneClass,
+    confusable_pairs,
+    generate_texts,
+    support_features,
+)
 from fastclip.data import Features, write_features
 
 NAMES = ("cat", "dog", "zebra")
@@ -77,24 +90,99 @@ class Answering(BaseHTTPRequestHandler):
         pass
 
 
-def test_texts_of_an_endpoint_are_paid_for_once(names: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def endpoint() -> Iterator[list[object]]:
+    """The options that name an endpoint that has not been asked yet."""
+    Answering.asked = 0
     server = HTTPServer(("127.0.0.1", 0), Answering)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    yield ["--source", url, "--chat-model", "m", "--requests-per-minute", 60000]
+    server.shutdown()
+
+
+def test_texts_of_an_endpoint_are_paid_for_once(
+    endpoint: list[object], names: Path, tmp_path: Path
+) -> None:
     names.write_text("cat\n", "utf-8")
-    arguments = ["texts", names, "-o", tmp_path / "t.json", "--pairs", "none", "--chat-model", "m"]
-    arguments += ["--source", f"http://127.0.0.1:{server.server_port}/v1"]
+    arguments = ["texts", names, "-o", tmp_path / "t.json", "--pairs", "none", *endpoint]
     result = CliRunner().invoke(app, ["coder", *map(str, arguments)], input="n\n")
     assert result.exit_code == 1
     assert "3 requests, about" in result.stderr
     assert Answering.asked == 0
-    arguments += ["--requests-per-minute", "60000"]
     assert run(*arguments, "--yes", "--workers", 2).exit_code == 0
     assert Answering.asked == 3
     first = (tmp_path / "t.json").read_bytes()
     assert run(*arguments, "--yes").exit_code == 0
     assert Answering.asked == 3
     assert (tmp_path / "t.json").read_bytes() == first
-    server.shutdown()
+
+
+def test_texts_of_confusable_pairs(names: Path, tmp_path: Path) -> None:
+    model = fastclip.models.load("tiny")
+    names.write_text("cat\ndog\nzebra\nairplane\n", "utf-8")
+    cat, dog = model.encode_text(["a photo of cat", "a photo of dog"])
+    shares = torch.linspace(1.5, 2, 9)[:, None]  # doubtful as worded for pets
+    images = Features(shares * cat + (1 - shares) * dog, list(map(str, range(9)))).normalized()
+    write_features(tmp_path / "images.safetensors", images)
+    arguments = ["--model", "tiny", "--pairs", "confusable", "--candidates", 2, "--threshold", 0.9]
+    arguments += ["--images", tmp_path / "images.safetensors", "--templates", "pets"]
+    result = run("texts", names, "-o", tmp_path / "texts.json", *arguments)
+    assert result.exit_code == 0, result.stderr
+    known = generate_texts(["cat", "dog", "zebra", "airplane"], model=model, pairs=[])
+    classifier = CoderClassifier(candidates=2, threshold=0.9)
+    pairs = confusable_pairs(classifier.fit(Coder(known, model, templates="pets")), images.features)
+    assert set(pairs) == {("cat", "dog"), ("dog", "cat")}
+    assert confusable_pairs(classifier.fit(Coder(known, model)), images.features) == []
+    found = ClassTexts.load(tmp_path / "texts.json")
+    assert found.classes == known.classes
+    assert set(found.one_to_one) == set(pairs)
+
+
+def test_confusable_pairs_of_an_endpoint_ask_nothing_twice(
+    endpoint: list[object], labelled: tuple[Path, Path, Path], names: Path, tmp_path: Path
+) -> None:
+    arguments = ["texts", names, "-o", tmp_path / "t.json", *endpoint, "--model", "tiny"]
+    arguments += ["--pairs", "confusable", "--images", labelled[0]]
+    result = run(*arguments, "--candidates", 2, "--threshold", 1, "--yes")
+    assert result.exit_code == 0, result.stderr
+    pairs = ClassTexts.load(tmp_path / "t.json").one_to_one
+    assert len(pairs) >= 2
+    assert Answering.asked == 3 * 3 + len(pairs)
+    first, second = result.stderr.splitlines()[:2]
+    assert first.startswith("9 requests")
+    assert second.startswith(f"{9 + len(pairs)} requests")
+
+
+def test_texts_by_protocol(names: Path, tmp_path: Path) -> None:
+    names.write_text("dog\nwolf\n", "utf-8")
+    found = {}
+    for protocol in ("honest", "authors", "six-requests"):
+        output = tmp_path / f"{protocol}.json"
+        result = run("texts", names, "-o", output, "--pairs", "none", "--protocol", protocol)
+        assert result.exit_code == 0, result.stderr
+        found[protocol] = ClassTexts.load(output).classes
+    expected = generate_texts(["dog", "wolf"], pairs=[], protocol=["six-requests"])
+    assert found["authors"] == found["six-requests"] == expected.classes != found["honest"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--pairs", "confusable", "--images", "x"], "needs --model and --images"),
+        (["--pairs", "confusable", "--model", "tiny"], "needs --model and --images"),
+        (["--images", "x"], "needs --pairs confusable"),
+        (["--protocol", "theirs"], "is 'theirs', allowed: 'honest', 'authors'"),
+        (["--templates", "cars"], "templates: is 'cars'"),
+        (["--protocol", "raw-names,theirs"], "holds 'theirs', allowed: none-synonyms"),
+    ],
+)
+def test_texts_names_what_is_wrong(
+    names: Path, tmp_path: Path, change: list[str], message: str
+) -> None:
+    result = run("texts", names, "-o", tmp_path / "t.json", *change)
+    assert result.exit_code != 0
+    assert message in result.stderr
 
 
 def test_classify(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -120,6 +208,11 @@ def test_classify(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
     assert "What each kind of text adds" not in (out / "report.html").read_text("utf-8")
     theirs = run("classify", images, texts, "--labels", labels, "-o", out, "--protocol", "authors")
     assert theirs.exit_code == 0
+    some = ["--protocol", "none-synonyms,raw-names"]
+    for truth in ([], ["--labels", labels]):
+        result = run("classify", images, texts, "-o", out, *some, *truth)
+        assert result.exit_code == 0, result.stderr
+    assert "a photo of None" in (out / "report.html").read_text("utf-8")
 
 
 def test_classify_pictures(tmp_path: Path, labelled: tuple[Path, Path, Path]) -> None:
@@ -149,10 +242,57 @@ def test_few_shot(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
     assert "a class has 10" in result.stderr
 
 
+def test_few_shot_averages_over_augmentations(
+    labelled: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(9):
+        pixels = generator.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{i}.png")
+    (photos / "3a.png").write_bytes(b"no image")  # has no row
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(NAMES * 3), "utf-8")
+    real, seen = fastclip.coder.few_shot_curve, []
+
+    def curve(*args: Any, embed_support: Any, **options: Any) -> Any:
+        seen.append(embed_support(torch.tensor([1, 8])))
+        small = Grid((1, 20), (1, 20), 3, 3, 1)
+        return real(*args, embed_support=embed_support, grid=small, **options)
+
+    monkeypatch.setattr(fastclip.coder, "few_shot_curve", curve)
+    arguments = ["few-shot", photos, labels, labelled[2], "-o", tmp_path / "out", "--shots", 1]
+    result = run(*arguments, "--seeds", 2, "--augmentations", 2)
+    assert result.exit_code == 0, result.stderr
+    assert len(json.loads((tmp_path / "out" / "few-shot.json").read_text("utf-8"))) == 2 * 5
+    model = fastclip.models.load("tiny")
+    expected = [
+        support_features(model, [photos / name], augmentations=2, seed=place)
+        for name, place in (("1.png", 1), ("8.png", 9))
+    ]
+    torch.testing.assert_close(seen[0], torch.cat(expected))
+    result = run("few-shot", *labelled, "-o", tmp_path / "out", "--augmentations", 2)
+    assert result.exit_code == 2
+    assert "needs images, got features" in result.stderr
+
+
+def test_help_fits_a_hundred_columns() -> None:
+    for command in ((), ("texts",), ("classify",), ("few-shot",)):
+        result = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["coder", *command, "--help"])
+        assert result.exit_code == 0
+        assert "…" not in result.stdout
+        assert max(map(len, result.stdout.splitlines())) <= 100
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (["--protocol", "authors"], "needs --labels"),
+        (["--protocol", "labels-choose,raw-names"], "needs --labels"),
+        (["--protocol", "theirs"], "is 'theirs', allowed: 'honest', 'authors'"),
         (["--labels", "LABELS"], "line 1: 'tiger' is no class of the texts"),
         (["--templates", "cars"], "templates: is 'cars'"),
     ],

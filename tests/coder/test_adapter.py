@@ -220,6 +220,44 @@ def test_curve_asks_test_images_once() -> None:
         few_shot_curve(coder, images, labels, shots=[90])
 
 
+def test_curve_with_other_features_of_support_images() -> None:
+    coder, generator = made_up_coder(4, 16, 5)
+    _, _, images, labels = few_shot(coder, generator, 1, 120, noise=2.0)
+    other = torch.nn.functional.normalize(images + torch.randn(images.shape) / 4, dim=1)
+    grid, asked = Grid((1, 20), (1, 20), 3, 3, 1), []
+
+    def embed(rows: torch.Tensor) -> torch.Tensor:
+        asked.append(rows)
+        return other[rows]
+
+    points = few_shot_curve(
+        coder,
+        images,
+        labels,
+        shots=(1, 2),
+        seeds=(0, 1),
+        methods=["Tip-Adapter"],
+        grid=grid,
+        embed_support=embed,
+    )
+    draws = {seed: draw_shots(labels, 4, seed=seed).reshape(-1, 4) for seed in (0, 1)}
+    assert len(asked) == 1
+    assert set(asked[0].tolist()) == {
+        int(i) for drawn in draws.values() for i in drawn[:, :2].ravel()
+    }
+    for point in points:
+        drawn = draws[point.seed]
+        support, validation = drawn[:, : point.shots].ravel(), drawn[:, 4 - point.shots :].ravel()
+        model = TipAdapter(coder.name_weights()).fit(other[support], labels[support])
+        model.tune(images[validation], labels[validation], grid=grid)
+        test = torch.ones(len(images), dtype=torch.bool)
+        test[drawn.ravel()] = False
+        assert point.accuracy == model.score(images[test], labels[test])
+        assert (point.alpha, point.beta) == (model.alpha, model.beta)
+    with pytest.raises(ValueError, match=r"embed_support: \d+ rows are needed, got 120"):
+        few_shot_curve(coder, images, labels, shots=[1], embed_support=lambda rows: other)
+
+
 def test_support_features_average_augmented_copies() -> None:
     model = fastclip.models.load("tiny")
     pictures = [Image.new("RGB", (90, 60), "red"), Image.linear_gradient("L")]
