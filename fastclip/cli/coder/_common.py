@@ -1,0 +1,127 @@
+"""What the commands of ``fastclip coder`` share: options, features, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastclip.cli._common import load
+from fastclip.cli._model import image_features
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastclip.coder import ClassTexts, Coder, Prompts
+    from fastclip.data import Features, ImageSource
+    from fastclip.models import Model
+
+Images = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGES",
+        help="Features, as in 'fastclip topk', or images, as in 'fastclip embed-images'.",
+        show_default=False,
+    ),
+]
+Texts = Annotated[
+    Path,
+    typer.Argument(metavar="TEXTS", help="What 'coder texts' wrote.", show_default=False),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Where the results go.")
+]
+Templates = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="How texts are worded: default, birds, pets, food, flowers, aircraft, satellite, "
+        "textures, places, actions, or a .json file.",
+    ),
+]
+RERANKING = "Reranking"
+Threshold = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Gap of the two largest probabilities below which to rerank.",
+        rich_help_panel=RERANKING,
+    ),
+]
+Candidates = Annotated[
+    int,
+    typer.Option(min=2, help="Classes that reranking compares.", rich_help_panel=RERANKING),
+]
+PROTOCOL = (
+    "honest; authors: as the public scripts, for study; or what they do by name, with commas: "
+    "none-synonyms, labels-choose, glued-frames, raw-names, six-requests, silent-rerank."
+)
+
+
+def as_protocol(text: str) -> str | list[str]:
+    from fastclip.coder.protocol import DEVIATIONS, deviations
+
+    chosen = text.split(",") if "," in text or text in DEVIATIONS else text
+    deviations(chosen)
+    return chosen
+
+
+def embed_prompts(prompts: Prompts, encoder: Model) -> Coder:
+    """Texts with their features, on the CPU, where those of images are."""
+    from fastclip.coder import Coder
+
+    rows = [
+        encoder.encode_text(texts, progress=True).cpu()
+        for texts in (prompts.texts, prompts.pair_texts)
+    ]
+    return Coder(prompts, *rows)
+
+
+def source_of(images: str) -> ImageSource | Features:
+    from fastclip.data import find_images
+
+    try:
+        return find_images(images)
+    except (ValueError, FileNotFoundError):
+        return load(images).normalized()
+
+
+def features_of(
+    source: ImageSource | Features,
+    encoder: Model,
+    model: str,
+    pretrained: str | None,
+    folder: Path,
+) -> tuple[Features, Sequence[int]]:
+    """Features as they are; those of images, computed into ``folder`` if they are not there.
+
+    And the place of each row in ``source``, which unreadable images have, too.
+    """
+    from fastclip.data import Features
+
+    if isinstance(source, Features):
+        return source, range(len(source))
+    features, summary = image_features(source, encoder, folder, model, pretrained)
+    unreadable = {image.index for image in summary.unreadable}
+    return features, [place for place in range(len(source)) if place not in unreadable]
+
+
+def read_labels(path: Path, known: ClassTexts) -> torch.Tensor:
+    import torch
+
+    from fastclip.data import read_texts
+
+    row = {name: i for i, name in enumerate(known.names)}
+    names = read_texts(path)
+    for line, name in enumerate(names, 1):
+        if name not in row:
+            raise ValueError(f"{path}: line {line}: {name!r} is no class of the texts")
+    return torch.tensor([row[name] for name in names])
+
+
+def check_count(path: Path | None, labels: torch.Tensor | None, features: Features) -> None:
+    if labels is not None and len(labels) != len(features):
+        raise ValueError(f"{path}: {len(labels)} lines, allowed: one for each of {len(features)}")
