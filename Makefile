@@ -13,8 +13,21 @@ test unit emulate sanitize clang wheel: export OMP_WAIT_POLICY = passive
 demo: .venv/installed
 	$(BIN)/fastclip demo --output fastclip-demo.html
 
-test: lint unit cuda emulate sanitize clang isas wheel
+# Two steps at a time, since some of them often wait; each prints when it is finished. Those that
+# build do so in one folder, so one after the other.
+test: .venv/installed-dev
+	@$(MAKE) --no-print-directory -j2 --output-sync=target IN_TURNS=1 \
+	  lint unit cuda emulate sanitize clang isas wheel
 	@echo "All checks passed."
+
+ifdef IN_TURNS
+unit: | lint
+emulate: | cuda
+sanitize: | emulate
+clang: | sanitize
+isas: | clang
+wheel: | isas
+endif
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
