@@ -95,7 +95,9 @@ def refine_masks(
     out: int,
     threads: int,
 ) -> None: ...
-def logsumexp(queries: Matrix, keys: Matrix, scale: float, out: int, threads: int) -> None: ...
+def logsumexp(
+    queries: Matrix, keys: Matrix, check_keys: bool, scale: float, out: int, threads: int
+) -> int: ...
 def value_blocks(num_keys: int, cols: int) -> tuple[int, int, int]:
     """Keys of a block and of a part, and how many parts there are."""
 

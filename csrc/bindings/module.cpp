@@ -222,14 +222,13 @@ PYBIND11_MODULE(_C, m) {
     });
   });
 
-  m.def("logsumexp",
-        [](const Matrix& queries, const Matrix& keys, double scale, uintptr_t out, int threads) {
-          without_gil([&](Interrupt& interrupt) {
-            fastclip::cpu::logsumexp(queries, keys, scale, reinterpret_cast<float*>(out), threads,
-                                     interrupt);
-            return 0;
-          });
-        });
+  m.def("logsumexp", [](const Matrix& queries, const Matrix& keys, bool check_keys, double scale,
+                        uintptr_t out, int threads) {
+    return without_gil([&](Interrupt& interrupt) {
+      return fastclip::cpu::logsumexp(queries, keys, check_keys, scale,
+                                      reinterpret_cast<float*>(out), threads, interrupt);
+    });
+  });
 
   m.def("value_blocks", [](int64_t num_keys, int64_t cols) {
     const auto blocks = fastclip::cpu::value_blocks(num_keys, cols);

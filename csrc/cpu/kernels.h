@@ -127,6 +127,10 @@ struct ValueKernels {
   // [rows / tile][cols][tile]; what lies beyond the last row is left as it is.
   void (*pack)(const Matrix& rows, int64_t tile, float* out);
   Score* products;
+  // The same, to the bit, of num_queries <= kFewQueries and keys as they are stored: these would
+  // take longer to pack than to multiply.
+  void (*products_in_place)(const float* queries, int64_t num_queries, const Matrix& keys,
+                            float* scores, int64_t ld);
   Score* distances;  // -||q - k||^2, from the differences
   // Turns products into -||q - k||^2 <= 0, given the squared norms.
   void (*distances_from_products)(float* scores, int64_t count, float query_norm,

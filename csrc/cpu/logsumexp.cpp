@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "isa.h"
+#include "mainloop.h"
 #include "ops.h"
 #include "value_loop.h"
 
@@ -13,38 +14,55 @@ namespace fastclip::cpu {
 namespace {
 
 // Scores of queries with keys on their way into states; exp(scale * s) = exp(-scale * -s), and
-// negating the scores is exact, so that states are those of |scale|.
-void add_scores(const ValueKernels& isa, const ValuePlan& plan, const Matrix& queries,
+// negating the scores is exact, so that states are those of |scale|. With `nonfinite`, keys are
+// checked.
+void add_scores(const Kernels& isa, const ValuePlan& plan, const Matrix& queries,
                 const Matrix& keys, int64_t first_key, int64_t last_key, double scale,
-                LogSumExp* state, Interrupt& interrupt) {
+                LogSumExp* state, NonFiniteRow* nonfinite, Interrupt& interrupt) {
   const auto all_keys = [](int64_t) { return int64_t{0}; };
   value_sweep(
-      isa, isa.products, queries, keys, first_key, last_key, plan.key_block, interrupt, all_keys,
-      [&](int64_t first, int64_t rows, float* scores, int64_t ld, int64_t, int64_t count) {
+      isa.value, isa.value.products, queries, keys, first_key, last_key, plan.key_block, interrupt,
+      all_keys,
+      [&](int64_t first, int64_t rows, float* scores, int64_t ld, int64_t begin, int64_t count) {
+        if (nonfinite != nullptr && first == 0) {
+          check_finite(isa, keys, begin, count, scores, *nonfinite);
+        }
         for (int64_t i = 0; i < rows; ++i) {
           float* row = scores + i * ld;
           if (scale < 0) std::transform(row, row + count, row, std::negate<>());
-          state[first + i].accumulate(row, count, std::abs(scale), isa.largest, isa.sum_exp);
+          state[first + i].accumulate(row, count, std::abs(scale), isa.value.largest,
+                                      isa.value.sum_exp);
         }
       });
 }
 
 }  // namespace
 
-void logsumexp(const Matrix& queries, const Matrix& keys, double scale, float* out, int threads,
-               Interrupt& interrupt) {
-  const ValueKernels& isa = kernels().value;
-  const ValuePlan plan(isa, queries.rows, keys.rows, queries.cols);
-  const auto states =
-      log_sum_exp_states(plan, queries.rows, keys.rows, std::abs(scale), threads, interrupt,
-                         [&](int64_t first_query, int64_t last_query, int64_t first_key,
-                             int64_t last_key, LogSumExp* state) {
-                           add_scores(isa, plan, queries.slice(first_query, last_query), keys,
-                                      first_key, last_key, scale, state, interrupt);
-                         });
+int64_t logsumexp(const Matrix& queries, const Matrix& keys, bool check_keys, double scale,
+                  float* out, int threads, Interrupt& interrupt) {
+  const int64_t query = find_nonfinite(queries, threads, interrupt);
+  if (query >= 0) return query;
+  // A pass of its own over the keys would be a large part of what few queries take.
+  const bool check_scores = check_keys && 0 < queries.rows && queries.rows <= kFewQueries;
+  if (check_keys && !check_scores) {
+    const int64_t key = find_nonfinite(keys, threads, interrupt);
+    if (key >= 0) return queries.rows + key;
+  }
+  NonFiniteRow nonfinite;
+  const Kernels& isa = kernels();
+  const ValuePlan plan(isa.value, queries.rows, keys.rows, queries.cols);
+  const auto states = log_sum_exp_states(
+      plan, queries.rows, keys.rows, std::abs(scale), threads, interrupt,
+      [&](int64_t first_query, int64_t last_query, int64_t first_key, int64_t last_key,
+          LogSumExp* state) {
+        add_scores(isa, plan, queries.slice(first_query, last_query), keys, first_key, last_key,
+                   scale, state, check_scores ? &nonfinite : nullptr, interrupt);
+      });
+  if (nonfinite.any()) return queries.rows + nonfinite.row();
   for (int64_t i = 0; i < queries.rows; ++i) {
     out[i] = static_cast<float>(states[i].finish(std::abs(scale)));
   }
+  return -1;
 }
 
 ValueBlocks value_blocks(int64_t num_keys, int64_t cols) {
@@ -54,8 +72,8 @@ ValueBlocks value_blocks(int64_t num_keys, int64_t cols) {
 
 void logsumexp_add(const Matrix& queries, const Matrix& keys, double scale, int64_t begin,
                    int64_t num_keys, float* max, double* sum, int threads, Interrupt& interrupt) {
-  const ValueKernels& isa = kernels().value;
-  const ValuePlan plan(isa, queries.rows, num_keys, queries.cols);
+  const Kernels& isa = kernels();
+  const ValuePlan plan(isa.value, queries.rows, num_keys, queries.cols);
   const int64_t end = begin + keys.rows;
   const int64_t first_part = begin / plan.part_keys;
   const int64_t parts = ceil_div(end, plan.part_keys) - first_part;
@@ -70,7 +88,7 @@ void logsumexp_add(const Matrix& queries, const Matrix& keys, double scale, int6
       states[i - first_query] = {max[part * queries.rows + i], sum[part * queries.rows + i]};
     }
     add_scores(isa, plan, queries.slice(first_query, last_query), keys, first_key - begin,
-               last_key - begin, scale, states.data(), interrupt);
+               last_key - begin, scale, states.data(), nullptr, interrupt);
     for (int64_t i = first_query; i < last_query; ++i) {
       max[part * queries.rows + i] = states[i - first_query].max;
       sum[part * queries.rows + i] = states[i - first_query].sum;

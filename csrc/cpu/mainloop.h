@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -43,12 +44,28 @@ class NonFiniteRow {
   std::atomic<int64_t> row_{kNone};
 };
 
+// Whether keys [begin, begin + count) are finite, by their scores with a finite query: what is not
+// finite makes its sum so. Where the sum or its rounding may have overflowed instead, the keys
+// themselves tell.
+inline bool check_finite(const Kernels& kernels, const Matrix& keys, int64_t begin, int64_t count,
+                         const float* scores, NonFiniteRow& nonfinite) {
+  if (keys.dtype != DType::kFloat16) {  // which is converted as if it were finite
+    constexpr uint32_t kExponent = 0x7f800000;
+    bool finite = true;
+    for (int64_t j = 0; j < count; ++j) {
+      finite &= (std::bit_cast<uint32_t>(scores[j]) & kExponent) != kExponent;
+    }
+    if (finite) return true;
+  }
+  const int64_t row = kernels.find_nonfinite(keys.slice(begin, begin + count));
+  if (row >= 0) nonfinite.found(begin + row);
+  return row < 0;
+}
+
 // Calls reduce(scores, ld, first_key, count) for each block of keys, in increasing order, with
 // scores[i * ld + j] of queries.row(i) and key first_key + j. Leaves early when interrupted. With
-// `nonfinite`, also at a block with a key that is not finite: keys are checked by their scores with
-// the first query, which is finite: sums of finite products do not overflow in float64, and one
-// with a NaN or infinity is none of them. Where rounding to float32 may have overflowed instead,
-// the keys themselves tell.
+// `nonfinite`, also at a block with a key that is not finite, which the scores with the first query
+// tell.
 template <class Reduce>
 void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, int64_t first_key,
            int64_t last_key, Interrupt& interrupt, Reduce&& reduce,
@@ -62,15 +79,8 @@ void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, in
   AlignedBuffer<float> scores(queries.rows * block, Contents::kAnything);
   kernels.load_rows(queries, query_rows.get());
   const auto finite = [&](int64_t begin, int64_t count) {
-    if (nonfinite == nullptr) return true;
-    if (keys.dtype != DType::kFloat16) {  // which is converted as if it were finite
-      float zero = 0;                     // NaN where a score is not finite
-      for (int64_t j = 0; j < count; ++j) zero += scores.get()[j] * 0;
-      if (zero == 0) return true;
-    }
-    const int64_t row = kernels.find_nonfinite(keys.slice(begin, begin + count));
-    if (row >= 0) nonfinite->found(begin + row);
-    return row < 0;
+    return nonfinite == nullptr ||
+           check_finite(kernels, keys, begin, count, scores.get(), *nonfinite);
   };
   if (queries.rows <= kFewQueries) {
     for (int64_t begin = first_key; begin < last_key; begin += block) {

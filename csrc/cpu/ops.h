@@ -107,9 +107,11 @@ void refine_masks(const float* images, const float* masks, const MaskShape& shap
                   int64_t iterations, const std::vector<int64_t>& dilations, float* out,
                   int threads, Interrupt& interrupt);
 
-// out[i] = log sum_j exp(scale * score of query i and key j), from float32 scores.
-void logsumexp(const Matrix& queries, const Matrix& keys, double scale, float* out, int threads,
-               Interrupt& interrupt);
+// out[i] = log sum_j exp(scale * score of query i and key j), from float32 scores. Returns the
+// first row, counted through the queries and on through the keys if they are to be checked, that is
+// not finite, or -1.
+int64_t logsumexp(const Matrix& queries, const Matrix& keys, bool check_keys, double scale,
+                  float* out, int threads, Interrupt& interrupt);
 
 // How the sums over `num_keys` keys in float32 are cut: blocks that are summed in float32, and
 // parts of several blocks whose sums are merged in their order. The last of each may be shorter.

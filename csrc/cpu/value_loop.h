@@ -57,12 +57,23 @@ void value_sweep(const ValueKernels& kernels, ValueKernels::Score* score, const 
                  Interrupt& interrupt, FirstNeeded&& first_needed, Reduce&& reduce) {
   const int64_t cols = queries.cols, tile = kernels.query_tile;
   AlignedBuffer<float> packed_queries(queries.rows * cols);
-  AlignedBuffer<float> packed_keys(block * cols);
   AlignedBuffer<float> scores(tile * block);
   const int64_t whole_tiles = queries.rows / tile * tile;
   kernels.pack(queries.slice(0, whole_tiles), tile, packed_queries.get());
   kernels.pack(queries.slice(whole_tiles, queries.rows), std::max<int64_t>(1, queries.rows % tile),
                packed_queries.get() + whole_tiles * cols);
+  if (score == kernels.products && queries.rows <= kFewQueries) {
+    for (int64_t begin = first_key; begin < last_key; begin += block) {
+      if (interrupt.poll()) return;
+      const int64_t end = std::min(begin + block, last_key);
+      if (first_needed(0) >= end) continue;
+      kernels.products_in_place(packed_queries.get(), queries.rows, keys.slice(begin, end),
+                                scores.get(), block);
+      reduce(0, queries.rows, scores.get(), block, begin, end - begin);
+    }
+    return;
+  }
+  AlignedBuffer<float> packed_keys(block * cols);
   for (int64_t begin = first_key; begin < last_key; begin += block) {
     if (interrupt.poll()) return;
     const int64_t end = std::min(begin + block, last_key);

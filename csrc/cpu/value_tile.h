@@ -21,13 +21,16 @@ template <int W, int MR, int NV>
 struct ValueTile {
   static constexpr int kKeys = W * NV;
   static constexpr int64_t kChunk = 64;
+  static_assert(MR >= kFewQueries);
 
   typedef float Floats __attribute__((vector_size(W * 4)));
+  typedef float Halves __attribute__((vector_size(W * 2)));
   typedef int32_t Ints __attribute__((vector_size(W * 4)));
 
   static constexpr ValueKernels kernels() {
-    return {MR,      kKeys,   pack,    products, distances, distances_from_products,
-            largest, sum_exp, exp_rows};
+    return {
+        MR,      kKeys,   pack,    products, products_in_place, distances, distances_from_products,
+        largest, sum_exp, exp_rows};
   }
 
   static void pack(const Matrix& rows, int64_t tile, float* out) {
@@ -44,6 +47,22 @@ struct ValueTile {
   static void products(const float* queries, int64_t num_queries, const float* keys,
                        int64_t num_keys, int64_t cols, float* scores, int64_t ld) {
     pick<MR, false>(queries, num_queries, keys, num_keys, cols, scores, ld);
+  }
+
+  static void products_in_place(const float* queries, int64_t num_queries, const Matrix& keys,
+                                float* scores, int64_t ld) {
+    switch (keys.dtype) {
+      case DType::kFloat32:
+        return pick_in_place<kFewQueries, float>(queries, num_queries, keys, scores, ld,
+                                                 [](float x) { return x; });
+      case DType::kFloat16:
+        return pick_in_place<kFewQueries, uint16_t>(queries, num_queries, keys, scores, ld,
+                                                    [](uint16_t x) { return half_to_float(x); });
+      case DType::kBFloat16:
+        return pick_in_place<kFewQueries, uint16_t>(
+            queries, num_queries, keys, scores, ld,
+            [](uint16_t x) { return bfloat16_to_float(x); });
+    }
   }
 
   static void distances(const float* queries, int64_t num_queries, const float* keys,
@@ -167,6 +186,72 @@ struct ValueTile {
     }
   }
 
+  // The sums of M <= kFewQueries queries fit in registers beside W vectors of keys.
+  template <int M, class Stored, class ToFloat>
+  static void pick_in_place(const float* queries, int64_t num_queries, const Matrix& keys,
+                            float* scores, int64_t ld, ToFloat to_float) {
+    if constexpr (M > 0) {
+      if (num_queries == M) return score_in_place<M, Stored>(queries, keys, scores, ld, to_float);
+      pick_in_place<M - 1, Stored>(queries, num_queries, keys, scores, ld, to_float);
+    }
+  }
+
+  // The sums of score(), with keys turned on the way: to store them first would take longer than
+  // the products. The last key stands in for those beyond.
+  template <int M, class Stored, class ToFloat>
+  static void score_in_place(const float* queries, const Matrix& keys, float* scores, int64_t ld,
+                             ToFloat to_float) {
+    constexpr int kChunks = M <= 2 ? 2 : 1;  // side by side: one sum alone would wait for itself
+    const int64_t cols = keys.cols;
+    for (int64_t j = 0; j < keys.rows; j += W) {
+      const char* rows[W];
+      for (int r = 0; r < W; ++r) rows[r] = keys.row(j + r < keys.rows ? j + r : keys.rows - 1);
+      Floats totals[M] = {};
+      for (int64_t begin = 0; begin < cols; begin += kChunks * kChunk) {
+        Floats sums[kChunks][M] = {};
+        for (int64_t c = begin; c < begin + kChunk; c += W) {
+#pragma GCC unroll 2
+          for (int s = 0; s < kChunks; ++s) {
+            add_columns<M, Stored>(queries, rows, c + s * kChunk, cols, sums[s], to_float);
+          }
+        }
+        for (int s = 0; s < kChunks && begin + s * kChunk < cols; ++s) {
+          for (int m = 0; m < M; ++m) {
+            totals[m] = begin + s == 0 ? sums[s][m] : totals[m] + sums[s][m];
+          }
+        }
+      }
+      for (int m = 0; m < M; ++m) store(scores + m * ld + j, totals[m]);
+    }
+  }
+
+  // Adds the products of columns [first, first + W), as far as there are so many.
+  template <int M, class Stored, class ToFloat>
+  static inline void add_columns(const float* queries, const char* const (&rows)[W], int64_t first,
+                                 int64_t cols, Floats (&sums)[M], ToFloat to_float) {
+    if (first + W <= cols) {
+      Floats v[W];
+      turn<Stored>(rows, first, v, to_float);
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) add_products<M>(queries + (first + i) * M, v[i], sums);
+      return;
+    }
+    for (int64_t c = first; c < cols; ++c) {
+      float column[W];
+      for (int r = 0; r < W; ++r) column[r] = to_float(element<Stored>(rows[r], c));
+      add_products<M>(queries + c * M, load(column), sums);
+    }
+  }
+
+  template <int M>
+  static inline void add_products(const float* queries, Floats key, Floats (&sums)[M]) {
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+      const Floats q = Floats{} + queries[m];
+      sums[m] += q * key;
+    }
+  }
+
   // exp to about 1 ulp from 2^-124 up; below that 2.7e-38, above the range of float32 infinity.
   // exp(z) = 2^n exp(r) with |r| <= ln(2) / 2; the polynomial is that of Cephes' expf.
   static Floats exp(Floats z) {
@@ -195,16 +280,19 @@ struct ValueTile {
       const int64_t count = rows.rows - first < tile ? rows.rows - first : tile;
       const int64_t whole_rows = count / W * W, whole_cols = rows.cols / W * W;
       for (int64_t i = 0; i < whole_rows; i += W) {
+        const char* square[W];
+        for (int r = 0; r < W; ++r) square[r] = rows.row(first + i + r);
         for (int64_t c = 0; c < whole_cols; c += W) {
-          transpose_square<Stored>(rows, first + i, c, out + c * tile + i, tile, to_float);
+          Floats v[W];
+          turn<Stored>(square, c, v, to_float);
+#pragma GCC unroll 16
+          for (int r = 0; r < W; ++r) store(out + (c + r) * tile + i, v[r]);
         }
       }
       for (int64_t i = 0; i < count; ++i) {
         const char* row = rows.row(first + i);
         for (int64_t c = i < whole_rows ? whole_cols : 0; c < rows.cols; ++c) {
-          Stored stored;
-          __builtin_memcpy(&stored, row + c * sizeof(Stored), sizeof(Stored));
-          out[c * tile + i] = to_float(stored);
+          out[c * tile + i] = to_float(element<Stored>(row, c));
         }
       }
     }
@@ -214,34 +302,46 @@ struct ValueTile {
   static void convert(const Matrix& rows, float* out, ToFloat to_float) {
     for (int64_t i = 0; i < rows.rows; ++i, out += rows.cols) {
       const char* row = rows.row(i);
-      for (int64_t c = 0; c < rows.cols; ++c) {
-        Stored stored;
-        __builtin_memcpy(&stored, row + c * sizeof(Stored), sizeof(Stored));
-        out[c] = to_float(stored);
-      }
+      for (int64_t c = 0; c < rows.cols; ++c) out[c] = to_float(element<Stored>(row, c));
     }
   }
 
+  template <class Stored>
+  static Stored element(const char* row, int64_t col) {
+    Stored stored;
+    __builtin_memcpy(&stored, row + col * sizeof(Stored), sizeof(Stored));
+    return stored;
+  }
+
   // W rows and columns, turned in registers: single numbers written a tile apart would take longer
-  // than the products of a few queries.
+  // than the products of a few queries. Loads of half a vector do what the first of the exchanges
+  // would.
   template <class Stored, class ToFloat>
-  static void transpose_square(const Matrix& rows, int64_t row, int64_t col, float* out,
-                               int64_t tile, ToFloat to_float) {
-    Floats v[W];
-#pragma GCC unroll 16
-    for (int r = 0; r < W; ++r) {
-      Stored stored[W];
-      __builtin_memcpy(stored, rows.row(row + r) + col * sizeof(Stored), sizeof(stored));
-      float x[W];
-      for (int w = 0; w < W; ++w) x[w] = to_float(stored[w]);
-      v[r] = load(x);
+  static inline void turn(const char* const (&rows)[W], int64_t col, Floats (&v)[W],
+                          ToFloat to_float) {
+    constexpr int kHalf = W / 2;
+#pragma GCC unroll 8
+    for (int r = 0; r < kHalf; ++r) {
+      for (int half = 0; half < 2; ++half) {
+        const int64_t from = col + half * kHalf;
+        v[r + half * kHalf] = Vectors<W>::join(load_half<Stored>(rows[r], from, to_float),
+                                               load_half<Stored>(rows[r + kHalf], from, to_float));
+      }
     }
     Vectors<W>::template exchange<1>(v);
-    if constexpr (W > 2) Vectors<W>::template exchange<2>(v);
-    if constexpr (W > 4) Vectors<W>::template exchange<4>(v);
-    if constexpr (W > 8) Vectors<W>::template exchange<8>(v);
-#pragma GCC unroll 16
-    for (int r = 0; r < W; ++r) store(out + r * tile, v[r]);
+    if constexpr (W > 4) Vectors<W>::template exchange<2>(v);
+    if constexpr (W > 8) Vectors<W>::template exchange<4>(v);
+  }
+
+  template <class Stored, class ToFloat>
+  static Halves load_half(const char* row, int64_t col, ToFloat to_float) {
+    Stored stored[W / 2];
+    __builtin_memcpy(stored, row + col * sizeof(Stored), sizeof(stored));
+    float x[W / 2];
+    for (int w = 0; w < W / 2; ++w) x[w] = to_float(stored[w]);
+    Halves v;
+    __builtin_memcpy(&v, x, sizeof(v));
+    return v;
   }
 };
 

@@ -86,6 +86,19 @@ struct Vectors {
 #endif
   }
 
+  // The lanes of a and then those of b, each half a vector.
+  template <class Half>
+  static Floats join(Half a, Half b) {
+    if constexpr (W == 4) {
+      return __builtin_shufflevector(a, b, 0, 1, 2, 3);
+    } else if constexpr (W == 8) {
+      return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+    } else {
+      static_assert(W == 16);
+      return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    }
+  }
+
   // The sums of the lanes of four vectors.
   static void sum_lanes(Floats (&v)[4], float* sums) {
     exchange<1>(v);

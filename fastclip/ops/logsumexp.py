@@ -125,13 +125,12 @@ def _logsumexp(
 
 
 def _compute(queries: _C.Matrix, keys: _C.Matrix, scale: float, check_keys: bool) -> torch.Tensor:
+    count = queries.rows
+    out = torch.empty(count, dtype=torch.float32, device="cpu")
     threads = torch.get_num_threads()
-    for name, rows in ("queries", queries), ("keys", keys):
-        row = _C.find_nonfinite(rows, threads) if check_keys or rows is queries else -1
-        if row >= 0:
-            raise not_finite(name, row)
-    out = torch.empty(queries.rows, dtype=torch.float32, device="cpu")
-    _C.logsumexp(queries, keys, scale, out.data_ptr(), threads)
+    row = _C.logsumexp(queries, keys, check_keys, scale, out.data_ptr(), threads)
+    if row >= 0:
+        raise not_finite("queries", row) if row < count else not_finite("keys", row - count)
     return out
 
 

@@ -314,7 +314,7 @@ class Search {
   void check_logsumexp(Run& run) const {
     constexpr double kScale = 1.5;
     Floats out(q().rows);
-    cpu::logsumexp(q(), k(), kScale, out.data(), run.threads, run.interrupt);
+    cpu::logsumexp(q(), k(), true, kScale, out.data(), run.threads, run.interrupt);
     for (int64_t i = 0; i < q().rows; ++i) {
       double most = -std::numeric_limits<double>::infinity(), sum = 0;
       for (int64_t j = 0; j < k().rows; ++j) most = std::max<double>(most, score(i, j));

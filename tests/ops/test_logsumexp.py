@@ -76,6 +76,7 @@ def test_relative_error_on_real_features(isa: str, scale: float) -> None:
         pytest.param(600, 9000, 20, marks=pytest.mark.large),
         pytest.param(13, 900, 4100, marks=pytest.mark.large),
         (40, 1, 65),
+        (5, 70, 150),
         pytest.param(3, 70_000, 0, marks=pytest.mark.large),
     ],
 )
@@ -88,9 +89,22 @@ def test_same_bits_for_any_threads_and_other_queries(
         torch.set_num_threads(num_threads)
         results.append(fastclip.logsumexp(q, k, 30.0))
     assert all(torch.equal(result, results[0]) for result in results)
-    assert torch.equal(fastclip.logsumexp(q[-1:], k, 30.0), results[0][-1:])
+    for few in range(1, 5):  # not packed as many are
+        assert torch.equal(fastclip.logsumexp(q[-few:], k, 30.0), results[0][-few:])
     exact = reference.logsumexp(q, k, 30.0)
     np.testing.assert_allclose(results[0].numpy(), exact, rtol=1e-6, atol=3e-6)
+
+
+@pytest.mark.parametrize("queries", [0, 1, 4, 5])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_keys_that_are_not_finite(isa: str, dtype: torch.dtype, queries: int) -> None:
+    q = torch.zeros(queries, 64, dtype=dtype)
+    keys = torch.full((20_000, 64), torch.finfo(dtype).max, dtype=dtype)  # several tasks
+    assert fastclip.logsumexp(q, keys, 1.0).isfinite().all()
+    assert not fastclip.logsumexp(q + 2, keys, 3e38).isfinite().any()
+    keys[[7001, 7002, 19_999], 5] = float("nan")
+    with pytest.raises(ValueError, match="keys: row 7001 holds NaN or infinity"):
+        fastclip.logsumexp(q, keys, 1.0)
 
 
 @pytest.mark.large
