@@ -29,7 +29,7 @@ class Case:
     ``work`` is what must be done at least: operations of the ``unit`` that does them, a
     multiplication and an addition counting as two, or bytes read. ``check`` raises AssertionError
     where an answer is wrong; it is called on the very inputs that are timed. Calls in ``slow`` are
-    timed once.
+    made only once.
     """
 
     description: str

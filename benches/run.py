@@ -52,33 +52,41 @@ def resident(field: str) -> int:
     return 0
 
 
-def extra_memory(call: Any) -> int:
-    """Return by how many bytes the memory of this process was larger during a call than before.
+def first_call(call: Any) -> tuple[Any, float, int]:
+    """Return the answer, the seconds that it took, and the bytes of memory beside it.
 
-    What a library keeps from earlier calls does not count: call it before anything else has run.
+    These are by how much the memory of this process was larger during the call than before. What a
+    library keeps from earlier calls does not count: call it before anything else has run.
     """
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = resident("VmRSS")
-    call()
-    return max(0, resident("VmHWM") - before)
+    begin = time.perf_counter()
+    answer = call()
+    return answer, time.perf_counter() - begin, max(0, resident("VmHWM") - before)
 
 
 def measure(case: Case, rounds: int, peak: dict[str, float]) -> list[dict[str, Any]]:
-    memory = {name: extra_memory(call) for name, call in case.ours.items()}
-    unsupported = {}
-    for name, call in case.peers.items():
+    memory, unsupported, times = {}, {}, {}
+    answers = {}  # of slow calls, which are made once
+    for name, call in {**case.ours, **case.peers}.items():
         try:
-            memory[name] = extra_memory(call)
-        except Exception as error:  # whatever a peer raises where it cannot do a case
-            unsupported[name] = str(error)
-    peers = {name: call for name, call in case.peers.items() if name in memory}
-    calls = {**case.ours, **peers}
+            answer, seconds, memory[name] = first_call(call)
+        except Exception as error:
+            if name in case.ours:
+                raise
+            unsupported[name] = str(error)  # whatever a peer raises where it cannot do a case
+            continue
+        times[name] = [seconds] if name in case.slow else []
+        if name in case.slow:
+            answers[name] = answer
+        del answer
+    calls = {name: call for name, call in {**case.ours, **case.peers}.items() if name in times}
+    peers = [name for name in case.peers if name in times]
     for name, call in calls.items():
-        case.check(name, call())
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds):
+        case.check(name, answers.pop(name) if name in answers else call())
+    for _ in range(rounds):
         for name, call in calls.items():
-            if turn > 0 and name in case.slow:
+            if name in case.slow:
                 continue
             begin = time.perf_counter()
             call()

@@ -15,13 +15,13 @@ from fastclip.ops._device import EMULATED
 hypothesis.settings.register_profile(
     "fastclip",
     deadline=None,  # timings of shared machines are no test
-    max_examples=40,  # of each property, on each instruction set
+    max_examples=30,  # of each property, on each instruction set
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 # For a second build of the same sources, which takes longer or is less likely to differ.
 hypothesis.settings.register_profile(
-    "quick", parent=hypothesis.settings.get_profile("fastclip"), max_examples=15
+    "quick", parent=hypothesis.settings.get_profile("fastclip"), max_examples=8
 )
 # For emulated kernels.
 hypothesis.settings.register_profile(

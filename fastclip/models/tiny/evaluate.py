@@ -149,9 +149,9 @@ def scene_retrieval(model: Model, test: Drawings) -> dict[str, Any]:
     return {"image_to_text": round(float(there), 4), "text_to_image": round(float(back), 4)}
 
 
-def best_patches(model: Model, test: Drawings, side: int) -> dict[str, Any]:
-    """Where the best patch of a named object lies, in 400 two-object scenes (800 objects)."""
-    scenes = scenes_of(test, _SEED + 10, 400, lambda _: True)
+def best_patches(model: Model, test: Drawings, side: int, count: int = 400) -> dict[str, Any]:
+    """Where the best patch of a named object lies, in ``count`` two-object scenes."""
+    scenes = scenes_of(test, _SEED + 10, count, lambda _: True)
     images, masks = compose(test, scenes, side)
     covered = _at_patch_centres(masks) > 0.5  # [B, 2, h * w]
     names = [encode_names(model, [test.names[s.names[k]] for s in scenes]) for k in (0, 1)]
@@ -177,8 +177,8 @@ def _at_patch_centres(masks: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(masks[:, :, 3:-3, 3:-3], 2, stride=8).flatten(2)
 
 
-def contrasts(model: Model, test: Drawings) -> dict[str, Any]:
-    """Share of 600 scenes whose true caption is ahead, and whose equivalent caption is too."""
+def contrasts(model: Model, test: Drawings, count: int = 600) -> dict[str, Any]:
+    """Share of ``count`` scenes whose true caption is ahead, and whose equivalent one is too."""
     rng = generator(_SEED, 0)
     kinds: dict[str, tuple[Callable[[Scene], bool], Callable[[Scene], Contrast]]] = {
         "size_swap": (lambda s: sizes(*s.objects) is not None, lambda s: size_swap(test, s)),
@@ -187,7 +187,7 @@ def contrasts(model: Model, test: Drawings) -> dict[str, Any]:
     }
     result = {}
     for number, (kind, (wanted, change)) in enumerate(kinds.items()):
-        scenes = scenes_of(test, _SEED + 20 + number, 600, wanted)
+        scenes = scenes_of(test, _SEED + 20 + number, count, wanted)
         images = encode_pictures(model, compose(test, scenes, SIDE)[0])
         changed = [change(scene) for scene in scenes]
         true, negative, equivalent = (
