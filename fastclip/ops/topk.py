@@ -122,7 +122,8 @@ def topk(
     found: _Found
     matrices = plain(queries, keys.rows if packed else keys)
     if matrices and _searchable(*matrices, packed, k):
-        codes = screen_keys([keys.codes, keys.bounds, keys.center], keys.rows) if packed else None
+        screened = packed and matrices[1].rows >= _FEWEST_SCREENED
+        codes = screen_keys([keys.codes, keys.bounds, keys.center], keys.rows) if screened else None
         found = _search(*matrices, codes, k)
     else:
         query_rows = as_rows("queries", queries)
@@ -144,6 +145,9 @@ def _topk(
     values, indices, survivors = _find(queries, keys, screen, k)
     return values, indices, torch.as_tensor(survivors, device=values.device)
 
+
+_FEWEST_SCREENED = 256
+"""Keys from which on it pays to look at their codes at all."""
 
 _Found: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor | int]
 """Values, indices and how many pairs were scored."""
