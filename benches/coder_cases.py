@@ -47,7 +47,6 @@ def first_stage_case(
         ours={"fastclip.coder.CoderClassifier": lambda: classifier.decision_function(rows)},
         peers={"the authors' loop, torch": theirs},
         check=check,
-        slow=("the authors' loop, torch",),
     )
 
 
