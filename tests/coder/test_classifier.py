@@ -33,7 +33,8 @@ def some_texts(pairs: dict[tuple[int, int], np.ndarray], candidates: list[int]) 
     return any((a, b) in pairs and (b, a) in pairs for a in candidates for b in candidates)
 
 
-@given(seed=st.integers(0, 2**31), classes=st.integers(1, 12), width=st.integers(1, 40))
+# With one dimension, candidates tie everywhere but for rounding.
+@given(seed=st.integers(0, 2**31), classes=st.integers(1, 12), width=st.integers(2, 40))
 def test_equals_the_authors_scripts(seed: int, classes: int, width: int) -> None:
     coder, generator = made_up_coder(classes, width, seed)
     images = cone(30, width, generator)
@@ -54,9 +55,9 @@ def test_equals_the_authors_scripts(seed: int, classes: int, width: int) -> None
         decided = classifier.decide(images, truth)
         known = None if truth is None else truth.numpy()
         classes_, chosen = authors.rerank(images.numpy(), scores, pairs, 0.05, known, count)
-        # a margin of two candidates, or a gap and the threshold, may agree but for rounding
+        # margins of two candidates, or a gap and the threshold, may agree but for rounding
         margins = decided.margins.nan_to_num(0).sort(1, descending=True).values
-        clear = (margins[:, 0] - margins[:, 1] > 1e-6) | (margins[:, 0] == margins[:, 1])
+        clear = ~decided.reranked | (margins[:, 0] - margins[:, 1] > 1e-6)
         clear = clear & ((decided.gaps - 0.05).abs() > 1e-6)
         chosen &= [some_texts(pairs, row) for row in decided.candidates.tolist()]
         assert np.array_equal(decided.reranked[clear].numpy(), chosen[clear.numpy()])
