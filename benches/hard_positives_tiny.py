@@ -77,8 +77,8 @@ def contrast(drawings: Drawings, scene: Scene, kind: str, rng: np.random.Generat
     return object_replaced(drawings, scene, rng)
 
 
-class SceneData:
-    """Scenes of two objects, each with a caption, its hard negative and its hard positive."""
+class ScenePairs:
+    """Scenes of two objects to train on; what is said of them is up to a subclass."""
 
     def __init__(self, drawings: Drawings, seed: int, count: int) -> None:
         self._drawings = drawings
@@ -93,15 +93,19 @@ class SceneData:
         scenes = [self._maker.scene(index, "pair") for index in indices]
         return normalised(compose(self._drawings, scenes, SIDE)[0])
 
+    def digest(self) -> str:
+        return f"scenes {self._seed} {self._count} {len(self._drawings)}"
+
+
+class SceneData(ScenePairs):
+    """Each with a caption, its hard negative and its hard positive."""
+
     def texts(self, index: int) -> tuple[str, Sequence[str], Sequence[str]]:
         scene = self._maker.scene(index, "pair")
         rng = generator(self._seed, index, _CONTRAST)
         kinds = KINDS if sizes(*scene.objects) else KINDS[1:]
         found = contrast(self._drawings, scene, kinds[int(rng.integers(len(kinds)))], rng)
         return found.true, [found.negative], [found.equivalent]
-
-    def digest(self) -> str:
-        return f"scenes {self._seed} {self._count} {len(self._drawings)}"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
-from hard_positives_tiny import difference, mean_and_half_width
+from hard_positives_tiny import ScenePairs, difference, mean_and_half_width
 from PIL import Image
 
 import fastclip
@@ -107,28 +107,12 @@ def worded(drawings: Drawings, scene: Scene, seed: int, index: int) -> Worded:
     return Worded(caption, tuple(tag.text for tag in found), tuple(shown), names)
 
 
-class SceneData:
-    """Scenes of two objects with such captions and their tags, which nobody has looked through."""
-
-    def __init__(self, drawings: Drawings, seed: int, count: int) -> None:
-        self._drawings = drawings
-        self._seed = seed
-        self._count = count
-        self._maker = SceneMaker(drawings, seed, augment=True)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def images(self, indices: Sequence[int], preprocess: object) -> torch.Tensor:
-        scenes = [self._maker.scene(index, "pair") for index in indices]
-        return normalised(compose(self._drawings, scenes, SIDE)[0])
+class SceneData(ScenePairs):
+    """With such captions and their tags, which nobody has looked through."""
 
     def texts(self, index: int) -> tuple[str, Sequence[str]]:
         found = worded(self._drawings, self._maker.scene(index, "pair"), self._seed, index)
         return found.caption, found.tags
-
-    def digest(self) -> str:
-        return f"scenes {self._seed} {self._count} {len(self._drawings)}"
 
 
 class ContrastiveData(SceneData):

@@ -66,9 +66,10 @@ class Reducer(ABC):
     def merge(self, first: State, second: State) -> State:
         """Return what is known about the chunks of both, which have no key in common."""
 
-    @abstractmethod
     def finish(self, state: State) -> Any:
-        """Return the answer."""
+        """Return the answer: the state's only tensor, unless the question says otherwise."""
+        (answer,) = state
+        return answer
 
 
 @dataclass(frozen=True)
@@ -143,12 +144,19 @@ class TargetScores(Reducer):
     def merge(self, first: State, second: State) -> State:
         return (torch.maximum(first[0], second[0]),)
 
-    def finish(self, state: State) -> torch.Tensor:
-        return state[0]
+
+class _Counts(Reducer):
+    """A number for each row of the block; those of chunks add up."""
+
+    def start(self, rows: int) -> State:
+        return (torch.zeros(rows, dtype=torch.int64),)
+
+    def merge(self, first: State, second: State) -> State:
+        return (first[0] + second[0],)
 
 
 @dataclass(frozen=True)
-class KeysAhead(Reducer):
+class KeysAhead(_Counts):
     """How many keys are ahead: `fastclip.rank`, and `fastclip.count_above` per query.
 
     For the latter ``scores`` are the thresholds and ``targets`` zeros, so that no equal score
@@ -159,9 +167,6 @@ class KeysAhead(Reducer):
     """[N] float32, of the targets."""
     targets: torch.Tensor
     """[N] int64."""
-
-    def start(self, rows: int) -> State:
-        return (torch.zeros(rows, dtype=torch.int64),)
 
     def add(
         self,
@@ -176,21 +181,12 @@ class KeysAhead(Reducer):
         )
         return self.merge(state, (counts,))
 
-    def merge(self, first: State, second: State) -> State:
-        return (first[0] + second[0],)
 
-    def finish(self, state: State) -> torch.Tensor:
-        return state[0]
-
-
-class CountPerKey(Reducer):
+class CountPerKey(_Counts):
     """`fastclip.count_above` per key: the block is one of keys, the chunks are of queries.
 
     ``of_chunk`` holds the thresholds of the queries, float32.
     """
-
-    def start(self, rows: int) -> State:
-        return (torch.zeros(rows, dtype=torch.int64),)
 
     def add(
         self,
@@ -206,12 +202,6 @@ class CountPerKey(Reducer):
         ties = torch.zeros(len(rows), dtype=torch.int64)
         counts, _ = torch.ops.fastclip.count_ahead(rows, queries, [], of_chunk, ties, True)
         return self.merge(state, (counts,))
-
-    def merge(self, first: State, second: State) -> State:
-        return (first[0] + second[0],)
-
-    def finish(self, state: State) -> torch.Tensor:
-        return state[0]
 
 
 @dataclass(frozen=True)
@@ -284,9 +274,6 @@ class GroupsAhead(Reducer):
 
     def merge(self, first: State, second: State) -> State:
         return (first[0] | second[0],)
-
-    def finish(self, state: State) -> torch.Tensor:
-        return state[0]
 
 
 @dataclass(frozen=True)
