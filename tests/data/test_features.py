@@ -10,10 +10,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
+from feature_errors import fails
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -39,16 +38,6 @@ same_folder = settings(
 
 def bits(tensor: torch.Tensor) -> bytes:
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def fails(path: Path, *reasons: str, **arguments: str) -> FeatureFileError:
-    with pytest.raises(FeatureFileError) as caught:
-        read_features(path, **arguments)
-    message = str(caught.value)
-    assert str(path) in message.split(": ")[0]
-    for reason in reasons:
-        assert reason in message
-    return caught.value
 
 
 class SideEffect:
@@ -467,158 +456,6 @@ def test_damage_is_read_or_reported(tmp_path, suffix, data):
 def test_npz_that_is_no_zip(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"not a zip")
     assert isinstance(fails(tmp_path / "a.npz", "not a zip file").__cause__, zipfile.BadZipFile)
-
-
-# ---- folders
-
-
-def clip_retrieval(out: Path, kinds: dict[str, list[np.ndarray]], tables: list[dict]) -> None:
-    width = len(str(len(tables)))  # int(log10(count)) + 1, as clip-retrieval pads
-    for kind, shards in kinds.items():
-        (out / kind).mkdir(parents=True)
-        for i, shard in enumerate(shards):
-            np.save(out / kind / f"{kind}_{i:0{width}}.npy", shard)
-    (out / "metadata").mkdir()
-    for i, table in enumerate(tables):
-        pq.write_table(pa.table(table), out / "metadata" / f"metadata_{i:0{width}}.parquet")
-
-
-def shard(i: int, rows: int) -> np.ndarray:
-    return np.full((rows, 3), i, dtype=np.float16)
-
-
-@pytest.fixture
-def both(tmp_path):
-    sizes = [i % 3 + 1 for i in range(12)]
-    tables = [
-        {
-            "image_path": [f"{i}-{j}.jpg" for j in range(n)],
-            "caption": [f"{i} {j}" for j in range(n)],
-            "url": [None] * n,
-        }
-        for i, n in enumerate(sizes)
-    ]
-    kinds = {
-        "img_emb": [shard(i, n) for i, n in enumerate(sizes)],
-        "text_emb": [shard(-i, n) for i, n in enumerate(sizes)],
-    }
-    clip_retrieval(tmp_path / "out", kinds, tables)
-    return tmp_path / "out", sizes
-
-
-def test_clip_retrieval(both, monkeypatch):
-    out, sizes = both
-    fails(out, str(out / "img_emb"), str(out / "text_emb"))
-    images, texts = read_features(out / "img_emb"), read_features(out / "text_emb")
-    expected = np.repeat(np.arange(12), sizes)
-    np.testing.assert_array_equal(images.features[:, 0].numpy(), expected)
-    np.testing.assert_array_equal(texts.features[:, 2].numpy(), -expected)
-    assert images.features.dtype == torch.float16
-    assert images.names == tuple(f"{i}-{j}.jpg" for i, n in enumerate(sizes) for j in range(n))
-    assert texts.names == tuple(f"{i} {j}" for i, n in enumerate(sizes) for j in range(n))
-    assert images.metadata == FeatureMetadata()
-    monkeypatch.chdir(out / "img_emb")
-    assert read_features(".").names == images.names
-
-
-def test_out_with_one_kind(tmp_path):
-    clip_retrieval(tmp_path / "out", {"text_emb": [shard(0, 2)]}, [{"caption": ["a", "b"]}])
-    assert read_features(tmp_path / "out").names == ("a", "b")
-
-
-def test_unpadded_shards_are_in_numeric_order(tmp_path):
-    for i in range(11):
-        np.save(tmp_path / f"part_{i}.npy", shard(i, 1))
-        pq.write_table(pa.table({"caption": [str(i)]}), tmp_path / f"metadata_{i}.parquet")
-    features = read_features(tmp_path)
-    assert features.features[:, 0].tolist() == [*range(11)]
-    assert features.names == tuple(map(str, range(11)))
-
-
-@pytest.mark.parametrize(
-    ("columns", "name"),
-    [
-        (["image_path", "caption"], "caption"),
-        (["caption", "name", "image_path"], "name"),
-        (["name", "names"], "names"),
-        (["url"], None),
-    ],
-)
-def test_plain_folder_names(tmp_path, columns, name):
-    np.save(tmp_path / "features.npy", shard(0, 1))
-    pq.write_table(pa.table({c: [c] for c in columns}), tmp_path / "metadata.parquet")
-    assert read_features(tmp_path).names == (None if name is None else (name,))
-
-
-def test_folder_without_metadata(tmp_path):
-    np.save(tmp_path / "features.npy", shard(0, 1))
-    assert read_features(tmp_path).names is None
-
-
-@pytest.mark.parametrize(
-    "strings", [pa.array(["a", "b"], pa.large_string()), pa.array(["a", "b"]).dictionary_encode()]
-)
-def test_parquet_string_types(tmp_path, strings):
-    clip_retrieval(tmp_path / "out", {"text_emb": [shard(0, 2)]}, [{"caption": strings}])
-    assert read_features(tmp_path / "out").names == ("a", "b")
-
-
-@pytest.mark.parametrize(
-    ("shards", "tables", "where", "reason"),
-    [
-        ([shard(0, 2), shard(0, 2)[:, :2]], None, "text_emb_1.npy", "d = 2"),
-        ([shard(0, 2), shard(0, 2).astype(np.float32)], None, "text_emb_1.npy", "torch.float32"),
-        ([shard(0, 2), shard(0, 2)[0]], None, "text_emb_1.npy", "shape (3,)"),
-        ([shard(0, 2), shard(0, 3)], None, "metadata_1.parquet", "2 rows, but its shard has 3"),
-        ([shard(0, 2)], None, "text_emb", "do not pair up"),
-        ([], None, "text_emb", "without .npy files"),
-        ([shard(0, 2)], [{"caption": ["a", None]}], "metadata_0.parquet", "null in row 1"),
-        ([shard(0, 2)], [{"caption": [0.5, 1.5]}], "metadata_0.parquet", "'caption' is double"),
-        (
-            [shard(0, 2)] * 2,
-            [{"caption": ["a", "b"]}, {"url": ["a", "b"]}],
-            "metadata_1.parquet",
-            "no column 'caption'",
-        ),
-    ],
-)
-def test_bad_folders(tmp_path, shards, tables, where, reason):
-    tables = tables or [{"caption": ["a", "b"]}, {"caption": ["c", "d"]}]
-    clip_retrieval(tmp_path / "out", {"text_emb": shards}, tables)
-    with pytest.raises(FeatureFileError) as caught:
-        read_features(tmp_path / "out" / "text_emb")
-    path, message = str(caught.value).split(": ", 1)
-    assert Path(path).name == where
-    assert reason in message
-
-
-def test_broken_parquet(both):
-    out, _ = both
-    path = out / "metadata" / "metadata_03.parquet"
-    whole = path.read_bytes()
-    for broken in (b"", b"PAR1", whole[:-9], b"x" * len(whole)):
-        path.write_bytes(broken)
-        with pytest.raises(FeatureFileError, match="metadata_03") as caught:
-            read_features(out / "img_emb")
-        assert caught.value.__cause__ is not None
-
-
-@pytest.mark.parametrize(
-    ("files", "reason"),
-    [
-        (["a.npy", "b.npy"], "has no number"),
-        (["a_1.npy", "b_1.npy"], "same number"),
-        (["a_01.npy", "a_1.npy"], "same number"),
-        (["img_emb_0.npy", "text_emb_1.npy"], "several kinds"),
-    ],
-)
-def test_shards_without_an_order(tmp_path, files, reason):
-    for name in files:
-        np.save(tmp_path / name, shard(0, 1))
-    fails(tmp_path, reason)
-
-
-# ---- what is no feature file
 
 
 def test_other_paths(tmp_path):
