@@ -291,6 +291,7 @@ PYBIND11_MODULE(_C, m) {
     });
   });
 
+  m.def("worth_codes", &fastclip::cpu::worth_codes);
   m.def("always_screen", &fastclip::cpu::always_screen);
   m.def("has_screen", [] { return fastclip::cpu::kernels().query_levels > 0; });
   m.def("available_isas", &fastclip::cpu::available_isas);

@@ -120,7 +120,6 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
   threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
   const Plan plan(queries.rows, keys.rows, kFixedQueryBlock, kScreenKeys, threads);
   const Screens screens = screens_for(isa, codes, std::min(plan.query_block, queries.rows));
-  const double longest = screens.count > 0 && screens.codes[0] != nullptr ? longest_key(*codes) : 0;
   std::atomic<int64_t> scored{0};
   parallel_for(plan.tasks(), threads, interrupt, [&](int64_t index) {
     const int64_t first_query = index / plan.key_parts * plan.query_block;
@@ -129,22 +128,25 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
     const int64_t first_key = index % plan.key_parts * plan.keys_per_part;
     const int64_t last_key = std::min(first_key + plan.keys_per_part, keys.rows);
     auto task = make(first_query, rows.rows);
-    int64_t panel = first_key / kPanel;
-    for (int s = 0; s < screens.count && panel * kPanel < last_key; ++s) {
-      BlockScreen block(isa, rows, keys, screens.codes[s], longest);
-      FixedScreen fixed(isa, block, scores + first_query);
-      panel = walk_panels(block, panel, ceil_div(last_key, kPanel), 16, interrupt, [&] {
-        task.screened(fixed);
+
+    struct Search {
+      FixedScreen fixed;
+      decltype(task)& of;
+
+      int64_t screen() {
+        of.screened(fixed);
         return fixed.scored();
-      });
-      scored += fixed.scored();
-    }
-    const int64_t rest = std::min(panel * kPanel, last_key);
-    scored += rows.rows * (last_key - rest);
-    sweep(isa, rows, keys, rest, last_key, interrupt,
-          [&](const float* block, int64_t ld, int64_t begin, int64_t count) {
-            task.exact(block, ld, begin, count);
-          });
+      }
+      int64_t finish() const { return fixed.scored(); }
+    };
+    scored += search_keys(
+        isa, rows, keys, first_key, last_key, screens, 16, interrupt,
+        [&](BlockScreen& block) {
+          return Search{FixedScreen(isa, block, scores + first_query), task};
+        },
+        [&](const float* block, int64_t ld, int64_t begin, int64_t count) {
+          task.exact(block, ld, begin, count);
+        });
   });
   return scored;
 }

@@ -42,10 +42,8 @@ class ScreenedGroupMax {
         best_(best),
         products_(block.num_queries() * kStride, Contents::kAnything) {}
 
-  int64_t scored() const { return scored_; }
-
-  // Looks at the panels that the block has gone to.
-  void screen() {
+  // Looks at the panels that the block has gone to. Returns how many pairs were scored so far.
+  int64_t screen() {
     ScreenCall call = block_.call();
     call.products = products_.get();
     call.products_stride = kStride;
@@ -67,7 +65,9 @@ class ScreenedGroupMax {
       contests_.clear();
       score_pairs();
     }
+    return scored_;
   }
+  int64_t finish() const { return scored_; }
 
  private:
   static constexpr int64_t kStride = kMaxPanelKeys;
@@ -147,31 +147,20 @@ int64_t group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* c
   const int64_t block_rows = std::clamp<int64_t>(ceil_div(queries.rows, threads), 1, kQueryBlock);
   Screens screens{};
   if (std::is_sorted(groups, groups + keys.rows)) screens = screens_for(isa, codes, block_rows);
-  const double longest = screens.count > 0 && screens.codes[0] != nullptr ? longest_key(*codes) : 0;
   std::atomic<int64_t> scored{0};
   parallel_for(ceil_div(queries.rows, block_rows), threads, interrupt, [&](int64_t task) {
     const int64_t first = task * block_rows;
     const Matrix rows = queries.slice(first, std::min(first + block_rows, queries.rows));
     const Best best{groups, num_groups, values + first * num_groups, indices + first * num_groups};
     std::fill_n(best.indices, rows.rows * num_groups, -1);
-    int64_t panel = 0;
-    for (int s = 0; s < screens.count && panel * kPanel < keys.rows; ++s) {
-      BlockScreen block(isa, rows, keys, screens.codes[s], longest);
-      ScreenedGroupMax screened(isa, block, best);
-      panel = walk_panels(block, panel, ceil_div(keys.rows, kPanel), 16, interrupt, [&] {
-        screened.screen();
-        return screened.scored();
-      });
-      scored += screened.scored();
-    }
-    const int64_t rest = std::min(panel * kPanel, keys.rows);
-    scored += rows.rows * (keys.rows - rest);
-    sweep(isa, rows, keys, rest, keys.rows, interrupt,
-          [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
-            for (int64_t i = 0; i < rows.rows; ++i) {
-              for (int64_t j = 0; j < count; ++j) best.offer(i, begin + j, scores[i * ld + j]);
-            }
-          });
+    scored += search_keys(
+        isa, rows, keys, 0, keys.rows, screens, 16, interrupt,
+        [&](BlockScreen& block) { return ScreenedGroupMax(isa, block, best); },
+        [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
+          for (int64_t i = 0; i < rows.rows; ++i) {
+            for (int64_t j = 0; j < count; ++j) best.offer(i, begin + j, scores[i * ld + j]);
+          }
+        });
   });
   return scored;
 }

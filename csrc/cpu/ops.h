@@ -24,6 +24,11 @@ void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& 
 int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* codes, int64_t k,
              float* values, int64_t* indices, int threads, Interrupt& interrupt);
 
+// Whether topk looks at the codes of packed keys. With few keys float32 drops more of them in the
+// time that the codes of the queries take; very few queries are bound by memory, of which the codes
+// need less.
+bool worth_codes(int64_t queries, int64_t keys, int64_t k);
+
 // For tests: use the screen whenever there is one, also where exact scores would be faster.
 void always_screen(bool always);
 

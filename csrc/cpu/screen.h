@@ -120,7 +120,7 @@ inline constexpr int64_t kWindow = 4096;
 inline constexpr double kWorthScreening = 1.0 / 8;
 
 // Walks over panels [first, last): screen() looks at those that `block` has gone to and returns how
-// many pairs were scored exactly so far; `allowance` of them a query are no sign of anything.
+// many pairs survived so far; `allowance` of them a query are no sign of anything.
 // Returns the first panel that was not screened because too many pairs survived, a score could
 // overflow, or because of an interrupt.
 template <class Screen>
@@ -130,16 +130,16 @@ int64_t walk_panels(BlockScreen& block, int64_t first, int64_t last, int64_t all
   while (first < last && !interrupt.poll()) {
     const int64_t end = std::min(first + kMaxPanels, last);
     if (!block.go_to(first, end)) return first;
-    const int64_t scored = screen();
+    const int64_t survivors = screen();
     first = end;
     const auto keys = static_cast<double>((first - window) * kPanel);
     const double most = kWorthScreening * keys + static_cast<double>(allowance);
-    if (static_cast<double>(scored - before) > most * static_cast<double>(block.num_queries())) {
+    if (static_cast<double>(survivors - before) > most * static_cast<double>(block.num_queries())) {
       return first;
     }
     if ((first - window) * kPanel >= kWindow) {
       window = first;
-      before = scored;
+      before = survivors;
     }
   }
   return first;
@@ -148,8 +148,9 @@ int64_t walk_panels(BlockScreen& block, int64_t first, int64_t last, int64_t all
 // The ways to screen, in the order in which they are tried: what one gives up goes to the next, the
 // last of all being exact scores of every pair.
 struct Screens {
-  const ScreenKeys* codes[2];
+  const ScreenKeys* codes[2];  // null: in float32
   int count;
+  double longest_key;  // of the codes
 };
 
 // What always_screen() was told last.
@@ -160,9 +161,35 @@ inline bool worth_float_screen(int64_t queries) { return queries > 2 || screens_
 
 inline Screens screens_for(const Kernels& isa, const ScreenKeys* codes, int64_t queries) {
   Screens screens{};
-  if (codes != nullptr && isa.query_levels > 0) screens.codes[screens.count++] = codes;
+  if (codes != nullptr && isa.query_levels > 0) {
+    screens.codes[screens.count++] = codes;
+    screens.longest_key = longest_key(*codes);
+  }
   if (worth_float_screen(queries)) screens.codes[screens.count++] = nullptr;
   return screens;
+}
+
+// Searches keys [first_key, last_key) for a block of queries. make(BlockScreen&) returns what looks
+// at the panels that the screen has gone to: its screen() returns how many pairs survived so far
+// (see walk_panels for `allowance`), its finish() how many were scored exactly. exact(scores, ld,
+// first_key, count) gets blocks of the keys that were not screened. Returns how many pairs were
+// scored exactly.
+template <class Make, class Exact>
+int64_t search_keys(const Kernels& isa, const Matrix& queries, const Matrix& keys,
+                    int64_t first_key, int64_t last_key, const Screens& screens, int64_t allowance,
+                    Interrupt& interrupt, Make&& make, Exact&& exact,
+                    NonFiniteRow* nonfinite = nullptr) {
+  int64_t scored = 0, panel = first_key / kPanel;
+  for (int s = 0; s < screens.count && panel * kPanel < last_key; ++s) {
+    BlockScreen block(isa, queries, keys, screens.codes[s], screens.longest_key);
+    auto search = make(block);
+    panel = walk_panels(block, panel, ceil_div(last_key, kPanel), allowance, interrupt,
+                        [&] { return search.screen(); });
+    scored += search.finish();
+  }
+  const int64_t rest = std::min(panel * kPanel, last_key);
+  sweep(isa, queries, keys, rest, last_key, interrupt, exact, nonfinite);
+  return scored + queries.rows * (last_key - rest);
 }
 
 }  // namespace fastclip::cpu

@@ -52,31 +52,60 @@ float extreme(const float* x, int64_t n, float start, Better better) {
   return start;
 }
 
-// The k-th largest of n numbers, 1 <= k <= n; none may be NaN. Infinite ones are allowed.
+// The k-th largest of n numbers, 1 <= k <= n; none may be NaN. Infinite ones are allowed. With
+// `more`, a number that k to k + more of them reach will do, where one turns up first.
 //
-// Halves the range of values that it can be among: by their middle, which is quick for scores that
-// lie close to each other, and where that is slow by the middle of their representations.
-inline float kth_largest(const float* x, int64_t n, int64_t k) {
+// Narrows the range of values that it can be among: by the place where it would be if they were
+// spread evenly, in turns with the middle, and where that is slow with the middle of their
+// representations. A few that are left are put in order.
+inline float kth_largest(const float* x, int64_t n, int64_t k, int64_t more = 0) {
   const float most = extreme(x, n, x[0], std::greater<>());
   if (k == 1) return most;
-  const float least = extreme(x, n, x[0], std::less<>());
   constexpr int kByValue = 16;
-  uint32_t low = ordered_bits(least), high = ordered_bits(most);  // it is from low to high
+  constexpr int64_t kFew = 64;
+  const int64_t few = std::min(n / 8, kFew);
+  // It is from low to high; `reaching` numbers reach low, `above` are above high.
+  uint32_t low = ordered_bits(extreme(x, n, x[0], std::less<>())), high = ordered_bits(most);
+  int64_t reaching = n, above = 0;
   for (int step = 0; low < high; ++step) {
+    const float least_left = from_ordered_bits(low), most_left = from_ordered_bits(high);
+    if (reaching - above <= few) {
+      float left[kFew + 1] = {};
+      int64_t count = 0;
+      constexpr int64_t kTogether = 32;  // most have none
+      for (int64_t begin = 0; begin < n; begin += kTogether) {
+        const int64_t end = std::min(begin + kTogether, n);
+        int32_t found = 0;
+        for (int64_t i = begin; i < end; ++i) {
+          found |= (x[i] >= least_left) & (x[i] <= most_left) ? 1 : 0;
+        }
+        for (int64_t i = begin; found != 0 && i < end; ++i) {
+          left[count] = x[i];
+          count += (x[i] >= least_left) & (x[i] <= most_left) ? 1 : 0;
+        }
+      }
+      float* kth = left + (k - above - 1);
+      std::nth_element(left, kth, left + count, std::greater<>());
+      return *kth;
+    }
     uint32_t middle = low + (high - low) / 2 + 1;
     if (step < kByValue) {
-      const float value = 0.5f * from_ordered_bits(low) + 0.5f * from_ordered_bits(high);
+      const float share = step % 2 != 0
+                              ? 0.5f
+                              : (static_cast<float>(k - above) + 0.5f * static_cast<float>(more)) /
+                                    static_cast<float>(reaching - above);
+      const float value = share * least_left + (1.0f - share) * most_left;
       if (value - value == 0) middle = std::clamp(ordered_bits(value), low + 1, high);
     }
     const float pivot = from_ordered_bits(middle);
     const int64_t count = count_at_least(x, n, pivot);
-    if (count == k) {
-      return extreme(x, n, most, [&](float a, float b) { return (a >= pivot) & (a < b); });
-    }
-    if (count > k) {
+    if (count >= k) {
+      if (count - k < more) return pivot;
       low = middle;
+      reaching = count;
     } else {
       high = middle - 1;
+      above = count;
     }
   }
   return from_ordered_bits(low);

@@ -42,13 +42,11 @@ bool worth_screening(int64_t keys, int64_t k) {
   return screens_always() || keys >= std::max<int64_t>((k <= 128 ? 8 : 16) * k, 64);
 }
 
-// With few keys float32 drops more of them in the time that the codes of the query take. Very few
-// queries are bound by memory, of which the codes need less.
-bool worth_codes(int64_t queries, int64_t keys, int64_t k) {
-  return screens_always() || !worth_float_screen(queries) || keys >= std::max<int64_t>(32 * k, 256);
-}
-
 }  // namespace
+
+bool worth_codes(int64_t queries, int64_t keys, int64_t k) {
+  return screens_always() || (keys >= 256 && (!worth_float_screen(queries) || keys >= 64 * k));
+}
 
 int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* codes, int64_t k,
              float* values, int64_t* indices, int threads, Interrupt& interrupt) {

@@ -29,22 +29,27 @@ constexpr int64_t candidates_per_query(int64_t k) { return 2 * k + 128; }
 class ScreenedTopK {
  public:
   // `best` may hold keys already.
-  ScreenedTopK(const Kernels& kernels, BlockScreen& block, int64_t k, TopK& best)
+  ScreenedTopK(const Kernels& kernels, BlockScreen& block, const Matrix& keys, int64_t k,
+               TopK& best)
       : kernels_(kernels),
         block_(block),
         k_(k),
+        window_(keys_near(keys)),
         capacity_(candidates_per_query(k)),
         best_(best),
         floor_(block.num_queries(), -kInfinity),
         thresholds_(block.num_queries(), -kInfinity),
         counts_(block.num_queries()),
+        places_(block.num_queries()),
+        first_(block.num_queries()),
         candidates_(block.num_queries() * capacity_, Contents::kAnything),
-        lowers_(std::max(capacity_, kMaxPanelKeys)),
+        bounds_(std::max(capacity_, kMaxPanelKeys)),
         hits_(block.num_queries() * kMaxPanelKeys, Contents::kAnything) {
     for (int64_t i = 0; i < block.num_queries(); ++i) raise_to_best(i);
   }
 
-  // Looks at the panels that the block has gone to. Returns how many pairs were scored so far.
+  // Looks at the panels that the block has gone to. Returns how many pairs survived so far: one
+  // that is dropped without a score costs a part of one with a score.
   int64_t screen() {
     if (!begun_) return begin();
     ScreenCall call = block_.call();
@@ -55,17 +60,25 @@ class ScreenedTopK {
       const Hit& hit = hits_.get()[h];
       add(hit.query, hit.key, hit.x);
     }
-    return scored_;
+    return scored_ + survivors_ / 4;
   }
 
-  int64_t certify_all() {
-    for (int64_t i = 0; i < block_.num_queries(); ++i) certify(i);
+  // Scores what is left exactly. Returns how many pairs were scored in all.
+  int64_t finish() {
+    certify(0);
     return scored_;
   }
 
  private:
   static constexpr int64_t kFolded = 64;
   static constexpr int64_t kBatch = 32;  // pairs scored at a time
+
+  // Keys that stay in the second-level cache while all queries are scored with them.
+  static int64_t keys_near(const Matrix& keys) {
+    return kKeyBlockBytes / std::max<int64_t>(1, keys.cols * size_of(keys.dtype)) + 1;
+  }
+
+  Candidate* of(int64_t i) const { return candidates_.get() + i * capacity_; }
 
   // Nothing is known yet to drop pairs by. The first keys give a floor: the k-th best of their
   // lower bounds or, cheaper, of the best bounds of kFolded sets that they are dealt to.
@@ -82,7 +95,7 @@ class ScreenedTopK {
       const float* x = products.get() + i * kMaxPanelKeys;
       if (keys >= k_) {
         const KeyRun run = block_.run(i, x, 0, keys);
-        float* lowers = lowers_.data();
+        float* lowers = bounds_.data();
         for (int64_t j = 0; j < keys; ++j) {
           lowers[j] =
               x[j] - (run.query.alpha * run.error[j] + run.query.beta * run.norm[j] + run.gamma);
@@ -101,51 +114,94 @@ class ScreenedTopK {
       const int64_t count = kernels_.reaching(block_.run(i, x, 0, keys), floor_[i], reaching);
       for (int64_t r = 0; r < count; ++r) add(i, reaching[r], x[reaching[r]]);
     }
-    return scored_;
+    return scored_ + survivors_ / 4;
   }
 
   void add(int64_t i, int64_t key, float x) {
     const float margin = block_.margin(i, key);
     if (x + margin < floor_[i]) return;
-    candidates_.get()[i * capacity_ + counts_[i]++] = {x - margin, x + margin,
-                                                       block_.first_key() + key};
-    if (counts_[i] == capacity_) certify(i);
+    of(i)[counts_[i]++] = {x - margin, x + margin, block_.first_key() + key};
+    ++survivors_;
+    // Bounds that tell most of the keys apart are as good as scores for now.
+    if (counts_[i] == capacity_) certify(k_ + k_ / 4);
   }
 
-  // Scores the candidates of a query exactly, as far as they can still be among the best k.
-  void certify(int64_t i) {
-    Candidate* begin = candidates_.get() + i * capacity_;
-    Candidate* end = begin + counts_[i];
-    if (counts_[i] > k_) {
-      for (int64_t c = 0; c < counts_[i]; ++c) lowers_[c] = begin[c].lower;
-      raise(i, kth_largest(lowers_.data(), counts_[i], k_));
+  // Drops candidates of all queries by their bounds. Queries that are left with more than `most`
+  // have them scored exactly, as far as they can still be among the best k.
+  void certify(int64_t most) {
+    queries_.clear();
+    for (int64_t i = 0; i < block_.num_queries(); ++i) {
+      drop(i);
+      if (counts_[i] <= most) continue;
+      queries_.push_back(i);
+      // The k most promising ones first; few of the others are left after that.
+      first_[i] = -kInfinity;
+      if (counts_[i] <= k_) continue;
+      for (int64_t c = 0; c < counts_[i]; ++c) bounds_[c] = of(i)[c].upper;
+      first_[i] = kth_largest(bounds_.data(), counts_[i], k_, k_ / 16);
     }
-    end = std::remove_if(begin, end, [&](const Candidate& c) { return c.upper < floor_[i]; });
-    // The k most promising ones first; few of the others are left after that.
-    Candidate* rest = std::min(begin + k_, end);
-    if (rest < end) {
-      std::nth_element(begin, rest, end,
-                       [](const Candidate& a, const Candidate& b) { return a.upper > b.upper; });
+    score([&](int64_t i, const Candidate& c) { return c.upper >= first_[i]; });
+    for (const int64_t i : queries_) raise_to_best(i);
+    score([&](int64_t i, const Candidate& c) {
+      return (c.upper < first_[i]) & (c.upper >= floor_[i]);
+    });
+    for (const int64_t i : queries_) {
+      raise_to_best(i);
+      counts_[i] = 0;
     }
-    score(i, begin, rest);
-    score(i, rest, end);
-    counts_[i] = 0;
   }
 
-  // Scores the candidates [begin, end) that can still be among the best.
-  void score(int64_t i, const Candidate* begin, const Candidate* end) {
-    while (begin < end) {
-      int64_t count = 0;
-      for (; begin < end && count < kBatch; ++begin) {
-        if (begin->upper < floor_[i]) continue;
-        block_.scorer().prefetch(begin->key);
-        batch_[count++] = {i, begin->key};
+  // Drops the candidates of a query that cannot be among the best k, by the bounds of the others.
+  void drop(int64_t i) {
+    Candidate* candidates = of(i);
+    const int64_t count = counts_[i];
+    if (count > k_) {
+      for (int64_t c = 0; c < count; ++c) bounds_[c] = candidates[c].lower;
+      raise(i, kth_largest(bounds_.data(), count, k_, k_ / 16));
+    }
+    const float floor = floor_[i];
+    int64_t to = 0;
+    for (int64_t c = 0; c < count; ++c) {
+      const Candidate candidate = candidates[c];
+      candidates[to] = candidate;
+      to += candidate.upper >= floor ? 1 : 0;
+    }
+    counts_[i] = to;
+  }
+
+  // Scores the candidates of `queries_` that take(i, candidate) says. They are in order of their
+  // keys: all queries take those of one window of keys before they go to the next.
+  template <class Take>
+  void score(Take&& take) {
+    constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+    for (const int64_t i : queries_) places_[i] = 0;
+    for (int64_t key = 0, next = 0; key != kNone; key = next) {
+      const int64_t end = key + window_;
+      next = kNone;
+      for (const int64_t i : queries_) {
+        const Candidate* candidates = of(i);
+        const int64_t count = counts_[i];
+        int64_t at = places_[i];
+        for (; at < count && candidates[at].key < end; ++at) {
+          batch_[batched_] = {i, candidates[at].key};
+          batched_ += take(i, candidates[at]) ? 1 : 0;
+          if (batched_ == kBatch) score_batch();
+        }
+        if (at < count) next = std::min(next, candidates[at].key);
+        places_[i] = at;
       }
-      block_.scorer().score(batch_, count, scores_);
-      for (int64_t j = 0; j < count; ++j) best_.merge(i, scores_ + j, &batch_[j].key, 1);
-      scored_ += count;
-      if (begin == end || k_ <= kBatch) raise_to_best(i);
     }
+    score_batch();
+  }
+
+  void score_batch() {
+    float scores[kBatch];
+    block_.scorer().score(batch_, batched_, scores);
+    for (int64_t p = 0; p < batched_; ++p) {
+      best_.merge(batch_[p].query, scores + p, &batch_[p].key, 1);
+    }
+    scored_ += batched_;
+    batched_ = 0;
   }
 
   // The k-th best exact score is what a key must reach from now on.
@@ -163,17 +219,21 @@ class ScreenedTopK {
   const Kernels& kernels_;
   BlockScreen& block_;
   const int64_t k_;
+  const int64_t window_;
   const int64_t capacity_;
   TopK& best_;
   bool begun_ = false;
   std::vector<float> floor_;
   std::vector<float> thresholds_;  // floor - gamma, as the kernel asks for it
-  std::vector<int64_t> counts_;
-  AlignedBuffer<Candidate> candidates_;
-  std::vector<float> lowers_;
+  std::vector<int64_t> counts_, places_;
+  std::vector<float> first_;
+  std::vector<int64_t> queries_;         // whose candidates are scored
+  AlignedBuffer<Candidate> candidates_;  // of each query in order of the keys
+  std::vector<float> bounds_;
   Pair batch_[kBatch];
-  float scores_[kBatch];
+  int64_t batched_ = 0;
   AlignedBuffer<Hit> hits_;
+  int64_t survivors_ = 0;
   int64_t scored_ = 0;
 };
 
@@ -182,8 +242,6 @@ class ScreenedTopK {
 int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys,
                       const Screens& screens, int64_t k, NonFiniteRow* nonfinite, float* values,
                       int64_t* indices, int threads, Interrupt& interrupt) {
-  const ScreenKeys* codes = screens.codes[0];
-  const double longest = codes != nullptr ? longest_key(*codes) : 0;
   std::atomic<int64_t> scored{0};
   const auto candidate_bytes = static_cast<int64_t>(sizeof(Candidate)) * candidates_per_query(k);
   // Keys that stay near can be passed over often, so that the queries stay near as well.
@@ -196,31 +254,22 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
       queries.rows >= 16 ? std::max<int64_t>(4096, 512 * k) : std::max<int64_t>(kScreenKeys, 8 * k);
   static_assert(Plan::kPartStep % kPanel == 0);
   const Plan plan(queries.rows, keys.rows, block, key_block, threads);
-  reduce_topk(plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
-              [&](const TopKTask& task, auto&& finish) {
-                const Matrix rows = queries.slice(task.first_query, task.last_query);
-                TopK best(rows.rows, task.last_key - task.first_key, task.k);
-                int64_t panel = task.first_key / kPanel;
-                for (int s = 0; s < screens.count && panel * kPanel < task.last_key; ++s) {
-                  BlockScreen block(isa, rows, keys, screens.codes[s], longest);
-                  ScreenedTopK screened(isa, block, task.k, best);
-                  panel =
-                      walk_panels(block, panel, ceil_div(task.last_key, kPanel), 4 * task.k + 64,
-                                  interrupt, [&] { return screened.screen(); });
-                  scored += screened.certify_all();
-                }
-                const int64_t rest = std::min(panel * kPanel, task.last_key);
-                scored += rows.rows * (task.last_key - rest);
-                sweep(
-                    isa, rows, keys, rest, task.last_key, interrupt,
-                    [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
-                      for (int64_t i = 0; i < rows.rows; ++i) {
-                        best.accumulate(i, scores + i * ld, count, begin);
-                      }
-                    },
-                    nonfinite);
-                finish(best);
-              });
+  reduce_topk(
+      plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
+      [&](const TopKTask& task, auto&& finish) {
+        const Matrix rows = queries.slice(task.first_query, task.last_query);
+        TopK best(rows.rows, task.last_key - task.first_key, task.k);
+        scored += search_keys(
+            isa, rows, keys, task.first_key, task.last_key, screens, 4 * task.k + 64, interrupt,
+            [&](BlockScreen& block) { return ScreenedTopK(isa, block, keys, task.k, best); },
+            [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
+              for (int64_t i = 0; i < rows.rows; ++i) {
+                best.accumulate(i, scores + i * ld, count, begin);
+              }
+            },
+            nonfinite);
+        finish(best);
+      });
   return scored;
 }
 

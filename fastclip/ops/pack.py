@@ -263,16 +263,17 @@ _CUDA_PACK_FROM_QUERIES = 4
 _CUDA_PACK_PARTS = 4  # of _PACK_KEYS keys each, at a time
 
 
-def worth_packing(queries: torch.Tensor, keys: torch.Tensor) -> bool:
-    """Whether unpacked keys are better packed on the way, to be screened."""
+def worth_packing(queries: torch.Tensor, keys: torch.Tensor, k: int = 0) -> bool:
+    """Whether unpacked keys are better packed on the way, to be screened; ``k`` is of top-k."""
     if on_cuda(keys):
         some = len(queries) >= min(_CUDA_PACK_FROM_QUERIES, _PACK_FROM_QUERIES)
         return some and len(queries) * len(keys) >= _PACK_FROM_QUERIES * _PACK_FROM_KEYS
-    return worth_packing_on_cpu(len(queries), len(keys))
+    return worth_packing_on_cpu(len(queries), len(keys), k)
 
 
-def worth_packing_on_cpu(queries: int, keys: int) -> bool:
-    return queries >= _PACK_FROM_QUERIES and keys >= _PACK_FROM_KEYS and _C.has_screen()
+def worth_packing_on_cpu(queries: int, keys: int, k: int = 0) -> bool:
+    many = queries >= _PACK_FROM_QUERIES and keys >= _PACK_FROM_KEYS
+    return many and _C.has_screen() and _C.worth_codes(queries, min(keys, _PACK_KEYS), k)
 
 
 def parts_to_pack(keys: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:

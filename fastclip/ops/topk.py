@@ -122,7 +122,7 @@ def topk(
     found: _Found
     matrices = plain(queries, keys.rows if packed else keys)
     if matrices and _searchable(*matrices, packed, k):
-        screened = packed and matrices[1].rows >= _FEWEST_SCREENED
+        screened = packed and _C.worth_codes(matrices[0].rows, matrices[1].rows, k)
         codes = screen_keys([keys.codes, keys.bounds, keys.center], keys.rows) if screened else None
         found = _search(*matrices, codes, k)
     else:
@@ -146,22 +146,21 @@ def _topk(
     return values, indices, torch.as_tensor(survivors, device=values.device)
 
 
-_FEWEST_SCREENED = 256
-"""Keys from which on it pays to look at their codes at all."""
-
 _Found: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor | int]
 """Values, indices and how many pairs were scored."""
 
 
 def _searchable(queries: _C.Matrix, keys: _C.Matrix, packed: bool, k: int) -> bool:
     """Whether k is right and the keys are searched as they are."""
-    return 1 <= k <= keys.rows and (packed or not worth_packing_on_cpu(queries.rows, keys.rows))
+    if not 1 <= k <= keys.rows:
+        return False
+    return packed or not worth_packing_on_cpu(queries.rows, keys.rows, k)
 
 
 def _find(queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int) -> _Found:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     search = _search_on_cuda if on_cuda(queries) else _search_on_cpu
-    if screen or not worth_packing(queries, keys):
+    if screen or not worth_packing(queries, keys, k):
         return search(queries, keys, screen, k)
     found: list[_Found] = []
     for begin, part in parts_to_pack(keys):
