@@ -23,6 +23,7 @@ from fastclip.sweep import _questions, _stream
 
 _SHARD = 100_000  # keys
 _WIDTH = 512
+_WORDS = 131_072  # that are packed beforehand
 _K = 10
 
 
@@ -55,9 +56,9 @@ def key_folder(count: int) -> Path:
     return folder
 
 
-def drop_from_cache(folder: Path) -> None:
-    """Let the system forget the files of a folder, so that they are read from the disk."""
-    for path in folder.glob("*.npy"):
+def drop_from_cache(place: Path) -> None:
+    """Let the system forget a file or those of a folder, so that they are read from the disk."""
+    for path in place.glob("*.npy") if place.is_dir() else [place]:
         file = os.open(path, os.O_RDONLY)
         try:
             os.fsync(file)
@@ -69,11 +70,20 @@ def drop_from_cache(folder: Path) -> None:
 def streamed(queries: Path, keys: Path, memory: int) -> Any:
     """The answer from the disk, without the hashes and files of a sweep."""
     drop_from_cache(keys)
+    return answered(queries, keys, memory)
+
+
+def answered(
+    queries: Path, keys: Path, memory: int, packed: fastclip.PackedKeys | None = None
+) -> Any:
     question = _questions.make_question("topk", open_rows(queries), open_rows(keys), {"k": _K})
     plan = _stream.make_plan(question, memory, None)
+    reader = _stream.Reader(question, plan)
+    if packed is not None:
+        reader.keep(packed)
     count = len(question.block)
     blocks = [(n, range(n, min(n + plan.block, count))) for n in range(0, count, plan.block)]
-    found = [fields for _, fields in _stream.answers(question, plan, blocks)]
+    found = [fields for _, fields in _stream.answers(question, plan, blocks, reader)]
     columns = (torch.cat([fields[name] for fields in found]) for name in ("values", "indices"))
     return fastclip.TopK(*columns)
 
@@ -107,22 +117,31 @@ def exact(queries: torch.Tensor, keys: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.take_along_axis(all_values, order, 1), np.take_along_axis(all_indices, order, 1)
 
 
-def sweep_case(num_queries: int, num_keys: int, memories: tuple[int, ...]) -> Case:
-    queries = image_rows(num_queries, 2).half()
-    path = Path(_folder().name) / f"queries-{num_queries}.npy"
-    np.save(path, queries.numpy())
-    keys = key_folder(num_keys)
-    checked = torch.linspace(0, num_queries - 1, 3).long()
+def loaded(keys: Path) -> torch.Tensor:
+    opened = open_rows(keys)
+    rows = torch.empty(len(opened), opened.dim, dtype=opened.dtype)
+    opened.read(0, rows)
+    return rows
+
+
+def checker(queries: torch.Tensor, keys: Path) -> Callable[[str, Any], None]:
+    """Return what compares the answers of three queries with the reference."""
+    checked = torch.linspace(0, len(queries) - 1, 3).long()
     values, indices = exact(queries[checked], keys)
 
     def check(who: str, answer: Any) -> None:
         assert np.array_equal(answer.indices[checked].numpy(), indices)
         assert reference.same_bits(answer.values[checked], values)
 
-    opened = open_rows(keys)
-    loaded = torch.empty(len(opened), opened.dim, dtype=opened.dtype)
-    opened.read(0, loaded)
+    return check
 
+
+def sweep_case(num_queries: int, num_keys: int, memories: tuple[int, ...]) -> Case:
+    queries = image_rows(num_queries, 2).half()
+    path = Path(_folder().name) / f"queries-{num_queries}.npy"
+    np.save(path, queries.numpy())
+    keys = key_folder(num_keys)
+    in_memory = loaded(keys)
     ours = {}
     for memory in memories:
         bound = f"memory={memory >> 20:,} MiB"
@@ -135,9 +154,36 @@ def sweep_case(num_queries: int, num_keys: int, memories: tuple[int, ...]) -> Ca
         f"({num_queries * num_keys:.0e} pairs), {size:.1f} GB of keys on disk",
         work=2.0 * num_queries * num_keys * _WIDTH,
         ours=ours,
-        peers={peer: lambda: fastclip.topk(queries, loaded, _K)},
-        check=check,
+        peers={peer: lambda: fastclip.topk(queries, in_memory, _K)},
+        check=checker(queries, keys),
         slow=(*ours, peer) if num_queries * num_keys > 5e10 else (),
+    )
+
+
+def images_case(num_images: int) -> Case:
+    """Ever more images from the disk for words that are packed already: as a sweep's shards are."""
+    keys = key_folder(_WORDS)
+    words = loaded(keys)
+    packed = fastclip.pack(words, copy=False)
+    path = Path(_folder().name) / f"images-{num_images}.npy"
+    images = image_rows(num_images, 2).half()
+    np.save(path, images.numpy())
+    check = checker(images, keys)
+
+    def from_disk() -> Any:
+        drop_from_cache(path)
+        return answered(path, keys, 1 << 30, packed)
+
+    name, peer = "images streamed from disk", "fastclip.topk, images in memory"
+    pairs = num_images * _WORDS
+    return Case(
+        description=f"top-{_K}, {num_images:,} x {_WORDS:,} x {_WIDTH} float16 "
+        f"({pairs:.0e} pairs), words packed beforehand",
+        work=2.0 * pairs * _WIDTH,
+        ours={name: from_disk},
+        peers={peer: lambda: fastclip.topk(images, packed, _K)},
+        check=check,
+        slow=(name, peer) if pairs > 5e10 else (),
     )
 
 
@@ -148,4 +194,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "sweep-1e9": lambda: sweep_case(3_000, 333_333, (1 << 30,)),
     "sweep-1e10": lambda: sweep_case(10_000, 1_000_000, (1 << 30,)),
     "sweep-1e11": lambda: sweep_case(30_000, 3_333_333, (1 << 30,)),
+    "images-1e8": lambda: images_case(763),
+    "images-1e9": lambda: images_case(7_629),
+    "images-1e10": lambda: images_case(76_294),
+    "images-1e11": lambda: images_case(762_939),
 }
