@@ -482,6 +482,15 @@ def close_keys(count: int) -> torch.Tensor:
     return unit_rows(1, 512, 1) + 1e-7 * unit_rows(count, 512, 2)
 
 
+def rising_case(k: int) -> Case:
+    """Queries that agree on the order of the keys, each key better than all before it."""
+    first = unit_rows(1, 512, 3)
+    queries = torch.nn.functional.normalize(first + 0.02 * unit_rows(1024, 512, 0))
+    keys = unit_rows(65_536, 512, 1)
+    keys = keys[(keys @ first[0]).argsort()].contiguous()
+    return hostile_case("keys from the worst to the best", queries, keys, k)
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "topk": lambda: topk_case(
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
@@ -505,6 +514,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "hostile-equal": lambda: hostile_case(
         "all keys equal", unit_rows(1024, 512, 0), unit_rows(1, 512, 1).repeat(65_536, 1), 10
     ),
+    "hostile-rising": lambda: rising_case(10),
+    "hostile-rising-1000": lambda: rising_case(1000),
     "group-max": lambda: group_max_case(unit_rows(2048, 512, 0), unit_rows(100_000, 512, 1), 100),
     "topk-small": lambda: topk_case(
         "random unit rows", unit_rows(64, 512, 0), unit_rows(1000, 512, 1), 5

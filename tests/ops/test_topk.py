@@ -52,7 +52,14 @@ def test_hard_cases(isa: str, problem: Problem, packed: bool, k: int) -> None:
 
 @pytest.mark.parametrize(
     ("queries", "keys", "width", "k"),
-    [(1, 5000, 40, 7), (1, 5000, 40, 5000), (7, 900, 4100, 3), (600, 900, 20, 100), (40, 1, 65, 1)],
+    [
+        (1, 5000, 40, 7),
+        (1, 5000, 40, 5000),
+        (7, 900, 4100, 3),
+        (600, 900, 20, 100),
+        (40, 7000, 24, 300),  # candidates are dropped by their bounds more than once
+        (40, 1, 65, 1),
+    ],
 )
 @pytest.mark.parametrize("packed", [False, True], ids=["", "packed"])
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
