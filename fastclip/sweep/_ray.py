@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PACKED = "packed.safetensors"
+_TRIES = 3  # of a shard whose worker dies
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,13 @@ def on_ray(
     blocks: Sequence[tuple[int, range]],
     workers: int | None,
 ) -> Iterator[int]:
-    """Yield the number of each shard when it is finished, in any order."""
+    """Yield the number of each shard when it is finished, in any order.
+
+    Raises
+    ------
+    ChildProcessError
+        The workers of a shard have died too often.
+    """
     if not blocks:
         return
     with _runtime() as ray, _packed(question, plan, output) as packed:
@@ -68,12 +75,19 @@ def on_ray(
             fn_constructor_args=(Work(question, plan, output.resolve(), packed, _C.isa()),),
             batch_size=1,
             num_cpus=1,
+            max_task_retries=_TRIES - 1,
             compute=ray.data.ActorPoolStrategy(size=min(most, len(blocks))),
         )
-        for row in done.iter_rows():
-            if row["error"]:
-                raise pickle.loads(row["error"])
-            yield int(row["number"])
+        try:
+            for row in done.iter_rows():
+                if row["error"]:
+                    raise pickle.loads(row["error"])
+                yield int(row["number"])
+        except ray.exceptions.RayActorError as error:
+            raise ChildProcessError(
+                f"a shard's worker has died {_TRIES} times, perhaps for want of memory (finished "
+                f"shards are kept): {error}"
+            ) from error
     for part in output.glob(f"{RESULTS}/.*.tmp"):
         part.unlink()  # left by a worker that was killed
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import fastclip
 from fastclip.cli import app
-from fastclip.data import FeatureFileError
+from fastclip.data import FeatureFileError, Rows, open_rows
 
 ray = pytest.importorskip("ray")
 
@@ -92,6 +93,24 @@ def test_a_killed_worker_changes_nothing(
 
 
 @pytest.mark.host
+def test_a_shard_that_kills_its_workers(
+    cluster: None, inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deadly(Rows):
+        def read(self, begin: int, out: torch.Tensor) -> None:
+            if begin == 400:
+                os.kill(os.getpid(), signal.SIGKILL)
+            super().read(begin, out)
+
+    monkeypatch.setattr("fastclip.sweep._ray._TRIES", 2)
+    settings = {"keys": inputs[1], "output": tmp_path / "out", "shard_size": 400, "k": 1}
+    deadly = Deadly(open_rows(inputs[0]).files, normalize=False)
+    with pytest.raises(ChildProcessError, match="a shard's worker has died 2 times"):
+        fastclip.sweep.run("topk", deadly, engine="ray", workers=1, **settings)
+    assert fastclip.sweep.run("topk", inputs[0], **settings).kept == 1
+
+
+@pytest.mark.host
 def test_command_goes_on_with_keys_that_do_not_fit(
     cluster: None, inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -131,7 +150,9 @@ def test_without_ray(
 
 
 @pytest.mark.host
-def test_errors(cluster: None, inputs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_errors(
+    cluster: None, inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queries = np.load(inputs[0])
     queries[33, 3] = np.nan
     np.save(inputs[0], queries)
@@ -141,5 +162,8 @@ def test_errors(cluster: None, inputs: tuple[Path, Path], tmp_path: Path) -> Non
         )
     with pytest.raises(ValueError, match="engine: must be 'local' or 'ray', got 'spark'"):
         fastclip.sweep.run("topk", *inputs, tmp_path / "out", engine="spark", k=1)
+    monkeypatch.setattr("fastclip.sweep._run.device_to_compute_on", torch.device)
+    with pytest.raises(ValueError, match="device: 'cpu' is allowed with engine 'ray', got 'cuda'"):
+        fastclip.sweep.run("topk", *inputs, tmp_path / "out", engine="ray", device="cuda", k=1)
     with pytest.raises(ValueError, match="workers: 1 or more are allowed, with engine 'ray'"):
         fastclip.sweep.run("topk", *inputs, tmp_path / "out", workers=2, k=1)
