@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PACKED = "packed.safetensors"
-_TRIES = 3  # of a shard whose worker dies
+_TRIES = 3  # of a shard whose workers die
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,7 @@ def on_ray(
     blocks: Sequence[tuple[int, range]],
     workers: int | None,
 ) -> Iterator[int]:
-    """Yield the number of each shard when it is finished, in any order.
-
-    Raises
-    ------
-    ChildProcessError
-        The workers of a shard have died too often.
-    """
+    """Yield the number of each shard when it is finished, in any order."""
     if not blocks:
         return
     with _runtime() as ray, _packed(question, plan, output) as packed:
@@ -75,19 +69,12 @@ def on_ray(
             fn_constructor_args=(Work(question, plan, output.resolve(), packed, _C.isa()),),
             batch_size=1,
             num_cpus=1,
-            max_task_retries=_TRIES - 1,
             compute=ray.data.ActorPoolStrategy(size=min(most, len(blocks))),
         )
-        try:
-            for row in done.iter_rows():
-                if row["error"]:
-                    raise pickle.loads(row["error"])
-                yield int(row["number"])
-        except ray.exceptions.RayActorError as error:
-            raise ChildProcessError(
-                f"a shard's worker has died {_TRIES} times, perhaps for want of memory (finished "
-                f"shards are kept): {error}"
-            ) from error
+        for row in done.iter_rows():
+            if row["error"]:
+                raise pickle.loads(row["error"])
+            yield int(row["number"])
     for part in output.glob(f"{RESULTS}/.*.tmp"):
         part.unlink()  # left by a worker that was killed
 
@@ -114,11 +101,21 @@ class _Worker:
 
     def _make(self, number: int, rows: range) -> None:
         work = self._work
+        path = result_file(work.output, number)
+        # Ray replaces workers for ever: a byte in this file stands for each that began the shard.
+        begun = path.with_name(f".{path.name}.begun.tmp")
+        with open(begun, "ab") as file:
+            file.write(b".")
+        if begun.stat().st_size > _TRIES:
+            raise ChildProcessError(
+                f"{path}: its workers have died {_TRIES} times, perhaps for want of memory; "
+                "finished shards are kept"
+            )
         blocks = [(number, rows)]
         ((_, fields),) = answers(work.question, work.plan, blocks, self._reader)
-        path = result_file(work.output, number)
         write_table(path, work.question.row, rows.start, fields)
         write_record(work.output, number, [path])
+        begun.unlink(missing_ok=True)
 
 
 @contextmanager

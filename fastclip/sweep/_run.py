@@ -111,17 +111,18 @@ def run(
     normalize : bool, default False
         Bring queries and keys to unit length, for cosine similarity.
     device : str or torch.device, default "cpu"
-        Where answers are computed: "cuda" or "cuda:1", to where rows are copied while others are
-        computed with. The answers are the same to the bit, so a sweep may go on elsewhere. Of
-        group_mean, logsumexp and cache_logits, sums in an order that only the CPU keeps from chunk
-        to chunk, none but "cpu" is allowed, nor with engine "ray".
+        Where answers are computed, such as "cuda" or "cuda:1"; rows are copied there while others
+        are computed with. The answers are the same to the bit, so a sweep may go on elsewhere. Only
+        "cpu" is allowed with engine "ray", and for group_mean, logsumexp and cache_logits: sums in
+        an order that CUDA kernels do not keep from chunk to chunk.
     engine : "local" or "ray", default "local"
         "ray" has the shards made by Ray Data (``pip install 'fastclip[ray]'``), on the cluster of
         ``RAY_ADDRESS`` or of this machine, else on one that is started here; all of its machines
         must see the files and ``output`` under the same paths. ``memory`` is that of each worker,
         which has one thread. Where the streamed side fits into half of it, it is packed once, into
         a file in ``output`` that all workers of a machine map. Ray replaces a worker that dies and
-        has its shard made again, up to three times. The result is the same, file by file.
+        has its shard made again; three that die over one shard end the sweep. The result is the
+        same, file by file.
     workers : int, optional
         Of engine "ray". Default: one for each CPU of the cluster.
     progress : function, optional
@@ -150,8 +151,8 @@ def run(
     ImportError
         ``engine`` is "ray", which is not installed.
     OSError
-        The results cannot be written, such as on a full disk; as ChildProcessError, the workers of
-        engine "ray" have died over a shard three times.
+        The results cannot be written, such as on a full disk; as ChildProcessError, three workers
+        of engine "ray" have died over one shard.
 
     Examples
     --------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,12 @@ import torch
 from typer.testing import CliRunner
 
 import fastclip
+from fastclip import _C
 from fastclip.cli import app
 from fastclip.data import FeatureFileError, Rows, open_rows
+from fastclip.sweep._questions import make_question
+from fastclip.sweep._ray import Work, _Worker
+from fastclip.sweep._stream import make_plan
 
 ray = pytest.importorskip("ray")
 
@@ -93,21 +98,24 @@ def test_a_killed_worker_changes_nothing(
 
 
 @pytest.mark.host
-def test_a_shard_that_kills_its_workers(
-    cluster: None, inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("threads")
+def test_a_shard_that_kills_its_workers(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     class Deadly(Rows):
         def read(self, begin: int, out: torch.Tensor) -> None:
-            if begin == 400:
-                os.kill(os.getpid(), signal.SIGKILL)
-            super().read(begin, out)
+            raise SystemExit  # no worker catches that
 
-    monkeypatch.setattr("fastclip.sweep._ray._TRIES", 2)
-    settings = {"keys": inputs[1], "output": tmp_path / "out", "shard_size": 400, "k": 1}
-    deadly = Deadly(open_rows(inputs[0]).files, normalize=False)
-    with pytest.raises(ChildProcessError, match="a shard's worker has died 2 times"):
-        fastclip.sweep.run("topk", deadly, engine="ray", workers=1, **settings)
-    assert fastclip.sweep.run("topk", inputs[0], **settings).kept == 1
+    queries = Deadly(open_rows(inputs[0]).files, normalize=False)
+    question = make_question("topk", queries, open_rows(inputs[1]), {"k": 1})
+    plan = make_plan(question, 1 << 30, SHARD, torch.device("cpu"))
+    work = Work(question, plan, tmp_path, None, _C.isa())
+    (tmp_path / "results").mkdir()
+    shard = {"number": np.array([1]), "begin": np.array([SHARD]), "end": np.array([2 * SHARD])}
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            _Worker(work)(shard)
+    error = pickle.loads(_Worker(work)(shard)["error"][0])
+    assert isinstance(error, ChildProcessError)
+    assert "results_00001.parquet: its workers have died 3 times" in str(error)
 
 
 @pytest.mark.host

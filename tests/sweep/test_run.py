@@ -16,17 +16,18 @@ import pytest
 import torch
 
 import fastclip
-from fastclip.data import FeatureFileError, Features, open_rows, write_features
+from fastclip.data import FeatureFileError, Features, write_features
 from fastclip.data.job_folder import lock
-from fastclip.ops import _device, _search_cuda
-from fastclip.ops._device import BUILT
+from fastclip.ops import _device
+from fastclip.ops._device import EMULATED
 from fastclip.sweep import _stream
-from fastclip.sweep._questions import make_question
 from fastclip.sweep._stream import make_plan
 
 host = pytest.mark.host
 
-N, V, D, G = 301, 2500, 24, 70
+# Emulated kernels are slow.
+N, V, D, G = (40, 300, 24, 70) if EMULATED else (301, 2500, 24, 70)
+SHARD, CHUNK = (25, 171) if EMULATED else (70, 777)  # borders that no file has
 
 
 def parquet(path, rows, kind=None) -> None:
@@ -41,7 +42,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
     """Queries and keys, among these duplicates far apart, so that ties cross chunks."""
     rng = np.random.default_rng(0)
     queries, keys = rng.standard_normal((N, D)), rng.standard_normal((V, D))
-    keys[-200:] = keys[:200]
+    keys[-V // 10 :] = keys[: V // 10]
     return queries.astype(np.float32), keys.astype(np.float32)
 
 
@@ -62,13 +63,12 @@ def files(rows, tmp_path_factory):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Chunks that no number of rows in a file is a multiple of."""
-    monkeypatch.setattr(_stream, "_MOST_CHUNK", 777)
+    monkeypatch.setattr(_stream, "_MOST_CHUNK", CHUNK)
     real = _stream.make_plan
 
     def plan(question, *arguments):
         align = _stream._alignment(question)
-        chunk = max(777 // align, 1) * align
+        chunk = max(CHUNK // align, 1) * align
         return dataclasses.replace(real(question, *arguments), chunk=chunk, resident=False)
 
     monkeypatch.setattr("fastclip.sweep._run.make_plan", plan)
@@ -147,18 +147,36 @@ def test_every_operation(name, rows, files, tmp_path, small_chunks, device):
     for number, (queries, keys, place) in enumerate(sources):
         output = tmp_path / str(number)
         summary = fastclip.sweep.run(
-            op, queries, keys, output, shard_size=70, device=place, **arguments
+            op, queries, keys, output, shard_size=SHARD, device=place, **arguments
         )
-        assert summary.shards == -(-summary.items // 70)
+        assert summary.shards == -(-summary.items // SHARD)
         same(fastclip.sweep.read(output), expected)
     assert content(tmp_path / "0" / "results") == content(tmp_path / "1" / "results")
 
 
 @every_operation
-def test_all_in_one_chunk(name, rows, files, tmp_path, device):
+def test_all_in_one_chunk(name, rows, files, tmp_path, device, monkeypatch):
     op, arguments = name.split()[0], cases()[name]
+    questions, sizes = [], []
+
+    def plan(question, *others):
+        questions.append(question)
+        return make_plan(question, *others)
+
+    def workspace(*arguments):
+        memory, rows = _device.workspace(*arguments)
+        sizes.append(memory.nbytes)
+        return memory, rows
+
+    monkeypatch.setattr("fastclip.sweep._run.make_plan", plan)
+    monkeypatch.setattr("fastclip.ops._search_cuda.workspace", workspace)
     sources = files / "queries.npy", files / "keys.npy"
     fastclip.sweep.run(op, *sources, tmp_path / "out", device=device, **arguments)
+    if sizes:  # of CUDA kernels only
+        planned = questions[0].device_bytes
+        assert max(sizes) <= planned
+        with pytest.raises(ValueError, match="memory: at least"):
+            make_plan(questions[0], planned, None, torch.device("cuda"))
     same(fastclip.sweep.read(tmp_path / "out"), in_memory(op, *rows, arguments))
 
 
@@ -168,7 +186,7 @@ def test_pairs_of_one_set(rows, files, tmp_path, small_chunks, device):
         files / "keys.npy",
         None,
         tmp_path / "out",
-        shard_size=900,
+        shard_size=CHUNK + 123,
         device=device,
         threshold=12.0,
     )
@@ -475,26 +493,3 @@ def test_memory_of_the_device_stays_within_the_bound(tmp_path, device):
     fastclip.sweep.run("topk", *sources, tmp_path / "out", device=device, memory=memory, k=2)
     assert torch.cuda.max_memory_allocated(device) - before < memory
     assert torch.equal(fastclip.sweep.read(tmp_path / "out").indices, expected)
-
-
-@pytest.mark.skipif(not BUILT, reason="needs CUDA kernels")
-@pytest.mark.parametrize("name", ["topk", "rank", "count_above", "group_max", "group_beats"])
-def test_memory_that_searches_work_in_is_planned(name, files, tmp_path, device, monkeypatch):
-    sizes = []
-
-    def workspace(*arguments):
-        memory, rows = _device.workspace(*arguments)
-        sizes.append(memory.nbytes)
-        return memory, rows
-
-    monkeypatch.setattr(_search_cuda, "workspace", workspace)
-    paths, arguments = (files / "queries.npy", files / "keys.npy"), cases()[name]
-    fastclip.sweep.run(name, *paths, tmp_path / "out", device=device, **arguments)
-    for key in arguments.keys() - {"k"}:
-        arguments[key] = torch.from_numpy(arguments[key])
-    question = make_question(name, *map(open_rows, paths), arguments)
-    assert max(sizes) <= question.device_bytes
-    plan = make_plan(question, 1 << 30, None, torch.device("cuda"))
-    assert plan.resident
-    with pytest.raises(ValueError, match="memory: at least"):
-        make_plan(question, question.device_bytes, None, torch.device("cuda"))
