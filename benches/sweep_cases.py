@@ -70,7 +70,7 @@ def streamed(queries: Path, keys: Path, memory: int) -> Any:
     """The answer from the disk, without the hashes and files of a sweep."""
     drop_from_cache(keys)
     question = _questions.make_question("topk", open_rows(queries), open_rows(keys), {"k": _K})
-    plan = _stream.make_plan(question, memory, None)
+    plan = _stream.make_plan(question, memory, None, torch.device("cpu"))
     count = len(question.block)
     blocks = [(n, range(n, min(n + plan.block, count))) for n in range(0, count, plan.block)]
     found = [fields for _, fields in _stream.answers(question, plan, blocks)]

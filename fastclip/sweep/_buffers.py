@@ -9,12 +9,13 @@ import torch
 
 from fastclip.data.rows import Rows
 
+_PINNED = 16 << 20  # bytes of rows that are copied at a time
+
 
 class Buffers:
     """Two buffers of rows on a device, of which the second is made when it is first needed.
 
-    Files for a CUDA device are read into a third one in pinned memory, and `beside` must be
-    around a call.
+    Rows for a CUDA device are read into pinned memory, and `beside` must be around a call.
     """
 
     def __init__(self, rows: Rows, size: int, device: torch.device) -> None:
@@ -26,19 +27,26 @@ class Buffers:
         """Read rows into the buffer whose turn it is, and return them."""
         which = number % 2
         if which not in self._buffers:
-            self._buffers[which] = self._empty(self._device)
+            self._buffers[which] = self._empty(self._size, self._device)
         part = self._buffers[which][:count]
         if self._device.type == "cpu":
             self._rows.read(begin, part)
-            return part
-        if self._pinned is None:
-            self._pinned = self._empty(torch.device("cpu"), pin_memory=True)
-        self._rows.read(begin, self._pinned[:count])
-        return part.copy_(self._pinned[:count], non_blocking=True)
+        else:
+            self._copy(begin, part)
+        return part
 
-    def _empty(self, device: torch.device, pin_memory: bool = False) -> torch.Tensor:
-        shape = self._size, self._rows.dim
-        return torch.empty(shape, dtype=self._rows.dtype, device=device, pin_memory=pin_memory)
+    def _copy(self, begin: int, part: torch.Tensor) -> None:
+        step = max(1, _PINNED // max(1, self._rows.row_bytes))
+        if self._pinned is None:
+            self._pinned = self._empty(min(step, self._size), torch.device("cpu"), pin_memory=True)
+        for first in range(0, len(part), step):
+            some = part[first : first + step]
+            self._rows.read(begin + first, self._pinned[: len(some)])
+            some.copy_(self._pinned[: len(some)])  # ends with the copy
+
+    def _empty(self, rows: int, device: torch.device, pin_memory: bool = False) -> torch.Tensor:
+        shape, dtype = (rows, self._rows.dim), self._rows.dtype
+        return torch.empty(shape, dtype=dtype, device=device, pin_memory=pin_memory)
 
 
 def side_stream(device: torch.device) -> torch.cuda.Stream | None:

@@ -395,7 +395,7 @@ def _numbers(name: str, numbers: torch.Tensor, count: int, of: str) -> torch.Ten
 
 def _thresholds(thresholds: torch.Tensor | float, count: int) -> torch.Tensor:
     if not isinstance(thresholds, torch.Tensor):
-        return torch.tensor(as_number("thresholds", thresholds)).expand(count)
+        return torch.tensor(as_number("thresholds", thresholds), device="cpu").expand(count)
     if thresholds.dtype != torch.float32 or thresholds.shape != (count,):
         raise ValueError(
             f"thresholds: a number or {count} of float32 are needed, one per query, "

@@ -223,7 +223,7 @@ def run(
         **digests(files),
     }
     # Whatever the caller's default device is.
-    with torch.device("cpu"), open_folder(folder, manifest, [INPUTS, PACKED], [RESULTS]):
+    with place, open_folder(folder, manifest, [INPUTS, PACKED], [RESULTS]):
         if files != known:
             with text_file(folder / INPUTS) as file:
                 json.dump(files, file, indent=1)

@@ -37,8 +37,8 @@ def make_plan(
 ) -> Plan:
     """Divide ``memory`` bytes: half of what is free for chunks, at most, the rest for the block.
 
-    On the device there are two buffers of blocks, two of chunks, and what is computed. The host of
-    another device needs less: one buffer of each, from which rows are copied, and the results.
+    They are for two buffers of blocks, two of chunks, and what is computed, all on the device. The
+    host of another device needs less: rows on their way there, and results.
 
     Raises
     ------
@@ -111,6 +111,7 @@ def answers(
 ) -> Iterator[tuple[int, Fields]]:
     """Yield the number and the result of each block, reading ahead in a thread.
 
+    The plan's device must be the default one, the results are on the CPU.
     ``reader`` is given where one is used again, for what it keeps in memory.
 
     Raises
@@ -129,27 +130,24 @@ def answers(
             new_block, read, chunk, of_chunk = ahead.result()
             step = next(steps, None)
             ahead = pool.submit(reader.read, *step) if step else None
-            with plan.device:
-                if current.first:
-                    block = new_block
-                    read = None if read is None else read.to(plan.device)
-                    reducer = question.reducer(current.rows.start, block, read)
-                    state = reducer.start(len(block))
-                del read
-                of_chunk = None if of_chunk is None else of_chunk.to(plan.device)
-                try:
-                    state = reducer.add(state, block, chunk, current.begin, of_chunk)
-                except ValueError as error:
-                    rows = chunk.rows if isinstance(chunk, PackedKeys) else chunk
-                    _check_finite(question.others, rows, current.begin, error)
-                    raise
-                del chunk, of_chunk
-                wait(plan.device)  # the chunk after the next is read into the buffer of this one
-                if current.last:
-                    fields = question.result(block, reducer.finish(state))
-                    fields = {name: column.cpu() for name, column in fields.items()}
+            if current.first:
+                block = new_block
+                read = None if read is None else read.to(plan.device)
+                reducer = question.reducer(current.rows.start, block, read)
+                state = reducer.start(len(block))
+            del read
+            of_chunk = None if of_chunk is None else of_chunk.to(plan.device)
+            try:
+                state = reducer.add(state, block, chunk, current.begin, of_chunk)
+            except ValueError as error:
+                rows = chunk.rows if isinstance(chunk, PackedKeys) else chunk
+                _check_finite(question.others, rows, current.begin, error)
+                raise
+            del chunk, of_chunk
+            wait(plan.device)  # the chunk after the next is read into the buffer of this one
             if current.last:
-                yield current.number, fields
+                fields = question.result(block, reducer.finish(state))
+                yield current.number, {name: column.cpu() for name, column in fields.items()}
 
 
 def _steps(question: Question, plan: Plan, blocks: Sequence[tuple[int, range]]) -> Iterator[_Step]:

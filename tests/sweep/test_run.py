@@ -16,11 +16,11 @@ import pytest
 import torch
 
 import fastclip
-from fastclip.data import FeatureFileError, Features, write_features
+from fastclip.data import FeatureFileError, Features, open_rows, write_features
 from fastclip.data.job_folder import lock
 from fastclip.ops import _device
 from fastclip.ops._device import EMULATED
-from fastclip.sweep import _stream
+from fastclip.sweep import _buffers, _stream
 from fastclip.sweep._stream import make_plan
 
 host = pytest.mark.host
@@ -192,6 +192,18 @@ def test_pairs_of_one_set(rows, files, tmp_path, small_chunks, device):
     )
     keys = torch.from_numpy(rows[1])
     same(fastclip.sweep.read(tmp_path / "out"), fastclip.pairs_above(keys, keys, 12.0))
+
+
+@host
+@pytest.mark.parametrize("kind", [".npy", "-tables"])
+def test_rows_are_copied_in_pieces(kind, rows, files, monkeypatch):
+    monkeypatch.setattr(_buffers, "_PINNED", 64 * 4 * D)
+    buffers = _buffers.Buffers(open_rows(files / f"keys{kind}"), 300, torch.device("cpu"))
+    buffers._pinned = torch.empty(64, D)  # as if it were
+    for begin, count in ((0, 300), (300, 200), (95, 1), (7, 0)):
+        part = torch.full((count, D), torch.nan)
+        buffers._copy(begin, part)
+        assert torch.equal(part, torch.from_numpy(rows[1][begin : begin + count]))
 
 
 @host
