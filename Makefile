@@ -65,12 +65,12 @@ cuda: .venv/installed-dev
 	  echo "nvcc is not installed: the CUDA kernels are not compiled here"; \
 	fi
 
-# The operations again, by the CUDA kernels on an emulator, whatever the processor: as on Ampere, and
-# the searches as on Hopper too.
+# The operations again, and sweeps, by the CUDA kernels on an emulator, whatever the processor: as on
+# Ampere, and the searches as on Hopper too.
 emulate: .venv/installed-dev
 	FASTCLIP_CUDA=emulate $(BIN)/pip install --quiet --no-deps --upgrade --target build/emulate .
 	PYTHONPATH=build/emulate FASTCLIP_EXPECT_PATH=build/emulate HYPOTHESIS_PROFILE=few \
-	  $(BIN)/pytest -n 2 tests/ops tests/cuda
+	  $(BIN)/pytest -n 2 tests/ops tests/cuda tests/sweep/test_run.py
 	PYTHONPATH=build/emulate FASTCLIP_EXPECT_PATH=build/emulate FASTCLIP_EMULATOR_CAPABILITY=90 \
 	  $(BIN)/pytest -n 2 tests/ops/test_search_cuda.py
 

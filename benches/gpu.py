@@ -41,7 +41,8 @@ def build() -> None:
 
 def test() -> None:
     # Examples are drawn anew in each run; memory is filled with NaN before kernels write it.
-    run(PYTHON, "-m", "pytest", "--device=cuda", "tests/ops", HYPOTHESIS_PROFILE="quick")
+    tests = "tests/ops", "tests/sweep/test_run.py"
+    run(PYTHON, "-m", "pytest", "--device=cuda", *tests, HYPOTHESIS_PROFILE="quick")
 
 
 def sanitize() -> None:

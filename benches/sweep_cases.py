@@ -77,7 +77,7 @@ def answered(
     queries: Path, keys: Path, memory: int, packed: fastclip.PackedKeys | None = None
 ) -> Any:
     question = _questions.make_question("topk", open_rows(queries), open_rows(keys), {"k": _K})
-    plan = _stream.make_plan(question, memory, None)
+    plan = _stream.make_plan(question, memory, None, torch.device("cpu"))
     reader = _stream.Reader(question, plan)
     if packed is not None:
         reader.keep(packed)

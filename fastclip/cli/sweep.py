@@ -87,7 +87,8 @@ def run(
         ),
     ] = None,
     memory: Annotated[
-        str | None, _option("What the sweep may take. Default: 1GiB.", metavar="BYTES")
+        str | None,
+        _option("What the sweep may take, again on a device. Default: 1GiB.", metavar="BYTES"),
     ] = None,
     shard_size: Annotated[
         int | None,
@@ -96,6 +97,10 @@ def run(
     metric: Annotated[
         Metric | None,
         _option("cosine: rows are brought to unit length (default); dot: rows as they are."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        _option("Where answers are computed, such as cuda: all but sums over keys. Default: cpu."),
     ] = None,
     engine: Annotated[
         Engine | None,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from fastclip.models._model import Model
+from fastclip.ops._device import usable_device
 
 _TINY = Path(__file__).parent / "tiny"
 _CONFIG = "open_clip_config.json"
@@ -82,7 +83,7 @@ def load(
     >>> model.dim, model.image_size, model.patch_size
     (256, (224, 224), (32, 32))
     """
-    place = _usable(device)
+    place = usable_device(device)
     allowed = (*_FULL, "bf16") if place.type == "cpu" else (*_FULL, *_HALVES)
     if precision not in allowed:
         raise ValueError(
@@ -102,15 +103,6 @@ def load(
         dim=config["embed_dim"],
         precision=precision,
     )
-
-
-def _usable(device: str | torch.device) -> torch.device:
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
-        raise ValueError(f"device: {str(device)!r} cannot be used here: {error}") from error
-    return place
 
 
 def _read_config(name: str) -> dict[str, Any]:

@@ -24,18 +24,49 @@ def on_cuda(x: torch.Tensor) -> bool:
     return x.is_cuda or EMULATED
 
 
+def usable_device(device: str | torch.device) -> torch.device:
+    """Return the argument ``device`` with its number.
+
+    Raises
+    ------
+    ValueError
+        It is no device, or cannot be used here.
+    """
+    try:
+        return torch.empty(0, device=torch.device(device)).device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+        raise ValueError(f"device: {str(device)!r} cannot be used here: {error}") from error
+
+
 def check_device(name: str, x: torch.Tensor) -> None:
     """Check that this build has kernels for the device of the argument ``name``."""
-    if x.device.type == "cpu":
+    _check_kernels(f"{name}: is on device", x.device)
+
+
+def device_to_compute_on(device: str | torch.device) -> torch.device:
+    """Return the argument ``device`` with its number.
+
+    Raises
+    ------
+    ValueError
+        It is no device, cannot be used here, or this build has no kernels for it.
+    RuntimeError
+        The device or its driver is too old.
+    """
+    place = usable_device(device)
+    _check_kernels("device: is", place)
+    return place
+
+
+def _check_kernels(what: str, device: torch.device) -> None:
+    if device.type == "cpu":
         return
-    if x.device.type != "cuda" or not BUILT or EMULATED:
+    if device.type != "cuda" or not BUILT or EMULATED:
         allowed = "'cpu' and 'cuda'" if BUILT and not EMULATED else "'cpu' only"
-        raise ValueError(
-            f"{name}: is on device '{x.device}', this build of fastclip computes on {allowed}"
-        )
-    problem = driver_problem() or _device_problem(x.device.index)
+        raise ValueError(f"{what} '{device}', this build of fastclip computes on {allowed}")
+    problem = driver_problem() or _device_problem(device.index)
     if problem:
-        raise RuntimeError(f"{name}: is on device '{x.device}', but {problem}")
+        raise RuntimeError(f"{what} '{device}', but {problem}")
 
 
 @cache

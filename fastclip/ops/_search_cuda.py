@@ -48,6 +48,14 @@ def topk(
     )
 
 
+def topk_workspace(queries: int, keys: int, width: int, k: int) -> int:
+    """Return how many bytes the search of packed keys works in, at most."""
+    if k > _C.cuda.most_best:
+        return 28 * min(_SCORES, queries * keys)
+    plan = _C.cuda.TopKPlan(queries, k, min(queries, _TOPK_QUERIES), _CANDIDATES)
+    return plan.workspace(_C.code_width(width))
+
+
 def _topk_by_sorting(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, indices: torch.Tensor
 ) -> None:
@@ -76,6 +84,12 @@ def count_ahead(
     """Fill ``counts`` [V] if ``per_key``, else [N]."""
     both = (None, counts) if per_key else (counts, None)
     _search_fixed("count_ahead", queries, keys, screen, scores, ties, *both, scored)
+
+
+def fixed_workspace(queries: int, keys: int, width: int) -> int:
+    """Return how many bytes a search against known thresholds works in, at most."""
+    plan = _C.cuda.FixedPlan(queries, keys, min(queries, _QUERIES), _PAIRS, _OPEN)
+    return plan.workspace(_C.code_width(width))
 
 
 def group_beats(
@@ -118,6 +132,13 @@ def group_max(
         indices,
         scored,
     )
+
+
+def group_max_workspace(queries: int, keys: int, width: int, num_groups: int) -> int:
+    """Return how many bytes the search works in, at most."""
+    rows = min(queries, _QUERIES)
+    plan = _C.cuda.GroupPlan(queries, keys, num_groups, rows, _PAIRS, _OPEN)
+    return plan.workspace(_C.code_width(width))
 
 
 def pairs_above(

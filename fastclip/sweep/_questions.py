@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from fastclip import _C
 from fastclip.data.rows import Rows
 from fastclip.ops import _count as _count  # registers pair_scores
+from fastclip.ops import _search_cuda
 from fastclip.ops._arguments import as_number, check_range
 from fastclip.ops._groups import check_groups
 from fastclip.ops._merge import (
@@ -57,7 +59,13 @@ class Question(ABC):
         """Memory of what the operation needs for each row of ``others``."""
         return 0
 
-    def read(self, begin: int, end: int) -> Any:
+    @property
+    def device_bytes(self) -> int:
+        """Memory that the operation works in on a CUDA device, at most."""
+        most = max(len(self.block), len(self.others))
+        return _search_cuda.fixed_workspace(most, most, self.block.dim)
+
+    def read(self, begin: int, end: int) -> torch.Tensor | None:
         """Read what `reducer` needs of files for these rows of the block; in the reading thread."""
         return None
 
@@ -70,8 +78,8 @@ class Question(ABC):
         return 0
 
     @abstractmethod
-    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
-        """Return the reducer of the block that begins with row ``begin``."""
+    def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
+        """Return the reducer of the block that begins with row ``begin``, on its device."""
 
     def result(self, block: torch.Tensor, answer: Any) -> Fields:
         """Return the columns of the result of a block."""
@@ -92,7 +100,12 @@ class _TopK(Question):
     def row_bytes(self) -> int:
         return 128 * self.k  # two lists of 12 bytes, joined, sorted and cut
 
-    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+    @property
+    def device_bytes(self) -> int:
+        sizes = len(self.block), len(self.others), self.block.dim
+        return _search_cuda.topk_workspace(*sizes, self.k)
+
+    def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
         return BestKeys(self.k)
 
     def result(self, block: torch.Tensor, answer: Any) -> Fields:
@@ -107,15 +120,15 @@ class _OfTargets(Question):
         self._targets = _numbers("targets", targets, len(block), "query")
         check_range("targets", self._targets, len(others), "keys")
 
-    def read(self, begin: int, end: int) -> Any:
+    def read(self, begin: int, end: int) -> torch.Tensor | None:
         return self.others.take(self._targets[begin:end].long())
 
     def _scores(
-        self, begin: int, block: torch.Tensor, read: Any
+        self, begin: int, block: torch.Tensor, read: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        own = torch.arange(len(block))
+        own = torch.arange(len(block), device=block.device)
         scores = torch.ops.fastclip.pair_scores(block, read, own)
-        return scores, self._targets[begin : begin + len(block)].long()
+        return scores, self._targets[begin : begin + len(block)].to(block.device, torch.int64)
 
 
 class _Rank(_OfTargets):
@@ -125,7 +138,7 @@ class _Rank(_OfTargets):
     def row_bytes(self) -> int:
         return 64 + 3 * self.others.row_bytes
 
-    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+    def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
         return KeysAhead(*self._scores(begin, block, read))
 
 
@@ -140,9 +153,9 @@ class _CountPerQuery(Question):
     def row_bytes(self) -> int:
         return 64
 
-    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
-        thresholds = self._thresholds[begin : begin + len(block)].contiguous()
-        return KeysAhead(thresholds, torch.zeros(len(block), dtype=torch.int64))
+    def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
+        thresholds = self._thresholds[begin : begin + len(block)].contiguous().to(block.device)
+        return KeysAhead(thresholds, torch.zeros_like(thresholds, dtype=torch.int64))
 
 
 class _CountPerKey(Question):
@@ -155,12 +168,12 @@ class _CountPerKey(Question):
 
     @property
     def row_bytes(self) -> int:
-        return 64
+        return 64 + _C.code_width(self.block.dim) + 12  # keys of a block are packed on the way
 
     def of_chunk(self, begin: int, end: int) -> torch.Tensor | None:
         return self._thresholds[begin:end].contiguous()
 
-    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+    def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
         return CountPerKey()
 
 
@@ -176,10 +189,14 @@ class _PairsAbove(Question):
     def row_bytes(self) -> int:
         return 64  # and what the pairs take, which nobody knows before
 
+    @property
+    def device_bytes(self) -> int:
+        return super().device_bytes + (24 << 20)  # scores of pairs that the screen leaves open
+
     def first_other(self, begin: int) -> int:
         return begin if self._once else 0
 
-    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+    def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
         return PairsAbove(self._threshold, begin if self._once else None)
 
     def result(self, block: torch.Tensor, answer: Any) -> Fields:
@@ -213,7 +230,12 @@ class _GroupMax(_Grouped):
     def row_bytes(self) -> int:
         return 64 * self.num_groups
 
-    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+    @property
+    def device_bytes(self) -> int:
+        sizes = len(self.block), len(self.others), self.block.dim
+        return _search_cuda.group_max_workspace(*sizes, self.num_groups)
+
+    def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
         return BestOfGroups(self.num_groups)
 
     def result(self, block: torch.Tensor, answer: Any) -> Fields:
@@ -233,7 +255,7 @@ class _GroupBeats(_Grouped, _OfTargets):
     def row_bytes(self) -> int:
         return self.num_groups // 2 + 128 + 3 * self.others.row_bytes
 
-    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+    def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
         return GroupsAhead(*self._scores(begin, block, read), self.num_groups)
 
 
@@ -247,7 +269,7 @@ class _GroupMean(_Grouped):
     def row_bytes(self) -> int:
         return 16 * self.num_groups
 
-    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+    def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
         return GroupMeans(self.num_groups, self.others.dim)
 
     def result(self, block: torch.Tensor, answer: Any) -> Fields:
@@ -270,7 +292,7 @@ class _LogSumExp(Question):
     def row_bytes(self) -> int:
         return 12 * 64 + 64  # of at most 64 parts
 
-    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+    def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
         return ScaledSums(self._scale, len(self.others), self.others.dim)
 
 
@@ -299,7 +321,7 @@ class _CacheLogits(Question):
         self._values.read(begin, rows)
         return rows
 
-    def reducer(self, begin: int, block: torch.Tensor, read: Any) -> Reducer:
+    def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
         return WeightedValues(self._beta, self._values.dim, len(self.others))
 
 
@@ -373,7 +395,7 @@ def _numbers(name: str, numbers: torch.Tensor, count: int, of: str) -> torch.Ten
 
 def _thresholds(thresholds: torch.Tensor | float, count: int) -> torch.Tensor:
     if not isinstance(thresholds, torch.Tensor):
-        return torch.tensor(as_number("thresholds", thresholds)).expand(count)
+        return torch.tensor(as_number("thresholds", thresholds), device="cpu").expand(count)
     if thresholds.dtype != torch.float32 or thresholds.shape != (count,):
         raise ValueError(
             f"thresholds: a number or {count} of float32 are needed, one per query, "

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PACKED = "packed.safetensors"
+_TRIES = 3  # of a shard whose workers die
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,21 @@ class _Worker:
 
     def _make(self, number: int, rows: range) -> None:
         work = self._work
+        path = result_file(work.output, number)
+        # Ray replaces workers for ever: a byte in this file stands for each that began the shard.
+        begun = path.with_name(f".{path.name}.begun.tmp")
+        with open(begun, "ab") as file:
+            file.write(b".")
+        if begun.stat().st_size > _TRIES:
+            raise ChildProcessError(
+                f"{path}: its workers have died {_TRIES} times, perhaps for want of memory; "
+                "finished shards are kept"
+            )
         blocks = [(number, rows)]
         ((_, fields),) = answers(work.question, work.plan, blocks, self._reader)
-        path = result_file(work.output, number)
         write_table(path, work.question.row, rows.start, fields)
         write_record(work.output, number, [path])
+        begun.unlink(missing_ok=True)
 
 
 @contextmanager

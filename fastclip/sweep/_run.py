@@ -15,6 +15,7 @@ from fastclip import _C
 from fastclip.data import job_folder
 from fastclip.data.job_folder import Shards, open_folder, record_file, shard_ranges, text_file
 from fastclip.data.rows import Rows, open_rows
+from fastclip.ops._device import device_to_compute_on
 
 from ._inputs import INPUTS, digest_of_tensor, digests, hash_files, numbers, read_known
 from ._questions import Question, make_question
@@ -61,6 +62,7 @@ def run(
     memory: int = 1 << 30,
     shard_size: int | None = None,
     normalize: bool = False,
+    device: str | torch.device = "cpu",
     engine: Literal["local", "ray"] = "local",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -100,20 +102,27 @@ def run(
     output : path-like
         A new or empty folder, or that of this sweep.
     memory : int, default 1 GiB
-        Bytes that the sweep may take beyond what the process has before. The pairs of a shard of
-        ``pairs_above``, which nobody can know before, come on top: some 100 bytes each.
+        Bytes that the sweep may take beyond what the process has before; on another ``device``,
+        what it may take there, and again on the host, beyond what CUDA itself takes. The pairs of a
+        shard of ``pairs_above``, which nobody can know before, come on top: some 100 bytes each.
     shard_size : int, optional
         Queries of a shard: what a kill can cost, at most. All keys are read once for each shard.
         Default: as many as ``memory`` allows, and on the way what they were at the beginning.
     normalize : bool, default False
         Bring queries and keys to unit length, for cosine similarity.
+    device : str or torch.device, default "cpu"
+        Where answers are computed, such as "cuda" or "cuda:1"; rows are copied there while others
+        are computed with. The answers are the same to the bit, so a sweep may go on elsewhere. Only
+        "cpu" is allowed with engine "ray", and for group_mean, logsumexp and cache_logits: sums in
+        an order that CUDA kernels do not keep from chunk to chunk.
     engine : "local" or "ray", default "local"
         "ray" has the shards made by Ray Data (``pip install 'fastclip[ray]'``), on the cluster of
         ``RAY_ADDRESS`` or of this machine, else on one that is started here; all of its machines
         must see the files and ``output`` under the same paths. ``memory`` is that of each worker,
         which has one thread. Where the streamed side fits into half of it, it is packed once, into
-        a file in ``output`` that all workers of a machine map. Ray replaces a worker that dies, as
-        often as it takes, and has its shard made again. The result is the same, file by file.
+        a file in ``output`` that all workers of a machine map. Ray replaces a worker that dies and
+        has its shard made again; three that die over one shard end the sweep. The result is the
+        same, file by file.
     workers : int, optional
         Of engine "ray". Default: one for each CPU of the cluster.
     progress : function, optional
@@ -134,12 +143,16 @@ def run(
         A file cannot be used, or a row holds a NaN or an infinity; the message begins with its
         path. Shards finished before are kept.
     ValueError
-        An argument is not allowed, ``memory`` is too little, ``output`` holds something else or
-        this sweep with other inputs, or another process is at work in it.
+        An argument is not allowed, ``memory`` is too little, ``device`` is not there or this build
+        of fastclip has no kernels for it, ``output`` holds something else or this sweep with other
+        inputs, or another process is at work in it.
+    RuntimeError
+        ``device`` or its driver is too old.
     ImportError
         ``engine`` is "ray", which is not installed.
     OSError
-        The results cannot be written, such as on a full disk.
+        The results cannot be written, such as on a full disk; as ChildProcessError, three workers
+        of engine "ray" have died over one shard.
 
     Examples
     --------
@@ -166,7 +179,10 @@ def run(
         raise ValueError(f"engine: must be 'local' or 'ray', got {engine!r}")
     if workers is not None and (engine == "local" or workers < 1):
         raise ValueError(f"workers: 1 or more are allowed, with engine 'ray', got {workers}")
+    place = device_to_compute_on(device)
     if engine == "ray":
+        if place.type != "cpu":
+            raise ValueError(f"device: 'cpu' is allowed with engine 'ray', got '{place}'")
         check_ray()
     folder = Path(output)
     sources = {"queries": _open(queries, normalize)}
@@ -182,6 +198,8 @@ def run(
         else:
             described[name] = value
     question = make_question(op, sources["queries"], sources.get("keys"), arguments)
+    if place.type != "cpu" and not question.exact:
+        raise ValueError(f"device: 'cpu' is allowed for {op}, got '{place}'")
     if not len(question.block):
         name = "queries" if question.row == "query" else "keys"
         raise ValueError(f"{name}: at least one row is needed, got none")
@@ -189,7 +207,7 @@ def run(
     known = read_known(folder) if before is not None else {}
     if shard_size is None and before is not None:
         shard_size = before["shard_size"]
-    plan = make_plan(question, memory, shard_size)
+    plan = make_plan(question, memory, shard_size, place)
     files = hash_files(sources, known)
     manifest = {
         "format": FORMAT,
@@ -205,7 +223,7 @@ def run(
         **digests(files),
     }
     # Whatever the caller's default device is.
-    with torch.device("cpu"), open_folder(folder, manifest, [INPUTS, PACKED], [RESULTS]):
+    with place, open_folder(folder, manifest, [INPUTS, PACKED], [RESULTS]):
         if files != known:
             with text_file(folder / INPUTS) as file:
                 json.dump(files, file, indent=1)

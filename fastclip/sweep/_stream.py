@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from fastclip import _C
 from fastclip.data.features import FeatureFileError
 from fastclip.data.rows import Rows
-from fastclip.ops._arguments import Array, find_nonfinite
+from fastclip.ops._arguments import find_nonfinite
 from fastclip.ops.pack import PackedKeys, pack
 
+from ._buffers import Buffers, beside, side_stream, wait
 from ._questions import Fields, Question
 
 _MOST_CHUNK = 1 << 18  # rows; more at a time are no faster
@@ -23,16 +23,22 @@ _LEAST_CHUNK = 256
 
 @dataclass(frozen=True)
 class Plan:
-    """How many rows of the block and of the other side are in memory at a time."""
+    """How many rows of the block and of the other side are in memory at a time, and where."""
 
     block: int
     chunk: int
     resident: bool
     """Whether the chunk is all of the other side, which is then read and packed only once."""
+    device: torch.device
 
 
-def make_plan(question: Question, memory: int, shard_size: int | None) -> Plan:
+def make_plan(
+    question: Question, memory: int, shard_size: int | None, device: torch.device
+) -> Plan:
     """Divide ``memory`` bytes: half of what is free for chunks, at most, the rest for the block.
+
+    They are for two buffers of blocks, two of chunks, and what is computed, all on the device. The
+    host of another device needs less: rows on their way there, and results.
 
     Raises
     ------
@@ -41,9 +47,12 @@ def make_plan(question: Question, memory: int, shard_size: int | None) -> Plan:
     """
     block, others = question.block, question.others
     width = max(1, block.dim)
-    threads = torch.get_num_threads()
-    # The operations' own workspace, pieces that are read or written, float64 copies of 512 rows.
-    fixed = (32 << 20) + threads * (24 * 512 * width + (18 << 20)) + 512 * width * 24
+    # Pieces that are read or written, float64 copies of 512 rows, the operations' own workspace.
+    fixed = (32 << 20) + 512 * width * 24
+    if device.type == "cpu":
+        fixed += torch.get_num_threads() * (24 * 512 * width + (18 << 20))
+    else:
+        fixed += question.device_bytes + 8192 * width * 12  # the latter a sample of keys to pack
     per_row = 2 * block.row_bytes + question.row_bytes
     codes = _C.code_width(width) + 12
     per_resident = others.row_bytes + question.other_bytes + codes
@@ -69,7 +78,7 @@ def make_plan(question: Question, memory: int, shard_size: int | None) -> Plan:
     if shard_size is None:
         used = chunk * (per_resident if resident else per_other)
         rows = min(rows, (spare - used) // per_row)
-    return Plan(rows, max(1, chunk), resident)
+    return Plan(rows, max(1, chunk), resident, device)
 
 
 def _alignment(question: Question) -> int:
@@ -102,6 +111,7 @@ def answers(
 ) -> Iterator[tuple[int, Fields]]:
     """Yield the number and the result of each block, reading ahead in a thread.
 
+    The plan's device must be the default one, the results are on the CPU.
     ``reader`` is given where one is used again, for what it keeps in memory.
 
     Raises
@@ -122,9 +132,11 @@ def answers(
             ahead = pool.submit(reader.read, *step) if step else None
             if current.first:
                 block = new_block
+                read = None if read is None else read.to(plan.device)
                 reducer = question.reducer(current.rows.start, block, read)
                 state = reducer.start(len(block))
             del read
+            of_chunk = None if of_chunk is None else of_chunk.to(plan.device)
             try:
                 state = reducer.add(state, block, chunk, current.begin, of_chunk)
             except ValueError as error:
@@ -132,8 +144,10 @@ def answers(
                 _check_finite(question.others, rows, current.begin, error)
                 raise
             del chunk, of_chunk
+            wait(plan.device)  # the chunk after the next is read into the buffer of this one
             if current.last:
-                yield current.number, question.result(block, reducer.finish(state))
+                fields = question.result(block, reducer.finish(state))
+                yield current.number, {name: column.cpu() for name, column in fields.items()}
 
 
 def _steps(question: Question, plan: Plan, blocks: Sequence[tuple[int, range]]) -> Iterator[_Step]:
@@ -157,19 +171,28 @@ def _check_finite(
         ) from error
 
 
+_Read = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | PackedKeys, torch.Tensor | None]
+"""The block if it is a new one, what its reducer needs, the chunk, and what is its own."""
+
+
 class Reader:
-    """Reads blocks and chunks into two buffers each, in turn, so that one can be used meanwhile."""
+    """Reads blocks and chunks into two buffers each, in turn, so that one can be used meanwhile.
+
+    These are on the plan's device; what else a question needs stays on the CPU.
+    """
 
     def __init__(self, question: Question, plan: Plan) -> None:
         self._question, self._plan = question, plan
-        self._blocks = _Buffers(question.block, plan.block)
-        self._chunks = _Buffers(question.others, plan.chunk)
-        self._resident: tuple[Array | PackedKeys, torch.Tensor | None] | None = None
+        self._blocks = Buffers(question.block, plan.block, plan.device)
+        self._chunks = Buffers(question.others, plan.chunk, plan.device)
+        self._resident: tuple[PackedKeys, torch.Tensor | None] | None = None
+        self._stream = side_stream(plan.device)
 
-    def read(
-        self, place: int, step: _Step
-    ) -> tuple[torch.Tensor, Any, Array | PackedKeys, torch.Tensor | None]:
-        """Return the block if it is a new one, what its reducer needs, the chunk, and its own."""
+    def read(self, place: int, step: _Step) -> _Read:
+        with beside(self._stream):
+            return self._read(place, step)
+
+    def _read(self, place: int, step: _Step) -> _Read:
         question = self._question
         block, read = torch.empty(0), None
         if step.first:
@@ -189,19 +212,3 @@ class Reader:
     def keep(self, others: PackedKeys) -> None:
         """Keep all of the other side, packed: it is not read again."""
         self._resident = others, self._question.of_chunk(0, len(others))
-
-
-class _Buffers:
-    """Two buffers of rows, of which the second is made when it is first needed."""
-
-    def __init__(self, rows: Rows, size: int) -> None:
-        self._rows, self._size = rows, size
-        self._buffers: dict[int, torch.Tensor] = {}
-
-    def fill(self, number: int, begin: int, count: int) -> torch.Tensor:
-        which = number % 2
-        if which not in self._buffers:
-            self._buffers[which] = torch.empty(self._size, self._rows.dim, dtype=self._rows.dtype)
-        part = self._buffers[which][:count]
-        self._rows.read(begin, part)
-        return part

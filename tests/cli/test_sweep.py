@@ -93,6 +93,7 @@ def test_columns_are_named(normalized, tmp_path):
         ("memory: 1MiB\nk: 1\n", (), "memory: at least"),
         ("k: 501\n", (), "k: must be from 1 to the number of keys 500"),
         ("k: 1\n", ("--queries", "nothing"), "nothing: no such file or folder"),
+        ("device: meta\n", (), "device: is 'meta', this build of fastclip computes on 'cpu'"),
     ],
 )
 def test_errors(text, options, message, tmp_path):

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import fastclip
+from fastclip import _C
 from fastclip.cli import app
-from fastclip.data import FeatureFileError
+from fastclip.data import FeatureFileError, Rows, open_rows
+from fastclip.sweep._questions import make_question
+from fastclip.sweep._ray import Work, _Worker
+from fastclip.sweep._stream import make_plan
 
 ray = pytest.importorskip("ray")
 
@@ -92,6 +98,27 @@ def test_a_killed_worker_changes_nothing(
 
 
 @pytest.mark.host
+@pytest.mark.usefixtures("threads")
+def test_a_shard_that_kills_its_workers(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    class Deadly(Rows):
+        def read(self, begin: int, out: torch.Tensor) -> None:
+            raise SystemExit  # no worker catches that
+
+    queries = Deadly(open_rows(inputs[0]).files, normalize=False)
+    question = make_question("topk", queries, open_rows(inputs[1]), {"k": 1})
+    plan = make_plan(question, 1 << 30, SHARD, torch.device("cpu"))
+    work = Work(question, plan, tmp_path, None, _C.isa())
+    (tmp_path / "results").mkdir()
+    shard = {"number": np.array([1]), "begin": np.array([SHARD]), "end": np.array([2 * SHARD])}
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            _Worker(work)(shard)
+    error = pickle.loads(_Worker(work)(shard)["error"][0])
+    assert isinstance(error, ChildProcessError)
+    assert "results_00001.parquet: its workers have died 3 times" in str(error)
+
+
+@pytest.mark.host
 def test_command_goes_on_with_keys_that_do_not_fit(
     cluster: None, inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -131,7 +158,9 @@ def test_without_ray(
 
 
 @pytest.mark.host
-def test_errors(cluster: None, inputs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_errors(
+    cluster: None, inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queries = np.load(inputs[0])
     queries[33, 3] = np.nan
     np.save(inputs[0], queries)
@@ -141,5 +170,8 @@ def test_errors(cluster: None, inputs: tuple[Path, Path], tmp_path: Path) -> Non
         )
     with pytest.raises(ValueError, match="engine: must be 'local' or 'ray', got 'spark'"):
         fastclip.sweep.run("topk", *inputs, tmp_path / "out", engine="spark", k=1)
+    monkeypatch.setattr("fastclip.sweep._run.device_to_compute_on", torch.device)
+    with pytest.raises(ValueError, match="device: 'cpu' is allowed with engine 'ray', got 'cuda'"):
+        fastclip.sweep.run("topk", *inputs, tmp_path / "out", engine="ray", device="cuda", k=1)
     with pytest.raises(ValueError, match="workers: 1 or more are allowed, with engine 'ray'"):
         fastclip.sweep.run("topk", *inputs, tmp_path / "out", workers=2, k=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -15,13 +16,18 @@ import pytest
 import torch
 
 import fastclip
-from fastclip.data import FeatureFileError, Features, write_features
+from fastclip.data import FeatureFileError, Features, open_rows, write_features
 from fastclip.data.job_folder import lock
-from fastclip.sweep import _stream
+from fastclip.ops import _device
+from fastclip.ops._device import EMULATED
+from fastclip.sweep import _buffers, _stream
+from fastclip.sweep._stream import make_plan
 
-pytestmark = pytest.mark.host
+host = pytest.mark.host
 
-N, V, D, G = 301, 2500, 24, 70
+# Emulated kernels are slow.
+N, V, D, G = (40, 300, 24, 70) if EMULATED else (301, 2500, 24, 70)
+SHARD, CHUNK = (25, 171) if EMULATED else (70, 777)  # borders that no file has
 
 
 def parquet(path, rows, kind=None) -> None:
@@ -36,7 +42,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
     """Queries and keys, among these duplicates far apart, so that ties cross chunks."""
     rng = np.random.default_rng(0)
     queries, keys = rng.standard_normal((N, D)), rng.standard_normal((V, D))
-    keys[-200:] = keys[:200]
+    keys[-V // 10 :] = keys[: V // 10]
     return queries.astype(np.float32), keys.astype(np.float32)
 
 
@@ -57,14 +63,13 @@ def files(rows, tmp_path_factory):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Chunks that no number of rows in a file is a multiple of."""
-    monkeypatch.setattr(_stream, "_MOST_CHUNK", 777)
+    monkeypatch.setattr(_stream, "_MOST_CHUNK", CHUNK)
     real = _stream.make_plan
 
-    def plan(question, memory, shard_size):
-        made = real(question, memory, shard_size)
+    def plan(question, *arguments):
         align = _stream._alignment(question)
-        return _stream.Plan(made.block, max(777 // align, 1) * align, False)
+        chunk = max(CHUNK // align, 1) * align
+        return dataclasses.replace(real(question, *arguments), chunk=chunk, resident=False)
 
     monkeypatch.setattr("fastclip.sweep._run.make_plan", plan)
 
@@ -116,40 +121,92 @@ def content(folder) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("name", cases())
-def test_every_operation(name, rows, files, tmp_path, small_chunks):
+@pytest.fixture
+def device(request) -> str:
+    """Where the tests of exact operations compute."""
+    return request.config.getoption("--device") or "cpu"
+
+
+every_operation = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=host if name in ("group_mean", "logsumexp") else ())
+        for name in cases()
+    ],
+)
+
+
+@every_operation
+def test_every_operation(name, rows, files, tmp_path, small_chunks, device):
     op, arguments = name.split()[0], cases()[name]
     expected = in_memory(op, *rows, arguments)
     sources = (
-        (files / "queries-shards", files / "keys.npy"),
-        (files / "queries.npy", files / "keys-tables"),
+        (files / "queries-shards", files / "keys.npy", device),
+        (files / "queries.npy", files / "keys-tables", "cpu"),
     )
-    for place, (queries, keys) in enumerate(sources):
-        output = tmp_path / str(place)
-        summary = fastclip.sweep.run(op, queries, keys, output, shard_size=70, **arguments)
-        assert summary.shards == -(-summary.items // 70)
+    for number, (queries, keys, place) in enumerate(sources):
+        output = tmp_path / str(number)
+        summary = fastclip.sweep.run(
+            op, queries, keys, output, shard_size=SHARD, device=place, **arguments
+        )
+        assert summary.shards == -(-summary.items // SHARD)
         same(fastclip.sweep.read(output), expected)
-    assert [content(tmp_path / place / "results") for place in "0"] == [
-        content(tmp_path / place / "results") for place in "1"
-    ]
+    assert content(tmp_path / "0" / "results") == content(tmp_path / "1" / "results")
 
 
-def test_all_in_one_chunk(rows, files, tmp_path):
-    for name, arguments in cases().items():
-        op = name.split()[0]
-        output = tmp_path / name
-        fastclip.sweep.run(op, files / "queries.npy", files / "keys.npy", output, **arguments)
-        same(fastclip.sweep.read(output), in_memory(op, *rows, arguments))
+@every_operation
+def test_all_in_one_chunk(name, rows, files, tmp_path, device, monkeypatch):
+    op, arguments = name.split()[0], cases()[name]
+    questions, sizes = [], []
+
+    def plan(question, *others):
+        questions.append(question)
+        return make_plan(question, *others)
+
+    def workspace(*arguments):
+        memory, rows = _device.workspace(*arguments)
+        sizes.append(memory.nbytes)
+        return memory, rows
+
+    monkeypatch.setattr("fastclip.sweep._run.make_plan", plan)
+    monkeypatch.setattr("fastclip.ops._search_cuda.workspace", workspace)
+    sources = files / "queries.npy", files / "keys.npy"
+    fastclip.sweep.run(op, *sources, tmp_path / "out", device=device, **arguments)
+    if sizes:  # of CUDA kernels only
+        planned = questions[0].device_bytes
+        assert max(sizes) <= planned
+        with pytest.raises(ValueError, match="memory: at least"):
+            make_plan(questions[0], planned, None, torch.device("cuda"))
+    same(fastclip.sweep.read(tmp_path / "out"), in_memory(op, *rows, arguments))
 
 
-def test_pairs_of_one_set(rows, files, tmp_path, small_chunks):
+def test_pairs_of_one_set(rows, files, tmp_path, small_chunks, device):
     fastclip.sweep.run(
-        "pairs_above", files / "keys.npy", None, tmp_path / "out", shard_size=900, threshold=12.0
+        "pairs_above",
+        files / "keys.npy",
+        None,
+        tmp_path / "out",
+        shard_size=CHUNK + 123,
+        device=device,
+        threshold=12.0,
     )
     keys = torch.from_numpy(rows[1])
     same(fastclip.sweep.read(tmp_path / "out"), fastclip.pairs_above(keys, keys, 12.0))
 
 
+@host
+@pytest.mark.parametrize("kind", [".npy", "-tables"])
+def test_rows_are_copied_in_pieces(kind, rows, files, monkeypatch):
+    monkeypatch.setattr(_buffers, "_PINNED", 64 * 4 * D)
+    buffers = _buffers.Buffers(open_rows(files / f"keys{kind}"), 300, torch.device("cpu"))
+    buffers._pinned = torch.empty(64, D)  # as if it were
+    for begin, count in ((0, 300), (300, 200), (95, 1), (7, 0)):
+        part = torch.full((count, D), torch.nan)
+        buffers._copy(begin, part)
+        assert torch.equal(part, torch.from_numpy(rows[1][begin : begin + count]))
+
+
+@host
 @pytest.mark.parametrize("source", ["npy", "tables"])
 def test_cache_logits(source, rows, files, tmp_path, small_chunks):
     values = np.random.default_rng(2).standard_normal((V, 5)).astype(np.float32)
@@ -165,6 +222,7 @@ def test_cache_logits(source, rows, files, tmp_path, small_chunks):
     same(fastclip.sweep.read(output), expected)
 
 
+@host
 @pytest.mark.parametrize("kind", [".npy", ".safetensors", "-shards", "-tables"])
 def test_cosine(kind, rows, files, tmp_path, small_chunks):
     queries, keys = (Features(torch.from_numpy(part)).normalized().features for part in rows)
@@ -173,6 +231,7 @@ def test_cosine(kind, rows, files, tmp_path, small_chunks):
     same(fastclip.sweep.read(tmp_path / "out"), fastclip.topk(queries, keys, 7))
 
 
+@host
 def test_from_urls_and_arguments_from_files(rows, files, tmp_path, small_chunks):
     import fsspec
 
@@ -219,6 +278,7 @@ def swept(files, tmp_path):
     return sweep, tmp_path / "out"
 
 
+@host
 def test_damaged_and_missing_shards_are_made_again(swept):
     sweep, output = swept
     assert sweep() == fastclip.sweep.SweepSummary(N, 7, 0, ())
@@ -241,6 +301,18 @@ def test_damaged_and_missing_shards_are_made_again(swept):
     assert content(output) == before
 
 
+def test_what_a_device_began_the_cpu_goes_on_with(swept, device):
+    if torch.device(device).type == "cpu":
+        pytest.skip("needs --device")
+    sweep, output = swept
+    sweep(device=device)
+    before = content(output)
+    (output / "shards" / "shard_00002.json").unlink()
+    assert sweep(device="cpu").kept == 6
+    assert content(output) == before
+
+
+@host
 def test_changed_inputs_are_refused(swept, files, tmp_path):
     sweep, _ = swept
     keys = tmp_path / "keys.npy"
@@ -261,6 +333,7 @@ def test_changed_inputs_are_refused(swept, files, tmp_path):
         sweep(keys=files / "keys-tables")
 
 
+@host
 def test_a_full_disk_loses_one_shard(swept, monkeypatch):
     sweep, output = swept
     write = pq.write_table
@@ -284,6 +357,7 @@ def test_a_full_disk_loses_one_shard(swept, monkeypatch):
     assert content(output) == again
 
 
+@host
 def test_unreadable_shards(files, tmp_path, small_chunks):
     folder = tmp_path / "keys"
     shutil.copytree(files / "keys-shards", folder)
@@ -313,6 +387,7 @@ def test_unreadable_shards(files, tmp_path, small_chunks):
     assert sweep().kept == 2
 
 
+@host
 def test_status(swept, monkeypatch):
     sweep, output = swept
     with pytest.raises(FileNotFoundError, match="holds no sweep"):
@@ -334,7 +409,8 @@ def test_status(swept, monkeypatch):
     )
 
 
-def test_errors(swept, files, tmp_path):
+@host
+def test_errors(swept, files, tmp_path, monkeypatch):
     sweep, output = swept
     for changes, message in (
         ({"op": "best"}, "op: must be one of topk, rank, .*, got 'best'"),
@@ -346,7 +422,14 @@ def test_errors(swept, files, tmp_path):
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             sweep(**changes)
+    for device, message in (
+        ("gpu", "device: 'gpu' cannot be used here"),
+        ("meta", "device: is 'meta', this build of fastclip computes on 'cpu'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sweep(device=device)
     assert not output.exists()
+    monkeypatch.setattr("fastclip.sweep._run.device_to_compute_on", torch.device)
     for arguments, message in (
         ({"op": "rank", "targets": np.zeros(3, np.int64)}, "targets: 301 integers are needed"),
         ({"op": "rank", "targets": np.full(N, V)}, "targets: must be from 0 to 2499"),
@@ -354,6 +437,7 @@ def test_errors(swept, files, tmp_path):
         ({"op": "count_above", "thresholds": 1, "per": "x"}, "per: must be 'key' or 'query'"),
         ({"op": "group_max", "groups": np.full(V, 1)}, "groups: group 0 has no key"),
         ({"op": "cache_logits", "values": files / "queries.npy", "beta": 1}, "values: one row per"),
+        ({"op": "logsumexp", "scale": 1, "device": "cuda:1"}, "device: 'cpu' is allowed for logs"),
     ):
         with pytest.raises(ValueError, match=message):
             fastclip.sweep.run(
@@ -377,17 +461,24 @@ def resident(field: str) -> int:
     raise AssertionError(field)
 
 
-@pytest.mark.usefixtures("threads")
-def test_memory_stays_within_the_bound(tmp_path):
-    torch.set_num_threads(1)
+def write_large(tmp_path) -> torch.Tensor:
+    """Write 100 queries and 336 MB of keys; return the 2 best of each."""
     rng = np.random.default_rng(0)
     block = rng.standard_normal((65536, 128), np.float32).astype(np.float16)
     shape = len(block) * 20, 128
     keys = np.lib.format.open_memmap(tmp_path / "keys.npy", "w+", np.float16, shape)
     for begin in range(0, len(keys), len(block)):
         keys[begin : begin + len(block)] = block
-    del keys  # 336 MB
     np.save(tmp_path / "queries.npy", block[:100])
+    rows = torch.arange(100)
+    return torch.stack([rows, rows + len(block)], 1)  # each row is its own best key
+
+
+@host
+@pytest.mark.usefixtures("threads")
+def test_memory_stays_within_the_bound(tmp_path):
+    torch.set_num_threads(1)
+    expected = write_large(tmp_path)
     memory = 80 << 20
 
     def sweep(output):
@@ -400,6 +491,17 @@ def test_memory_stays_within_the_bound(tmp_path):
     before = resident("VmRSS")
     sweep(tmp_path / "second")
     assert resident("VmHWM") - before < 1.1 * memory
-    rows = torch.arange(100)
-    expected = torch.stack([rows, rows + len(block)], 1)  # each row is its own best key
     assert torch.equal(fastclip.sweep.read(tmp_path / "second").indices, expected)
+
+
+def test_memory_of_the_device_stays_within_the_bound(tmp_path, device):
+    if torch.device(device).type == "cpu":
+        pytest.skip("needs --device")
+    expected = write_large(tmp_path)
+    memory = 96 << 20
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    sources = tmp_path / "queries.npy", tmp_path / "keys.npy"
+    fastclip.sweep.run("topk", *sources, tmp_path / "out", device=device, memory=memory, k=2)
+    assert torch.cuda.max_memory_allocated(device) - before < memory
+    assert torch.equal(fastclip.sweep.read(tmp_path / "out").indices, expected)
