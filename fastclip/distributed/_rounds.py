@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fastclip.ops._arguments import Array, as_rows, check_finite, check_same_width
-from fastclip.ops._merge import Reducer
+from fastclip.ops._merge import Chunk, Reducer
 
 from ._ranks import Tensors
 from .keys import ShardedKeys
@@ -83,4 +83,5 @@ def ask(
 ) -> Tensors:
     """Return the state of a question after this rank's keys."""
     with keys.local.rows.device:
-        return reducer.add(reducer.start(len(queries)), queries, keys.local, keys.begin, of_keys)
+        chunk = Chunk(keys.local, keys.begin, of_keys)
+        return reducer.add(reducer.start(len(queries)), queries, chunk)

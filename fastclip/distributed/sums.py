@@ -10,8 +10,7 @@ import torch
 from fastclip import ops
 from fastclip.ops._arguments import Array, as_number, as_rows, check_finite
 from fastclip.ops._device import check_same_device
-from fastclip.ops._merge import Reducer, State
-from fastclip.ops.pack import PackedKeys
+from fastclip.ops._merge import Chunk, Reducer, State
 
 from ._ranks import Tensors
 from ._rounds import answer, blocks
@@ -112,17 +111,10 @@ class _LogSums(Reducer):
     def start(self, rows: int) -> State:
         return (torch.full((rows,), -torch.inf, dtype=torch.float64),)
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        if len(keys) == 0:
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        if len(chunk.keys) == 0:
             return state
-        return self.merge(state, (ops.logsumexp(queries, keys, self.scale).double(),))
+        return self.merge(state, (ops.logsumexp(queries, chunk.keys, self.scale).double(),))
 
     def merge(self, first: State, second: State) -> State:
         return (torch.logaddexp(first[0], second[0]),)
@@ -139,15 +131,8 @@ class _WeightedValues(Reducer):
     def start(self, rows: int) -> State:
         return (torch.zeros(rows, self.values.shape[1], dtype=torch.float64),)
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        found = ops.cache_logits(queries, keys, self.values, self.beta)
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        found = ops.cache_logits(queries, chunk.keys, self.values, self.beta)
         return self.merge(state, (found.double(),))
 
     def merge(self, first: State, second: State) -> State:

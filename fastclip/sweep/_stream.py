@@ -12,7 +12,8 @@ import torch
 from fastclip import _C
 from fastclip.data.features import FeatureFileError
 from fastclip.data.rows import Rows
-from fastclip.ops._arguments import Array, find_nonfinite
+from fastclip.ops._arguments import as_keys, find_nonfinite
+from fastclip.ops._merge import Chunk
 from fastclip.ops.pack import PackedKeys, pack
 
 from ._questions import Fields, Question
@@ -117,7 +118,7 @@ def answers(
         block = torch.empty(0)
         while step is not None and ahead is not None:
             current = step[1]
-            new_block, read, chunk, of_chunk = ahead.result()
+            new_block, read, chunk = ahead.result()
             step = next(steps, None)
             ahead = pool.submit(reader.read, *step) if step else None
             if current.first:
@@ -126,12 +127,12 @@ def answers(
                 state = reducer.start(len(block))
             del read
             try:
-                state = reducer.add(state, block, chunk, current.begin, of_chunk)
+                state = reducer.add(state, block, chunk)
             except ValueError as error:
-                rows = chunk.rows if isinstance(chunk, PackedKeys) else chunk
+                rows, _ = as_keys(chunk.keys)
                 _check_finite(question.others, rows, current.begin, error)
                 raise
-            del chunk, of_chunk
+            del chunk
             if current.last:
                 yield current.number, question.result(block, reducer.finish(state))
 
@@ -164,12 +165,10 @@ class Reader:
         self._question, self._plan = question, plan
         self._blocks = _Buffers(question.block, plan.block)
         self._chunks = _Buffers(question.others, plan.chunk)
-        self._resident: tuple[Array | PackedKeys, torch.Tensor | None] | None = None
+        self._resident: Chunk | None = None
 
-    def read(
-        self, place: int, step: _Step
-    ) -> tuple[torch.Tensor, Any, Array | PackedKeys, torch.Tensor | None]:
-        """Return the block if it is a new one, what its reducer needs, the chunk, and its own."""
+    def read(self, place: int, step: _Step) -> tuple[torch.Tensor, Any, Chunk]:
+        """Return the block if it is a new one, what its reducer needs, and the chunk."""
         question = self._question
         block, read = torch.empty(0), None
         if step.first:
@@ -177,18 +176,19 @@ class Reader:
             _check_finite(question.block, block, step.rows.start)
             read = question.read(step.rows.start, step.rows.stop)
         if self._resident is not None and step.end > step.begin:
-            return block, read, *self._resident
+            return block, read, self._resident
         rows = self._chunks.fill(place, step.begin, step.end - step.begin)
         if not self._plan.resident or step.begin == step.end:
-            return block, read, rows, question.of_chunk(step.begin, step.end)
+            of_keys = question.of_chunk(step.begin, step.end)
+            return block, read, Chunk(rows, step.begin, of_keys)
         _check_finite(question.others, rows, 0)
         self.keep(pack(rows, copy=False))
         assert self._resident is not None
-        return block, read, *self._resident
+        return block, read, self._resident
 
     def keep(self, others: PackedKeys) -> None:
         """Keep all of the other side, packed: it is not read again."""
-        self._resident = others, self._question.of_chunk(0, len(others))
+        self._resident = Chunk(others, 0, self._question.of_chunk(0, len(others)))
 
 
 class _Buffers:
