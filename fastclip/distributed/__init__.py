@@ -10,8 +10,10 @@ the same order, with the same settings. Start a program with torchrun::
     best = fastclip.distributed.topk(images_of_this_rank, keys, k=10)
 
 `topk`, `rank`, `count_above`, `pairs_above`, `group_max` and `group_beats` give the bits that one
-process gives, however keys and queries are spread. `logsumexp` and `cache_logits`, sums over keys,
-give the same bits each time for the same spreading, and are within the error that they state.
+process gives, however keys and queries are spread. `logsumexp`, `cache_logits` and `group_mean`,
+sums over keys, give the same bits each time for the same spreading; `gaussian_potential`, which
+takes rows of all ranks and no keys, for the same number of ranks, however its rows are spread. All
+four are within the error that they state.
 Gradients flow through `gather` alone, which is for the losses of `fastclip.training`.
 
 Tested with gloo, between two and three processes; NCCL has not been tried yet.
@@ -39,8 +41,9 @@ from ._gather import gather
 from ._ranks import RankError
 from .keys import ShardedKeys
 from .pairs import pairs_above
+from .potential import gaussian_potential
 from .search import count_above, group_beats, group_max, rank, topk
-from .sums import cache_logits, logsumexp
+from .sums import cache_logits, group_mean, logsumexp
 
 __all__ = [
     "RankError",
@@ -48,8 +51,10 @@ __all__ = [
     "cache_logits",
     "count_above",
     "gather",
+    "gaussian_potential",
     "group_beats",
     "group_max",
+    "group_mean",
     "logsumexp",
     "pairs_above",
     "rank",

@@ -1,4 +1,4 @@
-"""What all functions do: queries of all ranks in blocks, and answers back to whom they belong."""
+"""What functions of keys do: queries of all ranks in blocks, answers back to whom they belong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fastclip.ops._arguments import Array, as_rows, check_finite, check_same_width
-from fastclip.ops._merge import Reducer
+from fastclip.ops._merge import Chunk, Reducer
 
 from ._ranks import Tensors
 from .keys import ShardedKeys
@@ -35,8 +35,13 @@ class Block(NamedTuple):
         return list(zip(*(tensor.split(self.sizes) for tensor in tensors), strict=True))
 
 
-def blocks(function: str, queries: Array, keys: ShardedKeys, check: Check) -> Iterator[Block]:
-    """Check the arguments on all ranks, then yield the queries of all, at least one block."""
+def checked(
+    function: str, queries: Array, keys: ShardedKeys, check: Check = lambda rows: ({}, ())
+) -> tuple[list[torch.Tensor], int]:
+    """Check the arguments on all ranks.
+
+    Return this rank's queries and the other tensors, and how many queries a rank has at most.
+    """
     own: list[torch.Tensor] = []
 
     def describe() -> dict[str, Any]:
@@ -48,6 +53,14 @@ def blocks(function: str, queries: Array, keys: ShardedKeys, check: Check) -> It
         return {"function": function, **same, "queries": len(rows)}
 
     most = max(keys.ranks.agree(describe, own="queries"))
+    return own, most
+
+
+def blocks(
+    function: str, queries: Array, keys: ShardedKeys, check: Check = lambda rows: ({}, ())
+) -> Iterator[Block]:
+    """Check the arguments on all ranks, then yield the queries of all, at least one block."""
+    own, most = checked(function, queries, keys, check)
     size = max(1, _QUERIES // keys.ranks.size)
     for begin in range(0, max(1, most), size):
         found = keys.ranks.share(*(tensor[begin : begin + size] for tensor in own))
@@ -83,4 +96,5 @@ def ask(
 ) -> Tensors:
     """Return the state of a question after this rank's keys."""
     with keys.local.rows.device:
-        return reducer.add(reducer.start(len(queries)), queries, keys.local, keys.begin, of_keys)
+        chunk = Chunk(keys.local, keys.begin, of_keys)
+        return reducer.add(reducer.start(len(queries)), queries, chunk)

@@ -22,6 +22,7 @@ from fastclip.ops.count_above import _as_thresholds
 from fastclip.ops.group_max import GroupMax
 from fastclip.ops.topk import TopK
 
+from ._groups import as_groups
 from ._ranks import Tensors
 from ._rounds import Block, answer, ask, blocks
 from .keys import ShardedKeys
@@ -177,8 +178,8 @@ def group_max(queries: Array, keys: ShardedKeys, groups: Array) -> GroupMax:
     TypeError, ValueError
         As of `fastclip.group_max`.
     """
-    ids, count = _as_groups(groups, keys)
-    given = blocks("group_max", queries, keys, lambda rows: ({}, ()))
+    ids, count = as_groups("group_max", groups, keys)
+    given = blocks("group_max", queries, keys)
     best: GroupMax = answer(keys, given, lambda block: BestOfGroups(count), ids)
     return best
 
@@ -208,7 +209,7 @@ def group_beats(queries: Array, keys: ShardedKeys, groups: Array, targets: Array
     TypeError, ValueError
         As of `fastclip.group_beats`.
     """
-    ids, count = _as_groups(groups, keys)
+    ids, count = as_groups("group_beats", groups, keys)
 
     def check(rows: torch.Tensor) -> tuple[dict[str, Any], Tensors]:
         return {}, (_as_targets(targets, rows, keys),)
@@ -236,26 +237,3 @@ def _target_scores(block: Block, keys: ShardedKeys) -> torch.Tensor:
 
     scores: torch.Tensor = reducer.finish(reduce(reducer.merge, keys.ranks.exchange(1, find)))
     return scores
-
-
-def _as_groups(groups: Array, keys: ShardedKeys) -> tuple[torch.Tensor, int]:
-    """Return the groups of this rank's keys, and how many there are on all ranks together."""
-    ids = torch.empty(0)
-
-    def describe() -> dict[str, Any]:
-        nonlocal ids
-        ids = as_indices("groups", groups, len(keys.local), keys.local.rows.device)
-        if len(ids) and ids.min() < 0:
-            raise ValueError(f"groups: must be 0 or more, got {int(ids.min())}")
-        return {"count": int(ids.max()) + 1 if len(ids) else 0}
-
-    count = max(keys.ranks.agree(describe, own="count"))
-    if not 1 <= count <= len(keys):
-        raise ValueError(
-            f"groups: from 1 to {len(keys)} groups are possible, as many as keys, got {count}"
-        )
-    found = keys.ranks.share(torch.bincount(ids, minlength=count))
-    sizes = torch.stack([counts for (counts,) in found]).sum(0)
-    if (sizes == 0).any():
-        raise ValueError(f"groups: group {int(sizes.argmin())} has no key on any rank")
-    return ids, count

@@ -1,8 +1,9 @@
-"""Sums over keys in float32: each rank's own, added up in float64."""
+"""Sums over keys: each rank's own, added up in float64."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, SupportsFloat
 
 import torch
@@ -10,11 +11,12 @@ import torch
 from fastclip import ops
 from fastclip.ops._arguments import Array, as_number, as_rows, check_finite
 from fastclip.ops._device import check_same_device
-from fastclip.ops._merge import Reducer, State
-from fastclip.ops.pack import PackedKeys
+from fastclip.ops._merge import Chunk, Reducer, State
+from fastclip.ops._merge_sums import GroupMeans
 
+from ._groups import as_groups
 from ._ranks import Tensors
-from ._rounds import answer, blocks
+from ._rounds import answer, ask, blocks, checked
 from .keys import ShardedKeys
 
 
@@ -105,6 +107,54 @@ def cache_logits(
     return result
 
 
+def group_mean(queries: Array, keys: ShardedKeys, groups: Array) -> torch.Tensor:
+    """Return the mean score with the keys of each group: `fastclip.group_mean`, collective.
+
+    Parameters
+    ----------
+    queries : tensor or array [N_r, d]
+        This rank's own; any number, none as well. They stay on their rank.
+    keys : ShardedKeys
+    groups : integer tensor or array [V_r]
+        The group of each of this rank's keys; a group may have keys on several ranks. Every group
+        from 0 to the largest needs a key.
+
+    Returns
+    -------
+    Tensor [N_r, G] float32
+        Within the error that `fastclip.group_mean` states. Each rank adds its keys in float64, the
+        sums of the ranks are added in their order, and all that follows has the bits of
+        `fastclip.group_mean`: means, rounded to float32, and scores. So have the sums, if one rank
+        has all keys or if they are exact, as those of float16 numbers are while they stay below
+        2**29; otherwise the last bits of a sum, and so rarely a mean, depend on how the keys are
+        spread. The same bits every time for the same keys on each rank, whichever rank has the
+        query (not on CUDA devices, where a rank's additions have no fixed order).
+        Beyond inputs and result, the call uses some 32 bytes * G * d, and what ``similarity`` uses.
+        Not differentiable.
+
+    Raises
+    ------
+    RankError
+        Another rank has failed, has ended or does not answer.
+    TypeError, ValueError
+        As of `fastclip.group_mean`.
+    """
+    ids, count = as_groups("group_mean", groups, keys)
+    (rows,), _ = checked("group_mean", queries, keys)
+    ranks, reducer = keys.ranks, GroupMeans(count, keys.shape[1])
+
+    def sums() -> list[Tensors]:
+        """This rank's, of the groups that each rank takes the means of."""
+        found = ask(keys, reducer, rows[:0], ids)
+        return list(zip(*(part.tensor_split(ranks.size) for part in found), strict=True))
+
+    def means() -> list[Tensors]:
+        return [(reducer.finish(reduce(reducer.merge, of_ranks)),)] * ranks.size
+
+    of_ranks = ranks.exchange(2, sums)
+    return ops.similarity(rows, torch.cat([part for (part,) in ranks.exchange(1, means)]))
+
+
 @dataclass(frozen=True)
 class _LogSums(Reducer):
     scale: float
@@ -112,17 +162,10 @@ class _LogSums(Reducer):
     def start(self, rows: int) -> State:
         return (torch.full((rows,), -torch.inf, dtype=torch.float64),)
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        if len(keys) == 0:
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        if len(chunk.keys) == 0:
             return state
-        return self.merge(state, (ops.logsumexp(queries, keys, self.scale).double(),))
+        return self.merge(state, (ops.logsumexp(queries, chunk.keys, self.scale).double(),))
 
     def merge(self, first: State, second: State) -> State:
         return (torch.logaddexp(first[0], second[0]),)
@@ -139,15 +182,8 @@ class _WeightedValues(Reducer):
     def start(self, rows: int) -> State:
         return (torch.zeros(rows, self.values.shape[1], dtype=torch.float64),)
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        found = ops.cache_logits(queries, keys, self.values, self.beta)
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        found = ops.cache_logits(queries, chunk.keys, self.values, self.beta)
         return self.merge(state, (found.double(),))
 
     def merge(self, first: State, second: State) -> State:

@@ -210,6 +210,7 @@ def not_finite(name: str, row: int) -> ValueError:
 
 def find_nonfinite(rows: torch.Tensor) -> int:
     """Return the lowest row with a NaN or infinity, or -1. CUDA graphs are captured unchecked."""
+    rows = with_adjacent_elements(rows)
     if not on_cuda(rows):
         return _C.find_nonfinite(matrix(rows), torch.get_num_threads())
     if capturing(rows):

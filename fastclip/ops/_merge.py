@@ -1,20 +1,19 @@
 """Answers about all keys, put together from chunks of them: from disk, or on several machines.
 
-A reducer asks one question about a block of queries. It takes chunks of keys, each with the number
-of its first key, and holds what is known so far in a tuple of tensors with no other reference to
-the chunks::
+A reducer asks one question about a block of queries. It takes chunks of keys, and holds what is
+known so far in a tuple of tensors with no other reference to the chunks::
 
     state = reducer.start(len(queries))
-    for begin, keys in chunks:
-        state = reducer.add(state, queries, keys, begin, of_chunk)
+    for chunk in chunks:
+        state = reducer.add(state, queries, chunk)
     state = reducer.merge(state, state_of_other_chunks)
     answer = reducer.finish(state)
 
-``of_chunk`` is what the question needs for each key of the chunk: groups, or values. Indices are
-those of all keys. The answer has the bits of the function on all keys at once, for chunks of any
-size in any order, with any merges on the way, where ``exact`` is True. Where it is not, sums of
-float32 and float64 numbers depend on where and in which order they are made: the answer has the
-same bits if chunks begin at multiples of ``alignment``, and come in the order of their keys.
+Indices are those of all keys. The answer has the bits of the function on all keys at once, for
+chunks of any size in any order, with any merges on the way, where ``exact`` is True. Where it is
+not, sums of float32 and float64 numbers depend on where and in which order they are made: the
+answer has the same bits if chunks begin at multiples of ``alignment``, and come in the order of
+their keys.
 """
 
 from __future__ import annotations
@@ -37,6 +36,17 @@ State: TypeAlias = tuple[torch.Tensor, ...]
 LAST = torch.iinfo(torch.int64).max  # stands for no key: after all others
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Keys that follow each other."""
+
+    keys: Array | PackedKeys
+    begin: int
+    """Number of the first one among all keys."""
+    of_keys: torch.Tensor | None = None
+    """What the question needs for each key: its group, or values."""
+
+
 class Reducer(ABC):
     """One question about a block of queries; see the module."""
 
@@ -52,15 +62,8 @@ class Reducer(ABC):
         """Return what is known about ``rows`` queries before the first chunk."""
 
     @abstractmethod
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        """Return what is known with the keys from number ``begin`` on; ``state`` may be reused."""
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        """Return what is known with these keys too; ``state`` may be reused."""
 
     @abstractmethod
     def merge(self, first: State, second: State) -> State:
@@ -81,18 +84,11 @@ class BestKeys(Reducer):
     def start(self, rows: int) -> State:
         return torch.empty(rows, 0, dtype=torch.float32), torch.empty(rows, 0, dtype=torch.int64)
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        if len(keys) == 0:
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        if len(chunk.keys) == 0:
             return state
-        values, indices = topk(queries, keys, min(self.k, len(keys)))
-        return self.merge(state, (values, indices + begin))
+        values, indices = topk(queries, chunk.keys, min(self.k, len(chunk.keys)))
+        return self.merge(state, (values, indices + chunk.begin))
 
     def merge(self, first: State, second: State) -> State:
         if 0 in (first[1].shape[1], second[1].shape[1]):
@@ -125,20 +121,12 @@ class TargetScores(Reducer):
     def start(self, rows: int) -> State:
         return (torch.full((rows,), -torch.inf, dtype=torch.float32),)
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        rows, _ = as_keys(keys)
-        here = ((self.targets >= begin) & (self.targets < begin + len(rows))).nonzero()[:, 0]
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        rows, _ = as_keys(chunk.keys)
+        places = self.targets - chunk.begin
+        here = ((places >= 0) & (places < len(rows))).nonzero()[:, 0]
         scores = state[0].clone()
-        scores[here] = torch.ops.fastclip.pair_scores(
-            queries[here], rows, self.targets[here] - begin
-        )
+        scores[here] = torch.ops.fastclip.pair_scores(queries[here], rows, places[here])
         return (scores,)
 
     def merge(self, first: State, second: State) -> State:
@@ -168,16 +156,9 @@ class KeysAhead(_Counts):
     targets: torch.Tensor
     """[N] int64."""
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
         counts, _ = torch.ops.fastclip.count_ahead(
-            queries, *as_keys(keys), self.scores, self.targets - begin, False
+            queries, *as_keys(chunk.keys), self.scores, self.targets - chunk.begin, False
         )
         return self.merge(state, (counts,))
 
@@ -185,28 +166,21 @@ class KeysAhead(_Counts):
 class CountPerKey(_Counts):
     """`fastclip.count_above` per key: the block is one of keys, the chunks are of queries.
 
-    ``of_chunk`` holds the thresholds of the queries, float32.
+    ``of_keys`` holds the thresholds of the queries, float32.
     """
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        """Count for the keys ``queries``, as the block is called here, the queries ``keys``."""
-        assert of_chunk is not None
-        rows, _ = as_keys(keys)
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        """Count for the keys ``queries``, as the block is called here, the queries of ``chunk``."""
+        assert chunk.of_keys is not None
+        rows, _ = as_keys(chunk.keys)
         ties = torch.zeros(len(rows), dtype=torch.int64)
-        counts, _ = torch.ops.fastclip.count_ahead(rows, queries, [], of_chunk, ties, True)
+        counts, _ = torch.ops.fastclip.count_ahead(rows, queries, [], chunk.of_keys, ties, True)
         return self.merge(state, (counts,))
 
 
 @dataclass(frozen=True)
 class BestOfGroups(Reducer):
-    """`fastclip.group_max`; ``of_chunk`` holds the groups of the keys."""
+    """`fastclip.group_max`; ``of_keys`` holds the groups of the keys."""
 
     num_groups: int
 
@@ -214,21 +188,15 @@ class BestOfGroups(Reducer):
         shape = rows, self.num_groups
         return torch.full(shape, -torch.inf, dtype=torch.float32), torch.full(shape, LAST)
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        assert of_chunk is not None
-        if len(keys) == 0:
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        assert chunk.of_keys is not None
+        if len(chunk.keys) == 0:
             return state
-        check_range("groups", of_chunk, self.num_groups, "groups")
-        here, places = of_chunk.unique(return_inverse=True)  # the chunk has not a key of each
-        values, indices = group_max(queries, keys, places)
-        columns = self.merge(tuple(part[:, here] for part in state), (values, indices + begin))
+        check_range("groups", chunk.of_keys, self.num_groups, "groups")
+        here, places = chunk.of_keys.unique(return_inverse=True)  # not each group has a key here
+        values, indices = group_max(queries, chunk.keys, places)
+        found = values, indices + chunk.begin
+        columns = self.merge(tuple(part[:, here] for part in state), found)
         for part, column in zip(state, columns, strict=True):
             part[:, here] = column
         return state
@@ -246,7 +214,7 @@ class BestOfGroups(Reducer):
 
 @dataclass(frozen=True)
 class GroupsAhead(Reducer):
-    """`fastclip.group_beats`; ``of_chunk`` holds the groups of the keys."""
+    """`fastclip.group_beats`; ``of_keys`` holds the groups of the keys."""
 
     scores: torch.Tensor
     """[N] float32, of the targets."""
@@ -257,19 +225,11 @@ class GroupsAhead(Reducer):
     def start(self, rows: int) -> State:
         return (torch.zeros(rows, -(-self.num_groups // 64), dtype=torch.int64),)
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        assert of_chunk is not None
-        check_range("groups", of_chunk, self.num_groups, "groups")
-        bits, _ = beats(
-            queries, *as_keys(keys), self.scores, self.targets - begin, of_chunk, self.num_groups
-        )
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        assert chunk.of_keys is not None
+        check_range("groups", chunk.of_keys, self.num_groups, "groups")
+        targets = self.scores, self.targets - chunk.begin
+        bits, _ = beats(queries, *as_keys(chunk.keys), *targets, chunk.of_keys, self.num_groups)
         return self.merge(state, (bits,))
 
     def merge(self, first: State, second: State) -> State:
@@ -293,19 +253,12 @@ class PairsAbove(Reducer):
             torch.empty(0, dtype=torch.float32),
         )
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
         starts, columns, scores = torch.ops.fastclip.pairs_above(
-            queries, *as_keys(keys), self.threshold, False
+            queries, *as_keys(chunk.keys), self.threshold, False
         )
         rows = torch.arange(len(queries), device=starts.device).repeat_interleave(starts.diff())
-        columns += begin
+        columns += chunk.begin
         if self.first_query is not None:
             later = columns > rows + self.first_query
             rows, columns, scores = rows[later], columns[later], scores[later]

@@ -9,28 +9,25 @@ import torch
 
 from fastclip import _C
 from fastclip.ops._arguments import (
-    Array,
     as_keys,
     check_finite,
     check_range,
     matrix,
     with_adjacent_elements,
 )
-from fastclip.ops._merge import Reducer, State
+from fastclip.ops._merge import Chunk, Reducer, State
 from fastclip.ops.group_mean import add_rows
-from fastclip.ops.pack import PackedKeys
 
 
-def _rows(
-    queries: torch.Tensor, keys: Array | PackedKeys, begin: int, alignment: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    if begin % alignment:
-        raise ValueError(f"begin: a multiple of {alignment} is needed, got {begin}")
-    rows, screen = as_keys(keys)
+def _checked(chunk: Chunk, alignment: int) -> torch.Tensor:
+    """Return the rows of a chunk that may be added."""
+    if chunk.begin % alignment:
+        raise ValueError(f"begin: a multiple of {alignment} is needed, got {chunk.begin}")
+    rows, screen = as_keys(chunk.keys)
     rows = with_adjacent_elements(rows)
     if not screen:
         check_finite("keys", rows)
-    return with_adjacent_elements(queries), rows
+    return rows
 
 
 @dataclass(frozen=True)
@@ -62,20 +59,14 @@ class ScaledSums(Reducer):
             shape, dtype=torch.float64
         )
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        queries, rows = _rows(queries, keys, begin, self.alignment(queries.shape[1]))
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        queries = with_adjacent_elements(queries)
+        rows = _checked(chunk, self.alignment(queries.shape[1]))
         _C.logsumexp_add(
             matrix(queries),
             matrix(rows),
             self.scale,
-            begin,
+            chunk.begin,
             self.num_keys,
             state[0].data_ptr(),
             state[1].data_ptr(),
@@ -105,7 +96,7 @@ class ScaledSums(Reducer):
 
 @dataclass(frozen=True)
 class WeightedValues(Reducer):
-    """`fastclip.cache_logits`; ``of_chunk`` holds the values of the keys. The state is [N, C].
+    """`fastclip.cache_logits`; ``of_keys`` holds the values of the keys. The state is [N, C].
 
     Merged states of chunks apart give the sum of both, rounded otherwise than by keys in order.
     """
@@ -122,17 +113,11 @@ class WeightedValues(Reducer):
     def start(self, rows: int) -> State:
         return (torch.zeros(rows, self.columns, dtype=torch.float64),)
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        assert of_chunk is not None
-        queries, rows = _rows(queries, keys, begin, self.alignment(queries.shape[1]))
-        values = with_adjacent_elements(of_chunk)
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        assert chunk.of_keys is not None
+        queries = with_adjacent_elements(queries)
+        rows = _checked(chunk, self.alignment(queries.shape[1]))
+        values = with_adjacent_elements(chunk.of_keys)
         check_finite("values", values)
         _C.cache_logits(
             matrix(queries),
@@ -157,7 +142,7 @@ class GroupMeans(Reducer):
     """The means of `fastclip.group_mean`, whose answer is their similarity with the queries.
 
     They are the same for all queries: ``queries`` are not looked at, `start` is called for no rows.
-    ``of_chunk`` holds the groups of the keys.
+    ``of_keys`` holds the groups of the keys.
     """
 
     num_groups: int
@@ -171,21 +156,12 @@ class GroupMeans(Reducer):
             torch.zeros(self.num_groups, dtype=torch.int64),
         )
 
-    def add(
-        self,
-        state: State,
-        queries: torch.Tensor,
-        keys: Array | PackedKeys,
-        begin: int,
-        of_chunk: torch.Tensor | None = None,
-    ) -> State:
-        assert of_chunk is not None
-        rows, screen = as_keys(keys)
-        if not screen:
-            check_finite("keys", rows)
-        check_range("groups", of_chunk, self.num_groups, "groups")
-        add_rows(state[0], of_chunk, rows)
-        return state[0], state[1] + torch.bincount(of_chunk, minlength=self.num_groups)
+    def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
+        assert chunk.of_keys is not None
+        rows = _checked(chunk, 1)
+        check_range("groups", chunk.of_keys, self.num_groups, "groups")
+        add_rows(state[0], chunk.of_keys, rows)
+        return state[0], state[1] + torch.bincount(chunk.of_keys, minlength=self.num_groups)
 
     def merge(self, first: State, second: State) -> State:
         return first[0] + second[0], first[1] + second[1]

@@ -80,17 +80,26 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
     >>> round(fastclip.gaussian_potential(images, captions).item(), 2)
     -3.33
     """
+    x_rows, y_rows, t = as_arguments(x, y, t)
+    if y_rows is not None:
+        check_some_rows("x", x_rows)
+        check_some_rows("y", y_rows)
+    elif x_rows.shape[0] < 2:
+        raise ValueError(
+            f"x: at least two rows are needed without y, got shape {tuple(x_rows.shape)}"
+        )
+    result: torch.Tensor = torch.ops.fastclip.gaussian_potential(x_rows, y_rows, t)
+    return result.float()
+
+
+def as_arguments(
+    x: Array, y: Array | None, t: SupportsFloat
+) -> tuple[torch.Tensor, torch.Tensor | None, float]:
+    """Check all of the arguments but how many rows there are, and whether these are finite."""
     x_rows = as_rows("x", x)
     y_rows = None
-    if y is None:
-        if x_rows.shape[0] < 2:
-            raise ValueError(
-                f"x: at least two rows are needed without y, got shape {tuple(x_rows.shape)}"
-            )
-    else:
-        check_some_rows("x", x_rows)
+    if y is not None:
         y_rows = as_rows("y", y)
-        check_some_rows("y", y_rows)
         check_same_device("y", y_rows, "x", x_rows)
         if x_rows.shape[1] != y_rows.shape[1]:
             raise ValueError(
@@ -100,8 +109,7 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
     t = as_number("t", t)
     if t <= 0:
         raise ValueError(f"t: must be positive, got {t}")
-    result: torch.Tensor = torch.ops.fastclip.gaussian_potential(x_rows, y_rows, t)
-    return result.float()
+    return x_rows, y_rows, t
 
 
 def _gaussian_potential(x: torch.Tensor, y: torch.Tensor | None, t: float) -> torch.Tensor:

@@ -11,7 +11,8 @@ import torch
 from fastclip import _C
 from fastclip.data.features import FeatureFileError
 from fastclip.data.rows import Rows
-from fastclip.ops._arguments import find_nonfinite
+from fastclip.ops._arguments import as_keys, find_nonfinite
+from fastclip.ops._merge import Chunk
 from fastclip.ops.pack import PackedKeys, pack
 
 from ._buffers import Buffers, beside, side_stream, wait
@@ -127,7 +128,7 @@ def answers(
         block = torch.empty(0)
         while step is not None and ahead is not None:
             current = step[1]
-            new_block, read, chunk, of_chunk = ahead.result()
+            new_block, read, chunk = ahead.result()
             step = next(steps, None)
             ahead = pool.submit(reader.read, *step) if step else None
             if current.first:
@@ -136,14 +137,13 @@ def answers(
                 reducer = question.reducer(current.rows.start, block, read)
                 state = reducer.start(len(block))
             del read
-            of_chunk = None if of_chunk is None else of_chunk.to(plan.device)
             try:
-                state = reducer.add(state, block, chunk, current.begin, of_chunk)
+                state = reducer.add(state, block, chunk)
             except ValueError as error:
-                rows = chunk.rows if isinstance(chunk, PackedKeys) else chunk
+                rows, _ = as_keys(chunk.keys)
                 _check_finite(question.others, rows, current.begin, error)
                 raise
-            del chunk, of_chunk
+            del chunk
             wait(plan.device)  # the chunk after the next is read into the buffer of this one
             if current.last:
                 fields = question.result(block, reducer.finish(state))
@@ -171,21 +171,21 @@ def _check_finite(
         ) from error
 
 
-_Read = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | PackedKeys, torch.Tensor | None]
-"""The block if it is a new one, what its reducer needs, the chunk, and what is its own."""
+_Read = tuple[torch.Tensor, torch.Tensor | None, Chunk]
+"""The block if it is a new one, what its reducer needs, and the chunk."""
 
 
 class Reader:
     """Reads blocks and chunks into two buffers each, in turn, so that one can be used meanwhile.
 
-    These are on the plan's device; what else a question needs stays on the CPU.
+    These are on the plan's device, as chunks are; what else a question needs is on the CPU.
     """
 
     def __init__(self, question: Question, plan: Plan) -> None:
         self._question, self._plan = question, plan
         self._blocks = Buffers(question.block, plan.block, plan.device)
         self._chunks = Buffers(question.others, plan.chunk, plan.device)
-        self._resident: tuple[PackedKeys, torch.Tensor | None] | None = None
+        self._resident: Chunk | None = None
         self._stream = side_stream(plan.device)
 
     def read(self, place: int, step: _Step) -> _Read:
@@ -200,15 +200,19 @@ class Reader:
             _check_finite(question.block, block, step.rows.start)
             read = question.read(step.rows.start, step.rows.stop)
         if self._resident is not None and step.end > step.begin:
-            return block, read, *self._resident
+            return block, read, self._resident
         rows = self._chunks.fill(place, step.begin, step.end - step.begin)
         if not self._plan.resident or step.begin == step.end:
-            return block, read, rows, question.of_chunk(step.begin, step.end)
+            return block, read, self._chunk(rows, step.begin, step.end)
         _check_finite(question.others, rows, 0)
         self.keep(pack(rows, copy=False))
         assert self._resident is not None
-        return block, read, *self._resident
+        return block, read, self._resident
 
     def keep(self, others: PackedKeys) -> None:
         """Keep all of the other side, packed: it is not read again."""
-        self._resident = others, self._question.of_chunk(0, len(others))
+        self._resident = self._chunk(others, 0, len(others))
+
+    def _chunk(self, keys: torch.Tensor | PackedKeys, begin: int, end: int) -> Chunk:
+        of_keys = self._question.of_chunk(begin, end)
+        return Chunk(keys, begin, None if of_keys is None else of_keys.to(self._plan.device))

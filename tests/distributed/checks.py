@@ -6,6 +6,7 @@ usage: python checks.py FOLDER RANK
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 import fastclip
-from fastclip.distributed import RankError, ShardedKeys, _rounds, gather
+from fastclip.distributed import RankError, ShardedKeys, _rounds, gather, potential, sums
 from fastclip.training import LOSSES, BatchFeatures
 
 RANKS = 3
@@ -122,13 +123,15 @@ def check_pairs_above(group: Group) -> None:
         assert reference.same_bits(found.values(), values)
 
 
+def some_groups(keys: int, number: int) -> torch.Tensor:
+    groups = torch.arange(keys) % (2, 70, 130)[number % 3]
+    return groups.sort()[0] if number % 2 else groups  # some ranks have no key of some groups
+
+
 def check_groups(group: Group) -> None:
     generator = torch.Generator().manual_seed(0)
     for number, (problem, queries, keys, cuts, key_cuts) in enumerate(spread_problems(group)):
-        count = min(len(problem.keys), (2, 70, 130)[number % 3])
-        groups = torch.arange(len(problem.keys)) % count
-        if number % 2:
-            groups = groups.sort()[0]  # some ranks have no key of some groups
+        groups = some_groups(len(problem.keys), number)
         own, own_groups = group.own(problem.queries, cuts), group.own(groups, key_cuts)
         values, indices = reference.group_max(own, problem.keys, groups.numpy())
         found = fastclip.distributed.group_max(queries, keys, own_groups)
@@ -140,7 +143,7 @@ def check_groups(group: Group) -> None:
         )
         beats = reference.group_beats(own, problem.keys, groups.numpy(), targets.numpy())
         bits = fastclip.distributed.group_beats(queries, keys, own_groups, targets)
-        places = torch.arange(count)
+        places = torch.arange(int(groups.max()) + 1)
         assert np.array_equal((bits[:, places // 64] >> places % 64) & 1, beats)
 
 
@@ -169,6 +172,90 @@ def check_sums(group: Group) -> None:
         bound = 2**-24 * (71 + 5.5 * (4 + 68 * sizes)) * weights @ np.abs(values.double().numpy())
         found = fastclip.distributed.cache_logits(own, keys, group.own(values, cuts), 5.5)
         assert (np.abs(found.numpy() - exact) <= bound).all()
+
+
+def check_group_mean(group: Group) -> None:
+    for number, (problem, queries, keys, cuts, key_cuts) in enumerate(spread_problems(group)):
+        groups = some_groups(len(problem.keys), number)
+        own = group.own(problem.queries, cuts)
+        exact = reference.group_mean(own, problem.keys, groups.numpy())
+        sizes = reference.group_mean(own.abs(), problem.keys.abs(), groups.numpy())
+        if (sizes > 1e38).any():
+            continue
+        found = fastclip.distributed.group_mean(queries, keys, group.own(groups, key_cuts))
+        assert (np.abs(found.double().numpy() - exact) <= 2.0**-23 * sizes + 1e-40).all()
+        on_one_rank = len(problem.keys) in np.diff(key_cuts)
+        if on_one_rank or problem.keys.dtype == torch.float16:  # sums are the same, or exact
+            expected = fastclip.group_mean(own, problem.keys, groups)
+            assert reference.same_bits(found, expected)
+    few = ShardedKeys.split(torch.eye(6), group.group)  # fewer groups than ranks
+    one_group = torch.zeros(len(few.local), dtype=torch.int64)
+    found = fastclip.distributed.group_mean(torch.eye(6), few, one_group)
+    assert reference.same_bits(found, np.full((6, 1), 1 / 6, np.float32))
+
+
+def check_gaussian_potential(group: Group) -> None:
+    generator = torch.Generator().manual_seed(0)
+    made = torch.nn.functional.normalize(torch.randn(130, 33, generator=generator))
+    x, y = made[:90], made[90:]
+    real = problems()[-1]
+    for one, other, t in (
+        (x, y, 2.0),
+        (x.half() + 300, y.half() + 300, 50.0),
+        (torch.cat([y * 1e-2, y * 1e-2 + 1e3]), y, 2.0),  # clusters far apart
+        (x[:2], y[:1], 2.0),  # fewer rows than ranks
+        (real.keys[:50], real.queries[:30], 50.0),
+    ):
+        for second in (None, other):
+            exact = reference.gaussian_potential(one, second, t)
+            bound = (66 + one.shape[1] / 64) * 2.0**-24 * max(40, abs(exact)) + 1e-6
+            results = []
+            for turn, cuts in enumerate(group.spreads(len(one))):
+                others = None
+                if second is not None:
+                    others = group.own(second, group.spreads(len(second))[turn - 1])
+                own = group.own(one, cuts)
+                found = fastclip.distributed.gaussian_potential(own, others, t, group.group)
+                results.append(found)
+                assert abs(found.item() - exact) <= bound
+            everywhere = gather(torch.stack(results), group.group)
+            assert reference.same_bits(everywhere, everywhere[:1].expand(len(everywhere)))
+
+
+def check_work_of_gaussian_potential(group: Group) -> None:
+    """Each pair is met once, and ranks have as much to do, also where one rank has all rows."""
+    made = torch.randn(140, 3, generator=torch.Generator().manual_seed(0))
+    log_sum, pairs = potential._log_sum, []
+
+    def counted(x: torch.Tensor, y: torch.Tensor | None, t: float) -> torch.Tensor:
+        pairs.append(len(x) * (len(x) - 1) // 2 if y is None else len(x) * len(y))
+        return log_sum(x, y, t)
+
+    for rows, count in ((made[:100],), 4950), ((made[:100], made[100:]), 4000):
+        pairs.clear()
+        own = [part if group.rank == 0 else part[:0] for part in rows]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(potential, "_log_sum", counted)
+            fastclip.distributed.gaussian_potential(*own, group=group.group)
+        of_ranks = gather(torch.tensor([sum(pairs)]), group.group)
+        assert of_ranks.sum() == count
+        assert of_ranks.max() <= 1.05 * count / group.size
+
+
+def check_strided_rows(group: Group) -> None:
+    """What lies between the elements of a row is no part of it."""
+    apart = torch.full((12, 12), torch.nan)
+    apart[::2, ::2] = torch.eye(6)
+    rows = apart[::2, ::2]
+    keys = ShardedKeys.split(torch.eye(6), group.group)
+    values = rows[keys.begin : keys.begin + len(keys.local)]
+    for function, arguments in (
+        (fastclip.distributed.logsumexp, (rows, keys, 1.0)),
+        (fastclip.distributed.cache_logits, (rows, keys, values, 1.0)),
+        (functools.partial(fastclip.distributed.gaussian_potential, group=group.group), (rows,)),
+    ):
+        together = [x.contiguous() if isinstance(x, torch.Tensor) else x for x in arguments]
+        assert reference.same_bits(function(*arguments), function(*together))
 
 
 def check_many_rounds(group: Group) -> None:
@@ -309,6 +396,23 @@ def check_errors(group: Group) -> None:
         "targets: must be from 0 to 5, one of 6 keys, got 6 at 0",
     )
     fails(lambda: ShardedKeys(some_rows, group.group), "keys: row 2 holds NaN")
+    one_group = torch.zeros(len(keys.local), dtype=torch.int64)
+    fails(
+        lambda: fastclip.distributed.group_mean(some_rows, keys, one_group),
+        "queries: row 2 holds NaN",
+    )
+    fails(
+        lambda: fastclip.distributed.group_mean(rows, keys, one_group - int(last)),
+        "groups: must be 0 or more, got -1",
+    )
+    potential_of = functools.partial(fastclip.distributed.gaussian_potential, group=group.group)
+    fails(lambda: potential_of(some_rows), "x: row 2 holds NaN")
+    fails(lambda: potential_of(rows, some_rows), "y: row 2 holds NaN")
+    fails(lambda: potential_of(rows, t=1 - last), "t: must be positive, got 0")
+    fails(
+        lambda: potential_of(rows, rows[:, last:]),
+        "y: rows must be as long as those of x, got 5 and 6",
+    )
 
     def without_room(*_: object) -> None:
         raise MemoryError("no room")
@@ -316,21 +420,41 @@ def check_errors(group: Group) -> None:
     with pytest.MonkeyPatch.context() as patch:  # while others are at work
         if last:
             patch.setattr(_rounds, "ask", without_room)
-        with pytest.raises(MemoryError if last else RankError, match="no room"):
-            fastclip.distributed.topk(rows, keys, 1)
+            patch.setattr(sums, "ask", without_room)
+            patch.setattr(potential, "_log_sum", without_room)
+        for call in (
+            lambda: fastclip.distributed.topk(rows, keys, 1),
+            lambda: fastclip.distributed.group_mean(rows, keys, one_group),
+            lambda: potential_of(rows),
+        ):
+            with pytest.raises(MemoryError if last else RankError, match="no room"):
+                call()
 
     with pytest.raises(ValueError, match="k: must be the same on all ranks, got 1 on rank 0 and 2"):
         fastclip.distributed.topk(rows, keys, 1 if group.rank == 0 else 2)
     one, other = fastclip.distributed.logsumexp, fastclip.distributed.pairs_above
     with pytest.raises(ValueError, match="function: must be the same on all ranks, got 'logsum"):
         (one if group.rank == 0 else other)(rows, keys, 1.0)
+    one, other = fastclip.distributed.group_max, fastclip.distributed.group_mean
+    with pytest.raises(ValueError, match="function: must be the same on all ranks, got 'group_max"):
+        (one if group.rank == 0 else other)(rows, keys, one_group)
+    for call, match in (
+        (lambda: potential_of(rows, rows if last else None), "number of arguments x and y: must"),
+        (lambda: potential_of(rows[:, last:]), "width of rows: must be the same on all ranks"),
+        (lambda: potential_of(rows, t=1 + last), "t: must be the same on all ranks, got 1.0"),
+        (lambda: potential_of(rows[:last]), "x: at least two rows are needed on all ranks tog"),
+        (lambda: potential_of(rows[:0]), "x: at least one row is needed on some rank, got none"),
+        (lambda: potential_of(rows, rows[:0]), "y: at least one row is needed on some rank"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            call()
     with pytest.raises(ValueError, match="width of keys: must be the same on all ranks, got 6"):
         ShardedKeys(rows if group.rank == 0 else rows[:, :5], group.group)
     with pytest.raises(ValueError, match="number of keys: must be the same on all ranks, got 6"):
         ShardedKeys.split(rows[: 6 - group.rank], group.group)
     groups = torch.tensor([0, 2, 2, 2, 2, 2])[keys.begin : keys.begin + len(keys.local)]
     with pytest.raises(ValueError, match="groups: group 1 has no key on any rank"):
-        fastclip.distributed.group_max(rows, keys, groups)
+        fastclip.distributed.group_mean(rows, keys, groups)
     none = ShardedKeys(rows[:0], group.group)
     with pytest.raises(ValueError, match="keys: at least one is needed on some rank, got none"):
         fastclip.distributed.logsumexp(rows, none, 1.0)
@@ -356,13 +480,22 @@ def check_stuck_rank(group: Group) -> None:
 
 
 def check_killed_rank(group: Group) -> None:
+    """A rank that ends in the middle of a call, and another call after that."""
     keys = ShardedKeys.split(torch.eye(6), group.group)
-    if group.rank == 1:
+
+    def end(*_: object) -> None:
         (FOLDER / "ok-1").touch()  # as main does on the others
         os.kill(os.getpid(), signal.SIGKILL)
+
+    if group.rank == 1:
+        potential._log_sum = end
     begin = time.monotonic()
-    with pytest.raises(RankError, match="from another rank, which has ended or is stuck"):
-        fastclip.distributed.topk(torch.eye(6), keys, 1)
+    for call in (
+        lambda: fastclip.distributed.gaussian_potential(torch.eye(6), group=group.group),
+        lambda: fastclip.distributed.topk(torch.eye(6), keys, 1),
+    ):
+        with pytest.raises(RankError, match="from another rank, which has ended or is stuck"):
+            call()
     assert time.monotonic() - begin < 10  # the timeout is 30 minutes
 
 
@@ -378,6 +511,10 @@ def main() -> None:
         check_pairs_above,
         check_groups,
         check_sums,
+        check_group_mean,
+        check_gaussian_potential,
+        check_work_of_gaussian_potential,
+        check_strided_rows,
         check_many_rounds,
         check_split_of_a_mapped_file,
         check_losses,

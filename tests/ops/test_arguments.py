@@ -10,7 +10,7 @@ import reference
 import torch
 
 import fastclip
-from fastclip.ops._arguments import plain
+from fastclip.ops._arguments import check_finite, plain
 from fastclip.ops._device import EMULATED
 
 FUNCTIONS = {
@@ -298,3 +298,12 @@ def test_modes_of_torch_see_the_operators() -> None:
     torch.testing.assert_close(torch.vmap(sums)(both), torch.stack([sums(q), sums(other)]))
     with pytest.raises(RuntimeError, match="Batching rule not implemented for fastclip::topk"):
         torch.vmap(best)(both)
+
+
+def test_numbers_between_the_elements_of_rows_are_not_looked_at() -> None:
+    apart = torch.full((6, 8), torch.nan)
+    apart[:, ::2] = 1
+    check_finite("x", apart[:, ::2])
+    apart[4, 2] = torch.nan
+    with pytest.raises(ValueError, match="x: row 4 holds NaN or infinity"):
+        check_finite("x", apart[:, ::2])

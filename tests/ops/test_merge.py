@@ -16,6 +16,7 @@ from fastclip import _C
 from fastclip.ops._merge import (
     BestKeys,
     BestOfGroups,
+    Chunk,
     CountPerKey,
     GroupsAhead,
     KeysAhead,
@@ -46,7 +47,7 @@ def answer(reducer, queries, keys, chunks, of_keys=None, merges=()):
         place = merges[number] if merges else 0
         state = states.get(place, reducer.start(len(queries)))
         part = None if of_keys is None else of_keys[begin:end]
-        states[place] = reducer.add(state, queries, keys[begin:end], begin, part)
+        states[place] = reducer.add(state, queries, Chunk(keys[begin:end], begin, part))
     state = reducer.start(len(queries))
     for other in states.values():
         state = reducer.merge(state, other)
@@ -172,7 +173,7 @@ def test_group_means_in_chunks(many, size):
     state = reducer.start(0)
     for begin in range(0, len(keys), size):
         part = slice(begin, begin + size)
-        state = reducer.add(state, queries, keys[part], begin, groups[part])
+        state = reducer.add(state, queries, Chunk(keys[part], begin, groups[part]))
     expected = fastclip.group_mean(queries, keys, groups)
     same(fastclip.similarity(queries, reducer.finish(state)), expected)
 
@@ -181,15 +182,15 @@ def test_errors(many):
     queries, keys = many
     reducer = ScaledSums(20.0, len(keys), 24)
     with pytest.raises(ValueError, match=r"begin: a multiple of \d+ is needed, got 5"):
-        reducer.add(reducer.start(9), queries, keys[5:], 5)
+        reducer.add(reducer.start(9), queries, Chunk(keys[5:], 5))
     broken = keys.clone()
     broken[7, 3] = torch.nan
     with pytest.raises(ValueError, match="keys: row 7 holds NaN or infinity"):
-        reducer.add(reducer.start(9), queries, broken, 0)
+        reducer.add(reducer.start(9), queries, Chunk(broken, 0))
     groups = torch.full((len(keys),), 4)
     for grouped in (BestOfGroups(4), GroupMeans(4, 24)):
         with pytest.raises(ValueError, match="groups: must be from 0 to 3"):
-            grouped.add(grouped.start(9), queries, keys, 0, groups)
+            grouped.add(grouped.start(9), queries, Chunk(keys, 0, groups))
 
 
 def test_blocks_do_not_depend_on_the_number_of_keys():
