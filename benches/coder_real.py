@@ -17,7 +17,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 import typer
 from coder_tiny import intervals, mean_and_half
+from experiments import progress
 
 from fastclip.coder import (
     ClassTexts,
@@ -153,7 +153,7 @@ def few_shot(coco: Coco) -> dict[str, Any]:
         known = [OneClass(names[0], sentences=texts_of(len(more))), *map(OneClass, names[1:])]
         coder = Coder(ClassTexts(tuple(known)), torch.cat([more, mine]))
         points = few_shot_curve(
-            coder, images[rows], labels, shots=_SHOTS, seeds=_SEEDS, progress=_progress
+            coder, images[rows], labels, shots=_SHOTS, seeds=_SEEDS, progress=progress
         )
         found[len(coder.texts)] = intervals(points)
     predicted = (images[rows] @ mine.T).argmax(1)
@@ -192,10 +192,6 @@ def prototypes(data: Path) -> dict[str, Any]:
             for how, by_count in found.items()
         },
     }
-
-
-def _progress(done: int, total: int) -> None:
-    sys.stderr.write(f"\r{done} of {total} fits")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,12 @@ that a group holds are its texts.
 from __future__ import annotations
 
 import json
-import math
-import statistics
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
+from experiments import mean_and_half_width, progress, unseen_artwork
 
 import fastclip
 from fastclip.coder import (
@@ -33,7 +31,7 @@ from fastclip.coder import (
     generate_texts,
 )
 from fastclip.data.files import replacing
-from fastclip.data.scenes import load_drawings, split
+from fastclip.data.scenes import load_drawings
 from fastclip.models.tiny import known_names
 from fastclip.models.tiny.evaluate import encode_pictures, pictures_of_one
 from fastclip.report import measure_coder
@@ -47,7 +45,6 @@ TEMPLATES = TextTemplates(
     ("because of {feature}, {name} differs from {other}",),
 )
 _MOST_PAIRS = 2000
-_T = 2.776  # two-sided 95 % of Student's t with the four degrees of freedom of five seeds
 
 
 def main(
@@ -56,10 +53,7 @@ def main(
 ) -> None:
     """Measure each kind of text, reranking, and few-shot curves with five seeds."""
     model = fastclip.models.load("tiny")
-    loaded = load_drawings(drawings)
-    train = set(split(loaded, "train").present)
-    test = loaded.select(["noto"], held_out=False)
-    test = test.of_names([name for name in test.present if name in train])
+    test = unseen_artwork(load_drawings(drawings))
     images = encode_pictures(model, pictures_of_one(test, range(len(test))))
     described = texts_of_all_kinds(model, test)
     some = torch.isin(test.name_index, torch.tensor(described))
@@ -132,7 +126,7 @@ def few_shot(model: Any, test: Any, images: torch.Tensor) -> dict[str, Any]:
         )
     )
     coder = Coder(known, model, templates=TEMPLATES)
-    points = few_shot_curve(coder, images[rows], labels, progress=_progress)
+    points = few_shot_curve(coder, images[rows], labels, progress=progress)
     zero = CoderClassifier(kinds=("name",), rerank=False).fit(coder).predict(images[rows])
     all_texts = CoderClassifier(rerank=False).fit(coder).predict(images[rows])
     return {
@@ -157,13 +151,9 @@ def intervals(points: list[CurvePoint]) -> dict[str, dict[int, dict[str, float]]
 
 
 def mean_and_half(values: list[float]) -> dict[str, float]:
-    """The mean over five seeds, and half of its interval of 95 %."""
-    half = _T * statistics.stdev(values) / math.sqrt(len(values))
-    return {"mean": round(statistics.mean(values), 4), "half": round(half, 4)}
-
-
-def _progress(done: int, total: int) -> None:
-    sys.stderr.write(f"\r{done} of {total} fits")
+    """The mean over seeds and half of its interval of 95 %, as the results have them."""
+    mean, half = mean_and_half_width(values)
+    return {"mean": round(mean, 4), "half": round(half, 4)}
 
 
 if __name__ == "__main__":

@@ -12,9 +12,6 @@ on: finished runs stay, and a begun one goes on from its checkpoint.
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,21 +20,28 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from experiments import (
+    EachAlone,
+    ScenePairs,
+    difference,
+    mean_and_half_width,
+    once,
+    percent,
+    unseen_artwork,
+    write_results,
+)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import fastclip
-from fastclip.data.files import replacing
 from fastclip.data.scenes import (
     Contrast,
     Drawings,
     Scene,
     SceneMaker,
-    article,
     compose,
     generator,
     load_drawings,
     object_replaced,
-    placed_alone,
     relation_swap,
     size_swap,
     sizes,
@@ -65,8 +69,6 @@ _CONTRAST = 5  # stream of a scene's generator
 # Of scenes and of runs; seeds of reported runs count from 0, those of their scenes from 1,000.
 _TEST_SEED = 20_000
 _CHOICE_SEED = 900
-# Two-sided 95 % quantiles of Student's t, by degrees of freedom.
-_T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 def contrast(drawings: Drawings, scene: Scene, kind: str, rng: np.random.Generator) -> Contrast:
@@ -75,26 +77,6 @@ def contrast(drawings: Drawings, scene: Scene, kind: str, rng: np.random.Generat
     if kind == "relation_swap":
         return relation_swap(drawings, scene)
     return object_replaced(drawings, scene, rng)
-
-
-class ScenePairs:
-    """Scenes of two objects to train on; what is said of them is up to a subclass."""
-
-    def __init__(self, drawings: Drawings, seed: int, count: int) -> None:
-        self._drawings = drawings
-        self._seed = seed
-        self._count = count
-        self._maker = SceneMaker(drawings, seed, augment=True)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def images(self, indices: Sequence[int], preprocess: object) -> torch.Tensor:
-        scenes = [self._maker.scene(index, "pair") for index in indices]
-        return normalised(compose(self._drawings, scenes, SIDE)[0])
-
-    def digest(self) -> str:
-        return f"scenes {self._seed} {self._count} {len(self._drawings)}"
 
 
 class SceneData(ScenePairs):
@@ -154,20 +136,12 @@ class Test:
     """Drawings that were not trained on, of names that were: scenes of two, and each alone."""
 
     def __init__(self, drawings: Drawings, count: int) -> None:
-        seen = set(split(drawings, "train").present)
-        test = drawings.select(["noto"], held_out=False)
-        test = test.of_names([name for name in test.present if name in seen])
+        test = unseen_artwork(drawings)
         self._questions = questions(test, _TEST_SEED, count)
-        alone = [placed_alone(test, row) for row in range(len(test))]
-        self._alone = normalised(compose(test, alone, SIDE)[0])
-        self._names = [test.names[name] for name in test.name_index.tolist()]
+        self._alone = EachAlone(test)
 
     def __call__(self, model: Model) -> dict[str, float]:
-        names = list(dict.fromkeys(self._names))
-        texts = model.encode_text([article(name) for name in names])
-        target = torch.tensor([names.index(name) for name in self._names])
-        right = fastclip.rank(model.encode_image(self._alone), texts, target) == 0
-        return {**self._questions(model), "zero_shot_accuracy": float(right.double().mean())}
+        return {**self._questions(model), "zero_shot_accuracy": self._alone(model)}
 
 
 @dataclass(frozen=True)
@@ -186,8 +160,8 @@ class Experiment:
         """Train and measure, if that has not been done."""
         name = arm.replace("/", "-").replace(",", "").replace(" ", "-")
         folder = self.output / f"{name}-{seed}-{lr:g}"
-        result = folder / "figures.json"
-        if not result.is_file():
+
+        def trained() -> Model:
             settings = TrainingSettings(
                 epochs=1,
                 batch_size=self.batch_size,
@@ -201,10 +175,9 @@ class Experiment:
             data = SceneData(self.drawings, 1000 + seed, self.steps * self.batch_size)
             # The fused kernel's backward pass is slow at 65 tokens.
             with sdpa_kernel(SDPBackend.MATH):
-                trained = train(self.model, None, data, folder, settings)
-            with replacing(result) as part:
-                part.write_text(json.dumps(measure(trained), indent=2) + "\n", "utf-8")
-        return json.loads(result.read_text("utf-8"))  # type: ignore[no-any-return]
+                return train(self.model, None, data, folder, settings)
+
+        return once(folder / "figures.json", lambda: measure(trained()))
 
     def accuracy_by_rate(self, count: int) -> dict[float, float]:
         """Original accuracy of "both" on fresh scenes of the training drawings."""
@@ -225,20 +198,6 @@ def run_all(
         for arm in ARMS:
             found.setdefault(arm, []).append(experiment.figures(arm, seed, lr, test))
     return found
-
-
-def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds, and half of its 95 % interval by Student's t (NaN for one seed)."""
-    if len(values) < 2:
-        return values[0], math.nan
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.mean(values), _T95[min(len(values) - 1, 9)] * error
-
-
-def difference(found: Mapping[str, Any], arm: str, other: str, name: str) -> tuple[float, float]:
-    """Mean of ``arm`` minus ``other`` over seeds, each seed against itself."""
-    pairs = zip(found[arm], found[other], strict=True)
-    return mean_and_half_width([a[name] - b[name] for a, b in pairs])
 
 
 CLAIMS = (
@@ -283,10 +242,7 @@ def table(found: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
         "|---|" + "---|" * len(columns),
     ]
     for arm, rows in found.items():
-        cells = []
-        for name in columns:
-            mean, half = mean_and_half_width([row[name] for row in rows])
-            cells.append(f"{100 * mean:.1f}" + ("" if math.isnan(half) else f" ± {100 * half:.1f}"))
+        cells = [percent([row[name] for row in rows]) for name in columns]
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     return lines
 
@@ -362,11 +318,8 @@ def main(
     options = f"--seeds {seeds} --steps {steps} --batch-size {batch_size}"
     command = f"python benches/hard_positives_tiny.py DRAWINGS --output RUNS {options}"
     text = report(found, settings, command)
-    with replacing(results / "hard_positives.md") as part:
-        part.write_text(text, "utf-8")
-    with replacing(results / "hard_positives.json") as part:
-        content = {"command": command, "settings": settings, "figures": found}
-        part.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    content = {"command": command, "settings": settings, "figures": found}
+    write_results(results / "hard_positives", text, content)
     typer.echo(text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from remembered import remembered
 
 LANES = 16
 
@@ -15,6 +16,7 @@ def rows64(x: torch.Tensor | np.ndarray) -> np.ndarray:
     )
 
 
+@remembered
 def similarity(queries: torch.Tensor | np.ndarray, keys: torch.Tensor | np.ndarray) -> np.ndarray:
     """Return the exact score of each pair, [N, V] float32."""
     q, k = rows64(queries), rows64(keys)
@@ -29,6 +31,7 @@ def similarity(queries: torch.Tensor | np.ndarray, keys: torch.Tensor | np.ndarr
         return lanes[..., 0].astype(np.float32)
 
 
+@remembered
 def topk(
     queries: torch.Tensor | np.ndarray, keys: torch.Tensor | np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -47,6 +50,7 @@ def logsumexp(
     return largest + np.log(np.exp(scores - largest[:, None]).sum(axis=1))
 
 
+@remembered
 def gaussian_potential(
     x: torch.Tensor | np.ndarray, y: torch.Tensor | np.ndarray | None, t: float
 ) -> float:
@@ -66,6 +70,7 @@ def group_mean(
     return np.stack([scores[:, groups == g].mean(axis=1) for g in ids], axis=1)
 
 
+@remembered
 def cache_logits(
     queries: torch.Tensor | np.ndarray,
     keys: torch.Tensor | np.ndarray,
@@ -90,6 +95,7 @@ def label_leads(
     return np.take_along_axis(scores, labels[:, None], 1) - scores
 
 
+@remembered
 def score_sizes(queries: torch.Tensor | np.ndarray, keys: torch.Tensor | np.ndarray) -> np.ndarray:
     """Return sum_i |q_i k_i| of each pair, which the error of a float32 score is measured by."""
     return np.abs(rows64(queries)) @ np.abs(rows64(keys)).T
@@ -194,6 +200,7 @@ def bilinear(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return maps[..., left] + along * (maps[..., right] - maps[..., left])
 
 
+@remembered
 def pixel_labels(
     pixels: torch.Tensor | np.ndarray,
     tags: torch.Tensor | np.ndarray,

@@ -117,7 +117,7 @@ def _check_names(images: Sequence[Path]) -> None:
 
 def _areas(labels: torch.Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
     """What is there, the largest first."""
-    from fastclip.ttd import encode_rle
+    from fastclip.data import encode_rle
 
     ids, counts = labels[labels >= 0].unique(return_counts=True)
     return [

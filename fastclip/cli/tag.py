@@ -187,8 +187,9 @@ def _write(
     found: _Found,
     guide: torch.Tensor | None,
 ) -> None:
+    from fastclip.data import encode_rle
     from fastclip.report import Panel, draw_labels, draw_panels
-    from fastclip.ttd import encode_rle, image_maps, tag_masks, text_mask
+    from fastclip.ttd import image_maps, tag_masks, text_mask
 
     maps = image_maps(pixels, found.features, (picture.height, picture.width), refine_by=guide)
     masks = tag_masks(maps, found.selected)

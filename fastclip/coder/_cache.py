@@ -84,6 +84,8 @@ class CacheModel(Estimator):
     ) -> Search:
         """Set alpha and beta to the pair of the grid that is right most often.
 
+        The grid is searched on the CPU; affinities of features on a CUDA device are computed there.
+
         Parameters
         ----------
         image_features : tensor or array [N, d], unit rows, N >= 1

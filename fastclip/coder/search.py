@@ -61,11 +61,11 @@ def search(
 
     For one image and beta the class is right where, against every other class, a number that is
     linear in alpha is positive: an interval of alphas, so that no pair needs scores of its own. All
-    in float64; of equal scores the lower class counts, as elsewhere.
+    in float64 and on the CPU; of equal scores the lower class counts, as elsewhere.
 
     Parameters
     ----------
-    zero_shot : float64 tensor [N, C]
+    zero_shot : float64 tensor [N, C], on the CPU as all others
     affinities : callable
         From a slice of the images to A, float64 [n, M].
     labels : int64 tensor [N]

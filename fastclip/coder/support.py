@@ -75,19 +75,28 @@ def support_features(
     seed : int
         Equal seeds give equal crops.
     batch_size : int, at least 1
+        Crops that are in memory at a time.
 
     Returns
     -------
     tensor [N, d], float32, unit rows, on the model's device
+
+    Raises
+    ------
+    TypeError, FileNotFoundError
+        An image is none or is missing.
+    ValueError
+        ``augmentations`` or ``batch_size`` is below 1.
     """
     from torchvision.transforms import InterpolationMode, v2
 
     from fastclip.models._images import as_rgb, check_pictures
 
     check_pictures("images", images)
-    copies = int(augmentations)
-    if copies < 1:
-        raise ValueError(f"augmentations: at least 1 is needed, got {copies}")
+    copies, size = int(augmentations), int(batch_size)
+    for name, value in (("augmentations", copies), ("batch_size", size)):
+        if value < 1:
+            raise ValueError(f"{name}: at least 1 is needed, got {value}")
     change = v2.Compose(
         [
             v2.RandomResizedCrop(
@@ -100,6 +109,8 @@ def support_features(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for _ in range(copies):
-            changed = [change(as_rgb(image)) for image in images]
-            total += model.encode_image(changed, batch_size=batch_size).double().cpu()
+            for start in range(0, len(images), size):
+                rows = slice(start, start + size)
+                changed = [change(as_rgb(image)) for image in images[rows]]
+                total[rows] += model.encode_image(changed, batch_size=size).double().cpu()
     return torch.nn.functional.normalize(total, dim=1).float().to(model.device)

@@ -23,6 +23,7 @@ from .label_maps import (
     read_voc,
 )
 from .reading import read_features
+from .rle import decode_rle, encode_rle
 from .rows import Rows, open_rows
 from .samples import load_sample, samples
 from .texts import read_texts
@@ -43,8 +44,10 @@ __all__ = [
     "SkippedItem",
     "TagMask",
     "Unreadable",
+    "decode_rle",
     "embed_images",
     "embed_texts",
+    "encode_rle",
     "find_captioned_images",
     "find_images",
     "find_item_images",

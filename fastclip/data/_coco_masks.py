@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from .rle import decode_rle
+
 
 def paint(segmentation: Any, size: tuple[int, int]) -> np.ndarray[Any, Any]:
     """A mask [H, W] of bool; raises ValueError, KeyError or TypeError for what is none."""
@@ -13,15 +15,7 @@ def paint(segmentation: Any, size: tuple[int, int]) -> np.ndarray[Any, Any]:
         return _polygons(segmentation, size)
     if tuple(segmentation["size"]) != size:
         raise ValueError(f"is of {tuple(segmentation['size'])} pixels, its image of {size}")
-    runs = segmentation["counts"]
-    if isinstance(runs, str):
-        from fastclip.ttd.rle import decode_rle
-
-        return decode_rle(segmentation).numpy()
-    if min(runs, default=0) < 0 or sum(runs) != size[0] * size[1]:
-        raise ValueError(f"its runs are {sum(runs)} pixels, its image is of {size}")
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return flat.reshape(size[1], size[0]).T  # column after column
+    return decode_rle(segmentation).numpy()
 
 
 def _polygons(polygons: list[list[float]], size: tuple[int, int]) -> np.ndarray[Any, Any]:

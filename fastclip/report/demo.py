@@ -136,7 +136,7 @@ def write_page(path: str | os.PathLike[str], demo: Demo, pictures: Pictures) -> 
     >>> from fastclip.report import run_demo, run_pictures, write_page
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     page = pathlib.Path(folder) / "demo.html"
-    ...     write_page(page, run_demo(), run_pictures(captions=1000))
+    ...     write_page(page, run_demo(), run_pictures(captions=200))
     ...     page.read_text().splitlines()[0]
     '<!doctype html>'
     """

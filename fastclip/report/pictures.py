@@ -112,7 +112,7 @@ def run_pictures(captions: int = CAPTIONS, *, progress: bool = False) -> Picture
     Examples
     --------
     >>> from fastclip.report import run_pictures
-    >>> pictures = run_pictures(captions=1000)
+    >>> pictures = run_pictures(captions=200)
     >>> pictures.found.indices.shape
     torch.Size([200, 5])
     """

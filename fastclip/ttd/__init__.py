@@ -5,7 +5,6 @@ from .distillation import DistillationSettings, TaggedImages, distill
 from .labels import Segmentation, image_maps, label_features
 from .losses import distillation_loss
 from .masks import tag_maps, tag_masks, text_mask
-from .rle import decode_rle, encode_rle
 from .segment import encode_tags, segment
 from .selection import TagSelection, select_tags
 from .tags import Tag, extract_tags
@@ -18,11 +17,9 @@ __all__ = [
     "Tag",
     "TagSelection",
     "TaggedImages",
-    "decode_rle",
     "dense_features",
     "distill",
     "distillation_loss",
-    "encode_rle",
     "encode_tags",
     "extract_tags",
     "image_maps",

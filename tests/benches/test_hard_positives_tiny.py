@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import hard_positives_tiny as experiment
 import pytest
 import torch
 from made_up_drawings import made_up_drawings
 from tiny_model_folder import write_model
 
 pytestmark = pytest.mark.host
-SOURCE = Path(__file__).parents[2] / "benches" / "hard_positives_tiny.py"
-
-
-@pytest.fixture(scope="module")
-def experiment() -> ModuleType:
-    import sys
-
-    spec = importlib.util.spec_from_file_location("hard_positives_experiment", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 DRAWINGS = made_up_drawings()
 
 
@@ -37,7 +20,7 @@ def model(tmp_path: Path) -> str:
     return write_model(tmp_path / "model", DRAWINGS)
 
 
-def test_runs_and_goes_on(experiment: Any, model: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_runs_and_goes_on(model: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(experiment, "ARMS", {k: experiment.ARMS[k] for k in ("both",)})
     monkeypatch.setattr(experiment, "RATES", (1e-3,))
     runs = experiment.Experiment(DRAWINGS, model, tmp_path / "runs", steps=2, batch_size=4)
@@ -55,7 +38,7 @@ def test_runs_and_goes_on(experiment: Any, model: str, tmp_path: Path, monkeypat
     assert runs.accuracy_by_rate(5) == rates
 
 
-def figures(experiment: Any, **arms: tuple[float, float, float]) -> dict[str, Any]:
+def figures(**arms: tuple[float, float, float]) -> dict[str, Any]:
     """Two seeds a point apart of original, augmented and brittle."""
     names = dict(zip(("hn", "both", "control"), ("hard negatives", "both", "no hard captions"),
                      strict=True))  # fmt: skip
@@ -73,8 +56,8 @@ def figures(experiment: Any, **arms: tuple[float, float, float]) -> dict[str, An
     }
 
 
-def test_says_what_the_numbers_say(experiment: Any) -> None:
-    found = figures(experiment, control=(0.6, 0.4, 0.2), hn=(0.8, 0.5, 0.4), both=(0.8, 0.7, 0.1))
+def test_says_what_the_numbers_say() -> None:
+    found = figures(control=(0.6, 0.4, 0.2), hn=(0.8, 0.5, 0.4), both=(0.8, 0.7, 0.1))
     lines = experiment.verdicts(found)
     assert lines[0].startswith("Hard negatives alone raise original accuracy: appears (+20.0 ±")
     assert all(": appears (" in line for line in lines[:4])
@@ -85,7 +68,7 @@ def test_says_what_the_numbers_say(experiment: Any) -> None:
         "in augmented accuracy: does not appear (50.5, 40.5, 70.5"
         in (experiment.verdicts(outside)[4])
     )
-    found = figures(experiment, control=(0.6, 0.4, 0.2), hn=(0.6, 0.5, 0.1), both=(0.8, 0.5, 0.1))
+    found = figures(control=(0.6, 0.4, 0.2), hn=(0.6, 0.5, 0.1), both=(0.8, 0.5, 0.1))
     lines = experiment.verdicts(found)
     assert ": does not appear (+0.0" in lines[0]
     assert ": the opposite appears (-10.0" in lines[1]
@@ -99,7 +82,7 @@ def test_says_what_the_numbers_say(experiment: Any) -> None:
     assert "is 0.001: of 0.0001 (70.0), 0.001 (80.0) the one" in text
 
 
-def test_data_agree_with_their_pictures(experiment: Any) -> None:
+def test_data_agree_with_their_pictures() -> None:
     data = experiment.SceneData(DRAWINGS, 3, 20)
     images = data.images([0, 7], None)
     assert images.shape == (2, 3, 64, 64)

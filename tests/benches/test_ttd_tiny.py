@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 import ttd_tiny as experiment
+import ttd_tiny_data as data
+import ttd_tiny_report as report
 from made_up_drawings import made_up_drawings
 from PIL import Image
 from tiny_model_folder import write_model
@@ -54,7 +56,7 @@ def test_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [len(rows) for rows in found.values()] == [1, 1, 1]
     both = found["TTD, min-max"][0]
     for prefix in ("", "photographs: "):
-        for name in experiment.COLUMNS:
+        for name in report.COLUMNS:
             assert 0 <= both[prefix + name] <= 1
         shares = [both[f"{prefix}{name}"] for name in ("mIoU", "mFPR", "mFNR")]
         assert sum(shares) == pytest.approx(1)
@@ -65,7 +67,7 @@ def test_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_says_what_the_numbers_say() -> None:
-    names = [*experiment.COLUMNS, *experiment.KEPT]
+    names = [*report.COLUMNS, *report.KEPT]
 
     def rows(value: float, count: int = 2, **changes: float) -> list[dict[str, float]]:
         own = {key.replace("_", " "): v for key, v in changes.items()}
@@ -81,7 +83,7 @@ def test_says_what_the_numbers_say() -> None:
         "TTD, sigmoid": rows(0.9),
         "TTD, min-max": rows(0.5, caption_IoU=0.8, caption_dominance=0.1, mIoU=0.2),
     }
-    lines = experiment.verdicts(found)
+    lines = report.verdicts(found)
     assert lines[0].endswith("(F1, before training): does not hold (-10.0).")
     said = {}
     for line in lines[2:]:
@@ -93,7 +95,7 @@ def test_says_what_the_numbers_say() -> None:
     bias = said["TTD lowers single-tag bias, captions against their tags"]
     assert bias == ["the opposite holds", "holds"]
     assert "TTD, min-max: holds (-39.5 ± 6.4)." in lines[5]
-    text = experiment.report(found, SETTINGS, "c")
+    text = report.report(found, SETTINGS, "c")
     assert "photographs" not in text
     assert "| caption IoU | 50.0 | 50.5 ± 6.4 | 90.5 ± 6.4 | 80.5 ± 6.4 |" in text
 
@@ -102,12 +104,12 @@ def test_captions_and_what_is_shown() -> None:
     maker = SceneMaker(DRAWINGS, 3)
     for index in range(20):
         scene = maker.scene(index, "pair")
-        found = experiment.worded(DRAWINGS, scene, 3, index)
+        found = data.worded(DRAWINGS, scene, 3, index)
         names = [DRAWINGS.names[name] for name in found.names]
         assert len(set(names)) == 3
         for tag, shown in zip(found.tags, found.shown, strict=True):
             assert any(tag in name for name in names[:2]) == shown
         assert len(found.tags) == 3
-    data = experiment.SceneData(DRAWINGS, 3, 20)
-    assert torch.equal(data.images([0, 7], None)[1:], data.images([7], None))
-    assert data.texts(7)[0] == experiment.worded(DRAWINGS, maker.scene(7, "pair"), 3, 7).caption
+    scenes = data.SceneData(DRAWINGS, 3, 20)
+    assert torch.equal(scenes.images([0, 7], None)[1:], scenes.images([7], None))
+    assert scenes.texts(7)[0] == data.worded(DRAWINGS, maker.scene(7, "pair"), 3, 7).caption

@@ -235,6 +235,7 @@ def test_few_shot(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
     points = json.loads((tmp_path / "out" / "few-shot.json").read_text("utf-8"))
     assert len(points) == 2 * 5
     assert {point["test_images"] for point in points} == {30 - 3 * 4}
+    assert {point["augmentations"] for point in points} == {0}
     assert "Tip-Adapter-F" in result.stdout
     assert (tmp_path / "out" / "few-shot.png").read_bytes().startswith(b"\x89PNG")
     result = run(*arguments, "--shots", "16")
@@ -267,7 +268,8 @@ def test_few_shot_averages_over_augmentations(
     arguments = ["few-shot", photos, labels, labelled[2], "-o", tmp_path / "out", "--shots", 1]
     result = run(*arguments, "--seeds", 2, "--augmentations", 2)
     assert result.exit_code == 0, result.stderr
-    assert len(json.loads((tmp_path / "out" / "few-shot.json").read_text("utf-8"))) == 2 * 5
+    points = json.loads((tmp_path / "out" / "few-shot.json").read_text("utf-8"))
+    assert [point["augmentations"] for point in points] == [2] * 2 * 5
     model = fastclip.models.load("tiny")
     expected = [
         support_features(model, [photos / name], augmentations=2, seed=place)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import fastclip
 from fastclip import ttd
 from fastclip.cli import app
+from fastclip.data import decode_rle
 
 pytestmark = pytest.mark.host
 NAMES = ["cat", "dog", "boat", "tree", "sky"]
@@ -56,7 +57,7 @@ def test_label_maps(folder):
         for area in written:
             mask = found == area["label"] - 1
             assert NAMES[area["label"] - 1] == area["tag"]
-            assert torch.equal(ttd.decode_rle(area["segmentation"]), mask)
+            assert torch.equal(decode_rle(area["segmentation"]), mask)
             assert area["share"] == mask.sum().item() / mask.numel()
         assert np.array(Image.open(folder / f"out/{name}-overlay.png")).std() > 10
         assert f"{name}.png: {written[0]['tag']} {shares[0]:.0%}" in result.stdout

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import fastclip
 from fastclip import ttd
 from fastclip.cli import app
+from fastclip.data import decode_rle
 
 pytestmark = pytest.mark.host
 NAMES = ["cat", "dog", "boat", "tree", "sky"]
@@ -65,12 +66,12 @@ def test_caption(folder, refine):
         if entry["selected"]:
             mask = read(folder / "out" / entry["mask"])
             assert torch.equal(mask, (masks[i] * 255).round().byte())
-            assert torch.equal(ttd.decode_rle(entry["segmentation"]), masks[i] > 0.5)
+            assert torch.equal(decode_rle(entry["segmentation"]), masks[i] > 0.5)
         line = next(line for line in result.stdout.splitlines() if line.startswith(entry["tag"]))
         assert f"{entry['score']:.4f}" in line
         assert line.rstrip().endswith("selected") == entry["selected"]
     union = ttd.text_mask(masks)[0]
-    assert torch.equal(ttd.decode_rle(written["text"]), union > 0.5)
+    assert torch.equal(decode_rle(written["text"]), union > 0.5)
     assert torch.equal(read(folder / "out" / "text.png"), (union * 255).round().byte())
     for drawn in ("tags.png", "overlay.png"):
         assert read(folder / "out" / drawn).float().std() > 10

@@ -265,10 +265,14 @@ def test_support_features_average_augmented_copies() -> None:
     assert found.shape == (2, model.dim)
     assert torch.equal(found, support_features(model, pictures, augmentations=3, seed=1))
     assert not torch.equal(found[1], support_features(model, pictures, augmentations=3)[1])
+    one_by_one = support_features(model, pictures, augmentations=3, seed=1, batch_size=1)
+    torch.testing.assert_close(found, one_by_one)
     # every crop of one colour is that colour
     torch.testing.assert_close(found[0], model.encode_image(pictures)[0], atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match="augmentations: at least 1 is needed, got 0"):
         support_features(model, pictures, augmentations=0)
+    with pytest.raises(ValueError, match="batch_size: at least 1 is needed, got 0"):
+        support_features(model, pictures, batch_size=0)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak")

@@ -400,8 +400,10 @@ def test_model_that_gives_no_features(photos, tmp_path):
 
 # Each child goes on from what was imported and made here, and so starts in no time.
 KILLS = """
-import os, pathlib, random, signal, sys, time
-import PIL.Image, pyarrow.parquet, torch
+import concurrent.futures.thread, os, pathlib, random, signal, sys, time
+import numpy, PIL.Image, pyarrow.parquet, torch
+PIL.Image.init()  # with the next line: import what each child would have to, most of its time
+pyarrow.table({"x": numpy.zeros(1), "y": ["a"]})
 torch.set_num_threads(1)
 import fastclip.data.files
 from fastclip.data import embed_images

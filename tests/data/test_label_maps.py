@@ -9,8 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fastclip.data import read_ade20k, read_coco, read_mask_folder, read_tag_masks, read_voc
-from fastclip.ttd import encode_rle
+from fastclip.data import (
+    encode_rle,
+    read_ade20k,
+    read_coco,
+    read_mask_folder,
+    read_tag_masks,
+    read_voc,
+)
 
 pytestmark = pytest.mark.host
 
@@ -142,6 +148,7 @@ def test_coco(tmp_path: Path) -> None:
         ([[0, 0, 1]], "a polygon has 3 numbers"),
         ({"size": [6, 4], "counts": [24]}, r"is of \(6, 4\) pixels, its image of \(4, 6\)"),
         ({"size": [4, 6], "counts": [20]}, "its runs are 20 pixels"),
+        ({"size": [4, 6], "counts": None}, "its runs are"),
         (None, "segmentation: "),
     ],
 )

@@ -1,6 +1,8 @@
-"""What each of several processes checks; run by test_distributed.py, as one of three ranks.
+"""What each of several processes checks; run by test_distributed.py, starts three ranks.
 
-usage: python checks.py FOLDER RANK
+usage: python checks.py FOLDER
+
+Each rank is a fork, without the seconds that importing torch takes, and writes FOLDER/output-RANK.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+import torch._dynamo  # DistributedDataParallel would, in each process
 from inputs import Problem, hard_cases
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -499,9 +502,8 @@ def check_killed_rank(group: Group) -> None:
     assert time.monotonic() - begin < 10  # the timeout is 30 minutes
 
 
-def main() -> None:
+def main(rank: int) -> None:
     torch.set_num_threads(1)
-    rank = int(sys.argv[2])
     dist.init_process_group("gloo", f"file://{FOLDER}/store", rank=rank, world_size=RANKS)
     two, three = Group(2), Group(3)
     for check in (
@@ -532,12 +534,24 @@ def main() -> None:
     (FOLDER / f"ok-{rank}").touch()
 
 
-if __name__ == "__main__":
-    FOLDER = Path(sys.argv[1])
+def start(rank: int) -> int:
+    child = os.fork()
+    if child:
+        return child
+    output = os.open(FOLDER / f"output-{rank}", os.O_WRONLY | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(output, stream)
     try:
-        main()
+        main(rank)
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # not to wait for groups that have no ranks any more
+
+
+if __name__ == "__main__":
+    FOLDER = Path(sys.argv[1])
+    children = [start(rank) for rank in range(RANKS)]
+    for child in children:
+        os.waitpid(child, 0)

@@ -58,6 +58,13 @@ def problems(draw: st.DrawFn, max_queries: int = 20, max_keys: int = 70) -> Prob
     return Problem(rows(draw(st.integers(0, max_queries))), rows(draw(st.integers(0, max_keys))))
 
 
+def many_ties(queries: int, keys: int, width: int) -> Problem:
+    """Small whole numbers."""
+    generator = torch.Generator().manual_seed(keys)
+    q = torch.randint(-2, 3, (queries, width), generator=generator).float()
+    return Problem(q, torch.randn(keys, width, generator=generator).round())
+
+
 PIXEL_LAYOUTS = {
     "contiguous": lambda x: x.clone(),
     "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from inputs import Problem, hard_cases, problems
+from inputs import Problem, hard_cases, many_ties, problems
 
 import fastclip
 
@@ -65,19 +63,13 @@ def test_hard_cases(isa: str, problem: Problem, packed: bool) -> None:
 def test_blocks_and_threads(
     isa: str, threads: None, num_threads: int, packed: bool, queries: int, keys: int, width: int
 ) -> None:
-    generator = torch.Generator().manual_seed(keys)
-    q = torch.randint(-2, 3, (queries, width), generator=generator).float()  # many ties
-    problem = Problem(q, torch.randn(keys, width, generator=generator).round())
+    problem = many_ties(queries, keys, width)
     torch.set_num_threads(num_threads)
     assert_counts(problem, np.arange(queries) * 7 % keys, packed)
 
 
 @pytest.mark.large
-def test_packs_many_keys_on_the_way(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["fastclip.ops.pack"]
-    monkeypatch.setattr(module, "_PACK_FROM_QUERIES", 2)
-    monkeypatch.setattr(module, "_PACK_FROM_KEYS", 2)
-    monkeypatch.setattr(module, "_PACK_KEYS", 64)
+def test_packs_many_keys_on_the_way(isa: str, packs_early: None) -> None:
     for problem in hard_cases().values():
         targets = np.linspace(0, len(problem.keys) - 1, len(problem.queries)).astype(np.int64)
         assert_counts(problem, targets, packed=False)

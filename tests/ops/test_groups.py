@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from inputs import DTYPES, Problem, hard_cases, problems
+from inputs import DTYPES, Problem, hard_cases, many_ties, problems
 
 import fastclip
 from fastclip import _C
@@ -88,9 +86,7 @@ def test_hard_cases(isa: str, problem: Problem, groups: int, packed: bool) -> No
 def test_blocks_and_threads(
     isa: str, threads: None, num_threads: int, packed: bool, queries: int, keys: int, width: int
 ) -> None:
-    generator = torch.Generator().manual_seed(keys)
-    q = torch.randint(-2, 3, (queries, width), generator=generator).float()  # many ties
-    problem = Problem(q, torch.randn(keys, width, generator=generator).round())
+    problem = many_ties(queries, keys, width)
     torch.set_num_threads(num_threads)
     targets = np.arange(queries) * 7 % keys
     ids = some_groups(keys, min(keys, 10), 0)  # groups larger than a chunk of keys
@@ -113,10 +109,7 @@ def test_beaten_groups_of_real_class_names(isa: str) -> None:
 
 @pytest.mark.large
 @pytest.mark.host
-def test_packs_many_keys_on_the_way(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["fastclip.ops.pack"]
-    monkeypatch.setattr(module, "_PACK_FROM_QUERIES", 2)
-    monkeypatch.setattr(module, "_PACK_FROM_KEYS", 2)
+def test_packs_many_keys_on_the_way(isa: str, packs_early: None) -> None:
     for problem in hard_cases().values():
         ids = np.sort(some_groups(len(problem.keys), 9, 0))
         best = fastclip.group_max(problem.queries, problem.keys, ids)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +8,7 @@ import reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from inputs import DTYPES, Problem, hard_cases, problems
+from inputs import DTYPES, Problem, hard_cases, many_ties, problems
 
 import fastclip
 from fastclip import _C
@@ -73,9 +72,7 @@ def test_blocks_and_threads(
     width: int,
     k: int,
 ) -> None:
-    generator = torch.Generator().manual_seed(keys)
-    q = torch.randint(-2, 3, (queries, width), generator=generator).float()  # many ties
-    problem = Problem(q, torch.randn(keys, width, generator=generator).round())
+    problem = many_ties(queries, keys, width)
     torch.set_num_threads(num_threads)
     assert_exact(problem, k, fastclip.pack(problem.keys) if packed else None)
 
@@ -159,11 +156,7 @@ def test_gradient_of_one_side_only() -> None:
 
 
 @pytest.mark.large
-def test_packs_many_keys_on_the_way(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["fastclip.ops.pack"]
-    monkeypatch.setattr(module, "_PACK_FROM_QUERIES", 2)
-    monkeypatch.setattr(module, "_PACK_FROM_KEYS", 2)
-    monkeypatch.setattr(module, "_PACK_KEYS", 64)
+def test_packs_many_keys_on_the_way(isa: str, packs_early: None) -> None:
     for problem in hard_cases().values():
         assert_exact(problem, 10)
     assert_exact(Problem(torch.randn(40, 70), torch.randn(700, 70).round()), 100)

@@ -10,7 +10,7 @@ from fastclip.report import Pictures, run_pictures
 
 @pytest.fixture(scope="module")
 def pictures() -> Pictures:
-    return run_pictures(captions=1000)
+    return run_pictures(captions=400)
 
 
 def test_names_and_ranks_are_those_of_all_scores(pictures: Pictures) -> None:
@@ -27,7 +27,7 @@ def test_names_and_ranks_are_those_of_all_scores(pictures: Pictures) -> None:
 
 
 def test_captions_are_all_different_and_hold_those_of_the_scenes(pictures: Pictures) -> None:
-    assert len(set(pictures.captions)) == len(pictures.captions) == 1000
+    assert len(set(pictures.captions)) == len(pictures.captions) == 400
     maker = SceneMaker(pictures.drawings, 1)
     for row, own in enumerate(pictures.own_captions):
         assert own == caption(pictures.drawings, maker.scene(row, "pair"))
@@ -50,7 +50,7 @@ def test_examples_span_the_ranks(pictures: Pictures) -> None:
 
 
 def test_equal_runs_are_equal(pictures: Pictures) -> None:
-    again = run_pictures(captions=1000)
+    again = run_pictures(captions=400)
     assert torch.equal(again.caption_ranks, pictures.caption_ranks)
     assert again.captions == pictures.captions
 

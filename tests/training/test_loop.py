@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import small
 import torch
+from dying import dies_at
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -84,30 +85,14 @@ def test_learns_and_writes_what_open_clip_loads(folder: Path) -> None:
     assert ((images * own).sum(1) > (images * wrong).sum(1)).float().mean() >= 0.9
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     "changes", [{}, {"lora_rank": 2}, {"precision": "bf16"}, {"precision": "fp16"}]
 )
-def test_a_killed_run_ends_in_the_same_weights(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
-) -> None:
+def test_a_killed_run_ends_in_the_same_weights(folder: Path, changes: dict[str, Any]) -> None:
     if "lora_rank" in changes:
         pytest.importorskip("peft")
     expected = run(folder, "alone", **changes)
-    step = loop._Run.take_step
-
-    def dies(self: Any, batch: Any) -> Any:
-        if self.step == 3:
-            raise Killed
-        return step(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "take_step", dies)
-        with pytest.raises(Killed):
-            run(folder, "killed", **changes)
+    dies_at(3, lambda: run(folder, "killed", **changes))
     assert not (folder / "killed" / "model.safetensors").exists()
     found = run(folder, "killed", **changes)
     assert found.keys() == expected.keys()
@@ -194,23 +179,13 @@ def test_batches(folder: Path) -> None:
 
 def test_tensorboard(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    step = loop._Run.take_step
-
-    def dies(self: Any, batch: Any) -> Any:
-        if self.step == 3:
-            raise Killed
-        return step(self, batch)
-
     found = find_item_images(items(), folder / "images")
 
     def go() -> None:
         train(str(folder / "model"), None, ItemData(items(), found), folder / "out", FAST,
               validate=lambda _: {"figure": 0.5}, tensorboard=True, progress=False)  # fmt: skip
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "take_step", dies)
-        with pytest.raises(Killed):
-            go()
+    dies_at(3, go)
     go()
     board = events.EventAccumulator(str(folder / "out" / "tensorboard")).Reload()
     for kind, table in (("training", "log.csv"), ("validation", "validation.csv")):

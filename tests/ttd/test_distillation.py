@@ -11,6 +11,7 @@ import pytest
 import small
 import torch
 import torch.nn.functional as F
+from dying import dies_at
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -93,31 +94,15 @@ def test_a_step_is_the_loss_by_hand(folder: Path) -> None:
     assert parts["tag"] == pytest.approx(tag.item(), rel=1e-4)
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 2, "micro_batch_size": 1}])
-def test_a_killed_run_ends_in_the_same_weights(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
-) -> None:
+def test_a_killed_run_ends_in_the_same_weights(folder: Path, changes: dict[str, Any]) -> None:
     if "lora_rank" in changes:
         pytest.importorskip("peft")
     expected = run(folder, "alone", **changes)
     log = rows(folder / "alone" / "log.csv")
     assert len(log) == 9
     assert log[-1]["loss"] < log[0]["loss"] or changes
-    step = loop._Run.take_step
-
-    def dies(self: Any, batch: Any) -> Any:
-        if self.step == 5:
-            raise Killed
-        return step(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "take_step", dies)
-        with pytest.raises(Killed):
-            run(folder, "killed", **changes)
+    dies_at(5, lambda: run(folder, "killed", **changes))
     found = run(folder, "killed", **changes)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     with pytest.raises(ValueError, match=r"begun with other inputs: threshold was 0\.5, is 0\.6"):

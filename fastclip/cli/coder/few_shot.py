@@ -95,7 +95,7 @@ def command(
             progress=report,
         )
     with replacing(target / "few-shot.json") as part:
-        content = [point._asdict() for point in points]
+        content = [{**point._asdict(), "augmentations": augmentations} for point in points]
         part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     from fastclip.report.coder_figures import few_shot_curves
     from fastclip.report.openness_figures import write_png

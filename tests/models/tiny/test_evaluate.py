@@ -86,10 +86,10 @@ def test_figures_of_the_shipped_model_on_the_shipped_drawings(model: Model) -> N
     top1 = fastclip.topk(images, module.encode_names(model, names), 1).indices[:, 0]
     assert (top1 == torch.arange(len(names))).float().mean() > 0.7
 
-    contrasts = module.contrasts(model, seen, count=200)
+    contrasts = module.contrasts(model, seen, count=100)
     assert contrasts["size_swap"]["true_ahead"] > 0.85
     assert contrasts["object_replaced"]["both_ahead"] > 0.85
-    patches = module.best_patches(model, seen, 128, count=100)
+    patches = module.best_patches(model, seen, 128, count=50)
     assert patches["value-only"]["on_the_object"] > 0.6
     assert patches["value-only"]["on_the_object"] > patches["plain"]["on_the_object"] + 0.15
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from pycocotools import mask as coco
 
-from fastclip.ttd import decode_rle, encode_rle
+from fastclip.data import decode_rle, encode_rle
 
 
 def check(mask: np.ndarray) -> None:
@@ -39,3 +39,8 @@ def test_wrong_arguments():
         encode_rle(torch.zeros(2, 2))
     with pytest.raises(ValueError, match="rle: its runs are 4 pixels"):
         decode_rle({"size": [2, 3], "counts": "22"})
+
+
+def test_runs_as_numbers():
+    mask = decode_rle({"size": [2, 3], "counts": [0, 1, 3, 2]})
+    assert mask.tolist() == [[True, False, True], [False, False, True]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ def encode_rle(mask: torch.Tensor) -> Rle:
     Examples
     --------
     >>> import torch
-    >>> from fastclip.ttd import encode_rle
+    >>> from fastclip.data import encode_rle
     >>> encode_rle(torch.tensor([[False, True], [False, True]]))
     {'size': [2, 2], 'counts': '22'}
     """
@@ -52,17 +52,25 @@ def encode_rle(mask: torch.Tensor) -> Rle:
     return {"size": list(mask.shape), "counts": "".join(written)}
 
 
-def decode_rle(rle: Mapping[str, object]) -> torch.Tensor:
+def decode_rle(rle: Mapping[str, Any]) -> torch.Tensor:
     """Return the bool tensor [H, W] of what `encode_rle` or pycocotools wrote.
 
-    Raises ValueError where the runs do not fill the mask.
+    ``counts`` may also be a list of numbers, as of the crowds in COCO's own files. Raises
+    ValueError where the runs do not fill the mask.
     """
-    height, width = (int(n) for n in rle["size"])  # type: ignore[attr-defined]
+    height, width = rle["size"]
     counts = rle["counts"]
-    codes = counts if isinstance(counts, bytes) else str(counts).encode("ascii")
+    runs = counts if isinstance(counts, list) else _runs(counts)
+    if min(runs, default=0) < 0 or sum(runs) != height * width:
+        raise ValueError(f"rle: its runs are {sum(runs)} pixels, size {[height, width]} has others")
+    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return torch.from_numpy(pixels).view(width, height).T.contiguous()
+
+
+def _runs(counts: object) -> list[int]:
     runs: list[int] = []
     value = shift = 0
-    for code in codes:
+    for code in counts if isinstance(counts, bytes) else str(counts).encode("ascii"):
         bits = code - 48
         value |= (bits & 31) << shift
         shift += 5
@@ -71,7 +79,4 @@ def decode_rle(rle: Mapping[str, object]) -> torch.Tensor:
                 value -= 1 << shift
             runs.append(value + runs[-2] if len(runs) > 2 else value)
             value = shift = 0
-    if min(runs, default=0) < 0 or sum(runs) != height * width:
-        raise ValueError(f"rle: its runs are {sum(runs)} pixels, size {[height, width]} has others")
-    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return torch.from_numpy(pixels).view(width, height).T.contiguous()
+    return runs
