@@ -49,13 +49,21 @@ def pytest_configure(config: pytest.Config) -> None:
         "host: of the CPU's own kernels or memory; left out where CUDA kernels are tested",
     )
     config.addinivalue_line("markers", "large: left out where CUDA kernels are emulated")
+    config.addinivalue_line(
+        "markers", "once: of code that every build shares; left out where it is not the first"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     on_cuda = EMULATED or config.getoption("--device")
-    marks = [*(["host"] if on_cuda else []), *(["large"] if EMULATED else [])]
+    chosen = config.getoption("--isas")
+    marks = [
+        *(["host"] if on_cuda else []),
+        *(["large"] if EMULATED else []),
+        *(["once"] if EMULATED or chosen != "all" else []),
+    ]
     isas = _C.available_isas()
-    untested = {"all": [], "ends": isas[1:-1], "best": isas[1:]}[config.getoption("--isas")]
+    untested = {"all": [], "ends": isas[1:-1], "best": isas[1:]}[chosen]
 
     def is_left_out(item: pytest.Item) -> bool:
         values = item.callspec.params if hasattr(item, "callspec") else {}

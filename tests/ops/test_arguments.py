@@ -13,6 +13,8 @@ import fastclip
 from fastclip.ops._arguments import check_finite, plain
 from fastclip.ops._device import EMULATED
 
+pytestmark = pytest.mark.once
+
 FUNCTIONS = {
     "pack": lambda queries, keys: fastclip.pack(keys),
     "similarity": fastclip.similarity,

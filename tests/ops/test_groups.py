@@ -123,14 +123,14 @@ def test_packs_many_keys_on_the_way(isa: str, packs_early: None) -> None:
 
 
 def test_survivors(isa: str) -> None:
-    queries, keys = (torch.nn.functional.normalize(torch.randn(n, 512)) for n in (50, 20_000))
+    queries, keys = (torch.nn.functional.normalize(torch.randn(n, 512)) for n in (12, 20_000))
     groups = torch.arange(20_000) // 1000
     plain, scored = fastclip.group_max(queries, keys, groups, return_survivors=True)
     packed = fastclip.pack(keys)
     screened, survivors = fastclip.group_max(queries, packed, groups, return_survivors=True)
     if isa in _C.available_isas():  # in float32, which drops no fewer
-        assert scored < 50 * 20_000 / 20
-    assert survivors < 50 * 20_000 / 20
+        assert scored < 12 * 20_000 / 20
+    assert survivors < 12 * 20_000 / 20
     assert torch.equal(plain.indices, screened.indices)
     assert reference.same_bits(plain.values, screened.values)
 

@@ -8,7 +8,7 @@ import torch
 import fastclip
 from fastclip.ops.pack import encode
 
-pytestmark = pytest.mark.usefixtures("tensors_on_device")
+pytestmark = [pytest.mark.usefixtures("tensors_on_device"), pytest.mark.once]
 
 OPERATORS = {
     "topk": lambda q, k: (torch.ops.fastclip.topk.default, (q, k, [], 3)),

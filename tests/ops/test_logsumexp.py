@@ -98,8 +98,8 @@ def test_same_bits_for_any_threads_and_other_queries(
 @pytest.mark.parametrize("queries", [0, 1, 4, 5])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_keys_that_are_not_finite(isa: str, dtype: torch.dtype, queries: int) -> None:
-    q = torch.zeros(queries, 64, dtype=dtype)
-    keys = torch.full((20_000, 64), torch.finfo(dtype).max, dtype=dtype)  # several tasks
+    q = torch.zeros(queries, 16, dtype=dtype)
+    keys = torch.full((20_000, 16), torch.finfo(dtype).max, dtype=dtype)  # several tasks
     assert fastclip.logsumexp(q, keys, 1.0).isfinite().all()
     assert not fastclip.logsumexp(q + 2, keys, 3e38).isfinite().any()
     keys[[7001, 7002, 19_999], 5] = float("nan")
@@ -119,6 +119,7 @@ def test_so_many_queries_that_parts_are_merged_in_one_task(isa: str) -> None:
 
 
 @pytest.mark.large
+@pytest.mark.once
 def test_keys_of_more_than_2_to_the_31_elements() -> None:
     row = unit_rows(1, 4096)
     result = fastclip.logsumexp(row, row.expand(2**19 + 5, 4096), 1.0)

@@ -56,6 +56,7 @@ def test_threads(isa: str, threads: None, num_threads: int, k: int) -> None:
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("smooth", [True, False])
 @pytest.mark.parametrize(
     ("size", "tolerance"),
