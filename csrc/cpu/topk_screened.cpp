@@ -65,7 +65,7 @@ class ScreenedTopK {
 
   // Scores what is left exactly. Returns how many pairs were scored in all.
   int64_t finish() {
-    certify(0);
+    certify(0, 0);
     return scored_;
   }
 
@@ -123,14 +123,15 @@ class ScreenedTopK {
     of(i)[counts_[i]++] = {x - margin, x + margin, block_.first_key() + key};
     ++survivors_;
     // Bounds that tell most of the keys apart are as good as scores for now.
-    if (counts_[i] == capacity_) certify(k_ + k_ / 4);
+    if (counts_[i] == capacity_) certify(capacity_ / 2, k_ + k_ / 4);
   }
 
-  // Drops candidates of all queries by their bounds. Queries that are left with more than `most`
-  // have them scored exactly, as far as they can still be among the best k.
-  void certify(int64_t most) {
+  // Drops candidates of queries that have more than `many`, by their bounds. Queries that are left
+  // with more than `most` have them scored exactly, as far as they can still be among the best k.
+  void certify(int64_t many, int64_t most) {
     queries_.clear();
     for (int64_t i = 0; i < block_.num_queries(); ++i) {
+      if (counts_[i] <= many) continue;
       drop(i);
       if (counts_[i] <= most) continue;
       queries_.push_back(i);
