@@ -127,19 +127,21 @@ def command(
             typer.echo(f"left out: {number} {what}", err=True)
     validate = _validation(zero_shot, retrieval)
     watched = validate.figures if validate is not None and guard is not None else ()
-    distill(
-        model,
-        pretrained,
-        used,
-        target,
-        settings,
-        device=device,
-        validate=validate,
-        guard={name: guard for name in watched} if guard is not None else None,
-        tensorboard=tensorboard,
-    )
-    _run.show_change(target)
-    typer.echo(f"{output}: the model, for fastclip.models.load")
+    with _run.ranks(device) as (device, first):
+        distill(
+            model,
+            pretrained,
+            used,
+            target,
+            settings,
+            device=device,
+            validate=validate,
+            guard={name: guard for name in watched} if guard is not None else None,
+            tensorboard=tensorboard,
+        )
+    if first:
+        _run.show_change(target)
+        typer.echo(f"{output}: the model, for fastclip.models.load")
 
 
 def _validation(zero_shot: Path | None, retrieval: Path | None) -> Validation | None:
