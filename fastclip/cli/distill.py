@@ -119,15 +119,15 @@ def command(
     found = find_captioned_images(data, image_column=image_column, caption_column=caption_column)
     tagged = extract_tags(found.captions, kind=words.value, tagger=tagger.value)
     used = TaggedImages(found, [[tag.text for tag in own] for own in tagged])
-    for number, what in (
-        (len(found.without_caption), "images without a caption"),
-        (used.untagged, "captions without a tag"),
-    ):
-        if number:
-            typer.echo(f"left out: {number} {what}", err=True)
     validate = _validation(zero_shot, retrieval)
     watched = validate.figures if validate is not None and guard is not None else ()
     with _run.ranks(device) as (device, first):
+        for number, what in (
+            (len(found.without_caption), "images without a caption"),
+            (used.untagged, "captions without a tag"),
+        ):
+            if number and first:
+                typer.echo(f"left out: {number} {what}", err=True)
         distill(
             model,
             pretrained,

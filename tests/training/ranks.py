@@ -17,10 +17,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import peft  # noqa: F401  here once, rather than in each rank
 import pytest
 import small
 import torch
+import torch._dynamo  # optimizers would, in each process
 from PIL import Image
 from torch import distributed as dist
 from typer.testing import CliRunner
@@ -32,7 +32,6 @@ from fastclip.distributed import RankError
 from fastclip.training import ItemData, TrainingSettings, loop, train
 from fastclip.ttd import DistillationSettings, TaggedImages, distill
 
-FOLDER = Path(sys.argv[1])
 RANKS = 2
 COLOURS = ("red", "green", "blue", "white", "black", "yellow", "purple", "orange", "pink", "gray")
 FAST = TrainingSettings(
@@ -88,8 +87,7 @@ def go_distilling(output: str) -> None:
 
 
 def go_in_parts(output: str) -> None:
-    settings = {"loss": "svlc", "hard_images": True, "micro_batch_size": 2, "lora_rank": 2}
-    go(output, **settings, lr=1e-2)
+    go(output, loss="svlc", hard_images=True, micro_batch_size=2)
 
 
 def run_alone() -> None:
@@ -223,6 +221,7 @@ def start(rank: int) -> int:
 
 
 if __name__ == "__main__":
+    FOLDER = Path(sys.argv[1])
     torch.set_num_threads(1)
     # Or else rounding alone moves a weight that has no gradient by as much as any other.
     adamw = torch.optim.AdamW

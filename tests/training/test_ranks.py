@@ -18,7 +18,6 @@ SCRIPT = Path(__file__).parent / "ranks.py"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All runs of ranks.py."""
-    pytest.importorskip("peft")
     folder = tmp_path_factory.mktemp("ranks")
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), str(folder)],
