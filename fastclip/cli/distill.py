@@ -90,6 +90,7 @@ def command(
     """Fine-tune a CLIP model so that captions find all of the things that they name.
 
     Text-tag self-distillation (TTD). Run again after a kill, it goes on from its last checkpoint.
+    Several processes or GPUs share each batch under torchrun, as with `train`.
     """
     target = writable_folder(output)
     if guard is not None and zero_shot is None and retrieval is None:

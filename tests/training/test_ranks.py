@@ -25,13 +25,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         start_new_session=True,
     )
     try:
-        assert process.wait(timeout=300) == 0
+        status = process.wait(timeout=300)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     for rank in range(2):
         assert (folder / f"ok-{rank}").exists(), (folder / f"output-{rank}").read_text()
+    assert status == 0
     return folder
 
 
