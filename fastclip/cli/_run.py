@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+_WAIT = timedelta(days=1)  # at most, for what rank 0 does alone, such as validation
 
 
 class Precision(str, Enum):
@@ -50,6 +56,34 @@ ZeroShot = Annotated[
 TensorBoard = Annotated[
     bool, typer.Option("--tensorboard", help="Log for TensorBoard, too, in DIR/tensorboard.")
 ]
+
+
+@contextmanager
+def ranks(device: str) -> Iterator[tuple[str, bool]]:
+    """Start torch.distributed where torchrun has started this process.
+
+    Yields the device of this process, and whether it is the one that speaks.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield device, True
+        return
+    import torch
+    from torch import distributed
+
+    from fastclip.distributed import RankError
+
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"--device: is {device!r}, allowed under torchrun: cpu, cuda")
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    distributed.init_process_group("gloo" if device == "cpu" else "nccl", timeout=_WAIT)
+    try:
+        yield device, distributed.get_rank() == 0
+    except RankError as error:
+        raise ValueError(str(error)) from error  # a message, as others are
+    finally:
+        distributed.destroy_process_group()
 
 
 def show_change(folder: Path) -> None:

@@ -90,6 +90,7 @@ def command(
     """Fine-tune a CLIP model so that captions find all of the things that they name.
 
     Text-tag self-distillation (TTD). Run again after a kill, it goes on from its last checkpoint.
+    Several processes or GPUs share each batch under torchrun, as with `train`.
     """
     target = writable_folder(output)
     if guard is not None and zero_shot is None and retrieval is None:
@@ -119,27 +120,29 @@ def command(
     found = find_captioned_images(data, image_column=image_column, caption_column=caption_column)
     tagged = extract_tags(found.captions, kind=words.value, tagger=tagger.value)
     used = TaggedImages(found, [[tag.text for tag in own] for own in tagged])
-    for number, what in (
-        (len(found.without_caption), "images without a caption"),
-        (used.untagged, "captions without a tag"),
-    ):
-        if number:
-            typer.echo(f"left out: {number} {what}", err=True)
     validate = _validation(zero_shot, retrieval)
     watched = validate.figures if validate is not None and guard is not None else ()
-    distill(
-        model,
-        pretrained,
-        used,
-        target,
-        settings,
-        device=device,
-        validate=validate,
-        guard={name: guard for name in watched} if guard is not None else None,
-        tensorboard=tensorboard,
-    )
-    _run.show_change(target)
-    typer.echo(f"{output}: the model, for fastclip.models.load")
+    with _run.ranks(device) as (device, first):
+        for number, what in (
+            (len(found.without_caption), "images without a caption"),
+            (used.untagged, "captions without a tag"),
+        ):
+            if number and first:
+                typer.echo(f"left out: {number} {what}", err=True)
+        distill(
+            model,
+            pretrained,
+            used,
+            target,
+            settings,
+            device=device,
+            validate=validate,
+            guard={name: guard for name in watched} if guard is not None else None,
+            tensorboard=tensorboard,
+        )
+    if first:
+        _run.show_change(target)
+        typer.echo(f"{output}: the model, for fastclip.models.load")
 
 
 def _validation(zero_shot: Path | None, retrieval: Path | None) -> Validation | None:

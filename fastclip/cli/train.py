@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +14,6 @@ from fastclip.cli._common import printable, writable_folder
 from fastclip.cli._model import Device, ModelName, Pretrained, image_features, load_model
 
 if TYPE_CHECKING:
-    import torch
-
     from fastclip.data import ImageSource
     from fastclip.training import Validation
 
@@ -79,11 +78,15 @@ def command(
     """Fine-tune a CLIP model so that it tells meanings apart and accepts other wordings.
 
     Run again after a kill, it goes on from its last checkpoint. Dropout is off, and statistics of
-    batch norms stay as they are.
+    batch norms stay as they are. Several processes or GPUs share each batch under torchrun:
+    torchrun --nproc-per-node 2 -m fastclip train ...
     """
     target = writable_folder(output)
+    import torch
+
     from fastclip.data import find_item_images, read_hard_positives
     from fastclip.training import ItemData, TrainingSettings, train
+    from fastclip.training._ranks import started_ranks
 
     settings = TrainingSettings(
         loss=loss.value,
@@ -106,26 +109,29 @@ def command(
     found = find_item_images(items, images)
     found.require_all(images)
     validate = _validation(benchmark, benchmark_images or images, zero_shot)
-    similar = None
-    if hard_images:
-        similar = _similar(found.source, model, pretrained, device, target)
-    train(
-        model,
-        pretrained,
-        ItemData(items, found, similar=similar),
-        target,
-        settings,
-        device=device,
-        validate=validate,
-        tensorboard=tensorboard,
-    )
-    _run.show_change(target)
-    typer.echo(f"{output}: the model, for fastclip.models.load")
+    with _run.ranks(device) as (device, first):
+        similar = None
+        if hard_images:
+            embed = partial(_similar, found.source, model, pretrained, device, target)
+            similar = torch.tensor(started_ranks().on_first(embed))
+        train(
+            model,
+            pretrained,
+            ItemData(items, found, similar=similar),
+            target,
+            settings,
+            device=device,
+            validate=validate,
+            tensorboard=tensorboard,
+        )
+    if first:
+        _run.show_change(target)
+        typer.echo(f"{output}: the model, for fastclip.models.load")
 
 
 def _similar(
     source: ImageSource, model: str, pretrained: str | None, device: str, target: Path
-) -> torch.Tensor:
+) -> list[list[int]]:
     from fastclip.training import similar_images
 
     target.mkdir(exist_ok=True)
@@ -134,7 +140,8 @@ def _similar(
     if summary.unreadable:
         first = summary.unreadable[0]
         raise ValueError(f"{printable(first.name)}: {printable(first.reason)}")
-    return similar_images(features.features, min(3, len(features) - 1))
+    similar: list[list[int]] = similar_images(features.features, min(3, len(features) - 1)).tolist()
+    return similar
 
 
 def _validation(benchmark: Path | None, images: Path, zero_shot: Path | None) -> Validation | None:

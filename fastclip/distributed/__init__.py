@@ -14,7 +14,8 @@ process gives, however keys and queries are spread. `logsumexp`, `cache_logits` 
 sums over keys, give the same bits each time for the same spreading; `gaussian_potential`, which
 takes rows of all ranks and no keys, for the same number of ranks, however its rows are spread. All
 four are within the error that they state.
-Gradients flow through `gather` alone, which is for the losses of `fastclip.training`.
+Gradients flow through `gather` alone, which is for the losses of `fastclip.training`;
+`fastclip.train` and `fastclip.ttd.distill` share their steps among the ranks by themselves.
 
 Tested with gloo, between two and three processes; NCCL has not been tried yet.
 

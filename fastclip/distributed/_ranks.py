@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -126,6 +127,17 @@ class Ranks:
                     )
         return [call.get(own) for call in found]
 
+    def add_up(self, rows: torch.Tensor) -> None:
+        """Replace ``rows``, of one shape and dtype on all ranks, by their sum over the ranks.
+
+        All ranks get the same bits.
+        """
+        there = rows.to(self._device)
+        with self._answers():
+            dist.all_reduce(there, group=self.group)
+        if there is not rows:
+            rows.copy_(there)
+
     def _all_to_all(
         self,
         output: torch.Tensor,
@@ -135,18 +147,24 @@ class Ranks:
     ) -> None:
         """Send parts of ``given`` to the ranks, of some sizes or all of one."""
         there = output.to(self._device)
-        try:
+        with self._answers():
             dist.all_to_all_single(
                 there, given.to(self._device), output_sizes, sizes, group=self.group
             )
+        if there is not output:
+            output.copy_(there)
+
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Turn torch's error where a rank does not take part into a `RankError`."""
+        try:
+            yield
         except RuntimeError as error:
             reason = str(error).split(". This is", 1)[0]  # gloo's guess at what may be wrong
             raise RankError(
                 f"rank {self.rank} of {self.size} had no answer from another rank, which has ended "
                 f"or is stuck: {reason}"
             ) from error
-        if there is not output:
-            output.copy_(there)
 
 
 def _header(tensor: torch.Tensor) -> tuple[int, int, int]:

@@ -159,7 +159,10 @@ def read_images(
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and texts of a step; the M + P extra texts belong to captions ``negative_of`` ..."""
+    """Texts of a step and images, of several ranks each its own.
+
+    The M + P extra texts belong to captions ``negative_of`` and ``positive_of``.
+    """
 
     images: torch.Tensor
     captions: list[str]

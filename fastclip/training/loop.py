@@ -23,6 +23,7 @@ from fastclip.models import Model, load
 from fastclip.models._load import _find, _read_config
 from fastclip.models._text import text_features
 
+from ._ranks import ALONE, OneProcess, started_ranks
 from ._tensorboard import TensorBoardLog
 from .data import TrainingData
 from .lora import add_lora, merged
@@ -53,6 +54,13 @@ def train(
     that was left alone (on one device with one number of threads): every random choice follows
     from the seed and the step. Dropout is off, and statistics of batch norms stay as they are.
     QuickGELU is kept where the model has it, in what is written, too.
+
+    Where torch.distributed has been started, its ranks take each step together; all call this with
+    the same arguments and see the same ``output``. Each encodes its share of a batch and gets the
+    features of all (`fastclip.distributed.gather`), from which each computes the whole loss;
+    gradients are added up. Steps are so those of one process, up to the order of sums, and a run
+    may go on with another number of ranks. Rank 0 validates and writes, while the others wait: no
+    longer than the timeout of the process group.
 
     Parameters
     ----------
@@ -94,7 +102,10 @@ def train(
     ValueError
         A setting or the model is not allowed, there are fewer captions than ``batch_size``, the
         loss is NaN, ``guard`` names a figure that ``validate`` does not return, or ``output``
-        holds a run with other settings, data or model.
+        holds a run with other settings, data or model. Or ranks have other arguments, or are more
+        than ``batch_size``.
+    fastclip.distributed.RankError
+        Another rank has failed, has ended or does not answer.
     ImportError
         ``lora_rank`` is not 0 and peft is missing, or ``tensorboard`` is asked for and missing.
 
@@ -134,12 +145,18 @@ def run_objective(
     progress: bool,
 ) -> Model:
     """Fine-tune a CLIP model with any objective; all else as in `train`."""
-    run = _Run(name, pretrained, objective, Path(output), device)
-    run.watch(validate, guard)
-    run.resume()
-    if tensorboard:
-        run.board = TensorBoardLog(run.output / "tensorboard")
-    with _bar(run, progress) as show, ThreadPoolExecutor(1) as ahead:
+    ranks = started_ranks()
+
+    def start() -> _Run[B]:
+        run = _Run(name, pretrained, objective, Path(output), device, ranks)
+        run.watch(validate, guard)
+        run.resume()
+        if tensorboard and ranks.rank == 0:
+            run.board = TensorBoardLog(run.output / "tensorboard")
+        return run
+
+    run = ranks.together(start, _Run.arguments)
+    with _bar(run, progress and ranks.rank == 0) as show, ThreadPoolExecutor(1) as ahead:
         steps = len(run.batches)
         more = run.step < steps and not run.stopped
         waiting = ahead.submit(run.batches.load, run.step) if more else None
@@ -147,16 +164,16 @@ def run_objective(
             run.validate_if_due()
             if run.stopped:
                 break
-            batch = waiting.result()
+            batch = ranks.together(waiting.result)
             more = run.step + 1 < steps
             waiting = ahead.submit(run.batches.load, run.step + 1) if more else None
             show(run.take_step(batch))
             if run.step % run.settings.checkpoint_steps == 0 or run.step == steps:
-                run.save()
+                ranks.on_first(run.save)
     run.validate_if_due()
-    run.save()
-    run.write_model()
-    if run.stopped:
+    ranks.on_first(run.save)
+    ranks.on_first(run.write_model)
+    if run.stopped and ranks.rank == 0:
         warnings.warn(run.stopped, stacklevel=3)
     return load(str(run.output), device=device)
 
@@ -171,7 +188,9 @@ class _Run(Generic[B]):
         objective: Objective[B],
         output: Path,
         device: str | torch.device,
+        ranks: OneProcess = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.objective = objective
         self.settings = settings = objective.settings
         self.output = output
@@ -181,7 +200,7 @@ class _Run(Generic[B]):
             torch.manual_seed(settings.seed)  # of untrained weights
             self.model = load(name, weights, device=device)
         self.module = self.model.module
-        self.batches = Batches(objective, self.model.preprocess)
+        self.batches = Batches(objective, self.model.preprocess, self.ranks)
         self.tuner = None
         if settings.lora_rank:
             self.tuner = add_lora(self.module, settings.lora_rank, settings.seed)
@@ -217,6 +236,16 @@ class _Run(Generic[B]):
         }
         output.mkdir(parents=True, exist_ok=True)
 
+    def arguments(self) -> dict[str, Any]:
+        """What must be the same on all ranks."""
+        return {
+            **self.identity,
+            "output": str(self.output.resolve()),
+            "step of the checkpoint": self.step,
+            "guard": dict(self.guard),
+            "validate is given": self.validate is not None,
+        }
+
     def take_step(self, batch: B) -> dict[str, float]:
         """Move the weights along the gradient of a batch; return the parts of its loss."""
         rate = self.settings.rate_at(self.step, len(self.batches))
@@ -239,27 +268,30 @@ class _Run(Generic[B]):
         return numbers
 
     def _backward(self, batch: B) -> Parts:
-        """Gradients of the loss of a whole batch, encoded in parts where it is large.
+        """Gradients of the loss of a whole batch: each rank encodes its share of images and texts.
 
-        In parts: the features first, without a graph; the loss and its gradient in the features;
-        then each part again, with that gradient handed on (Gao et al., *Scaling Deep Contrastive
-        Learning Batch Size under Memory Limited Setup*, 2021).
+        In parts, where the share is large: the features first, without a graph; the loss and its
+        gradient in the features; then each part again, with that gradient handed on (Gao et al.,
+        *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup*, 2021).
         """
         device = self.model.device
         size = self.settings.micro_batch_size or len(batch.images)
         images = [part.to(device) for part in batch.images.split(size)]
-        tokens = self.model.tokenizer(batch.texts).to(device).split(size)
+        tokens = self.model.tokenizer(self.ranks.own(batch.texts)).to(device).split(size)
         inputs = [(True, part) for part in images] + [(False, part) for part in tokens]
         at_once = len(images) == 1
         with torch.set_grad_enabled(at_once):
             encoded = [self._encode(*part) for part in inputs]
         leaves = encoded if at_once else [rows.requires_grad_() for rows in encoded]
-        features = torch.cat(leaves[: len(images)]), torch.cat(leaves[len(images) :])
-        parts = self.objective.loss(batch, *features, self.module)
-        self.scaler.scale(parts["loss"]).backward()
+        of_images = self.ranks.gather(torch.cat(leaves[: len(images)]))
+        of_texts = self.ranks.gather(torch.cat(leaves[len(images) :]))
+        parts = self.objective.loss(batch, of_images, of_texts, self.module)
+        # Each rank has the whole loss: the gradients of all of them are added up.
+        self.scaler.scale(parts["loss"] / self.ranks.size).backward()
         if not at_once:
             for part, leaf in zip(inputs, leaves, strict=True):
                 self._encode(*part).backward(leaf.grad)
+        self.ranks.add_up([p.grad for p in self.trained.values() if p.grad is not None])
         return {name: part.detach() for name, part in parts.items()}
 
     def _encode(self, images: bool, part: torch.Tensor) -> torch.Tensor:
@@ -288,9 +320,14 @@ class _Run(Generic[B]):
         every = self.settings.validation_steps
         due = self.step in (0, len(self.batches)) or (every and self.step % every == 0)
         done = any(entry["step"] == self.step for entry in self.validations)
-        if self.validate is None or self.stopped or done or not due:
+        validate = self.validate
+        if validate is None or self.stopped or done or not due:
             return
-        figures = {"step": self.step, **self.validate(self.model)}
+
+        def measured() -> dict[str, float]:
+            return {name: float(figure) for name, figure in validate(self.model).items()}
+
+        figures = {"step": self.step, **self.ranks.on_first(measured)}
         self.validations.append(figures)
         if self.guard:
             self._judge(self.validations[0], figures)

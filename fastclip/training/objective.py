@@ -11,6 +11,7 @@ import torch
 
 from fastclip.models._model import _pooled
 
+from ._ranks import ALONE, OneProcess
 from .data import Batch, Preprocess, SimilarImages, TrainingData, draw_texts, hard_images
 from .losses import LOSSES, BatchFeatures, Parts
 from .settings import RunSettings, TrainingSettings
@@ -27,7 +28,7 @@ class CaptionedData(Protocol):
 
 
 class AnyBatch(Protocol):
-    """Images [B, 3, H, W] and the texts that are encoded beside them."""
+    """Images [B, 3, H, W], of several ranks each its own, and all texts that go with them."""
 
     @property
     def images(self) -> torch.Tensor: ...
@@ -58,7 +59,10 @@ class Objective(ABC, Generic[B]):
 
     @abstractmethod
     def batch(self, images: torch.Tensor, chosen: Sequence[int], rng: np.random.Generator) -> B:
-        """The batch of captions ``chosen``; its random choices follow from ``rng`` alone."""
+        """The batch of captions ``chosen``; its random choices follow from ``rng`` alone.
+
+        ``images`` are those of all of them or, on one of several ranks, of its share.
+        """
 
     @abstractmethod
     def encode_images(self, module: Any, images: torch.Tensor) -> torch.Tensor:
@@ -68,8 +72,8 @@ class Objective(ABC, Generic[B]):
     def loss(self, batch: B, images: torch.Tensor, texts: torch.Tensor, module: Any) -> Parts:
         """The parts of the loss and their sum ``loss``.
 
-        ``images`` are float32 features of unit length along dimension 1, and ``texts`` the rows of
-        ``batch.texts`` alike.
+        ``images`` are float32 features of unit length along dimension 1, those of all ranks, and
+        ``texts`` the rows of ``batch.texts`` alike.
         """
 
 
@@ -113,17 +117,25 @@ class HardCaptions(Objective[Batch]):
 class Batches(Generic[B]):
     """The batch of every step, a function of the seed and the step alone.
 
-    So a run that goes on after a kill sees what it would have seen, without any state to keep.
+    So a run that goes on after a kill sees what it would have seen, without any state to keep, and
+    each of several ranks knows the whole batch, of which it reads its share of the images.
     """
 
-    def __init__(self, objective: Objective[B], preprocess: Preprocess) -> None:
+    def __init__(
+        self, objective: Objective[B], preprocess: Preprocess, ranks: OneProcess = ALONE
+    ) -> None:
         self.objective = objective
         self.preprocess = preprocess
+        self.ranks = ranks
         size, captions = objective.settings.batch_size, len(objective.data)
         self.per_epoch = captions // size
         if not self.per_epoch:
             raise ValueError(
                 f"batch_size: is {size}, allowed: up to {captions}, the number of captions"
+            )
+        if size < ranks.size:
+            raise ValueError(
+                f"batch_size: is {size}, allowed: {ranks.size} or more, an image for each rank"
             )
 
     def __len__(self) -> int:
@@ -138,7 +150,8 @@ class Batches(Generic[B]):
         chosen = order[place * size : (place + 1) * size].tolist()
         rng = _generator(settings.seed, epoch, place + 1)
         chosen += self.objective.more(chosen, rng)
-        return self.objective.batch(data.images(chosen, self.preprocess), chosen, rng)
+        images = data.images(self.ranks.own(chosen), self.preprocess)
+        return self.objective.batch(images, chosen, rng)
 
 
 def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:

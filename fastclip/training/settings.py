@@ -18,11 +18,11 @@ class RunSettings:
     ----------
     epochs : int
     batch_size : int
-        Images of a step; the loss is of all of them. The last, smaller batch of an epoch is left
-        out.
+        Images of a step, on all ranks together; the loss is of all of them. The last, smaller batch
+        of an epoch is left out.
     micro_batch_size : int, optional
-        Images, and texts, that are encoded at once: the memory of activations. Gradients are those
-        of the whole batch (its features are computed twice). Default: ``batch_size``.
+        Images, and texts, that a rank encodes at once: the memory of activations. Gradients are
+        those of the whole batch (its features are computed twice). Default: ``batch_size``.
     lr : float
         The highest learning rate: reached after ``warmup`` steps, then a cosine down to 0.
     warmup : int
