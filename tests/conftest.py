@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         device = metafunc.config.getoption("--device")
         isas = ["emulated"] if EMULATED else [device] if device else _C.available_isas()
         metafunc.parametrize("isa", isas, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers_in_every_run(request: pytest.FixtureRequest) -> None:
+    torch.manual_seed(zlib.crc32(request.node.nodeid.encode()))
 
 
 @pytest.fixture

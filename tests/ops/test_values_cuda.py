@@ -86,4 +86,5 @@ def test_more_dilations_than_one_launch_takes(isa: str) -> None:
     dilations = tuple(range(1, 71))
     result = fastclip.refine_masks(images, masks, iterations=2, dilations=dilations)
     exact = reference.refine_masks(images, masks, 2, dilations)
-    torch.testing.assert_close(result.double(), torch.from_numpy(exact), rtol=0, atol=1e-5)
+    # Sums over 560 neighbours.
+    torch.testing.assert_close(result.double(), torch.from_numpy(exact), rtol=0, atol=3e-5)
