@@ -1,3 +1,5 @@
+import torch
+
 class Matrix:
     def __init__(self, address: int, dtype: int, rows: int, cols: int, row_stride: int) -> None: ...
     @property
@@ -5,6 +7,16 @@ class Matrix:
 
 class Tensors:
     def __init__(self, tensor: type) -> None: ...
+    def topk(
+        self,
+        queries: object,
+        keys: object,
+        packed: bool,
+        k: int,
+        pack_from_queries: int,
+        pack_from_keys: int,
+        threads: int,
+    ) -> tuple[torch.Tensor, torch.Tensor, int] | None: ...
     def plain(self, queries: object, keys: object) -> tuple[Matrix, Matrix] | None: ...
 
 class ScreenKeys:

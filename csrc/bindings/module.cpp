@@ -66,6 +66,26 @@ PYBIND11_MODULE(_C, m) {
 
   py::class_<Tensors>(m, "Tensors")
       .def(py::init<py::type>())
+      // None where plain() finds none, where codes of packed keys are worth a look, or keys that
+      // are not packed may be worth packing.
+      .def("topk",
+           [](const Tensors& tensors, py::handle queries, py::handle keys, bool packed, int64_t k,
+              int64_t pack_from_queries, int64_t pack_from_keys, int threads) -> py::object {
+             const auto q = tensors.rows(queries);
+             const auto x = q ? tensors.rows(keys) : std::nullopt;
+             if (!x || q->cols != x->cols || k < 1 || k > x->rows) return py::none();
+             if (packed ? fastclip::cpu::worth_codes(q->rows, x->rows, k)
+                        : q->rows >= pack_from_queries && x->rows >= pack_from_keys) {
+               return py::none();
+             }
+             const auto values = tensors.empty<float>(q->rows, k);
+             const auto indices = tensors.empty<int64_t>(q->rows, k);
+             const int64_t scored = without_gil([&](Interrupt& interrupt) {
+               return fastclip::cpu::topk(*q, *x, nullptr, k, values.second, indices.second,
+                                          threads, interrupt);
+             });
+             return py::make_tuple(values.first, indices.first, scored);
+           })
       .def("plain", [](const Tensors& tensors, py::handle queries, py::handle keys) -> py::object {
         const auto q = tensors.rows(queries);
         const auto k = q ? tensors.rows(keys) : std::nullopt;

@@ -1,11 +1,15 @@
-// The memory of torch's tensors on the CPU, without torch: through DLPack's exchange API, which
-// torch.Tensor carries in newer versions, in a tenth of the time that its attributes take.
+// Tensors of torch on the CPU, their memory and new ones, without torch: through DLPack's exchange
+// API, which torch.Tensor carries in newer versions, in a part of the time that torch itself takes.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <cstdlib>
+#include <new>
 #include <optional>
+#include <type_traits>
+#include <utility>
 
 #include "fastclip/matrix.h"
 
@@ -25,12 +29,21 @@ struct DLTensor {
   uint64_t byte_offset;
 };
 
+struct DLManagedTensorVersioned {
+  uint32_t major_version, minor_version;
+  void* manager_ctx;
+  void (*deleter)(DLManagedTensorVersioned* self);
+  uint64_t flags;
+  DLTensor tensor;
+};
+
 struct DLPackExchangeAPI {
   uint32_t major_version, minor_version;
   const DLPackExchangeAPI* older;
   void* managed_tensor_allocator;
   void* managed_tensor_from_py_object;
-  void* managed_tensor_to_py_object;
+  // The object owns the tensor. Not 0 where it has set an exception.
+  int (*managed_tensor_to_py_object)(DLManagedTensorVersioned* tensor, void** out);
   // The memory is that of the object. Not 0 where it has set an exception.
   int (*dltensor_from_py_object)(void* object, DLTensor* out);
 };
@@ -46,6 +59,7 @@ class Tensors {
       if (api_ == nullptr) throw py::error_already_set();
     }
     while (api_ != nullptr && api_->major_version != 1) api_ = api_->older;
+    if (api_ != nullptr && api_->managed_tensor_to_py_object == nullptr) api_ = nullptr;
   }
 
   // Rows of features, each with its elements side by side, that nobody differentiates with respect
@@ -71,6 +85,41 @@ class Tensors {
     }
     const bool some = m.rows * m.cols > 0;
     return some && (m.cols == 1 || x.strides[1] == 1) ? std::optional(m) : std::nullopt;
+  }
+
+  // A new tensor of float32 or int64, and its memory, in half of the time that torch.empty takes.
+  // Only where rows() has found something.
+  template <class T>
+  std::pair<py::object, T*> empty(int64_t rows, int64_t cols) const {
+    struct Owned {
+      DLManagedTensorVersioned managed;
+      int64_t shape[2], strides[2];
+    };
+    constexpr size_t kHead = (sizeof(Owned) + 63) / 64 * 64;
+    const size_t bytes = kHead + (static_cast<size_t>(rows * cols) * sizeof(T) + 63) / 64 * 64;
+    auto* memory = static_cast<char*>(std::aligned_alloc(64, bytes));
+    if (memory == nullptr) throw std::bad_alloc();
+    auto* owned = new (memory) Owned{};
+    owned->shape[0] = rows;
+    owned->shape[1] = owned->strides[0] = cols;
+    owned->strides[1] = 1;
+    owned->managed.major_version = 1;
+    owned->managed.deleter = [](DLManagedTensorVersioned* self) { std::free(self); };
+    DLTensor& x = owned->managed.tensor;
+    x.data = memory + kHead;
+    x.device_type = 1;
+    x.ndim = 2;
+    x.type_code = std::is_floating_point_v<T> ? 2 : 0;
+    x.bits = 8 * sizeof(T);
+    x.lanes = 1;
+    x.shape = owned->shape;
+    x.strides = owned->strides;
+    void* object = nullptr;
+    if (api_->managed_tensor_to_py_object(&owned->managed, &object) != 0) {
+      throw py::error_already_set();
+    }
+    return {py::reinterpret_steal<py::object>(static_cast<PyObject*>(object)),
+            reinterpret_cast<T*>(x.data)};
   }
 
  private:

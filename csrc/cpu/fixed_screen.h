@@ -133,6 +133,7 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
       FixedScreen fixed;
       decltype(task)& of;
 
+      int64_t allowance() const { return kFewSurvivors; }
       int64_t screen() {
         of.screened(fixed);
         return fixed.scored();
@@ -140,7 +141,7 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
       int64_t finish() const { return fixed.scored(); }
     };
     scored += search_keys(
-        isa, rows, keys, first_key, last_key, screens, 16, interrupt,
+        isa, rows, keys, first_key, last_key, screens, interrupt,
         [&](BlockScreen& block) {
           return Search{FixedScreen(isa, block, scores + first_query), task};
         },

@@ -42,6 +42,8 @@ class ScreenedGroupMax {
         best_(best),
         products_(block.num_queries() * kStride, Contents::kAnything) {}
 
+  int64_t allowance() const { return kFewSurvivors; }
+
   // Looks at the panels that the block has gone to. Returns how many pairs were scored so far.
   int64_t screen() {
     ScreenCall call = block_.call();
@@ -154,7 +156,7 @@ int64_t group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* c
     const Best best{groups, num_groups, values + first * num_groups, indices + first * num_groups};
     std::fill_n(best.indices, rows.rows * num_groups, -1);
     scored += search_keys(
-        isa, rows, keys, 0, keys.rows, screens, 16, interrupt,
+        isa, rows, keys, 0, keys.rows, screens, interrupt,
         [&](BlockScreen& block) { return ScreenedGroupMax(isa, block, best); },
         [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
           for (int64_t i = 0; i < rows.rows; ++i) {

@@ -118,6 +118,7 @@ class BlockScreen {
 // the last kWindow keys at most, so that little is lost where all survive.
 inline constexpr int64_t kWindow = 4096;
 inline constexpr double kWorthScreening = 1.0 / 8;
+inline constexpr int64_t kFewSurvivors = 16;  // an allowance where nothing needs to be found first
 
 // Walks over panels [first, last): screen() looks at those that `block` has gone to and returns how
 // many pairs survived so far; `allowance` of them a query are no sign of anything.
@@ -170,20 +171,19 @@ inline Screens screens_for(const Kernels& isa, const ScreenKeys* codes, int64_t 
 }
 
 // Searches keys [first_key, last_key) for a block of queries. make(BlockScreen&) returns what looks
-// at the panels that the screen has gone to: its screen() returns how many pairs survived so far
-// (see walk_panels for `allowance`), its finish() how many were scored exactly. exact(scores, ld,
-// first_key, count) gets blocks of the keys that were not screened. Returns how many pairs were
-// scored exactly.
+// at the panels that the screen has gone to: its allowance() and screen() are those of walk_panels,
+// its finish() returns how many pairs were scored exactly. exact(scores, ld, first_key, count) gets
+// blocks of the keys that were not screened. Returns how many pairs were scored exactly.
 template <class Make, class Exact>
 int64_t search_keys(const Kernels& isa, const Matrix& queries, const Matrix& keys,
-                    int64_t first_key, int64_t last_key, const Screens& screens, int64_t allowance,
+                    int64_t first_key, int64_t last_key, const Screens& screens,
                     Interrupt& interrupt, Make&& make, Exact&& exact,
                     NonFiniteRow* nonfinite = nullptr) {
   int64_t scored = 0, panel = first_key / kPanel;
   for (int s = 0; s < screens.count && panel * kPanel < last_key; ++s) {
     BlockScreen block(isa, queries, keys, screens.codes[s], screens.longest_key);
     auto search = make(block);
-    panel = walk_panels(block, panel, ceil_div(last_key, kPanel), allowance, interrupt,
+    panel = walk_panels(block, panel, ceil_div(last_key, kPanel), search.allowance(), interrupt,
                         [&] { return search.screen(); });
     scored += search.finish();
   }

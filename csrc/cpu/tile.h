@@ -38,11 +38,11 @@ struct Tile {
 
   static void score_pairs(const double* queries, const Matrix& keys, const Pair* pairs,
                           int64_t count, float* scores) {
-    score_single(queries, keys, count, scores, [=](int64_t i) { return pairs[i]; });
+    score_single<false>(queries, keys, count, scores, [=](int64_t i) { return pairs[i]; });
   }
 
   static void score_keys(const double* query, const Matrix& keys, float* scores) {
-    score_single(query, keys, keys.rows, scores, [](int64_t i) { return Pair{0, i}; });
+    score_single<true>(query, keys, keys.rows, scores, [](int64_t i) { return Pair{0, i}; });
   }
 
   static void load_rows(const Matrix& rows, double* out) {
@@ -112,36 +112,37 @@ struct Tile {
   // Pairs side by side: one alone would wait for its own sums.
   static constexpr int kPairs = kPasses >= 8 ? 1 : 8 / kPasses;
 
-  // Exact scores of pair(0) ... pair(count - 1), keys as they are stored.
-  template <class PairOf>
+  // Exact scores of pair(0) ... pair(count - 1), keys as they are stored; all of one query if
+  // kAlone.
+  template <bool kAlone, class PairOf>
   static void score_single(const double* queries, const Matrix& keys, int64_t count, float* scores,
                            PairOf pair) {
     switch (keys.dtype) {
       case DType::kFloat32:
-        return score_single_as<float>(queries, keys, count, scores, pair,
-                                      [](float x) { return x; });
+        return score_single_as<kAlone, float>(queries, keys, count, scores, pair,
+                                              [](float x) { return x; });
       case DType::kFloat16:
-        return score_single_as<uint16_t>(queries, keys, count, scores, pair,
-                                         [](uint16_t x) { return half_to_float(x); });
+        return score_single_as<kAlone, uint16_t>(queries, keys, count, scores, pair,
+                                                 [](uint16_t x) { return half_to_float(x); });
       case DType::kBFloat16:
-        return score_single_as<uint16_t>(queries, keys, count, scores, pair,
-                                         [](uint16_t x) { return bfloat16_to_float(x); });
+        return score_single_as<kAlone, uint16_t>(queries, keys, count, scores, pair,
+                                                 [](uint16_t x) { return bfloat16_to_float(x); });
     }
   }
 
-  template <class Stored, class PairOf, class ToFloat>
+  template <bool kAlone, class Stored, class PairOf, class ToFloat>
   static void score_single_as(const double* queries, const Matrix& keys, int64_t count,
                               float* scores, PairOf pair, ToFloat to_float) {
     int64_t i = 0;
     for (; i + kPairs <= count; i += kPairs) {
-      score_together<kPairs, Stored>(queries, keys, i, scores + i, pair, to_float);
+      score_together<kAlone, kPairs, Stored>(queries, keys, i, scores + i, pair, to_float);
     }
     for (; i < count; ++i) {
-      score_together<1, Stored>(queries, keys, i, scores + i, pair, to_float);
+      score_together<kAlone, 1, Stored>(queries, keys, i, scores + i, pair, to_float);
     }
   }
 
-  template <int N, class Stored, class PairOf, class ToFloat>
+  template <bool kAlone, int N, class Stored, class PairOf, class ToFloat>
   static void score_together(const double* queries, const Matrix& keys, int64_t first,
                              float* scores, PairOf pair, ToFloat to_float) {
     const int64_t steps = lane_steps(keys.cols), whole = keys.cols / kLanes;
@@ -157,7 +158,7 @@ struct Tile {
       for (int p = 0; p < kPasses; ++p) {
 #pragma GCC unroll 8
         for (int n = 0; n < N; ++n) {
-          lanes[p][n] += load<Doubles>(query[n] + (p * steps + s) * W) *
+          lanes[p][n] += load<Doubles>(query[kAlone ? 0 : n] + (p * steps + s) * W) *
                          widen<Stored>(key[n] + (s * kLanes + p * W) * sizeof(Stored), to_float);
         }
       }

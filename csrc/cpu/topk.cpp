@@ -45,7 +45,8 @@ bool worth_screening(int64_t keys, int64_t k) {
 }  // namespace
 
 bool worth_codes(int64_t queries, int64_t keys, int64_t k) {
-  return screens_always() || (keys >= 256 && (!worth_float_screen(queries) || keys >= 64 * k));
+  return screens_always() || (keys >= 256 && worth_screening(keys, k) &&
+                              (!worth_float_screen(queries) || keys >= 64 * k));
 }
 
 int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* codes, int64_t k,

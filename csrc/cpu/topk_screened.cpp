@@ -34,6 +34,7 @@ class ScreenedTopK {
       : kernels_(kernels),
         block_(block),
         k_(k),
+        few_(k + std::min<int64_t>(k, 16)),
         window_(keys_near(keys)),
         capacity_(candidates_per_query(k)),
         best_(best),
@@ -47,6 +48,9 @@ class ScreenedTopK {
         hits_(block.num_queries() * kMaxPanelKeys, Contents::kAnything) {
     for (int64_t i = 0; i < block.num_queries(); ++i) raise_to_best(i);
   }
+
+  // The best k must be found first, and those that the screen cannot tell from them.
+  int64_t allowance() const { return 4 * k_ + 64; }
 
   // Looks at the panels that the block has gone to. Returns how many pairs survived so far: one
   // that is dropped without a score costs a part of one with a score.
@@ -137,7 +141,7 @@ class ScreenedTopK {
       queries_.push_back(i);
       // The k most promising ones first; few of the others are left after that.
       first_[i] = -kInfinity;
-      if (counts_[i] <= k_) continue;
+      if (counts_[i] <= few_) continue;
       for (int64_t c = 0; c < counts_[i]; ++c) bounds_[c] = of(i)[c].upper;
       first_[i] = kth_largest(bounds_.data(), counts_[i], k_, k_ / 16);
     }
@@ -156,7 +160,7 @@ class ScreenedTopK {
   void drop(int64_t i) {
     Candidate* candidates = of(i);
     const int64_t count = counts_[i];
-    if (count > k_) {
+    if (count > few_) {
       for (int64_t c = 0; c < count; ++c) bounds_[c] = candidates[c].lower;
       raise(i, kth_largest(bounds_.data(), count, k_, k_ / 16));
     }
@@ -220,6 +224,7 @@ class ScreenedTopK {
   const Kernels& kernels_;
   BlockScreen& block_;
   const int64_t k_;
+  const int64_t few_;  // so few that scores cost less than to find those to drop
   const int64_t window_;
   const int64_t capacity_;
   TopK& best_;
@@ -261,7 +266,7 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
         const Matrix rows = queries.slice(task.first_query, task.last_query);
         TopK best(rows.rows, task.last_key - task.first_key, task.k);
         scored += search_keys(
-            isa, rows, keys, task.first_key, task.last_key, screens, 4 * task.k + 64, interrupt,
+            isa, rows, keys, task.first_key, task.last_key, screens, interrupt,
             [&](BlockScreen& block) { return ScreenedTopK(isa, block, keys, task.k, best); },
             [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
               for (int64_t i = 0; i < rows.rows; ++i) {

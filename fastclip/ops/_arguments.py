@@ -167,15 +167,13 @@ def pixel_rows(pixels: torch.Tensor) -> torch.Tensor:
 _tensors = _C.Tensors(torch.Tensor)
 
 
-def plain(queries: Array, keys: Array | PackedKeys) -> tuple[_C.Matrix, _C.Matrix] | None:
-    """Describe rows that need no other check, no copy and no operator; None for all others.
+def plain_tensors() -> _C.Tensors | None:
+    """Return what looks at tensors without torch; None while torch must see each operator.
 
-    Tensors on the CPU, that is, for which nothing is traced or differentiated. For the smallest
-    calls: all the checks of this module together take longer than their arithmetic.
+    It finds tensors on the CPU that need no other check, no copy and no gradient, and None for all
+    others. For the smallest calls: the checks of this module take longer than their arithmetic.
     """
-    if _watched() or EMULATED:
-        return None
-    return _tensors.plain(queries, keys)
+    return None if _watched() or EMULATED else _tensors
 
 
 def must_dispatch(*tensors: torch.Tensor) -> bool:

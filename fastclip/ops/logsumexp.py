@@ -17,7 +17,7 @@ from fastclip.ops._arguments import (
     check_some_rows,
     matrix,
     not_finite,
-    plain,
+    plain_tensors,
     with_adjacent_elements,
 )
 from fastclip.ops._blocks import blocks, empty_like
@@ -84,7 +84,8 @@ def logsumexp(
     packed = isinstance(keys, PackedKeys)
     if not isinstance(scale, torch.Tensor):
         number = as_number("scale", scale)
-        matrices = plain(queries, keys.rows if packed else keys)
+        tensors = plain_tensors()
+        matrices = tensors and tensors.plain(queries, keys.rows if packed else keys)
         if matrices:
             return _compute(*matrices, number, check_keys=not packed)
         scale = torch.tensor(number, dtype=torch.float64, device="cpu")

@@ -268,12 +268,14 @@ def worth_packing(queries: torch.Tensor, keys: torch.Tensor, k: int = 0) -> bool
     if on_cuda(keys):
         some = len(queries) >= min(_CUDA_PACK_FROM_QUERIES, _PACK_FROM_QUERIES)
         return some and len(queries) * len(keys) >= _PACK_FROM_QUERIES * _PACK_FROM_KEYS
-    return worth_packing_on_cpu(len(queries), len(keys), k)
+    many = len(queries) >= _PACK_FROM_QUERIES and len(keys) >= _PACK_FROM_KEYS
+    part = min(len(keys), _PACK_KEYS)
+    return many and _C.has_screen() and _C.worth_codes(len(queries), part, k)
 
 
-def worth_packing_on_cpu(queries: int, keys: int, k: int = 0) -> bool:
-    many = queries >= _PACK_FROM_QUERIES and keys >= _PACK_FROM_KEYS
-    return many and _C.has_screen() and _C.worth_codes(queries, min(keys, _PACK_KEYS), k)
+def packed_from() -> tuple[int, int]:
+    """Return how many queries and keys there must be at least to pack keys on the way."""
+    return _PACK_FROM_QUERIES, _PACK_FROM_KEYS
 
 
 def parts_to_pack(keys: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:

@@ -19,14 +19,14 @@ from fastclip.ops._arguments import (
     matrix,
     must_dispatch,
     not_finite,
-    plain,
+    plain_tensors,
     screen_keys,
     with_adjacent_elements,
 )
 from fastclip.ops._device import on_cuda
 from fastclip.ops._gather import picked_backward, save_picked
 from fastclip.ops._library import implement, library
-from fastclip.ops.pack import PackedKeys, encode, parts_to_pack, worth_packing, worth_packing_on_cpu
+from fastclip.ops.pack import PackedKeys, encode, packed_from, parts_to_pack, worth_packing
 
 
 class TopK(NamedTuple):
@@ -119,13 +119,17 @@ def topk(
     """
     k = operator.index(k)
     packed = isinstance(keys, PackedKeys)
-    found: _Found
-    matrices = plain(queries, keys.rows if packed else keys)
-    if matrices and _searchable(*matrices, packed, k):
-        screened = packed and _C.worth_codes(matrices[0].rows, matrices[1].rows, k)
-        codes = screen_keys([keys.codes, keys.bounds, keys.center], keys.rows) if screened else None
-        found = _search(*matrices, codes, k)
-    else:
+    tensors = plain_tensors()
+    found: _Found | None = None
+    if tensors is not None:
+        rows, threads = keys.rows if packed else keys, torch.get_num_threads()
+        found = tensors.topk(queries, rows, packed, k, *packed_from(), threads)
+        if found is not None:
+            _check_found(found[2], queries.shape[0])
+        elif packed and (matrices := tensors.plain(queries, rows)) and 1 <= k <= matrices[1].rows:
+            codes = screen_keys([keys.codes, keys.bounds, keys.center], keys.rows)
+            found = _search(*matrices, codes, k)
+    if found is None:
         query_rows = as_rows("queries", queries)
         key_rows, screen = as_keys(keys)
         check_same_width(query_rows, key_rows)
@@ -148,13 +152,6 @@ def _topk(
 
 _Found: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor | int]
 """Values, indices and how many pairs were scored."""
-
-
-def _searchable(queries: _C.Matrix, keys: _C.Matrix, packed: bool, k: int) -> bool:
-    """Whether k is right and the keys are searched as they are."""
-    if not 1 <= k <= keys.rows:
-        return False
-    return packed or not worth_packing_on_cpu(queries.rows, keys.rows, k)
 
 
 def _find(queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int) -> _Found:
@@ -210,10 +207,14 @@ def _search(
     indices = torch.empty(count, k, dtype=torch.int64, device="cpu")
     threads = torch.get_num_threads()
     scored = _C.topk(queries, keys, codes, k, values.data_ptr(), indices.data_ptr(), threads)
+    _check_found(scored, count)
+    return values, indices, scored
+
+
+def _check_found(scored: int, queries: int) -> None:
     if scored < 0:
         row = -1 - scored
-        raise not_finite("queries", row) if row < count else not_finite("keys", row - count)
-    return values, indices, scored
+        raise not_finite("queries", row) if row < queries else not_finite("keys", row - queries)
 
 
 def _topk_fake(

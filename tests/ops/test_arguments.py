@@ -10,7 +10,7 @@ import reference
 import torch
 
 import fastclip
-from fastclip.ops._arguments import check_finite, plain
+from fastclip.ops._arguments import check_finite, plain_tensors
 from fastclip.ops._device import EMULATED
 
 pytestmark = pytest.mark.once
@@ -220,10 +220,14 @@ def test_pixels_not_finite(
 
 def test_only_plain_rows_go_around_the_checks() -> None:
     q, k = torch.randn(2, 8), torch.randn(3, 8)
-    if getattr(torch.Tensor, "__dlpack_c_exchange_api__", None) is None or EMULATED:
-        assert plain(q, k) is None
+    tensors = plain_tensors()
+    if tensors is None:
+        assert EMULATED
         return
-    matrices = plain(q, k[::2])
+    if getattr(torch.Tensor, "__dlpack_c_exchange_api__", None) is None:
+        assert tensors.plain(q, k) is None
+        return
+    matrices = tensors.plain(q, k[::2])
     assert matrices is not None
     assert [m.rows for m in matrices] == [2, 2]
     for other in (
@@ -239,7 +243,8 @@ def test_only_plain_rows_go_around_the_checks() -> None:
         k.to("meta"),
         None,
     ):
-        assert plain(q, other) is None
+        assert tensors.plain(q, other) is None
+        assert tensors.topk(q, other, False, 1, 256, 8192, 1) is None
 
 
 def test_defaults_of_torch_change_nothing() -> None:
