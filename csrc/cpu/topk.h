@@ -22,7 +22,7 @@ class TopK {
         capacity_(capacity(keys, k)),
         scores_(queries * capacity_, Contents::kAnything),
         indices_(queries * capacity_, Contents::kAnything),
-        sorted_(2 * k, Contents::kAnything),
+        sorted_(2 * std::max(k, kFewToSort), Contents::kAnything),
         states_(queries) {}
 
   // Entries held for each query: enough beyond k that a selection is paid for by many appends.
@@ -71,21 +71,23 @@ class TopK {
   // Writes the best min(k, keys seen) of a query in order and returns how many they are.
   int64_t finish(int64_t query, float* scores, int64_t* indices) {
     State& state = states_.get()[query];
-    if (state.size > k_) select(query);
+    if (state.size > std::max(k_, kFewToSort)) select(query);
     SortedKey* sorted = sorted_.get();
     for (int64_t i = 0; i < state.size; ++i) {
       sorted[i] = sorted_key(scores_of(query)[i], indices_of(query)[i]);
     }
-    sort_keys(sorted, sorted + k_, state.size);
-    for (int64_t i = 0; i < state.size; ++i) {
+    sort_keys(sorted, sorted + state.size, state.size);
+    const int64_t count = std::min(state.size, k_);
+    for (int64_t i = 0; i < count; ++i) {
       scores[i] = sorted[i].score;
       indices[i] = sorted[i].index;
     }
-    return state.size;
+    return count;
   }
 
  private:
-  static constexpr int64_t kChunk = 32;  // scores tested at once against the threshold
+  static constexpr int64_t kChunk = 32;      // scores tested at once against the threshold
+  static constexpr int64_t kFewToSort = 32;  // without a selection before
 
   struct State {
     int64_t size = 0;

@@ -127,13 +127,16 @@ class ScreenedTopK {
     of(i)[counts_[i]++] = {x - margin, x + margin, block_.first_key() + key};
     ++survivors_;
     // Bounds that tell most of the keys apart are as good as scores for now.
-    if (counts_[i] == capacity_) certify(capacity_ / 2, k_ + k_ / 4);
+    if (counts_[i] < capacity_) return;
+    certify(capacity_ / 2, k_ + k_ / 4);
+    for (const int64_t j : queries_) raise_to_best(j);
   }
 
   // Drops candidates of queries that have more than `many`, by their bounds. Queries that are left
   // with more than `most` have them scored exactly, as far as they can still be among the best k.
   void certify(int64_t many, int64_t most) {
     queries_.clear();
+    bool rest = false;
     for (int64_t i = 0; i < block_.num_queries(); ++i) {
       if (counts_[i] <= many) continue;
       drop(i);
@@ -144,16 +147,16 @@ class ScreenedTopK {
       if (counts_[i] <= few_) continue;
       for (int64_t c = 0; c < counts_[i]; ++c) bounds_[c] = of(i)[c].upper;
       first_[i] = kth_largest(bounds_.data(), counts_[i], k_, k_ / 16);
+      rest = true;
     }
     score([&](int64_t i, const Candidate& c) { return c.upper >= first_[i]; });
-    for (const int64_t i : queries_) raise_to_best(i);
-    score([&](int64_t i, const Candidate& c) {
-      return (c.upper < first_[i]) & (c.upper >= floor_[i]);
-    });
-    for (const int64_t i : queries_) {
-      raise_to_best(i);
-      counts_[i] = 0;
+    if (rest) {
+      for (const int64_t i : queries_) raise_to_best(i);
+      score([&](int64_t i, const Candidate& c) {
+        return (c.upper < first_[i]) & (c.upper >= floor_[i]);
+      });
     }
+    for (const int64_t i : queries_) counts_[i] = 0;
   }
 
   // Drops the candidates of a query that cannot be among the best k, by the bounds of the others.
