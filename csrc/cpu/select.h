@@ -70,6 +70,9 @@ inline float kth_largest(const float* x, int64_t n, int64_t k, int64_t more = 0)
   for (int step = 0; low < high; ++step) {
     const float least_left = from_ordered_bits(low), most_left = from_ordered_bits(high);
     if (reaching - above <= few) {
+      const auto within = [=](float value) {
+        return static_cast<int32_t>(value >= least_left) & static_cast<int32_t>(value <= most_left);
+      };
       float left[kFew + 1] = {};
       int64_t count = 0;
       constexpr int64_t kTogether = 32;  // most have none
@@ -77,11 +80,11 @@ inline float kth_largest(const float* x, int64_t n, int64_t k, int64_t more = 0)
         const int64_t end = std::min(begin + kTogether, n);
         int32_t found = 0;
         for (int64_t i = begin; i < end; ++i) {
-          found |= (x[i] >= least_left) & (x[i] <= most_left) ? 1 : 0;
+          found |= within(x[i]);
         }
         for (int64_t i = begin; found != 0 && i < end; ++i) {
           left[count] = x[i];
-          count += (x[i] >= least_left) & (x[i] <= most_left) ? 1 : 0;
+          count += within(x[i]);
         }
       }
       float* kth = left + (k - above - 1);

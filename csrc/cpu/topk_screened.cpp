@@ -153,7 +153,7 @@ class ScreenedTopK {
     if (rest) {
       for (const int64_t i : queries_) raise_to_best(i);
       score([&](int64_t i, const Candidate& c) {
-        return (c.upper < first_[i]) & (c.upper >= floor_[i]);
+        return c.upper < first_[i] && c.upper >= floor_[i];
       });
     }
     for (const int64_t i : queries_) counts_[i] = 0;
