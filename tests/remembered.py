@@ -36,7 +36,8 @@ def _digest(arguments: tuple[Any, ...]) -> bytes:
     for x in arguments:
         if isinstance(x, torch.Tensor):
             digest.update(repr((x.dtype, x.shape)).encode())
-            digest.update(x.detach().contiguous().view(-1).view(torch.uint8).numpy())
+            plain = x.detach().clone(memory_format=torch.contiguous_format)
+            digest.update(plain.view(-1).view(torch.uint8).numpy())
         elif isinstance(x, np.ndarray):
             digest.update(repr((x.dtype, x.shape)).encode())
             digest.update(np.ascontiguousarray(x))

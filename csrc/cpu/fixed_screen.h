@@ -65,7 +65,7 @@ class FixedScreen {
       int64_t count = 0;
       for (; hit < end && count < kBatch; ++hit) {
         const int64_t i = hit->query, key = block_.first_key() + hit->key;
-        const bool sure = hit->x - (block_.margin(i, hit->key) - block_.gamma(i)) >= sure_[i];
+        const bool sure = hit->x - block_.margin(i, hit->key) >= sure_[i];
         if (take(i, key, sure)) batch[count++] = {i, key};
       }
       for (const Hit* next = hit; next < std::min(end, hit + kBatch); ++next) {

@@ -13,7 +13,7 @@
 namespace fastclip::cpu {
 namespace {
 
-constexpr int64_t kQueryBlock = 512;
+constexpr int64_t kQueryBlock = 1024;
 
 // Best score and key of each group for a block of queries; -1 where none was seen.
 struct Best {
@@ -22,15 +22,21 @@ struct Best {
   float* values;     // [rows, num_groups]
   int64_t* indices;  // [rows, num_groups]
 
-  int64_t at(int64_t i, int64_t key) const { return i * num_groups + groups[key]; }
-
-  void offer(int64_t i, int64_t key, float score) const {
-    const int64_t to = at(i, key);
-    if (indices[to] >= 0 && !ahead({score, key}, {values[to], indices[to]})) return;
-    values[to] = score;
-    indices[to] = key;
+  // Of the group of `key`.
+  ScoredKey get(int64_t i, int64_t key) const {
+    const int64_t at = i * num_groups + groups[key];
+    return {values[at], indices[at]};
+  }
+  void set(int64_t i, int64_t key, const ScoredKey& best) const {
+    const int64_t at = i * num_groups + groups[key];
+    values[at] = best.score;
+    indices[at] = best.index;
   }
 };
+
+void offer(ScoredKey& best, const ScoredKey& key) {
+  if (best.index < 0 || ahead(key, best)) best = key;
+}
 
 // Groups of consecutive keys through the screen. Of each group the key with the largest upper bound
 // is scored exactly, then those whose upper bounds reach that score.
@@ -40,15 +46,17 @@ class ScreenedGroupMax {
       : kernels_(kernels),
         block_(block),
         best_(best),
-        products_(block.num_queries() * kStride, Contents::kAnything) {}
+        uppers_(block.num_queries() * kMaxPanelKeys, Contents::kAnything),
+        contests_(kMaxPairs, Contents::kAnything),
+        pairs_(kMaxPairs, Contents::kAnything) {}
 
   int64_t allowance() const { return kFewSurvivors; }
 
   // Looks at the panels that the block has gone to. Returns how many pairs were scored so far.
   int64_t screen() {
     ScreenCall call = block_.call();
-    call.products = products_.get();
-    call.products_stride = kStride;
+    call.uppers = uppers_.get();
+    call.uppers_stride = kMaxPanelKeys;
     kernels_.screen(call);
     first_key_ = block_.first_key();
     const int64_t count = block_.num_keys();
@@ -60,82 +68,93 @@ class ScreenedGroupMax {
       begin = end;
     }
     for (int64_t i = 0; i < call.num_queries; i += kTogether) {
-      const int64_t end = std::min(i + kTogether, call.num_queries);
-      for (int64_t query = i; query < end; ++query) pick_favourites(query);
+      num_contests_ = 0;
+      for (int64_t q = i; q < std::min(i + kTogether, call.num_queries); ++q) pick_favourites(q);
       score_pairs();
-      for (const Contest& contest : contests_) pick_rivals(contest);
-      contests_.clear();
+      for (int64_t c = 0; c < num_contests_; ++c) pick_rivals(c);
       score_pairs();
+      for (int64_t c = 0; c < num_contests_; ++c) {
+        const Contest& contest = contests_.get()[c];
+        best_.set(contest.query, contest.best.index, contest.best);
+      }
     }
     return scored_;
   }
   int64_t finish() const { return scored_; }
 
  private:
-  static constexpr int64_t kStride = kMaxPanelKeys;
   // Queries whose pairs are scored together: enough pairs for the kernel, and their float64 rows
   // fit the first-level cache.
   static constexpr int64_t kTogether = 8;
+  static constexpr int64_t kMaxPairs = kTogether * kMaxPanelKeys;
 
   struct Run {
     int64_t begin, end;  // from first_key_ on
   };
 
-  // The keys of a run, for one query; the favourite has been scored.
+  // The keys of a run, for one query.
   struct Contest {
     int64_t query, favourite;
     Run run;
+    ScoredKey best;
   };
-
-  KeyRun key_run(int64_t i, const Run& run) const {
-    return block_.run(i, products_.get() + i * kStride, run.begin, run.end);
-  }
 
   void pick_favourites(int64_t i) {
     for (const Run& run : runs_) {
-      int64_t favourite;
-      const float upper = kernels_.favourite(key_run(i, run), favourite);
       // The group may have begun in an earlier call.
-      if (upper < floor_of(i, first_key_ + run.begin)) continue;
-      pairs_.push_back({i, first_key_ + favourite});
-      contests_.push_back({i, favourite, run});
+      const ScoredKey best = best_.get(i, first_key_ + run.begin);
+      int64_t favourite;
+      const float upper = kernels_.favourite({uppers(i), run.begin, run.end}, favourite);
+      if (best.index >= 0 && upper < threshold_of(i, best)) continue;
+      contests_.get()[num_contests_] = {i, favourite, run, best};
+      add_pair(num_contests_++, favourite);
     }
   }
 
-  void pick_rivals(const Contest& contest) {
-    const float floor = floor_of(contest.query, first_key_ + contest.favourite);
-    int32_t keys[kStride];
-    const int64_t count = kernels_.reaching(key_run(contest.query, contest.run), floor, keys);
+  void pick_rivals(int64_t c) {
+    const Contest& contest = contests_.get()[c];
+    int32_t keys[kMaxPanelKeys + kLanes];
+    const int64_t count =
+        kernels_.reaching({uppers(contest.query), contest.run.begin, contest.run.end},
+                          threshold_of(contest.query, contest.best), keys);
     for (int64_t r = 0; r < count; ++r) {
-      if (keys[r] != contest.favourite) pairs_.push_back({contest.query, first_key_ + keys[r]});
+      if (keys[r] != contest.favourite) add_pair(c, keys[r]);
     }
   }
 
-  // What the upper bound of a key must reach, from the best score of its group so far.
-  float floor_of(int64_t i, int64_t key) const {
-    const int64_t at = best_.at(i, key);
-    if (best_.indices[at] < 0) return -std::numeric_limits<float>::infinity();
-    return block_.floor_of(i, best_.values[at]);
+  const float* uppers(int64_t i) const { return uppers_.get() + i * kMaxPanelKeys; }
+
+  // What the upper bound of a key must reach.
+  float threshold_of(int64_t i, const ScoredKey& best) const {
+    return block_.maybe_threshold(i, best.score);
+  }
+
+  void add_pair(int64_t c, int64_t key) {
+    pairs_.get()[num_pairs_] = {contests_.get()[c].query, first_key_ + key};
+    owners_[num_pairs_++] = static_cast<int32_t>(c);
   }
 
   void score_pairs() {
-    const auto count = static_cast<int64_t>(pairs_.size());
-    scores_.resize(pairs_.size());
-    block_.scorer().score(pairs_.data(), count, scores_.data());
-    for (int64_t p = 0; p < count; ++p) best_.offer(pairs_[p].query, pairs_[p].key, scores_[p]);
-    scored_ += count;
-    pairs_.clear();
+    block_.scorer().score(pairs_.get(), num_pairs_, scores_);
+    for (int64_t p = 0; p < num_pairs_; ++p) {
+      offer(contests_.get()[owners_[p]].best, {scores_[p], pairs_.get()[p].key});
+    }
+    scored_ += num_pairs_;
+    num_pairs_ = 0;
   }
 
   const Kernels& kernels_;
   BlockScreen& block_;
   const Best best_;
-  AlignedBuffer<float> products_;
+  AlignedBuffer<float> uppers_;
   int64_t first_key_ = 0;
   std::vector<Run> runs_;
-  std::vector<Contest> contests_;
-  std::vector<Pair> pairs_;
-  std::vector<float> scores_;
+  AlignedBuffer<Contest> contests_;
+  int64_t num_contests_ = 0;
+  AlignedBuffer<Pair> pairs_;
+  int32_t owners_[kMaxPairs];  // the contests that the pairs are scored for
+  float scores_[kMaxPairs];
+  int64_t num_pairs_ = 0;
   int64_t scored_ = 0;
 };
 
@@ -160,7 +179,11 @@ int64_t group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* c
         [&](BlockScreen& block) { return ScreenedGroupMax(isa, block, best); },
         [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
           for (int64_t i = 0; i < rows.rows; ++i) {
-            for (int64_t j = 0; j < count; ++j) best.offer(i, begin + j, scores[i * ld + j]);
+            for (int64_t j = 0; j < count; ++j) {
+              ScoredKey to = best.get(i, begin + j);
+              offer(to, {scores[i * ld + j], begin + j});
+              best.set(i, begin + j, to);
+            }
           }
         });
   });

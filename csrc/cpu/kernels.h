@@ -46,21 +46,16 @@ struct ScreenCall {
   const float* sure = nullptr;
   int32_t* query_counts = nullptr;
   int32_t* key_counts = nullptr;  // may be null
-  // When not null: x of all pairs is written there, at query * products_stride + key, for whole
-  // panels, and nothing else is done.
-  float* products = nullptr;
-  int64_t products_stride = 0;
+  // When not null: x + alpha E_k + beta N_k of all pairs is written there, at query * uppers_stride +
+  // key, for whole panels, and nothing else is done.
+  float* uppers = nullptr;
+  int64_t uppers_stride = 0;
 };
 
-// Keys [begin, end) of some panels, and what one query has with them. The arrays are those of the
-// whole panels.
+// Keys [begin, end) of those that one query has upper bounds for.
 struct KeyRun {
-  const float* products;  // x of screen.h
-  const float* error;     // E_k
-  const float* norm;      // N_k
+  const float* uppers;  // of whole panels
   int64_t begin, end;
-  ScreenQuery query;
-  float gamma;
 };
 
 // Of the corner scores of all tags in a cell.
@@ -196,10 +191,11 @@ struct Kernels {
   int64_t (*screen)(const ScreenCall& call);
   // squares[i] = the sum of the squares of each row; has room for a multiple of four.
   void (*sum_squares)(const FloatRows& rows, int64_t count, int64_t cols, float* squares);
-  // The largest upper bound on a score of the run, and its key.
+  // The largest bound of the run, and its key.
   float (*favourite)(const KeyRun& run, int64_t& key);
-  // Writes the keys of the run whose upper bound is at least `floor` and returns how many they are.
-  int64_t (*reaching)(const KeyRun& run, float floor, int32_t* keys);
+  // Writes the keys of the run whose bound is at least `threshold` and returns how many they are.
+  // `keys` has room for kLanes more than those of the run.
+  int64_t (*reaching)(const KeyRun& run, float threshold, int32_t* keys);
 
   ValueKernels value;
   PixelKernels pixels;

@@ -65,13 +65,9 @@ class BlockScreen {
 
   // Of the panels gone to. Keys are counted from the first of them.
   ScreenCall call() const;
-  KeyRun run(int64_t i, const float* products, int64_t begin, int64_t end) const {
-    return {products, panels_.error, panels_.norm, begin, end, coefficients_[i], gamma_[i]};
-  }
-  // The right side of (2) in units of s_q.
+  // The right side of (2) in units of s_q, but for gamma.
   float margin(int64_t i, int64_t key) const {
-    return coefficients_[i].alpha * panels_.error[key] + coefficients_[i].beta * panels_.norm[key] +
-           gamma_[i];
+    return coefficients_[i].alpha * panels_.error[key] + coefficients_[i].beta * panels_.norm[key];
   }
   int64_t first_key() const { return first_key_; }
   int64_t num_keys() const { return panels_.keys; }
@@ -81,6 +77,9 @@ class BlockScreen {
   // What an upper bound of a key must reach for its score to reach `score`.
   float floor_of(int64_t i, float score) const {
     return round_down((score - offset_[i]) / scale_[i]);
+  }
+  float maybe_threshold(int64_t i, float score) const {
+    return fastclip::maybe_threshold(score, offset_[i], scale_[i], gamma_[i]);
   }
   ScreenThreshold threshold(int64_t i, float score) const {
     return screen_threshold(score, offset_[i], scale_[i], gamma_[i]);

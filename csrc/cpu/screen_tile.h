@@ -40,7 +40,7 @@ struct ScreenTile {
     Floats most = Floats{} + kLowest;
     Ints at = {};
     for (int64_t j = begin; j < run.end; j += kLanes32) {
-      Floats x = upper(run, j);
+      Floats x = load<Floats>(run.uppers + j);
       const Ints lane = lane_numbers() + static_cast<int32_t>(j - begin);
       if (j < run.begin || run.end - j < kLanes32) {
         const Ints outside = (lane < static_cast<int32_t>(run.begin - begin)) |
@@ -59,30 +59,34 @@ struct ScreenTile {
     return best;
   }
 
-  static int64_t reaching(const KeyRun& run, float floor, int32_t* keys) {
+  static int64_t reaching(const KeyRun& run, float threshold, int32_t* keys) {
     int64_t count = 0;
     for (int64_t j = first_vector(run); j < run.end; j += kLanes32) {
-      uint32_t passed = Isa::at_least(upper(run, j), floor);
+      uint32_t passed = Isa::at_least(load<Floats>(run.uppers + j), threshold);
       if (j < run.begin) passed &= ~0u << (run.begin - j);
       if (run.end - j < kLanes32) passed &= (1u << (run.end - j)) - 1;
-      for (; passed != 0; passed &= passed - 1) {
-        keys[count++] = static_cast<int32_t>(j) + __builtin_ctz(passed);
-      }
+      count += append(passed, static_cast<int32_t>(j), keys + count);
     }
     return count;
   }
 
  private:
-  enum Mode { kHits, kCount, kProducts };
+  enum Mode { kHits, kCount, kUppers };
+
+  // Writes the keys of the lanes that passed, from `first` on. Returns how many they are.
+  static int64_t append(uint32_t passed, int32_t first, int32_t* keys) {
+    if constexpr (requires { Isa::compress(Ints{}, passed); }) {
+      const Ints found = Isa::compress(lane_numbers() + first, passed);
+      __builtin_memcpy(keys, &found, sizeof(found));
+      return __builtin_popcount(passed);
+    }
+    int64_t count = 0;
+    for (; passed != 0; passed &= passed - 1) keys[count++] = first + __builtin_ctz(passed);
+    return count;
+  }
 
   // Runs are read from where a whole vector begins: never beyond the panels.
   static int64_t first_vector(const KeyRun& run) { return run.begin / kLanes32 * kLanes32; }
-
-  static Floats upper(const KeyRun& run, int64_t j) {
-    return load<Floats>(run.products + j) +
-           (run.query.alpha * load<Floats>(run.error + j) +
-            run.query.beta * load<Floats>(run.norm + j) + run.gamma);
-  }
 
   template <int Lanes, class Vec>
   static float largest(Vec v) {
@@ -112,7 +116,7 @@ struct ScreenTile {
 
   template <class Numbers>
   static int64_t screen_as(const ScreenCall& call) {
-    if (call.products != nullptr) return screen_panels<Numbers, kProducts>(call);
+    if (call.uppers != nullptr) return screen_panels<Numbers, kUppers>(call);
     return call.sure != nullptr ? screen_panels<Numbers, kCount>(call)
                                 : screen_panels<Numbers, kHits>(call);
   }
@@ -159,11 +163,12 @@ struct ScreenTile {
         const int64_t i = first_query + m;
         const ScreenQuery& query = call.coefficients[i];
         const Floats x = Numbers::to_float(dots[m][v]) * scale;
-        if constexpr (mode == kProducts) {
-          __builtin_memcpy(call.products + i * call.products_stride + key, &x, sizeof(x));
+        const Floats margin = query.alpha * error + query.beta * norm;
+        if constexpr (mode == kUppers) {
+          const Floats upper = x + margin;
+          __builtin_memcpy(call.uppers + i * call.uppers_stride + key, &upper, sizeof(upper));
           continue;
         }
-        const Floats margin = query.alpha * error + query.beta * norm;
         uint32_t passed = Isa::at_least(x + margin, call.thresholds[i]) & valid;
         if constexpr (mode == kCount) {
           const uint32_t sure = Isa::at_least(x - margin, call.sure[i]) & valid;

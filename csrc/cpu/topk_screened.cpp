@@ -88,21 +88,21 @@ class ScreenedTopK {
   // lower bounds or, cheaper, of the best bounds of kFolded sets that they are dealt to.
   int64_t begin() {
     begun_ = true;
-    AlignedBuffer<float> products(block_.num_queries() * kMaxPanelKeys, Contents::kAnything);
+    AlignedBuffer<float> uppers(block_.num_queries() * kMaxPanelKeys, Contents::kAnything);
     ScreenCall call = block_.call();
-    call.products = products.get();
-    call.products_stride = kMaxPanelKeys;
+    call.uppers = uppers.get();
+    call.uppers_stride = kMaxPanelKeys;
     kernels_.screen(call);
     const int64_t keys = block_.num_keys();
-    int32_t reaching[kMaxPanelKeys];
+    int32_t reaching[kMaxPanelKeys + kLanes];
     for (int64_t i = 0; i < block_.num_queries(); ++i) {
-      const float* x = products.get() + i * kMaxPanelKeys;
+      const float* upper = uppers.get() + i * kMaxPanelKeys;
+      // x of key j, again.
+      const auto x = [&](int64_t j) { return upper[j] - block_.margin(i, j); };
       if (keys >= k_) {
-        const KeyRun run = block_.run(i, x, 0, keys);
         float* lowers = bounds_.data();
         for (int64_t j = 0; j < keys; ++j) {
-          lowers[j] =
-              x[j] - (run.query.alpha * run.error[j] + run.query.beta * run.norm[j] + run.gamma);
+          lowers[j] = x(j) - (block_.margin(i, j) + block_.gamma(i));
         }
         int64_t sets = keys;
         if (4 * k_ <= kFolded && keys > kFolded) {
@@ -115,14 +115,14 @@ class ScreenedTopK {
         }
         raise(i, kth_largest(lowers, sets, k_));
       }
-      const int64_t count = kernels_.reaching(block_.run(i, x, 0, keys), floor_[i], reaching);
-      for (int64_t r = 0; r < count; ++r) add(i, reaching[r], x[reaching[r]]);
+      const int64_t count = kernels_.reaching({upper, 0, keys}, thresholds_[i], reaching);
+      for (int64_t r = 0; r < count; ++r) add(i, reaching[r], x(reaching[r]));
     }
     return scored_ + survivors_ / 4;
   }
 
   void add(int64_t i, int64_t key, float x) {
-    const float margin = block_.margin(i, key);
+    const float margin = block_.margin(i, key) + block_.gamma(i);
     if (x + margin < floor_[i]) return;
     of(i)[counts_[i]++] = {x - margin, x + margin, block_.first_key() + key};
     ++survivors_;
