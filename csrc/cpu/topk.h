@@ -26,7 +26,7 @@ class TopK {
         states_(queries) {}
 
   // Entries held for each query: enough beyond k that a selection is paid for by many appends.
-  static int64_t capacity(int64_t keys, int64_t k) { return std::min(keys, 2 * k + 64); }
+  static int64_t capacity(int64_t keys, int64_t k) { return std::min(keys, 4 * k + 64); }
 
   // Adds the scores of keys [first_key, first_key + count). Keys of one query must arrive in
   // increasing order: a later key then loses every tie, and strictly greater is the right gate.
@@ -36,7 +36,7 @@ class TopK {
       const int64_t size = std::min(kChunk, count - begin);
       const float* chunk = scores + begin;
       if (state.gated && !any_above(chunk, size, state.threshold)) continue;
-      if (state.size + size > capacity_) select(query);
+      if (state.size + size > capacity_) shrink(query);
       state.size += append(state, chunk, size, first_key + begin, query);
     }
   }
@@ -46,7 +46,7 @@ class TopK {
     State& state = states_.get()[query];
     for (int64_t i = 0; i < count; ++i) {
       if (state.gated && scores[i] < state.threshold) continue;
-      if (state.size == capacity_) select(query);
+      if (state.size == capacity_) shrink(query);
       scores_of(query)[state.size] = scores[i];
       indices_of(query)[state.size++] = indices[i];
     }
@@ -91,7 +91,7 @@ class TopK {
 
   struct State {
     int64_t size = 0;
-    float threshold = 0;  // the k-th best score once `gated`
+    float threshold = 0;  // once `gated`, at least k entries reach it
     bool gated = false;
   };
 
@@ -121,6 +121,26 @@ class TopK {
       to += x[i] > state.threshold ? 1 : 0;
     }
     return to;
+  }
+
+  // Drops entries that are not among the best k, not all of them where that is quicker.
+  void shrink(int64_t query) {
+    State& state = states_.get()[query];
+    float* scores = scores_of(query);
+    int64_t* indices = indices_of(query);
+    const int64_t more = k_ / 4;
+    const float reached = kth_largest(scores, state.size, k_, more);
+    int64_t to = 0;
+    for (int64_t i = 0; i < state.size; ++i) {
+      const float score = scores[i];
+      scores[to] = score;
+      indices[to] = indices[i];
+      to += score >= reached ? 1 : 0;
+    }
+    state.size = to;
+    state.threshold = reached;
+    state.gated = true;
+    if (to > k_ + more) select(query);  // ties
   }
 
   // Keeps the best k of at least k entries.

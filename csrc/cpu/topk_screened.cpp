@@ -60,10 +60,7 @@ class ScreenedTopK {
     call.thresholds = thresholds_.data();
     call.hits = hits_.get();
     const int64_t count = kernels_.screen(call);
-    for (int64_t h = 0; h < count; ++h) {
-      const Hit& hit = hits_.get()[h];
-      add(hit.query, hit.key, hit.x);
-    }
+    add(hits_.get(), count);
     return scored_ + survivors_ / 4;
   }
 
@@ -116,20 +113,34 @@ class ScreenedTopK {
         raise(i, kth_largest(lowers, sets, k_));
       }
       const int64_t count = kernels_.reaching({upper, 0, keys}, thresholds_[i], reaching);
-      for (int64_t r = 0; r < count; ++r) add(i, reaching[r], x(reaching[r]));
+      for (int64_t r = 0; r < count; ++r) {
+        hits_.get()[r] = {static_cast<int32_t>(i), reaching[r], x(reaching[r])};
+      }
+      add(hits_.get(), count);
     }
     return scored_ + survivors_ / 4;
   }
 
-  void add(int64_t i, int64_t key, float x) {
-    const float margin = block_.margin(i, key) + block_.gamma(i);
-    if (x + margin < floor_[i]) return;
-    of(i)[counts_[i]++] = {x - margin, x + margin, block_.first_key() + key};
-    ++survivors_;
-    // Bounds that tell most of the keys apart are as good as scores for now.
-    if (counts_[i] < capacity_) return;
-    certify(capacity_ / 2, k_ + k_ / 4);
-    for (const int64_t j : queries_) raise_to_best(j);
+  // Hits of one query come in runs, of as many as share a vector.
+  void add(const Hit* hits, int64_t count) {
+    for (int64_t h = 0; h < count;) {
+      const int64_t i = hits[h].query;
+      const float floor = floor_[i], gamma = block_.gamma(i);
+      Candidate* to = of(i) + counts_[i];
+      Candidate* end = of(i) + capacity_;
+      const Candidate* begin = to;
+      for (; h < count && hits[h].query == i && to < end; ++h) {
+        const float margin = block_.margin(i, hits[h].key) + gamma;
+        *to = {hits[h].x - margin, hits[h].x + margin, block_.first_key() + hits[h].key};
+        to += to->upper >= floor ? 1 : 0;
+      }
+      survivors_ += to - begin;
+      counts_[i] += to - begin;
+      // Bounds that tell most of the keys apart are as good as scores for now.
+      if (to < end) continue;
+      certify(capacity_ / 2, k_ + k_ / 4);
+      for (const int64_t j : queries_) raise_to_best(j);
+    }
   }
 
   // Drops candidates of queries that have more than `many`, by their bounds. Queries that are left
