@@ -24,7 +24,7 @@ struct Candidate {
   int64_t key;
 };
 
-constexpr int64_t candidates_per_query(int64_t k) { return 2 * k + 128; }
+constexpr int64_t candidates_per_query(int64_t k) { return 3 * k + 128; }
 
 class ScreenedTopK {
  public:
@@ -50,7 +50,7 @@ class ScreenedTopK {
   }
 
   // The best k must be found first, and those that the screen cannot tell from them.
-  int64_t allowance() const { return 4 * k_ + 64; }
+  int64_t allowance() const { return 2 * k_ + 64; }
 
   // Looks at the panels that the block has gone to. Returns how many pairs survived so far: one
   // that is dropped without a score costs a part of one with a score.
@@ -138,7 +138,7 @@ class ScreenedTopK {
       counts_[i] += to - begin;
       // Bounds that tell most of the keys apart are as good as scores for now.
       if (to < end) continue;
-      certify(capacity_ / 2, k_ + k_ / 4);
+      certify(capacity_ / 2, k_ + k_ / 2);
       for (const int64_t j : queries_) raise_to_best(j);
     }
   }
@@ -176,7 +176,7 @@ class ScreenedTopK {
     const int64_t count = counts_[i];
     if (count > few_) {
       for (int64_t c = 0; c < count; ++c) bounds_[c] = candidates[c].lower;
-      raise(i, kth_largest(bounds_.data(), count, k_, k_ / 16));
+      raise(i, kth_largest(bounds_.data(), count, k_, k_ / 4));
     }
     const float floor = floor_[i];
     int64_t to = 0;
