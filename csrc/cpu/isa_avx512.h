@@ -28,8 +28,8 @@ struct Avx512Base {
   }
   // The lanes of x whose bits are set, first.
   static Ints compress(Ints x, uint32_t lanes) {
-    return reinterpret_cast<Ints>(_mm512_maskz_compress_epi32(static_cast<__mmask16>(lanes),
-                                                              reinterpret_cast<__m512i>(x)));
+    return reinterpret_cast<Ints>(
+        _mm512_maskz_compress_epi32(static_cast<__mmask16>(lanes), reinterpret_cast<__m512i>(x)));
   }
   static uint32_t at_least(Floats x, float threshold) {
     return _mm512_cmp_ps_mask(x, _mm512_set1_ps(threshold), _CMP_GE_OQ);

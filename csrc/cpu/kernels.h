@@ -46,8 +46,8 @@ struct ScreenCall {
   const float* sure = nullptr;
   int32_t* query_counts = nullptr;
   int32_t* key_counts = nullptr;  // may be null
-  // When not null: x + alpha E_k + beta N_k of all pairs is written there, at query * uppers_stride +
-  // key, for whole panels, and nothing else is done.
+  // When not null: x + alpha E_k + beta N_k of all pairs is written there, at query * uppers_stride
+  // + key, for whole panels, and nothing else is done.
   float* uppers = nullptr;
   int64_t uppers_stride = 0;
 };
