@@ -95,16 +95,17 @@ class ScreenedGroupMax {
   // The keys of a run, for one query.
   struct Contest {
     int64_t query, favourite;
-    Run run;
+    KeyRun run;
     ScoredKey best;
   };
 
   void pick_favourites(int64_t i) {
-    for (const Run& run : runs_) {
+    for (const auto& [begin, end] : runs_) {
+      const KeyRun run = {uppers_.get() + i * kMaxPanelKeys, begin, end};
       // The group may have begun in an earlier call.
-      const ScoredKey best = best_.get(i, first_key_ + run.begin);
+      const ScoredKey best = best_.get(i, first_key_ + begin);
       int64_t favourite;
-      const float upper = kernels_.favourite({uppers(i), run.begin, run.end}, favourite);
+      const float upper = kernels_.favourite(run, favourite);
       if (best.index >= 0 && upper < threshold_of(i, best)) continue;
       contests_.get()[num_contests_] = {i, favourite, run, best};
       add_pair(num_contests_++, favourite);
@@ -115,14 +116,11 @@ class ScreenedGroupMax {
     const Contest& contest = contests_.get()[c];
     int32_t keys[kMaxPanelKeys + kLanes];
     const int64_t count =
-        kernels_.reaching({uppers(contest.query), contest.run.begin, contest.run.end},
-                          threshold_of(contest.query, contest.best), keys);
+        kernels_.reaching(contest.run, threshold_of(contest.query, contest.best), keys);
     for (int64_t r = 0; r < count; ++r) {
       if (keys[r] != contest.favourite) add_pair(c, keys[r]);
     }
   }
-
-  const float* uppers(int64_t i) const { return uppers_.get() + i * kMaxPanelKeys; }
 
   // What the upper bound of a key must reach.
   float threshold_of(int64_t i, const ScoredKey& best) const {

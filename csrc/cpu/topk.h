@@ -52,8 +52,8 @@ class TopK {
     }
   }
 
-  // Reduces a query to its best k, so that threshold() is the k-th best score seen. False while
-  // fewer than k have been seen.
+  // Reduces a query to its best k, all of which reach threshold(). False while fewer than k have
+  // been seen.
   bool settle(int64_t query) {
     State& state = states_.get()[query];
     if (state.size < k_) return false;
@@ -125,41 +125,40 @@ class TopK {
 
   // Drops entries that are not among the best k, not all of them where that is quicker.
   void shrink(int64_t query) {
-    State& state = states_.get()[query];
-    float* scores = scores_of(query);
-    int64_t* indices = indices_of(query);
+    const State& state = states_.get()[query];
     const int64_t more = k_ / 4;
-    const float reached = kth_largest(scores, state.size, k_, more);
-    int64_t to = 0;
-    for (int64_t i = 0; i < state.size; ++i) {
-      const float score = scores[i];
-      scores[to] = score;
-      indices[to] = indices[i];
-      to += score >= reached ? 1 : 0;
-    }
-    state.size = to;
-    state.threshold = reached;
-    state.gated = true;
-    if (to > k_ + more) select(query);  // ties
+    const float reached = kth_largest(scores_of(query), state.size, k_, more);
+    keep(query, reached, [=](float score, int64_t) { return score >= reached; });
+    if (state.size > k_ + more) select(query);  // ties
   }
 
   // Keeps the best k of at least k entries.
   void select(int64_t query) {
+    const State& state = states_.get()[query];
+    const float* scores = scores_of(query);
+    const float kth = kth_largest(scores, state.size, k_);
+    const int64_t last = last_of_ties(scores, indices_of(query), state.size, kth);
+    keep(query, kth, [=](float score, int64_t index) {
+      return (score > kth) | ((score == kth) & (index <= last));
+    });
+  }
+
+  // Keeps the entries that take(score, index) says, at least k of which reach `threshold`.
+  template <class Take>
+  void keep(int64_t query, float threshold, Take&& take) {
     State& state = states_.get()[query];
     float* scores = scores_of(query);
     int64_t* indices = indices_of(query);
-    const float kth = kth_largest(scores, state.size, k_);
-    const int64_t last = last_of_ties(scores, indices, state.size, kth);
     int64_t to = 0;
     for (int64_t i = 0; i < state.size; ++i) {
       const float score = scores[i];
       const int64_t index = indices[i];
       scores[to] = score;
       indices[to] = index;
-      to += (score > kth) | ((score == kth) & (index <= last));
+      to += take(score, index) ? 1 : 0;
     }
     state.size = to;
-    state.threshold = kth;
+    state.threshold = threshold;
     state.gated = true;
   }
 
