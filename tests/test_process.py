@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -79,6 +80,26 @@ def test_calls_from_several_python_threads(threads: None) -> None:
     assert len(results) == 80
     assert all(torch.equal(r.values, expected.values) for r in results)
     assert all(torch.equal(r.indices, expected.indices) for r in results)
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "GOMP_parallel") or not os.path.isdir("/proc/self/task"),
+    reason="torch has other threads here, or they cannot be listed",
+)
+def test_computes_on_the_threads_of_torch() -> None:
+    done = run("""
+import os, torch, fastclip
+threads = lambda: set(os.listdir("/proc/self/task"))
+torch.set_num_threads(3)
+torch.zeros(1 << 20).exp()
+before = threads()
+assert len(before) >= 3
+fastclip.topk(torch.randn(64, 64), torch.randn(500, 64), 5)  # work for two of them
+fastclip.topk(torch.randn(300, 64), torch.randn(3000, 64), 5)
+torch.zeros(1 << 20).exp()
+assert threads() == before, (threads(), before)
+""")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_other_python_threads_run_meanwhile() -> None:

@@ -1,5 +1,6 @@
 #include "threads.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -61,6 +62,68 @@ void spin(Done&& done) {
   }
 }
 
+// The OpenMP threads that torch uses. They wait actively for some milliseconds after each operation
+// of torch, so that other threads would have to share the processors with them.
+class Team {
+ public:
+  // Where torch has loaded GNU's OpenMP or one that can stand in for it.
+  static bool exists() { return parallel() != nullptr; }
+
+  static void run(Job& job, int helpers, Interrupt& interrupt) {
+    Team team{job, helpers, interrupt};
+    // All that there are: a team smaller than the last one would end the other threads.
+    parallel()(
+        [](void* data) {
+          Team& team = *static_cast<Team*>(data);
+          if (std::this_thread::get_id() == team.caller_) {
+            team.lead();
+          } else {
+            team.help();
+          }
+        },
+        &team, 0, 0);
+  }
+
+ private:
+  using Parallel = void(void (*work)(void*), void* data, unsigned threads, unsigned flags);
+
+  static Parallel* parallel() {
+    static auto* const found = reinterpret_cast<Parallel*>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+    return found;
+  }
+
+  Team(Job& job, int helpers, Interrupt& interrupt)
+      : job_(job), helpers_(helpers), interrupt_(interrupt) {}
+
+  void help() {
+    if (started_++ >= helpers_) return;
+    ++at_work_;
+    job_.work();
+    if (--at_work_ > 0) return;
+    std::lock_guard lock(mutex_);
+    idle_.notify_one();
+  }
+
+  // The calling thread is the one that can tell of an interrupt.
+  void lead() {
+    job_.work();
+    spin([&] { return at_work_ == 0; });
+    std::unique_lock lock(mutex_);
+    while (!idle_.wait_for(lock, Interrupt::kInterval, [&] { return at_work_ == 0; })) {
+      interrupt_.poll();
+    }
+  }
+
+  Job& job_;
+  const int helpers_;
+  Interrupt& interrupt_;
+  const std::thread::id caller_ = std::this_thread::get_id();
+  std::atomic<int> started_{0}, at_work_{0};
+  std::mutex mutex_;
+  std::condition_variable idle_;
+};
+
+// Threads of our own, where there is no such team.
 class Pool {
  public:
   void run(Job& job, int helpers, Interrupt& interrupt) {
@@ -120,17 +183,13 @@ class Pool {
 };
 
 // Never destroyed: its threads may still wait when the process ends.
-std::atomic<Pool*> pool{nullptr};
-
-Pool& shared_pool() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    pool = new Pool;
-    // A forked child has none of its parent's threads.
-    pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });
-  });
-  return *pool;
-}
+Pool* pool = new Pool;
+// A forked child has none of its parent's threads, and OpenMP does not know.
+bool forked = false;
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] {
+  pool = new Pool;
+  forked = true;
+});
 
 }  // namespace
 
@@ -139,7 +198,11 @@ void parallel_for(int64_t tasks, int threads, Interrupt& interrupt,
   Job job(tasks, interrupt, task);
   const int helpers = static_cast<int>(std::min<int64_t>(threads, tasks)) - 1;
   if (helpers > 0) {
-    shared_pool().run(job, helpers, interrupt);
+    if (Team::exists() && !forked) {
+      Team::run(job, helpers, interrupt);
+    } else {
+      pool->run(job, helpers, interrupt);
+    }
   } else {
     job.work();
   }

@@ -1,4 +1,4 @@
-// A pool of threads that lives as long as the process, and the way to stop work early.
+// Work on several threads, and the way to stop it early.
 #pragma once
 
 #include <atomic>
