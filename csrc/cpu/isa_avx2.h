@@ -8,6 +8,7 @@
 #include "kernels.h"
 #include "pixel_kernels.h"
 #include "screen_tile.h"
+#include "select_tile.h"
 #include "tile.h"
 #include "value_tile.h"
 
@@ -44,8 +45,10 @@ constexpr Kernels avx2_kernels(const char* name) {
       Isa::kQueryLevels,
       ScreenTile<Isa>::screen,
       ScreenTile<Isa>::sum_squares,
-      ScreenTile<Isa>::favourite,
-      ScreenTile<Isa>::reaching,
+      SelectTile<Isa>::favourite,
+      SelectTile<Isa>::reaching,
+      SelectTile<Isa>::kth_largest,
+      SelectTile<Isa>::keep_at_least,
       ValueTile<8, 6, 2>::kernels(),
       pixel_kernels<8>(),
       GridTile<4>::kernels(),

@@ -8,6 +8,7 @@
 #include "kernels.h"
 #include "pixel_kernels.h"
 #include "screen_tile.h"
+#include "select_tile.h"
 #include "tile.h"
 #include "value_tile.h"
 
@@ -17,6 +18,7 @@ namespace {
 struct Avx512Base {
   typedef int32_t Ints __attribute__((vector_size(64)));
   typedef float Floats __attribute__((vector_size(64)));
+  typedef int64_t Longs __attribute__((vector_size(64)));
   static constexpr int kRows = 12;        // 24 accumulators of 32 registers
   static constexpr int kProductRows = 6;  // of four keys each
   static constexpr bool kSignedKeys = false;
@@ -30,6 +32,13 @@ struct Avx512Base {
   static Ints compress(Ints x, uint32_t lanes) {
     return reinterpret_cast<Ints>(
         _mm512_maskz_compress_epi32(static_cast<__mmask16>(lanes), reinterpret_cast<__m512i>(x)));
+  }
+  static Floats compress(Floats x, uint32_t lanes) {
+    return reinterpret_cast<Floats>(compress(reinterpret_cast<Ints>(x), lanes));
+  }
+  static Longs compress(Longs x, uint32_t lanes) {
+    return reinterpret_cast<Longs>(
+        _mm512_maskz_compress_epi64(static_cast<__mmask8>(lanes), reinterpret_cast<__m512i>(x)));
   }
   static uint32_t at_least(Floats x, float threshold) {
     return _mm512_cmp_ps_mask(x, _mm512_set1_ps(threshold), _CMP_GE_OQ);
@@ -53,8 +62,10 @@ constexpr Kernels avx512_kernels(const char* name) {
       Isa::kQueryLevels,
       ScreenTile<Isa>::screen,
       ScreenTile<Isa>::sum_squares,
-      ScreenTile<Isa>::favourite,
-      ScreenTile<Isa>::reaching,
+      SelectTile<Isa>::favourite,
+      SelectTile<Isa>::reaching,
+      SelectTile<Isa>::kth_largest,
+      SelectTile<Isa>::keep_at_least,
       ValueTile<16, 12, 2>::kernels(),
       pixel_kernels<16>(),
       GridTile<8>::kernels(),

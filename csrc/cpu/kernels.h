@@ -197,6 +197,14 @@ struct Kernels {
   // `keys` has room for kLanes more than those of the run.
   int64_t (*reaching)(const KeyRun& run, float threshold, int32_t* keys);
 
+  // --- selection; all can be read and written up to a multiple of kLanes entries ---
+  // The k-th largest of n numbers, 1 <= k <= n; none may be NaN. Infinite ones are allowed. With
+  // `more`, a number that k to k + more of them reach will do, where one turns up first.
+  float (*kth_largest)(const float* numbers, int64_t n, int64_t k, int64_t more);
+  // Keeps the entries whose number is at least `floor`, in order, and returns how many they are.
+  // `others` may be null.
+  int64_t (*keep_at_least)(float floor, int64_t n, float* numbers, float* others, int64_t* keys);
+
   ValueKernels value;
   PixelKernels pixels;
   GridKernels grid;

@@ -5,6 +5,7 @@
 #include "kernels.h"
 #include "pixel_kernels.h"
 #include "screen_tile.h"
+#include "select_tile.h"
 #include "tile.h"
 #include "value_tile.h"
 
@@ -51,8 +52,10 @@ const Kernels kNeonDot = {
     NeonDot::kQueryLevels,
     ScreenTile<NeonDot>::screen,
     ScreenTile<NeonDot>::sum_squares,
-    ScreenTile<NeonDot>::favourite,
-    ScreenTile<NeonDot>::reaching,
+    SelectTile<NeonDot>::favourite,
+    SelectTile<NeonDot>::reaching,
+    SelectTile<NeonDot>::kth_largest,
+    SelectTile<NeonDot>::keep_at_least,
     ValueTile<4, 8, 2>::kernels(),
     pixel_kernels<4>(),
     GridTile<2>::kernels(),

@@ -3,6 +3,7 @@
 #include "kernels.h"
 #include "pixel_kernels.h"
 #include "screen_tile.h"
+#include "select_tile.h"
 #include "tile.h"
 #include "value_tile.h"
 
@@ -41,8 +42,10 @@ const Kernels kPortable = {
     Portable::kQueryLevels,
     ScreenTile<Portable>::screen,
     ScreenTile<Portable>::sum_squares,
-    ScreenTile<Portable>::favourite,
-    ScreenTile<Portable>::reaching,
+    SelectTile<Portable>::favourite,
+    SelectTile<Portable>::reaching,
+    SelectTile<Portable>::kth_largest,
+    SelectTile<Portable>::keep_at_least,
     ValueTile<4, 4, 2>::kernels(),
     pixel_kernels<4>(),
     GridTile<2>::kernels(),

@@ -34,78 +34,8 @@ struct ScreenTile {
     Rows::squares(rows, count, cols, squares);
   }
 
-  static float favourite(const KeyRun& run, int64_t& key) {
-    const int64_t begin = first_vector(run);
-    constexpr float kLowest = -__builtin_inff();
-    Floats most = Floats{} + kLowest;
-    Ints at = {};
-    for (int64_t j = begin; j < run.end; j += kLanes32) {
-      Floats x = load<Floats>(run.uppers + j);
-      const Ints lane = lane_numbers() + static_cast<int32_t>(j - begin);
-      if (j < run.begin || run.end - j < kLanes32) {
-        const Ints outside = (lane < static_cast<int32_t>(run.begin - begin)) |
-                             (lane >= static_cast<int32_t>(run.end - begin));
-        x = outside ? Floats{} + kLowest : x;
-      }
-      at = x > most ? lane : at;
-      most = x > most ? x : most;
-    }
-    const float best = largest<kLanes32>(most);
-    const uint32_t lanes = Isa::at_least(most, best);
-    int32_t places[kLanes32];
-    __builtin_memcpy(places, &at, sizeof(at));
-    // Where no bound is above -infinity (NaN where a score may overflow), any key will do.
-    key = best > kLowest ? begin + places[__builtin_ctz(lanes)] : run.begin;
-    return best;
-  }
-
-  static int64_t reaching(const KeyRun& run, float threshold, int32_t* keys) {
-    int64_t count = 0;
-    for (int64_t j = first_vector(run); j < run.end; j += kLanes32) {
-      uint32_t passed = Isa::at_least(load<Floats>(run.uppers + j), threshold);
-      if (j < run.begin) passed &= ~0u << (run.begin - j);
-      if (run.end - j < kLanes32) passed &= (1u << (run.end - j)) - 1;
-      count += append(passed, static_cast<int32_t>(j), keys + count);
-    }
-    return count;
-  }
-
  private:
   enum Mode { kHits, kCount, kUppers };
-
-  // Writes the keys of the lanes that passed, from `first` on. Returns how many they are.
-  static int64_t append(uint32_t passed, int32_t first, int32_t* keys) {
-    if constexpr (requires { Isa::compress(Ints{}, passed); }) {
-      const Ints found = Isa::compress(lane_numbers() + first, passed);
-      __builtin_memcpy(keys, &found, sizeof(found));
-      return __builtin_popcount(passed);
-    }
-    int64_t count = 0;
-    for (; passed != 0; passed &= passed - 1) keys[count++] = first + __builtin_ctz(passed);
-    return count;
-  }
-
-  // Runs are read from where a whole vector begins: never beyond the panels.
-  static int64_t first_vector(const KeyRun& run) { return run.begin / kLanes32 * kLanes32; }
-
-  template <int Lanes, class Vec>
-  static float largest(Vec v) {
-    if constexpr (Lanes == 2) {
-      return v[0] > v[1] ? v[0] : v[1];
-    } else {
-      typedef float Half __attribute__((vector_size(Lanes * 2)));
-      Half low, high;
-      __builtin_memcpy(&low, &v, sizeof(Half));
-      __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(Half), sizeof(Half));
-      return largest<Lanes / 2>(low > high ? low : high);
-    }
-  }
-
-  static Ints lane_numbers() {
-    int32_t numbers[kLanes32];
-    for (int lane = 0; lane < kLanes32; ++lane) numbers[lane] = lane;
-    return load<Ints>(numbers);
-  }
 
   template <class Vec>
   static Vec load(const void* from) {

@@ -19,9 +19,9 @@ void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, i
   // Each part of the keys leaves k of them to be merged.
   const int64_t key_block = std::max(key_block_rows(lane_steps(queries.cols), isa.key_tile), 4 * k);
   const Plan plan(queries.rows, keys.rows, query_block_rows(keys.rows, k), key_block, threads);
-  reduce_topk(plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
+  reduce_topk(isa, plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
               [&](const TopKTask& task, auto&& finish) {
-                TopK best(task.last_query - task.first_query, task.last_key - task.first_key,
+                TopK best(isa, task.last_query - task.first_query, task.last_key - task.first_key,
                           task.k);
                 sweep(
                     isa, queries.slice(task.first_query, task.last_query), keys, task.first_key,

@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <numeric>
 #include <vector>
 
 #include "buffer.h"
-#include "select.h"
+#include "kernels.h"
+#include "sort_keys.h"
 
 namespace fastclip::cpu {
 
@@ -17,8 +17,9 @@ class TopK {
   static constexpr int64_t kEntryBytes = sizeof(float) + sizeof(int64_t);
 
   // `keys` bounds how many keys one query will see; it only limits the memory.
-  TopK(int64_t queries, int64_t keys, int64_t k)
-      : k_(k),
+  TopK(const Kernels& kernels, int64_t queries, int64_t keys, int64_t k)
+      : kernels_(kernels),
+        k_(k),
         capacity_(capacity(keys, k)),
         scores_(queries * capacity_, Contents::kAnything),
         indices_(queries * capacity_, Contents::kAnything),
@@ -26,7 +27,9 @@ class TopK {
         states_(queries) {}
 
   // Entries held for each query: enough beyond k that a selection is paid for by many appends.
-  static int64_t capacity(int64_t keys, int64_t k) { return std::min(keys, 4 * k + 64); }
+  static int64_t capacity(int64_t keys, int64_t k) {
+    return round_up(std::min(keys, 4 * k + 64), kLanes);
+  }
 
   // Adds the scores of keys [first_key, first_key + count). Keys of one query must arrive in
   // increasing order: a later key then loses every tie, and strictly greater is the right gate.
@@ -60,8 +63,7 @@ class TopK {
     if (state.size > k_) {
       select(query);
     } else if (!state.gated) {
-      const float* scores = scores_of(query);
-      state.threshold = extreme(scores, k_, scores[0], std::less<>());
+      state.threshold = kernels_.kth_largest(scores_of(query), k_, k_, 0);
       state.gated = true;
     }
     return true;
@@ -125,57 +127,52 @@ class TopK {
 
   // Drops entries that are not among the best k, not all of them where that is quicker.
   void shrink(int64_t query) {
-    const State& state = states_.get()[query];
     const int64_t more = k_ / 4;
-    const float reached = kth_largest(scores_of(query), state.size, k_, more);
-    keep(query, reached, [=](float score, int64_t) { return score >= reached; });
-    if (state.size > k_ + more) select(query);  // ties
+    keep_best(query, more);
+    if (states_.get()[query].size > k_ + more) select(query);  // ties
   }
 
   // Keeps the best k of at least k entries.
   void select(int64_t query) {
-    const State& state = states_.get()[query];
-    const float* scores = scores_of(query);
-    const float kth = kth_largest(scores, state.size, k_);
-    const int64_t last = last_of_ties(scores, indices_of(query), state.size, kth);
-    keep(query, kth, [=](float score, int64_t index) {
-      return (score > kth) | ((score == kth) & (index <= last));
-    });
+    keep_best(query, 0);
+    State& state = states_.get()[query];
+    if (state.size > k_) drop_ties(query);
   }
 
-  // Keeps the entries that take(score, index) says, at least k of which reach `threshold`.
-  template <class Take>
-  void keep(int64_t query, float threshold, Take&& take) {
+  // Keeps the best k to k + more of at least k entries, and others that tie with the last of them.
+  void keep_best(int64_t query, int64_t more) {
+    State& state = states_.get()[query];
+    float* scores = scores_of(query);
+    state.threshold = kernels_.kth_largest(scores, state.size, k_, more);
+    state.size =
+        kernels_.keep_at_least(state.threshold, state.size, scores, nullptr, indices_of(query));
+    state.gated = true;
+  }
+
+  // Of the entries that tie for the k-th place, keeps those with the smallest indices.
+  void drop_ties(int64_t query) {
     State& state = states_.get()[query];
     float* scores = scores_of(query);
     int64_t* indices = indices_of(query);
+    std::vector<int64_t> ties;
+    for (int64_t i = 0; i < state.size; ++i) {
+      if (scores[i] == state.threshold) ties.push_back(indices[i]);
+    }
+    const auto better = state.size - static_cast<int64_t>(ties.size());
+    const auto last = ties.begin() + (k_ - better - 1);
+    std::nth_element(ties.begin(), last, ties.end());
     int64_t to = 0;
     for (int64_t i = 0; i < state.size; ++i) {
       const float score = scores[i];
       const int64_t index = indices[i];
       scores[to] = score;
       indices[to] = index;
-      to += take(score, index) ? 1 : 0;
+      to += ((score > state.threshold) | (index <= *last)) ? 1 : 0;
     }
     state.size = to;
-    state.threshold = threshold;
-    state.gated = true;
   }
 
-  // Of the entries with the k-th best score, the largest index that is still among the best k.
-  int64_t last_of_ties(const float* scores, const int64_t* indices, int64_t size, float kth) {
-    const int64_t reaching = count_at_least(scores, size, kth);
-    if (reaching == k_) return std::numeric_limits<int64_t>::max();
-    std::vector<int64_t> ties;
-    for (int64_t i = 0; i < size; ++i) {
-      if (scores[i] == kth) ties.push_back(indices[i]);
-    }
-    const auto better = reaching - static_cast<int64_t>(ties.size());
-    const auto last = ties.begin() + (k_ - better - 1);
-    std::nth_element(ties.begin(), last, ties.end());
-    return *last;
-  }
-
+  const Kernels& kernels_;
   int64_t k_;
   int64_t capacity_;
   AlignedBuffer<float> scores_;

@@ -21,8 +21,9 @@ struct TopKTask {
 // Runs search(task, finish) for each task of the plan; `search` fills a TopK of the task's queries
 // and hands it to `finish`.
 template <class Search>
-void reduce_topk(const Plan& plan, int64_t queries, int64_t keys, int64_t k, float* values,
-                 int64_t* indices, int threads, Interrupt& interrupt, Search&& search) {
+void reduce_topk(const Kernels& isa, const Plan& plan, int64_t queries, int64_t keys, int64_t k,
+                 float* values, int64_t* indices, int threads, Interrupt& interrupt,
+                 Search&& search) {
   // Where the keys are split, each part leaves its best min(k, its keys) for the merge below.
   const bool split = plan.key_parts > 1;
   const int64_t part_k = std::min(k, plan.keys_per_part);
@@ -55,7 +56,7 @@ void reduce_topk(const Plan& plan, int64_t queries, int64_t keys, int64_t k, flo
   if (!split) return;
 
   parallel_for(queries, threads, interrupt, [&](int64_t query) {
-    TopK best(1, keys, k);
+    TopK best(isa, 1, keys, k);
     for (int64_t part = 0; part < plan.key_parts; ++part) {
       const int64_t slot = query * plan.key_parts + part;
       best.merge(0, part_values.data() + slot * part_k, part_indices.data() + slot * part_k,

@@ -2,13 +2,11 @@
 // the rest is scored exactly, most promising first.
 #include <algorithm>
 #include <atomic>
-#include <functional>
 #include <limits>
 #include <vector>
 
 #include "ops.h"
 #include "screen.h"
-#include "select.h"
 #include "topk_plan.h"
 
 namespace fastclip::cpu {
@@ -17,14 +15,33 @@ namespace {
 constexpr int64_t kQueryBlock = 512;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// A pair that the screen let pass, with bounds on its exact score in units of s_q from q.c.
-struct Candidate {
-  float lower;
-  float upper;
-  int64_t key;
-};
+// Keys that the screen let pass, of each query in order, with bounds on their exact scores in units
+// of s_q from q.c.
+class Candidates {
+ public:
+  static constexpr int64_t kEntryBytes = 2 * sizeof(float) + sizeof(int64_t);
 
-constexpr int64_t candidates_per_query(int64_t k) { return 3 * k + 128; }
+  static constexpr int64_t capacity(int64_t k) { return round_up(3 * k + 128, kLanes); }
+
+  Candidates(int64_t queries, int64_t k)
+      : capacity_(capacity(k)),
+        counts_(queries),
+        lowers_(queries * capacity_, Contents::kAnything),
+        uppers_(queries * capacity_, Contents::kAnything),
+        keys_(queries * capacity_, Contents::kAnything) {}
+
+  int64_t capacity() const { return capacity_; }
+  int64_t& count(int64_t query) { return counts_[query]; }
+  float* lowers(int64_t query) const { return lowers_.get() + query * capacity_; }
+  float* uppers(int64_t query) const { return uppers_.get() + query * capacity_; }
+  int64_t* keys(int64_t query) const { return keys_.get() + query * capacity_; }
+
+ private:
+  int64_t capacity_;
+  std::vector<int64_t> counts_;
+  AlignedBuffer<float> lowers_, uppers_;
+  AlignedBuffer<int64_t> keys_;
+};
 
 class ScreenedTopK {
  public:
@@ -36,15 +53,12 @@ class ScreenedTopK {
         k_(k),
         few_(k + std::min<int64_t>(k, 16)),
         window_(keys_near(keys)),
-        capacity_(candidates_per_query(k)),
         best_(best),
         floor_(block.num_queries(), -kInfinity),
         thresholds_(block.num_queries(), -kInfinity),
-        counts_(block.num_queries()),
         places_(block.num_queries()),
         first_(block.num_queries()),
-        candidates_(block.num_queries() * capacity_, Contents::kAnything),
-        bounds_(std::max(capacity_, kMaxPanelKeys)),
+        candidates_(block.num_queries(), k),
         hits_(block.num_queries() * kMaxPanelKeys, Contents::kAnything) {
     for (int64_t i = 0; i < block.num_queries(); ++i) raise_to_best(i);
   }
@@ -79,8 +93,6 @@ class ScreenedTopK {
     return kKeyBlockBytes / std::max<int64_t>(1, keys.cols * size_of(keys.dtype)) + 1;
   }
 
-  Candidate* of(int64_t i) const { return candidates_.get() + i * capacity_; }
-
   // Nothing is known yet to drop pairs by. The first keys give a floor: the k-th best of their
   // lower bounds or, cheaper, of the best bounds of kFolded sets that they are dealt to.
   int64_t begin() {
@@ -92,12 +104,12 @@ class ScreenedTopK {
     kernels_.screen(call);
     const int64_t keys = block_.num_keys();
     int32_t reaching[kMaxPanelKeys + kLanes];
+    float lowers[kMaxPanelKeys];
     for (int64_t i = 0; i < block_.num_queries(); ++i) {
       const float* upper = uppers.get() + i * kMaxPanelKeys;
       // x of key j, again.
       const auto x = [&](int64_t j) { return upper[j] - block_.margin(i, j); };
       if (keys >= k_) {
-        float* lowers = bounds_.data();
         for (int64_t j = 0; j < keys; ++j) {
           lowers[j] = x(j) - (block_.margin(i, j) + block_.gamma(i));
         }
@@ -110,7 +122,7 @@ class ScreenedTopK {
           }
           sets = kFolded;
         }
-        raise(i, kth_largest(lowers, sets, k_));
+        raise(i, kernels_.kth_largest(lowers, sets, k_, k_ / 4));
       }
       const int64_t count = kernels_.reaching({upper, 0, keys}, thresholds_[i], reaching);
       for (int64_t r = 0; r < count; ++r) {
@@ -126,19 +138,23 @@ class ScreenedTopK {
     for (int64_t h = 0; h < count;) {
       const int64_t i = hits[h].query;
       const float floor = floor_[i], gamma = block_.gamma(i);
-      Candidate* to = of(i) + counts_[i];
-      Candidate* end = of(i) + capacity_;
-      const Candidate* begin = to;
+      float* lowers = candidates_.lowers(i);
+      float* uppers = candidates_.uppers(i);
+      int64_t* keys = candidates_.keys(i);
+      const int64_t begin = candidates_.count(i), end = candidates_.capacity();
+      int64_t to = begin;
       for (; h < count && hits[h].query == i && to < end; ++h) {
         const float margin = block_.margin(i, hits[h].key) + gamma;
-        *to = {hits[h].x - margin, hits[h].x + margin, block_.first_key() + hits[h].key};
-        to += to->upper >= floor ? 1 : 0;
+        lowers[to] = hits[h].x - margin;
+        uppers[to] = hits[h].x + margin;
+        keys[to] = block_.first_key() + hits[h].key;
+        to += uppers[to] >= floor ? 1 : 0;
       }
       survivors_ += to - begin;
-      counts_[i] += to - begin;
+      candidates_.count(i) = to;
       // Bounds that tell most of the keys apart are as good as scores for now.
       if (to < end) continue;
-      certify(capacity_ / 2, k_ + k_ / 2);
+      certify(candidates_.capacity() / 2, k_ + k_ / 2);
       for (const int64_t j : queries_) raise_to_best(j);
     }
   }
@@ -149,46 +165,35 @@ class ScreenedTopK {
     queries_.clear();
     bool rest = false;
     for (int64_t i = 0; i < block_.num_queries(); ++i) {
-      if (counts_[i] <= many) continue;
+      int64_t& count = candidates_.count(i);
+      if (count <= many) continue;
       drop(i);
-      if (counts_[i] <= most) continue;
+      if (count <= most) continue;
       queries_.push_back(i);
       // The k most promising ones first; few of the others are left after that.
       first_[i] = -kInfinity;
-      if (counts_[i] <= few_) continue;
-      for (int64_t c = 0; c < counts_[i]; ++c) bounds_[c] = of(i)[c].upper;
-      first_[i] = kth_largest(bounds_.data(), counts_[i], k_, k_ / 16);
+      if (count <= few_) continue;
+      first_[i] = kernels_.kth_largest(candidates_.uppers(i), count, k_, k_ / 16);
       rest = true;
     }
-    score([&](int64_t i, const Candidate& c) { return c.upper >= first_[i]; });
+    score([&](int64_t i, float upper) { return upper >= first_[i]; });
     if (rest) {
       for (const int64_t i : queries_) raise_to_best(i);
-      score([&](int64_t i, const Candidate& c) {
-        return c.upper < first_[i] && c.upper >= floor_[i];
-      });
+      score([&](int64_t i, float upper) { return upper < first_[i] && upper >= floor_[i]; });
     }
-    for (const int64_t i : queries_) counts_[i] = 0;
+    for (const int64_t i : queries_) candidates_.count(i) = 0;
   }
 
   // Drops the candidates of a query that cannot be among the best k, by the bounds of the others.
   void drop(int64_t i) {
-    Candidate* candidates = of(i);
-    const int64_t count = counts_[i];
-    if (count > few_) {
-      for (int64_t c = 0; c < count; ++c) bounds_[c] = candidates[c].lower;
-      raise(i, kth_largest(bounds_.data(), count, k_, k_ / 4));
-    }
-    const float floor = floor_[i];
-    int64_t to = 0;
-    for (int64_t c = 0; c < count; ++c) {
-      const Candidate candidate = candidates[c];
-      candidates[to] = candidate;
-      to += candidate.upper >= floor ? 1 : 0;
-    }
-    counts_[i] = to;
+    int64_t& count = candidates_.count(i);
+    float* lowers = candidates_.lowers(i);
+    if (count > few_) raise(i, kernels_.kth_largest(lowers, count, k_, k_ / 4));
+    count = kernels_.keep_at_least(floor_[i], count, candidates_.uppers(i), lowers,
+                                   candidates_.keys(i));
   }
 
-  // Scores the candidates of `queries_` that take(i, candidate) says. They are in order of their
+  // Scores the candidates of `queries_` that take(i, upper bound) says. They are in order of their
   // keys: all queries take those of one window of keys before they go to the next.
   template <class Take>
   void score(Take&& take) {
@@ -198,15 +203,16 @@ class ScreenedTopK {
       const int64_t end = key + window_;
       next = kNone;
       for (const int64_t i : queries_) {
-        const Candidate* candidates = of(i);
-        const int64_t count = counts_[i];
+        const float* uppers = candidates_.uppers(i);
+        const int64_t* keys = candidates_.keys(i);
+        const int64_t count = candidates_.count(i);
         int64_t at = places_[i];
-        for (; at < count && candidates[at].key < end; ++at) {
-          batch_[batched_] = {i, candidates[at].key};
-          batched_ += take(i, candidates[at]) ? 1 : 0;
+        for (; at < count && keys[at] < end; ++at) {
+          batch_[batched_] = {i, keys[at]};
+          batched_ += take(i, uppers[at]) ? 1 : 0;
           if (batched_ == kBatch) score_batch();
         }
-        if (at < count) next = std::min(next, candidates[at].key);
+        if (at < count) next = std::min(next, keys[at]);
         places_[i] = at;
       }
     }
@@ -240,16 +246,14 @@ class ScreenedTopK {
   const int64_t k_;
   const int64_t few_;  // so few that scores cost less than to find those to drop
   const int64_t window_;
-  const int64_t capacity_;
   TopK& best_;
   bool begun_ = false;
   std::vector<float> floor_;
   std::vector<float> thresholds_;  // floor - gamma, as the kernel asks for it
-  std::vector<int64_t> counts_, places_;
+  std::vector<int64_t> places_;
   std::vector<float> first_;
-  std::vector<int64_t> queries_;         // whose candidates are scored
-  AlignedBuffer<Candidate> candidates_;  // of each query in order of the keys
-  std::vector<float> bounds_;
+  std::vector<int64_t> queries_;  // whose candidates are scored
+  Candidates candidates_;
   Pair batch_[kBatch];
   int64_t batched_ = 0;
   AlignedBuffer<Hit> hits_;
@@ -263,7 +267,7 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
                       const Screens& screens, int64_t k, NonFiniteRow* nonfinite, float* values,
                       int64_t* indices, int threads, Interrupt& interrupt) {
   std::atomic<int64_t> scored{0};
-  const auto candidate_bytes = static_cast<int64_t>(sizeof(Candidate)) * candidates_per_query(k);
+  const int64_t candidate_bytes = Candidates::kEntryBytes * Candidates::capacity(k);
   // Keys that stay near can be passed over often, so that the queries stay near as well.
   const bool near = keys.rows * keys.cols * size_of(keys.dtype) <= kKeyBlockBytes;
   const int64_t block =
@@ -275,10 +279,10 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
   static_assert(Plan::kPartStep % kPanel == 0);
   const Plan plan(queries.rows, keys.rows, block, key_block, threads);
   reduce_topk(
-      plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
+      isa, plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
       [&](const TopKTask& task, auto&& finish) {
         const Matrix rows = queries.slice(task.first_query, task.last_query);
-        TopK best(rows.rows, task.last_key - task.first_key, task.k);
+        TopK best(isa, rows.rows, task.last_key - task.first_key, task.k);
         scored += search_keys(
             isa, rows, keys, task.first_key, task.last_key, screens, interrupt,
             [&](BlockScreen& block) { return ScreenedTopK(isa, block, keys, task.k, best); },

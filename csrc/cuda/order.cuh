@@ -3,18 +3,10 @@
 #pragma once
 
 #include "device.h"
+#include "fastclip/ordered.h"
 #include "ops.h"
 
 namespace fastclip::cuda {
-
-// The larger the float, the larger the number; never 0. For numbers, not NaN; -0 is +0.
-__device__ inline uint32_t ordered(float x) {
-  const uint32_t bits = x == 0 ? 0 : __float_as_uint(x);
-  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-}
-__device__ inline float from_ordered(uint32_t number) {
-  return __uint_as_float((number & 0x80000000u) != 0 ? number & 0x7fffffffu : ~number);
-}
 
 // A score and its key: score descending, then key ascending. 0 is behind all. The last bit, which
 // decides nothing, keeps the sign of a zero.
