@@ -92,7 +92,8 @@ struct SelectTile {
         low = middle;
         reaching = count;
       } else {
-        high = middle - 1;
+        // The place before that of 0 is empty: -0 has that of 0.
+        high = ordered(pivot) - (pivot == 0 ? 2 : 1);
         above = count;
       }
     }

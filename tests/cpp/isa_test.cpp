@@ -9,10 +9,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
 
+#include "../../csrc/cpu/buffer.h"
 #include "../../csrc/cpu/ops.h"
 #include "fastclip/element.h"
 #include "fastclip/exact_score.h"
@@ -485,6 +487,53 @@ void check_grid(Run& run) {
   }
 }
 
+// Numbers of which a `share` is below zero; many tie where they are rounded.
+Floats numbers_for_selection(int64_t n, double share, bool rounded) {
+  Floats x(n);
+  for (float& number : x) {
+    number = std::abs(random_number(Kind::kPlain));
+    if (rounded) number = std::round(number);
+    if (static_cast<double>(random_below(1000)) < 1000 * share) number -= 1.0f;
+    if (random_below(50) == 0) number = random_below(2) == 0 ? -0.0f : -0x1p-149f;
+    if (random_below(200) == 0) number = std::numeric_limits<float>::infinity();
+    if (random_below(200) == 0) number = -std::numeric_limits<float>::infinity();
+  }
+  return x;
+}
+
+void check_selection(const Run& run) {
+  for (int trial = 0; trial < 3000; ++trial) {
+    const int64_t n = 1 + random_below(trial % 10 == 0 ? 1000 : 100);
+    const int64_t k = 1 + random_below(n), more = random_below(2) * (n - k) / 4;
+    Floats x = numbers_for_selection(n, 0.05 * static_cast<double>(random_below(21)),
+                                     random_below(2) == 0);
+    Floats sorted = x;
+    std::sort(sorted.begin(), sorted.end(), std::greater<>());
+    x.resize(cpu::round_up(n, kLanes), std::numeric_limits<float>::quiet_NaN());
+    const float kth = cpu::kernels().kth_largest(x.data(), n, k, more);
+    const auto reach =
+        std::count_if(sorted.begin(), sorted.end(), [=](float y) { return y >= kth; });
+    run.expect(kth == sorted[k - 1] || (k <= reach && reach < k + more), "kth_largest");
+
+    Floats others(x.size());
+    Indices keys(x.size());
+    for (size_t i = 0; i < x.size(); ++i) others[i] = keys[i] = static_cast<int64_t>(2 * i);
+    Indices expected;
+    for (int64_t i = 0; i < n; ++i) {
+      if (x[i] >= kth) expected.push_back(2 * i);
+    }
+    const Floats before = x;
+    float* with = trial % 2 == 0 ? others.data() : nullptr;
+    keys.resize(cpu::kernels().keep_at_least(kth, n, x.data(), with, keys.data()));
+    run.expect(keys == expected, "keep_at_least (keys)");
+    for (size_t i = 0; i < keys.size(); ++i) {
+      run.expect(x[i] == before[keys[i] / 2], "keep_at_least (numbers)");
+      run.expect(with == nullptr || others[i] == static_cast<float>(keys[i]),
+                 "keep_at_least (others)");
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -516,6 +565,7 @@ int main() {
     for (const int threads : {1, 2}) {
       Run run{isa + ", " + std::to_string(threads) + " threads", threads};
       check_grid(run);
+      check_selection(run);
     }
     for (const Case& c : cases) {
       for (const int threads : {1, 2}) {
