@@ -43,8 +43,7 @@ __global__ void __launch_bounds__(kEncodeThreads)
     }
     if (threadIdx.x > 0) continue;
     QueryBounds bounds = bound_query(sums, encoding.error(), center);
-    // No score may overflow, which the bounds rely on.
-    if (!(bounds.norm * longest_key < kLargestScore)) bounds = QueryBounds();
+    if (!(bounds.reach * longest_key < kLargestScore)) bounds = QueryBounds();  // (3)
     arrays.coefficients[i] = bounds.coefficients;
     arrays.gamma[i] = i < encoding.rows.rows ? bounds.gamma : NAN;
     arrays.scale[i] = bounds.scale;
