@@ -3,6 +3,11 @@
 While a CUDA graph is captured, no value on the device can be looked at: NaN, infinity, numbers that
 are too large and indices out of range raise nothing then, and what such inputs give is undefined.
 An index out of range may end in an illegal access to memory. Check inputs by a call outside.
+
+Reverse mode works for all results that have a gradient: ``backward()``, and ``grad``, ``vjp`` and
+``jacrev`` of torch.func; so does ``vmap``, by a call for each of the batch. Forward mode (``jvp``,
+``jacfwd``, torch.autograd.forward_ad) and second derivatives exist for `topk`, `group_max`,
+`similarity` and `pixel_scores`; the others refuse them.
 """
 
 from fastclip.ops.cache_logits import cache_logits

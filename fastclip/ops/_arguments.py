@@ -19,6 +19,7 @@ from fastclip.ops._device import (
     on_cuda,
     stream_of,
 )
+from fastclip.ops._transforms import transformed
 
 if TYPE_CHECKING:
     from fastclip.ops.pack import PackedKeys
@@ -188,11 +189,9 @@ def must_dispatch(*tensors: torch.Tensor) -> bool:
 
 
 def _watched() -> bool:
-    """Whether a compiler, a mode such as make_fx's, or a transform such as vmap is at work."""
+    """Whether a compiler, a mode such as make_fx's, a transform or forward mode is at work."""
     return (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.maybe_current_level() is not None
+        torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0 or transformed()
     )
 
 

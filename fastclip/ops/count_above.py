@@ -9,6 +9,7 @@ import torch
 from fastclip.ops import _count as _count  # registers the operators
 from fastclip.ops._arguments import Array, as_keys, as_rows, as_tensor, check_same_width
 from fastclip.ops._device import check_movable
+from fastclip.ops._transforms import call
 from fastclip.ops.pack import PackedKeys
 
 
@@ -89,7 +90,8 @@ def count_above(
     key_rows = key_rows.detach()
     check_same_width(query_rows, key_rows)
     scores = _as_thresholds(thresholds, len(query_rows), query_rows.device)
-    counts, survivors = torch.ops.fastclip.count_ahead(
+    counts, survivors = call(
+        "count_ahead",
         query_rows,
         key_rows,
         screen,

@@ -20,6 +20,7 @@ from fastclip.ops._arguments import (
 )
 from fastclip.ops._device import on_cuda
 from fastclip.ops._library import implement, library
+from fastclip.ops._transforms import call
 from fastclip.ops.pack import PackedKeys
 
 
@@ -73,8 +74,8 @@ def pairs_above(
     threshold = float(threshold)
     if threshold != threshold:
         raise ValueError("threshold: must be a number, got nan")
-    crow, col, values = torch.ops.fastclip.pairs_above(
-        query_rows.detach(), key_rows.detach(), screen, threshold, once
+    crow, col, values = call(
+        "pairs_above", query_rows.detach(), key_rows.detach(), screen, threshold, once
     )
     shape = (query_rows.shape[0], key_rows.shape[0])
     with warnings.catch_warnings():

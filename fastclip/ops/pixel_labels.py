@@ -22,6 +22,7 @@ from fastclip.ops._arguments import (
 )
 from fastclip.ops._device import capturing, on_cuda, stream_of, workspace
 from fastclip.ops._library import implement, library
+from fastclip.ops._transforms import call, constant
 from fastclip.ops.pack import PackedKeys
 
 _SCORES = 1 << 24  # of some images at a time, about, on CUDA devices
@@ -127,8 +128,14 @@ def pixel_labels(
         background = float(background)
         if not abs(background) <= torch.finfo(torch.float32).max:
             raise ValueError(f"background: a finite float32 number is needed, got {background}")
-    values, indices, survivors = torch.ops.fastclip.pixel_labels(
-        images.detach(), tag_rows.detach(), (height, width), k, background, not screen
+    values, indices, survivors = call(
+        "pixel_labels",
+        images.detach(),
+        tag_rows.detach(),
+        (height, width),
+        k,
+        background,
+        not screen,
     )
     return PixelLabels(values, indices, survivors if return_survivors else None)
 
@@ -195,3 +202,4 @@ def _pixel_labels_fake(
 
 implement("pixel_labels", _pixel_labels)
 torch.library.register_fake("fastclip::pixel_labels", _pixel_labels_fake, lib=library)
+constant("pixel_labels")
