@@ -48,8 +48,8 @@ def cache_logits(
     The gradient is that of the weights computed again: in float32 while
     ``x = abs(beta) * (1 + max_i |q_i| * max_j |k_j|)`` is at most 256, in float64 beyond that and
     where torch may lower float32 products. Weights have a relative error of at most
-    ``u * (20 + d) * (1 + x)`` then, where u is 2**-24, in float64 2**-53. ``torch.autocast`` changes
-    nothing.
+    ``u * (20 + d) * (1 + x)`` then, where u is 2**-24, in float64 2**-53. ``torch.autocast``
+    changes nothing.
 
     Parameters
     ----------
