@@ -138,6 +138,58 @@ def wrong_answers(seed: int, problem: Problem) -> list[str]:
     return wrong
 
 
+def wrong_sums(seed: int, problem: Problem) -> list[str]:
+    """Return what is further from float64 than the docstrings allow; inputs that overflow aside."""
+    rng = np.random.default_rng(seed + 2)
+    queries, keys = problem.queries, problem.keys
+    q, k = reference.rows64(queries), reference.rows64(keys)
+    width, unit = q.shape[1], 2.0**-24
+    sizes = reference.score_sizes(queries, keys).max(axis=1, keepdims=True)
+    wrong: list[str] = []
+
+    def factor(largest: float) -> float:
+        """Any number, or one that makes exponents of what is so large that they matter."""
+        any_number = np.exp2(rng.uniform(-149, 128))
+        one = (
+            10.0 ** rng.uniform(-2, 4) / max(largest, 1e-300) if rng.random() < 0.5 else any_number
+        )
+        return float(np.float32(np.clip(one, 1e-45, LARGEST)))
+
+    def compare(name: str, found: torch.Tensor, exact: np.ndarray, error: np.ndarray) -> None:
+        error = error + unit * np.abs(exact) + 2.0**-149
+        overflows = np.isinf(found.numpy()) & (np.abs(exact) + error > LARGEST)
+        if not ((np.abs(found.double().numpy() - exact) <= error) | overflows).all():
+            wrong.append(name)
+
+    if sizes.max() < LARGEST / 4:
+        scale = factor(sizes.max()) * rng.choice([-1, 1])
+        # Products of denormals are rounded to multiples of 2^-149.
+        error = abs(scale) * ((64 + width / 64) * unit * sizes[:, 0] + width * 2.0**-149) + 1e-6
+        exact = reference.logsumexp(queries, keys, scale)
+        compare(f"logsumexp({scale})", fastclip.logsumexp(queries, keys, scale), exact, error)
+
+        beta = min(factor(max(1, sizes.max())), 50 / max(1, sizes.max())) * rng.choice([-1, 1])
+        values = draw_rows(rng, len(keys), int(rng.integers(1, 20))).float().clamp(-1e36, 1e36)
+        weights = np.exp(-beta * (1 - q @ k.T))
+        exact, total = weights @ reference.rows64(values), weights @ abs(reference.rows64(values))
+        error = unit * (70 + abs(beta) * (4 + (66 + width / 64) * sizes)) * total
+        if total.max() < LARGEST / 4:
+            found = fastclip.cache_logits(queries, keys, values, beta)
+            compare(f"cache_logits({beta})", found, exact, error + len(keys) * 2.0**-149)
+
+    squares = np.stack([((row - k) ** 2).sum(1) for row in q])
+    norms = max(((rows - k.mean(0)) ** 2).sum(1).max() for rows in (q, k))
+    if max(squares.max(), norms) < LARGEST / 4:
+        t = factor(squares.max())
+        largest = (-t * squares).max()
+        exact = largest + np.log(np.exp(-t * squares - largest).mean())
+        share = (66 + width / 64) * unit
+        error = 2 * abs(exact) * share + (40 * share if t * norms < 9 else 0) + 1e-6
+        found = fastclip.gaussian_potential(queries, keys, t)
+        compare(f"gaussian_potential({t})", found, exact, error + t * width * 2.0**-149)
+    return wrong
+
+
 def describe(seed: int, problem: Problem) -> str:
     q, k = (rows.double().norm(dim=1).max().item() for rows in (problem.queries, problem.keys))
     return (
@@ -166,7 +218,7 @@ def main() -> int:
             (2, 2, 64) if seed % 2 else (256, 8192, 1 << 18)
         )
         problem = draw(seed)
-        if wrong := wrong_answers(seed, problem):
+        if wrong := wrong_answers(seed, problem) + wrong_sums(seed, problem):
             failed += 1
             print(describe(seed, problem), "|", ", ".join(wrong), flush=True)
     raise AssertionError("the loop ends by itself")

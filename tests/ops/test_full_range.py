@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from full_range import describe, draw, wrong_answers
+from full_range import describe, draw, wrong_answers, wrong_sums
 from hypothesis import given
 from hypothesis import strategies as st
 from inputs import Problem
@@ -37,6 +37,12 @@ def test_any_magnitudes(isa: str, seed: int) -> None:
 @pytest.mark.large
 def test_any_magnitudes_packed_on_the_way(isa: str, packs_early: None, seed: int) -> None:
     assert_right(draw(seed, most=1_000_000), seed)
+
+
+@given(seed=st.integers(0, 2**40))
+def test_sums_of_any_magnitudes(isa: str, seed: int) -> None:
+    problem = draw(seed, most=300_000)
+    assert not wrong_sums(seed, problem), describe(seed, problem)
 
 
 # The lengths of queries and of keys. No score overflows but in the last two, and the products of
