@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import reference
 import torch
 from full_range import describe, draw, wrong_answers, wrong_sums
 from hypothesis import given
@@ -92,6 +93,7 @@ def unrotated(rows: np.ndarray) -> np.ndarray:
     return x.reshape(len(rows), width) * signs / np.sqrt(block)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("width", [65_536, 65_600, 200_000])
 def test_sums_of_products_of_codes_that_are_as_large_as_can_be(isa: str, width: int) -> None:
     """Rotated rows whose numbers are all equal; the sum of 200,000 products needs 33 bits."""
@@ -101,3 +103,13 @@ def test_sums_of_products_of_codes_that_are_as_large_as_can_be(isa: str, width: 
         assert (codes == 255).sum() > 0.45 * 2 * width  # so the rotation here is that of encode.h
     noise = torch.randn(40, width, generator=torch.Generator().manual_seed(0))
     assert_right(Problem(torch.cat([flat, -flat]), torch.cat([0.1 * noise, flat, -flat])))
+
+
+@pytest.mark.parametrize("width", [24_576, 60_000, 65_600])
+def test_rows_too_wide_for_codes(isa: str, width: int) -> None:
+    """On devices, those whose numbers do not fit into shared memory."""
+    generator = torch.Generator().manual_seed(width)
+    q, k = (torch.randn(n, width, generator=generator, device="cpu") for n in (3, 40))
+    found, expected = fastclip.topk(q, fastclip.pack(k), 5), reference.topk(q, k, 5)
+    assert np.array_equal(found.indices.numpy(), expected[1])
+    assert reference.same_bits(found.values, expected[0])
