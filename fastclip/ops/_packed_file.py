@@ -12,11 +12,10 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
 from fastclip import _C
 from fastclip.data.files import write_safetensors
-from fastclip.data.formats import file_errors
+from fastclip.data.formats import MappedTensors, file_errors
 from fastclip.ops._arguments import DTYPES, Array, as_rows, short, with_adjacent_elements
 
 FORMAT = "fastclip.packed_keys"
@@ -57,8 +56,9 @@ def read_packed(path: Path, rows: Array | None, encoding: int) -> list[torch.Ten
     """Return rows, codes, bounds and center, memory-mapped; ``rows`` if the file has none."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    with file_errors(path), safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
+    with file_errors(path):
+        file = MappedTensors(path)
+        metadata = file.metadata
         for key, allowed in (
             ("format", FORMAT),
             ("version", VERSION),
@@ -68,7 +68,7 @@ def read_packed(path: Path, rows: Array | None, encoding: int) -> list[torch.Ten
                 raise ValueError(
                     f"{key} is {metadata.get(key)!r}, this version of fastclip reads {allowed!r}"
                 )
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file[name] for name in file.places}
         shape = _check(metadata, tensors)
     if "rows" not in tensors:
         dtype = _ROW_DTYPES[metadata["dtype"]]
