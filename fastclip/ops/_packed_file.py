@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from fastclip import _C
-from fastclip.data.files import write_safetensors
+from fastclip.data.files import bytes_of, write_safetensors
 from fastclip.data.formats import MappedTensors, file_errors
 from fastclip.ops._arguments import DTYPES, Array, as_rows, short, with_adjacent_elements
 
@@ -132,4 +132,4 @@ def _checksum(rows: torch.Tensor) -> str:
     """Return SHA-256 of up to 64 rows, evenly spaced from the first to the last."""
     count = min(len(rows), _CHECKED_ROWS)
     at = torch.arange(count, device=rows.device) * (len(rows) - 1) // max(count - 1, 1)
-    return hashlib.sha256(rows[at].reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+    return hashlib.sha256(bytes_of(rows[at]).numpy().data).hexdigest()
