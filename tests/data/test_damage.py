@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,6 +23,7 @@ from fastclip.data import (
     read_features,
     write_features,
 )
+from fastclip.data.job import Job, Unreadable, open_job
 
 pytestmark = pytest.mark.host
 
@@ -161,3 +163,40 @@ def test_damaged_packed_keys(tmp_path: Path) -> None:
         else:  # nothing but the header is read
             assert torch.equal(rows, right) or not content.endswith(whole[start:])
     assert refused > 1000
+
+
+def test_damaged_folder_of_an_embedding_job(tmp_path: Path) -> None:
+    skipped = Unreadable(1, "b.jpg", "not an image")
+
+    def job() -> AbstractContextManager[Job]:
+        return open_job(tmp_path / "out", "img_emb", 3, 2, {"model": "m"})
+
+    with job() as first:
+        first.write(0, ROWS[:1], {"image_path": ["a.jpg"]}, [skipped])
+        first.write(1, ROWS[1:2], {"image_path": ["c.jpg"]})
+        first.finish()
+    right = in_memory(tmp_path / "out" / "img_emb")
+    assert right is not None
+    for name in ("job.json", "shards/shard_00000.json"):
+        path = tmp_path / "out" / name
+        content = path.read_bytes()
+        remade = 0
+        damaged = (*[*damage.of_json(content)][::3], *damage.of_bytes(content, 30), content)
+        files = {file: file.read_bytes() for file in path.parent.parent.rglob("*_00000.*")}
+        for text in damaged:
+            path.write_bytes(text)
+            assert in_memory(tmp_path / "out" / "img_emb") in (None, right)
+            try:
+                with job() as again:
+                    if again.pending:
+                        assert again.damaged == again.pending == [0]
+                        remade += 1
+                    else:
+                        assert (again.rows, again.unreadable) == (2, [skipped])
+            except ValueError as error:
+                if name != "job.json" or str(tmp_path / "out") not in str(error):
+                    raise
+            for file, whole in files.items():
+                file.write_bytes(whole)
+        assert remade > 20 or name == "job.json"
+        path.write_bytes(content)
