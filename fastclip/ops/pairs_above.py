@@ -71,9 +71,7 @@ def pairs_above(
     query_rows = queries.rows if isinstance(queries, PackedKeys) else as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
-    threshold = float(threshold)
-    if threshold != threshold:
-        raise ValueError("threshold: must be a number, got nan")
+    threshold = as_threshold(threshold)
     crow, col, values = call(
         "pairs_above", query_rows.detach(), key_rows.detach(), screen, threshold, once
     )
@@ -84,6 +82,14 @@ def pairs_above(
         return torch.sparse_csr_tensor(
             crow, col, values, shape, device=place, check_invariants=False
         )
+
+
+def as_threshold(threshold: float) -> float:
+    """Return the argument as a float that is no NaN."""
+    number = float(threshold)
+    if number != number:
+        raise ValueError("threshold: must be a number, got nan")
+    return number
 
 
 def _pairs_above(
