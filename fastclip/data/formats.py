@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import struct
 import warnings
 import zipfile
 import zlib
@@ -18,6 +19,14 @@ import torch
 
 from .features import FORMAT, VERSION, FeatureFileError, FeatureMetadata, Features
 from .headers import TENSOR_DTYPES, NpyHeader, TensorPlace, npy_header, safetensors_header
+
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python without it, whose zipfile refuses what is compressed so
+
+    class LZMAError(Exception):  # type: ignore[no-redef]
+        pass
+
 
 NPY_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
@@ -42,7 +51,9 @@ def file_errors(path: Path | str) -> Iterator[None]:
         MemoryError,  # with OverflowError: a shape that no array has
         OverflowError,
         zipfile.BadZipFile,
+        struct.error,
         zlib.error,
+        LZMAError,
     ) as error:
         raise FeatureFileError(f"{path}: {error}") from error
 

@@ -164,11 +164,12 @@ class _ParquetRows:
             self.dim = kind.list_size if pa.types.is_fixed_size_list(kind) else 0
             self._at, self._left = -1, np.empty((0, 0))
             self._batches: Iterator[npt.NDArray[Any]] = iter(())
-            if not self.dim:
-                if not self.rows:
-                    raise ValueError(f"column {self._column!r} has no row that tells its length")
-                self._seek(0, 1)
+            if self.rows:
+                self._seek(0, 1)  # fails if the lists are not as long as the header says
                 self.dim = self._left.shape[1]
+                self._at = -1  # to read on in larger batches
+            elif not self.dim:
+                raise ValueError(f"column {self._column!r} has no row that tells its length")
         if not self.dim:
             raise ValueError(f"column {self._column!r} has empty lists, allowed: d >= 1 numbers")
 
