@@ -31,6 +31,7 @@ from fastclip.ops.similarity import similarity
 from fastclip.ops.topk import TopK
 
 from ._columns import Integers, Thresholds, described_number
+from ._inputs import check_finite
 
 Fields = dict[str, torch.Tensor]
 """Columns of a result, [n] or [n, m] each; or row starts, columns and scores of a CSR matrix."""
@@ -338,6 +339,7 @@ class _CacheLogits(Question):
     def of_chunk(self, begin: int, end: int) -> torch.Tensor | None:
         rows = torch.empty(end - begin, self._values.dim, dtype=self._values.dtype)
         self._values.read(begin, rows)
+        check_finite(self._values, rows, begin)
         return rows
 
     def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:

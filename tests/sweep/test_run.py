@@ -223,6 +223,20 @@ def test_cache_logits(source, rows, files, tmp_path, small_chunks):
 
 
 @host
+def test_values_that_are_not_finite(files, tmp_path, small_chunks):
+    values = np.zeros((V, 5), np.float32)
+    values[2 * CHUNK + 3] = np.inf
+    np.save(tmp_path / "values.npy", values)
+    with pytest.raises(
+        FeatureFileError, match=rf"values\.npy: row {2 * CHUNK + 3} holds NaN or infinity"
+    ):
+        fastclip.sweep.run(
+            "cache_logits", files / "queries.npy", files / "keys.npy", tmp_path / "out",
+            values=tmp_path / "values.npy", beta=1,
+        )  # fmt: skip
+
+
+@host
 @pytest.mark.parametrize("kind", [".npy", ".safetensors", "-shards", "-tables"])
 def test_cosine(kind, rows, files, tmp_path, small_chunks):
     queries, keys = (Features(torch.from_numpy(part)).normalized().features for part in rows)
