@@ -10,8 +10,8 @@ Reverse mode works for all results that have a gradient: ``backward()``, and ``g
 `similarity` and `pixel_scores`; the others refuse them.
 
 The gradients of scores (of `topk`, `group_max`, `group_mean`, `similarity` and `pixel_scores`) are
-sums of n products in float32, off by at most ``n * 2**-24`` of the sum of their magnitudes; those of
-`similarity` and `group_mean` are matrix products, which have the precision that torch is told to give
+sums of n products in float32, off by at most ``n * 2**-24`` of the sum of their magnitudes; those
+of `similarity` and `group_mean` are matrix products, of the precision that torch is told to give
 these. `logsumexp`, `gaussian_potential` and `cache_logits` state their own bounds. Under
 ``torch.autocast`` all are computed as without it.
 """
