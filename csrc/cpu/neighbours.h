@@ -20,10 +20,10 @@ struct NeighbourKernels : Vectors<W> {
       for (int64_t q = 0; q < neighbours; ++q) V::store(weights + q * width + x, Floats{});
       for (int64_t c = 0; c < num_channels; ++c) {
         const Floats centre = V::load(centres[c] + x);
-        const Floats scale =
-            inverse_deviation(channels[c], centre, x) / static_cast<float>(num_channels);
+        const Window window = measure(channels[c], centre, x);
+        const Floats scale = window.inverse_deviation / static_cast<float>(num_channels);
         for (int64_t q = 0; q < neighbours; ++q) {
-          const Floats d = V::load(channels[c].rows[q] + x) - centre;
+          const Floats d = difference(channels[c], q, x, centre, window.unit);
           float* at = weights + q * width + x;
           V::store(at, V::load(at) - V::times(d < 0 ? -d : d, scale));
         }
@@ -46,22 +46,54 @@ struct NeighbourKernels : Vectors<W> {
   // Neighbours of one dilation: sums over all are sums of their sums, which rounds less.
   static constexpr int64_t kDilation = 8;
 
-  // 1 / (1e-8 + 0.1 sigma). The samples are the neighbours and, once for every 8 of them, the
-  // centre. Taken as differences d from the centre, that ninth of zeros keeps the square of the sum
-  // below 8/9 of n times the sum of squares, so their difference loses no more than 4 bits.
-  static Floats inverse_deviation(const NeighbourRows& channel, Floats centre, int64_t x) {
-    Floats sum = {}, squares = {};
+  // One channel around some pixels. Numbers are taken times `unit`, a power of two, of each pixel
+  // its own: 1, but where the square of the sum could overflow kSmaller.
+  struct Window {
+    Floats unit;
+    Floats inverse_deviation;  // 1 / (1e-8 + 0.1 sigma), in that unit
+  };
+
+  // Beside numbers above kLarge, those too small for float32 times kSmaller count for nothing; the
+  // squares of the smallest differences that such large numbers can have are still normal floats.
+  static constexpr float kLarge = 0x1p46f, kSmaller = 0x1p-84f;
+
+  static Floats difference(const NeighbourRows& channel, int64_t q, int64_t x, Floats centre,
+                           Floats unit) {
+    return V::times(V::load(channel.rows[q] + x), unit) - V::times(centre, unit);
+  }
+
+  static Window measure(const NeighbourRows& channel, Floats centre, int64_t x) {
+    Window window = {V::fill(1), {}};
+    const Floats most = set_inverse_deviation(channel, centre, x, window);
+    if (V::any(most > kLarge)) {
+      window.unit = most > kLarge ? V::fill(kSmaller) : V::fill(1);
+      set_inverse_deviation(channel, centre, x, window);
+    }
+    return window;
+  }
+
+  // Returns the largest magnitudes. The samples are the neighbours and, once for every 8 of them,
+  // the centre. Taken as differences d from the centre, that ninth of zeros keeps the square of the
+  // sum below 8/9 of n times the sum of squares, so their difference loses no more than 4 bits.
+  static Floats set_inverse_deviation(const NeighbourRows& channel, Floats centre, int64_t x,
+                                      Window& window) {
+    Floats sum = {}, squares = {}, most = magnitude(centre);
     for (int64_t q = 0; q < channel.neighbours; ++q) {
-      const Floats d = V::load(channel.rows[q] + x) - centre;
+      const Floats d = difference(channel, q, x, centre, window.unit);
       sum += d;
       squares += V::times(d, d);
+      most = V::max(most, magnitude(V::load(channel.rows[q] + x)));
     }
     const float samples = static_cast<float>(channel.neighbours / kDilation * 9);
     const Floats variance = (squares - V::times(sum, sum) / samples) / (samples - 1);
     Floats sigma = {};
     for (int w = 0; w < W; ++w) sigma[w] = __builtin_sqrtf(variance[w] > 0 ? variance[w] : 0);
-    return 1 / (1e-8f + V::times(V::fill(0.1f), sigma));
+    window.inverse_deviation =
+        1 / (V::times(V::fill(1e-8f), window.unit) + V::times(V::fill(0.1f), sigma));
+    return most;
   }
+
+  static Floats magnitude(Floats v) { return (Floats)((Ints)v & 0x7fffffff); }
 
   static void softmax(float* logits, int64_t stride, int64_t count) {
     Floats most = V::load(logits);

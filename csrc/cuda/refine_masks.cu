@@ -45,23 +45,49 @@ struct Neighbours {
   }
 };
 
-// 1 / (1e-8 + 0.1 sigma) of one channel around a pixel. The samples are the neighbours and, once
-// for every 8 of them, the centre. Taken as differences d from the centre, that ninth of zeros
-// keeps the square of the sum below 8/9 of n times the sum of squares, so their difference loses no
-// more than 4 bits.
-__device__ float inverse_deviation(const Neighbours& neighbours, const float* channel, int64_t y,
-                                   int64_t x) {
-  const float centre = channel[y * neighbours.width + x];
-  float sum = 0, squares = 0;
-  for (int64_t q = 0; q < neighbours.count; ++q) {
-    const float d = channel[neighbours.at(q, y, x)] - centre;
-    sum += d;
-    squares = __fadd_rn(squares, __fmul_rn(d, d));
+// One channel around a pixel. Numbers are taken times `unit`, a power of two: 1, but where the
+// square of the sum could overflow kSmaller. Beside numbers above kLarge, those too small for
+// float32 times kSmaller count for nothing; the squares of the smallest differences that such large
+// numbers can have are still normal floats.
+struct Window {
+  static constexpr float kLarge = 0x1p46f, kSmaller = 0x1p-84f;
+
+  __device__ Window(const Neighbours& neighbours, const float* channel, int64_t y, int64_t x)
+      : channel(channel), centre(channel[y * neighbours.width + x]) {
+    if (set_inverse_deviation(neighbours, y, x) > kLarge) {
+      unit = kSmaller;
+      set_inverse_deviation(neighbours, y, x);
+    }
   }
-  const auto samples = static_cast<float>(neighbours.count / kDirections * 9);
-  const float variance = (squares - __fmul_rn(sum, sum) / samples) / (samples - 1);
-  return 1 / (1e-8f + 0.1f * sqrtf(fmaxf(variance, 0)));
-}
+
+  // Returns the largest magnitude. The samples are the neighbours and, once for every 8 of them,
+  // the centre. Taken as differences d from the centre, that ninth of zeros keeps the square of the
+  // sum below 8/9 of n times the sum of squares, so their difference loses no more than 4 bits.
+  __device__ float set_inverse_deviation(const Neighbours& neighbours, int64_t y, int64_t x) {
+    float sum = 0, squares = 0, most = fabsf(centre);
+    for (int64_t q = 0; q < neighbours.count; ++q) {
+      const int64_t at = neighbours.at(q, y, x);
+      const float d = difference(at);
+      sum += d;
+      squares = __fadd_rn(squares, __fmul_rn(d, d));
+      most = fmaxf(most, fabsf(channel[at]));
+    }
+    const auto samples = static_cast<float>(neighbours.count / kDirections * 9);
+    const float variance = (squares - __fmul_rn(sum, sum) / samples) / (samples - 1);
+    inverse_deviation = 1 / (1e-8f * unit + 0.1f * sqrtf(fmaxf(variance, 0)));
+    return most;
+  }
+
+  // From the centre of the pixel at this address.
+  __device__ float difference(int64_t at) const {
+    return __fsub_rn(__fmul_rn(channel[at], unit), __fmul_rn(centre, unit));
+  }
+
+  const float* channel;
+  float centre;
+  float unit = 1;
+  float inverse_deviation;  // 1 / (1e-8 + 0.1 sigma), in that unit
+};
 
 // weights [images, neighbours, area]. One thread for each pixel.
 __global__ void __launch_bounds__(kThreads)
@@ -74,10 +100,10 @@ __global__ void __launch_bounds__(kThreads)
   images += blockIdx.y * channels * area;
   float most = 0;
   for (int64_t c = 0; c < channels; ++c) {
-    const float* channel = images + c * area;
-    const float scale = inverse_deviation(neighbours, channel, y, x) / static_cast<float>(channels);
+    const Window window(neighbours, images + c * area, y, x);
+    const float scale = window.inverse_deviation / static_cast<float>(channels);
     for (int64_t q = 0; q < neighbours.count; ++q) {
-      const float distance = fabsf(channel[neighbours.at(q, y, x)] - channel[pixel]) * scale;
+      const float distance = fabsf(window.difference(neighbours.at(q, y, x))) * scale;
       const float logit = (c == 0 ? 0.0f : weights[q * area]) - distance;
       weights[q * area] = logit;
       most = q == 0 ? logit : fmaxf(most, logit);

@@ -101,6 +101,20 @@ def pixel_problems(draw: st.DrawFn, max_images: int = 2, max_tags: int = 40) -> 
     return PixelProblem(pixels, LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))](tags))
 
 
+@st.composite
+def pixels_of_all_magnitudes(draw: st.DrawFn) -> PixelProblem:
+    """Pixels and tags whose magnitudes have nothing to do with each other, from 1e-45 to 3e38."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    largest = np.finfo(np.float32).max
+
+    def tensor(*shape: int) -> torch.Tensor:
+        exponents = draw(st.floats(-45, 38.5)) - draw(st.sampled_from([0, 10])) * rng.random(shape)
+        values = rng.standard_normal(shape) * 10**exponents
+        return torch.from_numpy(values.clip(-largest, largest).astype(np.float32))
+
+    return PixelProblem(tensor(1, 20, 3, 4), tensor(30, 20))
+
+
 def smooth_pixels(tags: torch.Tensor, images: int, h: int, w: int, seed: int = 0) -> torch.Tensor:
     """Pixels as real ones are: unit-length mixes of tag features that vary slowly over the grid."""
     generator = torch.Generator().manual_seed(seed)

@@ -6,7 +6,13 @@ import reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from inputs import PixelProblem, pixel_hard_cases, pixel_problems, smooth_pixels
+from inputs import (
+    PixelProblem,
+    pixel_hard_cases,
+    pixel_problems,
+    pixels_of_all_magnitudes,
+    smooth_pixels,
+)
 
 import fastclip
 
@@ -43,6 +49,18 @@ def test_equals_the_reference(isa: str, problem: PixelProblem, data: st.DataObje
 @pytest.mark.parametrize("problem", pixel_hard_cases().values(), ids=pixel_hard_cases().keys())
 def test_hard_cases(isa: str, problem: PixelProblem, size: tuple[int, int], k: int) -> None:
     assert_exact(problem, size, k)
+
+
+@given(problem=pixels_of_all_magnitudes(), data=st.data())
+def test_the_whole_range_of_numbers(isa: str, problem: PixelProblem, data: st.DataObject) -> None:
+    h, w = problem.pixels.shape[2:]
+    size, k = (data.draw(st.integers(1, 3)) * h, 2 * w), data.draw(st.sampled_from([1, 3]))
+    background = data.draw(st.none() | st.floats(-45, 38).map(lambda x: 10**x))
+    if np.abs(reference.score_maps(problem.pixels, problem.tags)).max() > 2**126:
+        with pytest.raises(OverflowError, match="a score is beyond"):
+            fastclip.pixel_labels(problem.pixels, problem.tags, size, k, background=background)
+    else:
+        assert_exact(problem, size, k, background)
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 3])

@@ -6,7 +6,13 @@ import reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from inputs import DTYPES, PixelProblem, pixel_hard_cases, pixel_problems
+from inputs import (
+    DTYPES,
+    PixelProblem,
+    pixel_hard_cases,
+    pixel_problems,
+    pixels_of_all_magnitudes,
+)
 
 import fastclip
 
@@ -26,6 +32,11 @@ def test_equals_the_reference(isa: str, problem: PixelProblem, packed: bool) -> 
 
 @pytest.mark.parametrize("problem", pixel_hard_cases().values(), ids=pixel_hard_cases().keys())
 def test_hard_cases(isa: str, problem: PixelProblem) -> None:
+    assert_exact(problem)
+
+
+@given(problem=pixels_of_all_magnitudes())
+def test_the_whole_range_of_numbers(isa: str, problem: PixelProblem) -> None:
     assert_exact(problem)
 
 
