@@ -2,6 +2,7 @@
 
 from importlib.metadata import version as _version
 
+from fastclip import _exit as _exit  # registers what is done at the end of the process
 from fastclip import coder, data, distributed, metrics, models, sweep, training, ttd
 from fastclip.config import show_config
 from fastclip.ops import (

@@ -8,13 +8,16 @@
 #include <cstdint>
 
 #include "../cuda/ops.h"
+#include "fastclip/exact_score.h"
+#include "gil.h"
 
 namespace fastclip::bindings {
 
 namespace py = pybind11;
 
-// Calls return as soon as their work is in the stream, but that may have to wait for room.
-using NoGil = py::call_guard<py::gil_scoped_release>;
+// Calls return as soon as their work is in the stream, but that may have to wait for room. Numbers
+// on their way to a kernel keep denormals.
+using NoGil = py::call_guard<ReleasedGil, FloatEnvironment>;
 
 inline cuda::Stream stream_at(uintptr_t address) { return reinterpret_cast<cuda::Stream>(address); }
 

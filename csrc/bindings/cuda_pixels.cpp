@@ -33,9 +33,9 @@ void bind_pixels(py::module_& m) {
   m.def(
       "pixel_labels",
       [](const Matrix& pixels, int64_t images, const Matrix& tags, const Shape& shape,
-         float background, uintptr_t values, uintptr_t indices, uintptr_t survivors,
+         double background, uintptr_t values, uintptr_t indices, uintptr_t survivors,
          uintptr_t overflow, int64_t at_once, uintptr_t workspace, uintptr_t stream) {
-        cuda::pixel_labels(pixels, images, tags, label_shape(shape), background,
+        cuda::pixel_labels(pixels, images, tags, label_shape(shape), static_cast<float>(background),
                            reinterpret_cast<float*>(values), reinterpret_cast<int64_t*>(indices),
                            reinterpret_cast<int64_t*>(survivors),
                            reinterpret_cast<int32_t*>(overflow), at_once,

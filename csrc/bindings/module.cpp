@@ -11,15 +11,19 @@
 
 #include "../cpu/isa.h"
 #include "../cpu/ops.h"
+#include "fastclip/exact_score.h"
 #include "fastclip/matrix.h"
 #include "fastclip/screen.h"
+#include "gil.h"
 #include "tensors.h"
 
 namespace py = pybind11;
 using fastclip::DType;
+using fastclip::FloatEnvironment;
 using fastclip::Matrix;
 using fastclip::MutableMatrix;
 using fastclip::ScreenKeys;
+using fastclip::bindings::ReleasedGil;
 using fastclip::bindings::Tensors;
 using fastclip::cpu::Interrupt;
 using Pairs = std::vector<fastclip::cpu::ScoredPair>;
@@ -34,15 +38,14 @@ void bind_cuda(py::module_& m);
 
 namespace {
 
-// Runs `work` without the GIL; Ctrl-C ends it early and raises KeyboardInterrupt.
+// Runs `work` without the GIL and with denormals kept; Ctrl-C ends it early and raises
+// KeyboardInterrupt.
 template <class Work>
 auto without_gil(Work work) {
-  Interrupt interrupt([] {
-    py::gil_scoped_acquire gil;
-    return PyErr_CheckSignals() != 0;
-  });
   auto result = [&] {
-    py::gil_scoped_release release;
+    FloatEnvironment environment;
+    ReleasedGil released;
+    Interrupt interrupt([&] { return released.asked_to_stop(); });
     return work(interrupt);
   }();
   if (PyErr_Occurred() != nullptr) throw py::error_already_set();
@@ -180,10 +183,10 @@ PYBIND11_MODULE(_C, m) {
            });
 
   m.def("pairs_above", [](const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
-                          float threshold, bool later_only, int threads) {
+                          double threshold, bool later_only, int threads) {
     return without_gil([&](Interrupt& interrupt) {
-      return fastclip::cpu::pairs_above(queries, keys, screen, threshold, later_only, threads,
-                                        interrupt);
+      return fastclip::cpu::pairs_above(queries, keys, screen, static_cast<float>(threshold),
+                                        later_only, threads, interrupt);
     });
   });
 
@@ -219,13 +222,14 @@ PYBIND11_MODULE(_C, m) {
   });
 
   m.def("pixel_labels", [](const Matrix& pixels, int64_t images, const Matrix& tags,
-                           std::array<int64_t, 5> shape, float background, uintptr_t values,
+                           std::array<int64_t, 5> shape, double background, uintptr_t values,
                            uintptr_t indices, uintptr_t survivors, int threads) {
     without_gil([&](Interrupt& interrupt) {
-      fastclip::cpu::pixel_labels(
-          pixels, images, tags, {shape[0], shape[1], shape[2], shape[3], shape[4]}, background,
-          reinterpret_cast<float*>(values), reinterpret_cast<int64_t*>(indices),
-          reinterpret_cast<int64_t*>(survivors), threads, interrupt);
+      fastclip::cpu::pixel_labels(pixels, images, tags,
+                                  {shape[0], shape[1], shape[2], shape[3], shape[4]},
+                                  static_cast<float>(background), reinterpret_cast<float*>(values),
+                                  reinterpret_cast<int64_t*>(indices),
+                                  reinterpret_cast<int64_t*>(survivors), threads, interrupt);
       return 0;
     });
   });
@@ -267,6 +271,7 @@ PYBIND11_MODULE(_C, m) {
 
   m.def("logsumexp_merge", [](uintptr_t max, uintptr_t sum, uintptr_t other_max,
                               uintptr_t other_sum, int64_t count, double scale) {
+    FloatEnvironment environment;
     fastclip::cpu::logsumexp_merge(reinterpret_cast<float*>(max), reinterpret_cast<double*>(sum),
                                    reinterpret_cast<const float*>(other_max),
                                    reinterpret_cast<const double*>(other_sum), count, scale);
@@ -274,10 +279,29 @@ PYBIND11_MODULE(_C, m) {
 
   m.def("logsumexp_finish",
         [](uintptr_t max, uintptr_t sum, int64_t parts, int64_t rows, double scale, uintptr_t out) {
+          FloatEnvironment environment;
           fastclip::cpu::logsumexp_finish(reinterpret_cast<const float*>(max),
                                           reinterpret_cast<const double*>(sum), parts, rows, scale,
                                           reinterpret_cast<float*>(out));
         });
+
+  m.def("group_sums", [](const Matrix& keys, uintptr_t groups, uintptr_t sums, int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::group_sums(keys, reinterpret_cast<const int64_t*>(groups),
+                                reinterpret_cast<double*>(sums), threads, interrupt);
+      return 0;
+    });
+  });
+
+  m.def("round_means", [](uintptr_t sums, uintptr_t counts, int64_t rows, int64_t cols,
+                          uintptr_t out, int threads) {
+    without_gil([&](Interrupt& interrupt) {
+      fastclip::cpu::round_means(reinterpret_cast<const double*>(sums),
+                                 reinterpret_cast<const int64_t*>(counts), rows, cols,
+                                 reinterpret_cast<float*>(out), threads, interrupt);
+      return 0;
+    });
+  });
 
   m.def("gaussian_potential",
         [](const Matrix& x, const Matrix& y, bool symmetric, double t, int threads) {
@@ -309,6 +333,16 @@ PYBIND11_MODULE(_C, m) {
           reinterpret_cast<int64_t*>(right), threads, interrupt);
       return 0;
     });
+  });
+
+  m.def("park_other_threads", &ReleasedGil::park_others);
+
+  // float(x), where the conversion from float32 must keep denormals.
+  m.def("to_float", [](py::handle x) {
+    FloatEnvironment environment;
+    const double number = PyFloat_AsDouble(x.ptr());
+    if (number == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
+    return number;
   });
 
   m.def("worth_codes", &fastclip::cpu::worth_codes);

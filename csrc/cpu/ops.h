@@ -136,6 +136,13 @@ void logsumexp_merge(float* max, double* sum, const float* other_max, const doub
 void logsumexp_finish(const float* max, const double* sum, int64_t parts, int64_t rows,
                       double scale, float* out);
 
+// Adds each key to the sums [groups, cols] of its group, in order of the keys.
+void group_sums(const Matrix& keys, const int64_t* groups, double* sums, int threads,
+                Interrupt& interrupt);
+// out [rows, cols] = sums / counts [rows], rounded; without counts, the sums themselves.
+void round_means(const double* sums, const int64_t* counts, int64_t rows, int64_t cols, float* out,
+                 int threads, Interrupt& interrupt);
+
 // log of the mean of exp(-t ||x_i - y_j||^2) over all pairs, or over i < j if `symmetric`: y must
 // then be x.
 double gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, double t, int threads,

@@ -141,7 +141,9 @@ bool BlockScreen::go_to(int64_t first, int64_t last) {
     panels_.keys = count;
     return reach_ * longest_key_ < kLargestScore;
   }
-  static const std::vector<float> ones(kMaxPanelKeys, 1.0f), zeros(kMaxPanelKeys, 0.0f);
+  // Never destroyed: threads may still work when the process ends.
+  static const auto& ones = *new std::vector<float>(kMaxPanelKeys, 1.0f);
+  static const auto& zeros = *new std::vector<float>(kMaxPanelKeys, 0.0f);
   const FloatRows rows = float_rows(keys_.slice(first_key_, first_key_ + count), converted_keys_);
   const float longest = bound_lengths(rows, count, norms_);
   panels_.rows = rows.first;

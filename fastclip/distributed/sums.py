@@ -11,6 +11,7 @@ import torch
 from fastclip import ops
 from fastclip.ops._arguments import Array, as_number, as_rows, check_finite
 from fastclip.ops._device import check_same_device
+from fastclip.ops._floats import rounded, to_double
 from fastclip.ops._merge import Chunk, Reducer, State
 from fastclip.ops._merge_sums import GroupMeans
 
@@ -184,10 +185,10 @@ class _WeightedValues(Reducer):
 
     def add(self, state: State, queries: torch.Tensor, chunk: Chunk) -> State:
         found = ops.cache_logits(queries, chunk.keys, self.values, self.beta)
-        return self.merge(state, (found.double(),))
+        return self.merge(state, (to_double(found),))
 
     def merge(self, first: State, second: State) -> State:
         return (first[0] + second[0],)
 
     def finish(self, state: State) -> torch.Tensor:
-        return state[0].float()
+        return rounded(state[0])

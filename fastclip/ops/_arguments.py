@@ -19,6 +19,7 @@ from fastclip.ops._device import (
     on_cuda,
     stream_of,
 )
+from fastclip.ops._floats import to_float
 from fastclip.ops._transforms import transformed
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def as_number(name: str, x: SupportsFloat) -> float:
     """Return the argument ``name`` as a number within the range of float32."""
     if isinstance(x, (bool, str)) or not isinstance(x, SupportsFloat):
         raise TypeError(f"{name}: a number is needed, got {type(x).__name__}")
-    number = float(x)
+    number = to_float(x)
     if not abs(number) <= FLOAT32_MAX:
         raise ValueError(f"{name}: a finite float32 number is needed, got {number}")
     return number

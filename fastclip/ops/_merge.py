@@ -26,6 +26,7 @@ import torch
 
 from fastclip.ops import _count as _count  # registers the operators
 from fastclip.ops._arguments import Array, as_keys, check_range
+from fastclip.ops._floats import ordered
 from fastclip.ops.group_beats import beats
 from fastclip.ops.group_max import GroupMax, group_max
 from fastclip.ops.pack import PackedKeys
@@ -130,7 +131,7 @@ class TargetScores(Reducer):
         return (scores,)
 
     def merge(self, first: State, second: State) -> State:
-        return (torch.maximum(first[0], second[0]),)
+        return (torch.where(first[0] == -torch.inf, second[0], first[0]),)
 
 
 class _Counts(Reducer):
@@ -202,7 +203,8 @@ class BestOfGroups(Reducer):
         return state
 
     def merge(self, first: State, second: State) -> State:
-        later = (second[0] > first[0]) | ((second[0] == first[0]) & (second[1] < first[1]))
+        scores, others = ordered(first[0]), ordered(second[0])
+        later = (others > scores) | ((others == scores) & (second[1] < first[1]))
         return (
             torch.where(later, second[0], first[0]),
             torch.where(later, second[1], first[1]),

@@ -15,6 +15,7 @@ from fastclip.ops._arguments import (
     matrix,
     with_adjacent_elements,
 )
+from fastclip.ops._floats import rounded
 from fastclip.ops._merge import Chunk, Reducer, State
 from fastclip.ops.group_mean import add_rows
 
@@ -134,7 +135,7 @@ class WeightedValues(Reducer):
         return (first[0] + second[0],)
 
     def finish(self, state: State) -> torch.Tensor:
-        return state[0].float()
+        return rounded(state[0])
 
 
 @dataclass(frozen=True)
@@ -168,4 +169,4 @@ class GroupMeans(Reducer):
 
     def finish(self, state: State) -> torch.Tensor:
         """Return the means, [G, d] float32."""
-        return state[0].div_(state[1][:, None]).float()
+        return rounded(*state)

@@ -41,7 +41,8 @@ def cache_logits(
     Scores, weights and sums over some 256 keys are computed in float32, these sums added in
     float64. With ``s = max_j sum_i abs(q_i * k_j_i)``, the error is at most
     ``2**-24 * (70 + abs(beta) * (4 + (66 + d / 64) * s))`` of ``sum_j weight_j * abs(value_j)``; on
-    features it is some tens of times smaller. On CUDA devices 75 stands for 70, and d / 16 for
+    features it is some tens of times smaller. Where weighted values are denormal, ``V * 2**-149``
+    is added to it. On CUDA devices 75 stands for 70, and d / 16 for
     d / 64. Weights below 2.7e-38 count as that much. The result is the same to the bit for any
     number of threads, but not for any instruction set.
 

@@ -9,6 +9,7 @@ import torch
 from fastclip.ops import _count as _count  # registers the operators
 from fastclip.ops._arguments import Array, as_keys, as_rows, as_tensor, check_same_width
 from fastclip.ops._device import check_movable
+from fastclip.ops._floats import full
 from fastclip.ops._transforms import call
 from fastclip.ops.pack import PackedKeys
 
@@ -104,7 +105,7 @@ def count_above(
 
 def _as_thresholds(thresholds: Array | float, queries: int, device: torch.device) -> torch.Tensor:
     if isinstance(thresholds, (int, float)):
-        scores = torch.full((queries,), float(thresholds), dtype=torch.float32, device=device)
+        scores = full(queries, float(thresholds), device)
     else:
         scores = as_tensor("thresholds", thresholds).detach()
         if scores.dtype != torch.float32:

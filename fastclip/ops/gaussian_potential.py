@@ -41,8 +41,9 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
     inner product, else from the differences, which takes twice as long; computed in float32, its
     relative error is then at most ``(66 + d / 64) * 2**-24``. In the first case t times the squared
     distance has an absolute error of at most ``40 * (66 + d / 64) * 2**-24``, on features some
-    hundred times less (on CUDA devices with d / 16 for d / 64). The result is the same to the bit
-    for any number of threads, but not for any instruction set.
+    hundred times less (on CUDA devices with d / 16 for d / 64). Where squares of differences are
+    denormal, ``d * 2**-149`` is added to a squared distance's error. The result is the same to the
+    bit for any number of threads, but not for any instruction set.
 
     The gradient weights the difference of each pair by its share of the sum. With D the largest
     distance of a row from the mean, the shares have a relative error of at most

@@ -17,13 +17,14 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._device import on_cuda, stream_of
+from fastclip.ops._floats import rounded
 from fastclip.ops._groups import as_groups, check_groups
 from fastclip.ops._library import implement, library
 from fastclip.ops._transforms import call, differentiable
 from fastclip.ops.pack import PackedKeys
 from fastclip.ops.similarity import similarity
 
-_ROWS = 4096  # converted to float64 at a time
+_ROWS = 4096  # converted to float64 at a time, on CUDA devices
 
 
 def group_mean(
@@ -39,7 +40,8 @@ def group_mean(
 
     A mean of inner products is the product with the mean: keys are averaged in float64, the means
     rounded to float32, and the result is their :func:`fastclip.similarity`. It differs from the
-    mean score by at most ``2**-23 * mean_j sum_i abs(q_i * k_j_i)`` and is the same to the bit for
+    mean score by at most ``2**-23 * mean_j sum_i abs(q_i * k_j_i)`` (plus ``2**-149 * sum_i
+    abs(q_i)``, which counts where keys are denormal) and is the same to the bit for
     any number of threads and instruction set; on CUDA devices, too, it is always the same, but the
     order of the additions is another. Differentiable in ``queries`` and unpacked ``keys``.
 
@@ -95,13 +97,18 @@ def _group_mean_keys(
         return _group_mean_keys_cuda(keys, groups, counts)
     sums = torch.zeros(num_groups, keys.shape[1], dtype=torch.float64, device=keys.device)
     add_rows(sums, groups, keys)
-    return sums.div_(counts[:, None]).float()
+    return rounded(sums, counts)
 
 
 def add_rows(sums: torch.Tensor, groups: torch.Tensor, keys: torch.Tensor) -> None:
-    """Add the keys, in their order, to the float64 sums of their groups."""
-    for ids, rows in zip(groups.split(_ROWS), keys.split(_ROWS), strict=True):
-        sums.index_add_(0, ids, rows.double())
+    """Add the keys, in their order on the CPU, to the float64 sums of their groups."""
+    if keys.is_cuda:
+        for ids, rows in zip(groups.split(_ROWS), keys.split(_ROWS), strict=True):
+            sums.index_add_(0, ids, rows.double())
+        return
+    groups = groups.contiguous()
+    threads = torch.get_num_threads()
+    _C.group_sums(matrix(keys), groups.data_ptr(), sums.data_ptr(), threads)
 
 
 def _group_mean_keys_cuda(

@@ -42,7 +42,8 @@ def logsumexp(
 
     Scores are computed in float32 in chunks of 64 products. The error is at most
     ``(64 + d / 64) * 2**-24 * abs(scale) * max_j sum_i abs(q_i * k_j_i)``, plus 1e-6, plus the
-    rounding to float32; on features it is some hundred times smaller than that. The result is the
+    rounding to float32; on features it is some hundred times smaller than that. Where products are
+    denormal, ``d * 2**-149 * abs(scale)`` is added to it. The result is the
     same to the bit for any number of threads, but not for any instruction set. On CUDA devices
     scores are summed in chunks of 16, and d / 64 becomes d / 16.
 
@@ -112,7 +113,7 @@ def logsumexp(
 def _logsumexp(
     queries: torch.Tensor, keys: torch.Tensor, scale: torch.Tensor, check_keys: bool
 ) -> torch.Tensor:
-    number = as_number("scale", scale.item())
+    number = as_number("scale", scale)
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     if not on_cuda(queries):
         return _compute(matrix(queries), matrix(keys), number, check_keys)

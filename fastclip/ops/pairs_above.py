@@ -19,6 +19,7 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._device import on_cuda
+from fastclip.ops._floats import to_float
 from fastclip.ops._library import implement, library
 from fastclip.ops._transforms import call
 from fastclip.ops.pack import PackedKeys
@@ -86,7 +87,7 @@ def pairs_above(
 
 def as_threshold(threshold: float) -> float:
     """Return the argument as a float that is no NaN."""
-    number = float(threshold)
+    number = to_float(threshold)
     if number != number:
         raise ValueError("threshold: must be a number, got nan")
     return number

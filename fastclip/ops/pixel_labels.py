@@ -21,6 +21,7 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._device import capturing, on_cuda, stream_of, workspace
+from fastclip.ops._floats import to_float
 from fastclip.ops._library import implement, library
 from fastclip.ops._transforms import call, constant
 from fastclip.ops.pack import PackedKeys
@@ -125,7 +126,7 @@ def pixel_labels(
     if not 1 <= k <= tag_rows.shape[0]:
         raise ValueError(f"k: must be from 1 to the number of tags {tag_rows.shape[0]}, got {k}")
     if background is not None:
-        background = float(background)
+        background = to_float(background)
         if not abs(background) <= torch.finfo(torch.float32).max:
             raise ValueError(f"background: a finite float32 number is needed, got {background}")
     values, indices, survivors = call(

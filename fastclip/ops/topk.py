@@ -24,6 +24,7 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._device import on_cuda
+from fastclip.ops._floats import ordered
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 from fastclip.ops._library import implement, library
 from fastclip.ops._transforms import call, differentiable
@@ -180,8 +181,8 @@ def merge_best(
     Those of equal value come in order of their indices in each list.
     """
     values, indices = (torch.cat(pair, 1) for pair in zip(first, second, strict=True))
-    values, order = values.sort(dim=1, descending=True, stable=True)  # stable: ties stay in order
-    return values[:, :k].contiguous(), indices.gather(1, order)[:, :k].contiguous()
+    order = ordered(values).sort(dim=1, descending=True, stable=True).indices[:, :k]
+    return values.gather(1, order), indices.gather(1, order)  # stable: ties stay in order
 
 
 def _search_on_cuda(

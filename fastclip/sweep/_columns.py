@@ -17,6 +17,7 @@ import torch
 
 from fastclip.data.formats import file_errors, map_npy
 from fastclip.ops._arguments import Array, as_indices, as_tensor, check_range
+from fastclip.ops._floats import to_float
 from fastclip.ops.count_above import _as_thresholds
 
 _BLOCK = 1 << 20  # numbers
@@ -101,7 +102,7 @@ class Thresholds:
     def described(self) -> dict[str, object]:
         """Return what the description of the sweep says of them, as JSON values."""
         if self._one:
-            number = float(self._numbers[0]) if len(self._numbers) else 0.0
+            number = to_float(self._numbers[0]) if len(self._numbers) else 0.0
             return {"thresholds": described_number(number)}
         digest = hashlib.sha256(f"torch.float32 ({len(self._numbers)},)".encode())
         for part in self._numbers.split(_BLOCK):

@@ -1,0 +1,95 @@
+// Work without the GIL, and taking it back: also from a thread that the interpreter does not wait
+// for when it ends.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+#if defined(__GLIBCXX__)
+#include <cxxabi.h>
+#endif
+
+namespace fastclip::bindings {
+
+namespace py = pybind11;
+
+// Whether the interpreter is ending, so that no thread but the main one gets the GIL any more.
+inline bool interpreter_ends() {
+#if PY_VERSION_HEX >= 0x030d0000
+  return Py_IsFinalizing() != 0;
+#else
+  return _Py_IsFinalizing() != 0;
+#endif
+}
+
+// Has the GIL released for its lifetime.
+class ReleasedGil {
+ public:
+  ReleasedGil() : thread_(PyEval_SaveThread()) { ++at_work_; }
+  ~ReleasedGil() {
+    take();
+    --at_work_;
+  }
+  ReleasedGil(const ReleasedGil&) = delete;
+  ReleasedGil& operator=(const ReleasedGil&) = delete;
+
+  // Whether a signal's handler has raised an exception, such as KeyboardInterrupt; also where the
+  // interpreter ends, so that no work goes on.
+  bool asked_to_stop() {
+    if (ends()) return true;
+    take();
+    const bool raised = PyErr_CheckSignals() != 0;
+    thread_ = PyEval_SaveThread();
+    return raised;
+  }
+
+  // For the main thread, before the interpreter ends: from now on all other threads fall asleep
+  // where they would take the GIL back, instead of going on to functions of torch, which the end of
+  // the interpreter would catch there. Gives them a moment to get so far.
+  static void park_others() {
+    main_ = std::this_thread::get_id();
+    parking_ = true;
+    py::gil_scoped_release released;
+    constexpr std::chrono::milliseconds kStep{10};
+    constexpr int kSteps = 100, kLeastSteps = 5;
+    for (int step = 0; step < kSteps && (step < kLeastSteps || at_work_ > 0); ++step) {
+      std::this_thread::sleep_for(kStep);
+    }
+  }
+
+ private:
+  static bool ends() {
+    return interpreter_ends() || (parking_ && std::this_thread::get_id() != main_);
+  }
+
+  [[noreturn]] static void sleep() {
+    --at_work_;
+    while (true) std::this_thread::sleep_for(std::chrono::hours(1));
+  }
+
+  // Python up to 3.13 ends a thread that asks for the GIL too late by unwinding its stack, which
+  // would end the process at the first destructor or handler of other exceptions on the way, and
+  // would take the memory of a call away from the threads that help with it. Later versions let
+  // the thread sleep, and so do we.
+  void take() {
+    if (ends()) sleep();
+#if defined(__GLIBCXX__)
+    try {
+      PyEval_RestoreThread(thread_);
+    } catch (abi::__forced_unwind&) {  // the end came while it waited
+      sleep();
+    }
+#else
+    PyEval_RestoreThread(thread_);
+#endif
+  }
+
+  static inline std::atomic<bool> parking_{false};
+  static inline std::thread::id main_;  // does not change once `parking_` is set
+  static inline std::atomic<int> at_work_{0};
+  PyThreadState* thread_;
+};
+
+}  // namespace fastclip::bindings
