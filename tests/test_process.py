@@ -132,13 +132,52 @@ def test_works_after_fork(threads: None) -> None:
     assert status == (child, 0)
 
 
+@pytest.mark.parametrize("forked", [False, True], ids=["team", "own threads"])
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_daemon_threads_do_not_disturb_the_end(num_threads: int, forked: bool) -> None:
+    done = run(f"""
+import os, sys, threading, time, torch, fastclip
+if {forked} and (child := os.fork()):
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+torch.set_num_threads({num_threads})
+q, k = torch.randn(200, 256), torch.randn(20_000, 256)
+packed, groups = fastclip.pack(k), torch.arange(20_000) % 100
+images, masks = torch.randn(1, 3, 100, 100), torch.randn(1, 5, 100, 100)
+calls = [
+    lambda: fastclip.topk(q, packed, 5),
+    lambda: fastclip.topk(q[:1], k[:50], 5),
+    lambda: fastclip.rank(q, k, torch.zeros(200).long()),
+    lambda: fastclip.group_mean(q, k, groups),
+    lambda: fastclip.logsumexp(q, k, 100.0),
+    lambda: fastclip.gaussian_potential(k),
+    lambda: fastclip.refine_masks(images, masks),
+    lambda: fastclip.pack(k),
+]
+begun = threading.Barrier(len(calls) + 1)
+def work(call):
+    call()
+    begun.wait()
+    while True:
+        call()
+for call in calls:
+    threading.Thread(target=work, args=[call], daemon=True).start()
+begun.wait()
+time.sleep(0.1)
+sys.exit(3)
+""")
+    assert (done.returncode, done.stdout) == (3, ""), done.stderr
+    assert "terminate" not in done.stderr
+
+
 LONG_CALLS = {
     "topk": "fastclip.topk(torch.randn(64, 4096), packed(keys), 3)",
     "rank": "fastclip.rank(torch.randn(64, 4096), packed(keys), torch.zeros(64).long())",
     "logsumexp": "fastclip.logsumexp(torch.randn(64, 4096), packed(keys), 1.0)",
     "gaussian_potential": "fastclip.gaussian_potential(torch.randn(1, 8).expand(3_000_000, 8))",
+    "the mean of gaussian_potential": "fastclip._C.gaussian_potential(rows, rows, True, 2.0, 2)",
     "pixel_scores": "fastclip.pixel_scores(pixels, packed(keys[:5_000_000]))",
     "pixel_labels": "fastclip.pixel_labels(pixels, packed(keys[:5_000_000]), (9, 9))",
+    "one cell of pixel_labels": "fastclip.pixel_labels(pixels[:, :1, :1, :1], ties, (500, 2000))",
     "refine_masks": "fastclip.refine_masks(pixels[:, :3], pixels[:, :9], iterations=10**12)",
 }
 
@@ -153,6 +192,8 @@ def packed(keys):
     return fastclip.PackedKeys(keys, torch.empty(0), torch.empty(0), torch.empty(0))
 keys = torch.randn(1, 4096).expand(100_000_000, 4096)
 pixels = torch.randn(1, 4096, 8, 8)
+rows = fastclip._C.Matrix(keys.data_ptr(), 0, 10**10, 8, 0)  # the same row again and again
+ties = torch.ones(1, 1).expand(1_000_000, 1)
 fastclip.similarity(torch.randn(64, 4096), keys[:1])
 for name, call in {{{calls}}}.items():
     print(name, flush=True)

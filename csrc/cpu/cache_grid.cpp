@@ -70,12 +70,13 @@ class Images {
         leads_(layout.classes()),
         wins_ties_(layout.classes()) {}
 
-  void count(int64_t image) {
+  void count(int64_t image, Interrupt& interrupt) {
     const int64_t label = grid_.labels[image], own = layout_.place_of(label);
     compare_zero_shot(grid_.zero_shot + image * grid_.classes, label);
     start(grid_.affinities + image * grid_.support);
     for (int64_t b = 0; b < grid_.betas; ++b) {
       if (b % kFresh == 0) {
+        if (interrupt.poll()) return;
         fill(weights_.get(), grid_.first_beta + static_cast<double>(b) * grid_.beta_step);
       }
       sum_weights();
@@ -158,7 +159,7 @@ void cache_grid(const CacheGrid& grid, int64_t* right, int threads, Interrupt& i
   parallel_for(ceil_div(grid.images, kImages), threads, interrupt, [&](int64_t task) {
     Images images(grid, layout);
     const int64_t end = std::min(grid.images, (task + 1) * kImages);
-    for (int64_t i = task * kImages; i < end; ++i) images.count(i);
+    for (int64_t i = task * kImages; i < end; ++i) images.count(i, interrupt);
     std::lock_guard lock(mutex);
     images.add_to(right);
   });

@@ -99,6 +99,7 @@ void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indic
     const PairScorer scorer(isa, queries.slice(first, last), keys);
     Pair pairs[kPairs];
     for (int64_t begin = first * per_query; begin < last * per_query; begin += kPairs) {
+      if (interrupt.poll()) return;
       const int64_t count = std::min(kPairs, last * per_query - begin);
       for (int64_t p = 0; p < count; ++p) {
         pairs[p] = {(begin + p) / per_query - first, indices[begin + p]};

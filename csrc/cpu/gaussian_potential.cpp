@@ -12,10 +12,12 @@ namespace {
 
 std::vector<double> mean_row(const Matrix& rows, int threads, Interrupt& interrupt) {
   constexpr int64_t kColumns = 64;  // of one task; whole columns, so that threads change no sum
+  constexpr int64_t kRows = 1024;   // between two looks at the interrupt
   std::vector<double> mean(rows.cols);
   parallel_for(ceil_div(rows.cols, kColumns), threads, interrupt, [&](int64_t task) {
     const int64_t last = std::min((task + 1) * kColumns, rows.cols);
     for (int64_t i = 0; i < rows.rows; ++i) {
+      if (i % kRows == 0 && interrupt.poll()) return;
       for (int64_t c = task * kColumns; c < last; ++c) mean[c] += element(rows, i, c);
     }
     for (int64_t c = task * kColumns; c < last; ++c) mean[c] /= static_cast<double>(rows.rows);
@@ -26,7 +28,10 @@ std::vector<double> mean_row(const Matrix& rows, int threads, Interrupt& interru
 // Rows less a centre, in float32, and the squared norms of what is left.
 struct Centred {
   Centred(const Matrix& rows, const std::vector<double>& centre, int threads, Interrupt& interrupt)
-      : data(rows.rows * rows.cols), norms(rows.rows + 64), count(rows.rows), cols(rows.cols) {
+      : data(rows.rows * rows.cols, Contents::kAnything),
+        norms(rows.rows + 64),
+        count(rows.rows),
+        cols(rows.cols) {
     constexpr int64_t kRows = 64;  // of one task
     parallel_for(ceil_div(rows.rows, kRows), threads, interrupt, [&](int64_t task) {
       for (int64_t i = task * kRows; i < std::min((task + 1) * kRows, rows.rows); ++i) {
@@ -92,7 +97,9 @@ double gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, doub
   // the width of the kernel, the differences are squared instead, at twice the work.
   constexpr double kLargestExponent = 8;
   const std::vector<double> centre = mean_row(y, threads, interrupt);
+  if (interrupt.stopped()) return 0;
   const Centred cx(x, centre, threads, interrupt);
+  if (interrupt.stopped()) return 0;
   const Centred* cy = &cx;
   std::unique_ptr<Centred> other;
   if (!symmetric) {

@@ -16,11 +16,11 @@ namespace fastclip::cpu {
 namespace {
 
 // Any vector would do as the centre; a sample's mean is nearly as good as the mean of all.
-void sample_mean(const Matrix& keys, float* center) {
+void sample_mean(const Matrix& keys, float* center, Interrupt& interrupt) {
   constexpr int64_t kSample = 8192;
   const int64_t count = std::min(keys.rows, kSample);
   std::vector<double> sums(keys.cols);
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < count && !interrupt.poll(); ++i) {
     const int64_t at = i * keys.rows / count;
     for (int64_t j = 0; j < keys.cols; ++j) sums[j] += element(keys, at, j);
   }
@@ -67,7 +67,7 @@ int64_t pack(const Matrix& keys, int64_t width, float* center, uint8_t* codes, f
   NonFiniteRow nonfinite;
   {
     FloatEnvironment environment;
-    sample_mean(keys, center);
+    sample_mean(keys, center, interrupt);
   }
   parallel_for(ceil_div(panels, kPanelsPerTask), threads, interrupt, [&](int64_t task) {
     std::vector<float> scratch(width);

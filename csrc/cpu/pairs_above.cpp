@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <deque>
 #include <mutex>
+#include <numeric>
 #include <vector>
 
 #include "fixed_screen.h"
@@ -42,6 +43,36 @@ struct PairTask {
   }
 };
 
+// All pairs by query, then key. Step by step, so that an interrupt is heard among billions of them.
+std::vector<ScoredPair> in_order(std::deque<std::vector<ScoredPair>>& parts, int64_t queries,
+                                 int threads, Interrupt& interrupt) {
+  constexpr size_t kPairs = 1 << 16;         // between two looks at the interrupt
+  constexpr int64_t kQueries = 64;           // of one task
+  std::vector<int64_t> places(queries + 1);  // where the next pair of each query goes
+  for (const auto& part : parts) {
+    for (size_t p = 0; p < part.size() && (p % kPairs != 0 || !interrupt.poll()); ++p) {
+      ++places[part[p].query + 1];
+    }
+  }
+  if (interrupt.stopped()) return {};
+  std::partial_sum(places.begin(), places.end(), places.begin());
+  std::vector<ScoredPair> pairs(places[queries]);
+  for (auto& part : parts) {
+    for (size_t p = 0; p < part.size() && (p % kPairs != 0 || !interrupt.poll()); ++p) {
+      pairs[places[part[p].query]++] = part[p];
+    }
+    std::vector<ScoredPair>().swap(part);
+  }
+  // Now a query's place is where its pairs end.
+  parallel_for(ceil_div(queries, kQueries), threads, interrupt, [&](int64_t task) {
+    for (int64_t q = task * kQueries; q < std::min((task + 1) * kQueries, queries); ++q) {
+      std::sort(pairs.begin() + (q == 0 ? 0 : places[q - 1]), pairs.begin() + places[q],
+                [](const ScoredPair& a, const ScoredPair& b) { return a.key < b.key; });
+    }
+  });
+  return pairs;
+}
+
 }  // namespace
 
 std::vector<ScoredPair> pairs_above(const Matrix& queries, const Matrix& keys,
@@ -55,15 +86,7 @@ std::vector<ScoredPair> pairs_above(const Matrix& queries, const Matrix& keys,
                  std::lock_guard lock(mutex);
                  return PairTask{threshold, later_only, first_query, rows, parts.emplace_back()};
                });
-  std::vector<ScoredPair> pairs;
-  for (std::vector<ScoredPair>& part : parts) {
-    pairs.insert(pairs.end(), part.begin(), part.end());
-    std::vector<ScoredPair>().swap(part);
-  }
-  std::sort(pairs.begin(), pairs.end(), [](const ScoredPair& a, const ScoredPair& b) {
-    return a.query != b.query ? a.query < b.query : a.key < b.key;
-  });
-  return pairs;
+  return in_order(parts, queries.rows, threads, interrupt);
 }
 
 }  // namespace fastclip::cpu

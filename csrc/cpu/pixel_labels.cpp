@@ -56,6 +56,9 @@ class Screen {
   std::vector<float> low_, high_, sorted_;
 };
 
+// Of the parts that large cells are cut into: tags times output pixels, and columns.
+constexpr int64_t kInterpolations = 1 << 24, kLeastColumns = 64;
+
 struct Image {
   const float* scores;  // [h * w, tags]
   int64_t tags;
@@ -87,26 +90,37 @@ int64_t label_row_of_cells(const Kernels& isa, const Image& image, const LabelSh
       float* corner = corners.get() + c * stride;
       for (int64_t i = 0; i < count; ++i) corner[i] = rows[c][survivors[i]];
     }
-    const int64_t at = ys.first(y) * shape.width + xs.first(x);
-    isa.pixels.label_cell({
-        .tags = count,
-        .tag_indices = survivors.data(),
-        .edge_stride = stride,
-        .corners = corners.get(),
-        .height = ys.count(y),
-        .width = xs.count(x),
-        .y_weights = ys.weights(y),
-        .x_weights = xs.weights(x),
-        .k = shape.k,
-        .background = background,
-        .values = image.values + at,
-        .indices = image.indices + at,
-        .row_stride = shape.width,
-        .place_stride = shape.height * shape.width,
-        .edges = edges.get(),
-        .best = best.get(),
-        .best_tags = best_tags.get(),
-    });
+    const auto label = [&](int64_t top, int64_t left, int64_t height, int64_t width) {
+      const int64_t at = (ys.first(y) + top) * shape.width + xs.first(x) + left;
+      isa.pixels.label_cell({
+          .tags = count,
+          .tag_indices = survivors.data(),
+          .edge_stride = stride,
+          .corners = corners.get(),
+          .height = height,
+          .width = width,
+          .y_weights = ys.weights(y) + top,
+          .x_weights = xs.weights(x) + left,
+          .k = shape.k,
+          .background = background,
+          .values = image.values + at,
+          .indices = image.indices + at,
+          .row_stride = shape.width,
+          .place_stride = shape.height * shape.width,
+          .edges = edges.get(),
+          .best = best.get(),
+          .best_tags = best_tags.get(),
+      });
+    };
+    // A cell that would take long is cut, to listen for an interrupt.
+    const int64_t pixels = kInterpolations / std::max<int64_t>(1, count * shape.k);
+    const int64_t width = std::min(std::max(pixels / kCellRows, kLeastColumns), xs.count(x));
+    const int64_t height = std::max<int64_t>(1, pixels / width / kCellRows) * kCellRows;
+    for (int64_t top = 0; top < ys.count(y); top += height) {
+      for (int64_t left = 0; left < xs.count(x) && !interrupt.poll(); left += width) {
+        label(top, left, std::min(height, ys.count(y) - top), std::min(width, xs.count(x) - left));
+      }
+    }
   }
   return total;
 }

@@ -134,7 +134,7 @@ class Refinement {
       for (int64_t c = 0; c < shape_.channels; ++c) {
         views.push_back(neighbours(rows.data() + c * offsets_.size()));
       }
-      for (int64_t y = first; y < last; ++y) {
+      for (int64_t y = first; y < last && !interrupt_.poll(); ++y) {
         for (int64_t c = 0; c < shape_.channels; ++c) {
           find_rows(channels_, c, y, rows.data() + c * offsets_.size());
           centres[c] = channels_.row(c, y);
@@ -150,7 +150,7 @@ class Refinement {
     for_rows([&](int64_t first, int64_t last) {
       std::vector<const float*> rows(offsets_.size());
       for (int64_t y = first; y < last; ++y) {
-        for (int64_t m = 0; m < shape_.masks; ++m) {
+        for (int64_t m = 0; m < shape_.masks && !interrupt_.poll(); ++m) {
           find_rows(now_, m, y, rows.data());
           kernels_.pixels.weighted_mean(neighbours(rows.data()), weights_.get() + y * row_weights(),
                                         ranges[m].low, ranges[m].high, next_.row(m, y));
