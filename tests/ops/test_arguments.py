@@ -43,7 +43,11 @@ WRONG = {
     "3-D": (GOOD[None], ValueError, r"got shape \(1, 5, 8\)"),
     "float64": (GOOD.double(), TypeError, "float32, float16 or bfloat16 is allowed, got float64"),
     "int64": (GOOD.long(), TypeError, "got int64"),
-    "numpy float64": (GOOD.double().numpy(), TypeError, r"got <f8 \(float64\)"),
+    "numpy float64": (
+        GOOD.double().numpy(),
+        TypeError,
+        r"got float64; pass \w+.astype\(np.float32\)",
+    ),
     "numpy big-endian": (GOOD.numpy().astype(">f4"), TypeError, "got >f4"),
     "numpy strings": (np.array([["a"]]), TypeError, "got <U1"),
     "sparse": (GOOD.to_sparse(), TypeError, "a dense tensor is needed, got layout"),
