@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, SupportsIndex
 
@@ -12,6 +11,7 @@ from fastclip.ops import _count as _count  # registers the operators
 from fastclip.ops._arguments import (
     Array,
     as_indices,
+    as_integer,
     as_rows,
     check_finite,
     check_range,
@@ -127,7 +127,7 @@ def _rows(name: str, features: Array) -> torch.Tensor:
 
 
 def _positive(k: SupportsIndex) -> int:
-    k = operator.index(k)
+    k = as_integer("ks", k)
     if k < 1:
         raise ValueError(f"ks: each must be at least 1, got {k}")
     return k

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import SupportsFloat
 
 import torch
 
@@ -12,6 +13,7 @@ from fastclip.ops._arguments import (
     Array,
     as_keys,
     as_rows,
+    as_threshold,
     check_finite,
     check_same_width,
     matrix,
@@ -24,7 +26,7 @@ from fastclip.ops.pack import PackedKeys
 
 
 def pairs_above(
-    queries: Array | PackedKeys, keys: Array | PackedKeys, threshold: float
+    queries: Array | PackedKeys, keys: Array | PackedKeys, threshold: SupportsFloat
 ) -> torch.Tensor:
     """Return every pair of a query and a key with a score above ``threshold``, and the scores.
 
@@ -40,7 +42,7 @@ def pairs_above(
     keys : tensor or array [V, d], or PackedKeys
         Packed keys are screened: only scores that may pass are computed.
     threshold : float
-        Rounded to float32.
+        Rounded to float32, beyond its range to infinity.
 
     Returns
     -------
@@ -70,9 +72,7 @@ def pairs_above(
     query_rows = queries.rows if isinstance(queries, PackedKeys) else as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
-    threshold = float(threshold)
-    if threshold != threshold:
-        raise ValueError("threshold: must be a number, got nan")
+    threshold = as_threshold("threshold", threshold)
     crow, col, values = torch.ops.fastclip.pairs_above(
         query_rows.detach(), key_rows.detach(), screen, threshold, once
     )
