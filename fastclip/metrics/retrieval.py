@@ -18,6 +18,7 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._device import check_same_device
+from fastclip.ops._tensors import check_memory
 from fastclip.ops.pack import pack
 from fastclip.ops.rank import rank
 
@@ -143,6 +144,7 @@ def _image_of_text(
             raise ValueError(f"image_of_text: needed, since {images} images have {texts} texts")
         return torch.arange(texts, device=device)
     of_text = as_indices("image_of_text", image_of_text, texts, device)
+    check_memory("image_of_text", of_text)
     check_range("image_of_text", of_text, images, "images")
     without = (torch.bincount(of_text, minlength=images) == 0).nonzero()
     if len(without):

@@ -55,6 +55,11 @@ def _settled(name: str, x: torch.Tensor) -> torch.Tensor:
             f"{name}: a masked tensor is not allowed, for the mask would be ignored; "
             f"pass {name}.to_tensor(value), with value for the masked numbers"
         )
+    if hasattr(x, "placements") and hasattr(x, "full_tensor"):  # a DTensor, without its import
+        raise TypeError(
+            f"{name}: a DTensor is not allowed; pass {name}.full_tensor(), or {name}.to_local() "
+            f"to the functions of fastclip.distributed"
+        )
     if x.is_nested:
         raise TypeError(
             f"{name}: a nested tensor is not allowed; pass torch.cat({name}.unbind()) to have the "

@@ -25,6 +25,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 import fastclip
+from fastclip.metrics import openness
 
 GOOD = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
 KEYS = GOOD.flip(0).roll(1, 1)
@@ -87,6 +88,30 @@ _add(
     torch.arange(6),
     lambda x: fastclip.metrics.retrieval(GOOD, GOOD, x).image_to_text,
 )
+
+_LABELS, _CLASSES = torch.tensor([0, 1, 2, 0, 1, 2]), KEYS[:3]
+_METRICS: dict[str, Callable[..., Any]] = {
+    "alignment": fastclip.metrics.alignment,
+    "margins": fastclip.metrics.margins,
+    "accuracy_by_size": lambda x, labels, classes: openness.accuracy_by_size(
+        x, labels, classes, GOOD, [1, 4]
+    ),
+    "vocabulary_expansion": lambda x, labels, classes: (
+        openness.vocabulary_expansion(x, labels, classes, torch.arange(3)).group_acc_e
+    ),
+}
+
+
+def _add_metric(function: str, call: Callable[..., Any]) -> None:
+    classes = "text_features" if function == "alignment" else "class_features"
+    arguments = {"image_features": GOOD, "labels": _LABELS, classes: _CLASSES}
+    for name, good in arguments.items():
+        _add(function, name, good, lambda x, name=name: call(*{**arguments, name: x}.values()))
+
+
+for _function, _call in _METRICS.items():
+    _add_metric(_function, _call)
+_add("modality_gap", "image_features", GOOD, lambda x: fastclip.metrics.modality_gap(x, KEYS))
 
 
 OUT = "out", torch.zeros(6, 6), lambda out: fastclip.similarity(GOOD, KEYS, out=out)
@@ -180,6 +205,15 @@ def _fake(x: torch.Tensor) -> torch.Tensor:
     return FakeTensorMode(allow_non_fake_inputs=True).from_tensor(x)
 
 
+def _dtensor(x: torch.Tensor) -> torch.Tensor:
+    from torch import distributed
+    from torch.distributed.tensor import Replicate, distribute_tensor, init_device_mesh
+
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    return distribute_tensor(x, init_device_mesh("cpu", (1,)), [Replicate()])
+
+
 def _inference(x: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
         return x.clone()
@@ -269,6 +303,7 @@ REFUSED: dict[str, Callable[[torch.Tensor], Any]] = {
     "nested, jagged": lambda x: torch.nested.nested_tensor([x, x], layout=torch.jagged),
     "quantized": lambda x: torch.quantize_per_tensor(x.float(), 0.1, 0, torch.qint8),
     "masked tensor": lambda x: torch.masked.masked_tensor(x, x > 0),
+    "DTensor": _dtensor,
     "complex": lambda x: x.to(torch.complex64),
     "float64": lambda x: x.double()[None].repeat(1, *[1] * x.ndim)[0] if x.numel() > 1 else None,
     "bool": lambda x: x > 0,
