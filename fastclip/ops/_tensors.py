@@ -85,7 +85,7 @@ def _settled(name: str, x: torch.Tensor) -> torch.Tensor:
 def has_memory(x: torch.Tensor) -> bool:
     """Whether ``x`` has memory of its own; not where a subclass or transform stands for it."""
     return (
-        x.device.type in ("cpu", "cuda")
+        (x.is_cpu or x.is_cuda)
         and type(x).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and not torch._is_functional_tensor(x)
@@ -107,9 +107,12 @@ def check_memory(name: str, x: torch.Tensor) -> None:
 
 def check_storage(name: str, x: torch.Tensor) -> None:
     """Check that the storage of the argument ``name`` was not freed or made smaller."""
-    if x.numel() == 0 or not has_memory(x):
+    count = x.numel()
+    if count == 0 or not has_memory(x):
         return
-    last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
+    last = count - 1
+    if not x.is_contiguous():
+        last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
     needed = (x.storage_offset() + last + 1) * x.element_size()
     there = x.untyped_storage().nbytes()
     if there < needed:

@@ -117,7 +117,9 @@ def _as_thresholds(
         thresholds = thresholds.detach()
         is_number = thresholds.ndim == 0 and thresholds.dtype != torch.float32
     else:
-        is_number = isinstance(thresholds, SupportsFloat) and not getattr(thresholds, "shape", ())
+        is_number = type(thresholds) in (float, int) or (
+            isinstance(thresholds, SupportsFloat) and not getattr(thresholds, "shape", ())
+        )
     if is_number:
         number = as_threshold("thresholds", thresholds)
         return torch.full((queries,), number, dtype=torch.float32, device=device)

@@ -112,6 +112,10 @@ def _similarity_out(
 ) -> None:
     check_apart("out", out, "queries", queries)
     check_apart("out", out, "keys", keys)
+    _write(queries, keys, out, check_keys)
+
+
+def _write(queries: torch.Tensor, keys: torch.Tensor, out: torch.Tensor, check_keys: bool) -> None:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     check_finite("queries", queries)
     if check_keys:
@@ -127,7 +131,7 @@ def _similarity(
     queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype, check_keys: bool
 ) -> torch.Tensor:
     out = _similarity_fake(queries, keys, dtype, check_keys)
-    _similarity_out(queries, keys, out, check_keys)
+    _write(queries, keys, out, check_keys)
     return out
 
 
