@@ -146,7 +146,8 @@ inline void quantise(const float* x, int64_t width, int levels, int8_t* codes, R
   const float largest = largest_magnitude(x, width);
   sums = {};
   // A NaN fails `<` too.
-  const bool coded = largest >= kShortestRow && largest < static_cast<float>(kLargestScore);
+  const bool coded = largest >= kShortestRow && largest < static_cast<float>(kLargestScore) &&
+                     width <= kWidestCoded;
   if (!coded) return measure(x, width, codes, sums);
   const float scale = largest / static_cast<float>(levels);
   const float inverse = static_cast<float>(levels) / largest;

@@ -77,7 +77,7 @@ void BlockScreen::bound_queries(const Matrix& queries) {
   bound_lengths(query_floats_, queries.rows, gamma_.data());
   for (int64_t i = 0; i < queries.rows; ++i) {
     const QueryBounds bounds = bound_float_query(gamma_[i], queries.cols);
-    longest_query_ = std::max(longest_query_, bounds.norm);
+    reach_ = std::max(reach_, bounds.reach);
     gamma_[i] = bounds.gamma;
     coefficients_[i] = bounds.coefficients;
   }
@@ -118,7 +118,7 @@ void BlockScreen::encode_queries(const Matrix& queries) {
   const double center = center_length(*codes_);
   for (int64_t i = 0; i < queries.rows; ++i) {
     const QueryBounds bounds = bound_query(sums[i], rotation.error(), center);
-    longest_query_ = std::max(longest_query_, bounds.norm);
+    reach_ = std::max(reach_, bounds.reach);
     for (int64_t j = 0; j < queries.cols; ++j) {
       offset_[i] +=
           static_cast<double>(element(queries, i, j)) * static_cast<double>(codes_->center[j]);
@@ -139,7 +139,7 @@ bool BlockScreen::go_to(int64_t first, int64_t last) {
     panels_.error += first_key_;
     panels_.norm += first_key_;
     panels_.keys = count;
-    return longest_query_ * longest_key_ < kLargestScore;
+    return reach_ * longest_key_ < kLargestScore;
   }
   static const std::vector<float> ones(kMaxPanelKeys, 1.0f), zeros(kMaxPanelKeys, 0.0f);
   const FloatRows rows = float_rows(keys_.slice(first_key_, first_key_ + count), converted_keys_);
@@ -151,7 +151,7 @@ bool BlockScreen::go_to(int64_t first, int64_t last) {
   panels_.norm = norms_;
   panels_.keys = count;
   panels_.cols = panels_.width = keys_.cols;
-  return longest_query_ * longest < kLargestScore;
+  return reach_ * longest < kLargestScore;
 }
 
 ScreenCall BlockScreen::call() const {

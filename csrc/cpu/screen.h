@@ -26,8 +26,7 @@ class SeededRotation {
   std::vector<float> signs_;
 };
 
-// Bound on the largest |k|. Times the longest query it must stay below kLargestScore for the bounds
-// to hold.
+// The right factor of (3) in screen.h: a bound on the largest |k|.
 double longest_key(const ScreenKeys& keys);
 
 inline constexpr int64_t kScreenKeys = 256;  // at least, where the keys are split
@@ -59,8 +58,8 @@ class BlockScreen {
   BlockScreen(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
               const ScreenKeys* codes, double longest_key);
 
-  // Goes to panels [first, last) of the keys, at most kMaxPanels. False where a score could
-  // overflow, since the bounds do not hold then.
+  // Goes to panels [first, last) of the keys, at most kMaxPanels. False where (3) does
+  // not hold.
   bool go_to(int64_t first, int64_t last);
 
   // Of the panels gone to. Keys are counted from the first of them.
@@ -104,7 +103,7 @@ class BlockScreen {
   std::vector<float> gamma_;    // of (2)
   std::vector<double> scale_;   // s_q
   std::vector<double> offset_;  // q.c
-  double longest_query_ = 0;
+  double reach_ = 0;            // of all queries: the left factor of (3)
   AlignedBuffer<int8_t> query_codes_;
   // Without codes:
   FloatRows query_floats_;

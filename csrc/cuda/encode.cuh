@@ -18,11 +18,11 @@ struct Encoding {
         center(center),
         width(code_width(rows.cols)),
         log2_block(rotation_log2_block(width)),
-        sign_scale(rotation_scale(log2_block)) {}
+        sign_scale(rotation_scale(log2_block)),
+        coded(width <= kWidestCoded && bytes_of_row() <= shared_limit()) {}
 
   FASTCLIP_HD double error() const { return rotation_error(log2_block, width >> log2_block); }
-  // The row in work, and one bit for each sign.
-  size_t shared_bytes() const { return static_cast<size_t>(width) * 4 + width / 8; }
+  size_t shared_bytes() const { return coded ? bytes_of_row() : 0; }
   unsigned blocks(int64_t count) const {
     return static_cast<unsigned>(std::min<int64_t>(count, 16 * multiprocessors()));
   }
@@ -32,6 +32,11 @@ struct Encoding {
   int64_t width;
   int log2_block;
   float sign_scale;
+  bool coded;  // whether a row fits into shared memory
+
+ private:
+  // The row in work, and one bit for each sign.
+  size_t bytes_of_row() const { return static_cast<size_t>(width) * 4 + width / 8; }
 };
 
 // Sums over the block, in every thread.
@@ -72,6 +77,7 @@ class RowCoder {
       : e_(encoding),
         row_(dynamic_shared<float>()),
         signs_(reinterpret_cast<uint32_t*>(row_ + encoding.width)) {
+    if (!e_.coded) return;
     for (int64_t word = threadIdx.x; word < e_.width / 32; word += kEncodeThreads) {
       uint32_t bits = 0;
       for (int b = 0; b < 32; ++b) {
@@ -85,6 +91,7 @@ class RowCoder {
   // Writes the codes of row i, each exclusive-or `flip`, where they belong in `codes`, and returns
   // the sums to every thread.
   __device__ RowSums encode(int64_t i, uint8_t* codes, uint8_t flip) const {
+    if (!e_.coded) return measure(i, codes, flip);
     load(i);
     rotate();
     return quantise(i, codes, flip);
@@ -98,9 +105,13 @@ class RowCoder {
   }
 
  private:
+  __device__ float centred(int64_t i, int64_t j) const {
+    return element(e_.rows, i, j) - (e_.center == nullptr ? 0 : e_.center[j]);
+  }
+
   __device__ float number(int64_t i, int64_t j) const {
     if (j >= e_.rows.cols) return 0;
-    const float x = element(e_.rows, i, j) - (e_.center == nullptr ? 0 : e_.center[j]);
+    const float x = centred(i, j);
     return (signs_[j / 32] >> (j % 32) & 1) != 0 ? x * e_.sign_scale : x * -e_.sign_scale;
   }
 
@@ -154,6 +165,20 @@ class RowCoder {
       for (int64_t b = 0; b < blocks; ++b) row_[b * n + j] -= weight * total;
     }
     __syncthreads();
+  }
+
+  // A row that is not coded: its length alone, which no rotation changes.
+  __device__ RowSums measure(int64_t i, uint8_t* codes, uint8_t flip) const {
+    pad(i, codes, flip);
+    double squares[1] = {};
+    for (int64_t j = threadIdx.x; j < e_.rows.cols; j += kEncodeThreads) {
+      const double x = centred(i, j);
+      squares[0] += x * x;
+    }
+    block_sum(squares);
+    RowSums result;
+    result.length_squared = result.error_squared = squares[0];
+    return result;
   }
 
   __device__ RowSums quantise(int64_t i, uint8_t* codes, uint8_t flip) const {

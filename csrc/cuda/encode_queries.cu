@@ -41,10 +41,13 @@ __global__ void __launch_bounds__(kEncodeThreads)
     } else {
       coder.pad(i, codes, 0);
     }
-    if (threadIdx.x > 0) continue;
     QueryBounds bounds = bound_query(sums, encoding.error(), center);
-    // No score may overflow, which the bounds rely on.
-    if (!(bounds.norm * longest_key < kLargestScore)) bounds = QueryBounds();
+    if (!(bounds.reach * longest_key < kLargestScore)) {  // (3)
+      // All x must be 0: times its scale, a product of codes could overflow and pass for sure.
+      bounds = QueryBounds();
+      coder.pad(i, codes, 0);
+    }
+    if (threadIdx.x > 0) continue;
     arrays.coefficients[i] = bounds.coefficients;
     arrays.gamma[i] = i < encoding.rows.rows ? bounds.gamma : NAN;
     arrays.scale[i] = bounds.scale;

@@ -150,15 +150,18 @@ def run(
         settings["values"] = _rows(settings["values"], False)
     began = time.monotonic()
     with progress("sweeping", "rows") as report:
-        summary = fastclip.sweep.run(
-            question,
-            queries_rows,
-            keys_rows,
-            folder,
-            memory=limit,
-            progress=report,
-            **settings,
-        )
+        try:
+            summary = fastclip.sweep.run(
+                question,
+                queries_rows,
+                keys_rows,
+                folder,
+                memory=limit,
+                progress=report,
+                **settings,
+            )
+        except TypeError as error:  # of a dtype, or of a value in CONFIG
+            raise ValueError(str(error)) from error
     for name in summary.damaged:
         typer.echo(f"{folder / name}: shard was damaged, computed again", err=True)
     kept = f", {summary.kept:,} of them from an earlier run" if summary.kept else ""

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .files import bytes_of
 from .image_decoding import decode_image
 from .image_sources import ImageSource, find_images
 from .job import Job, Unreadable, open_job
@@ -292,8 +293,7 @@ def _identity(model: Encoder, name: str | None, pretrained: str | None) -> dict[
     digest = hashlib.sha256()
     for key, tensor in sorted(model.module.state_dict().items()):
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
+        digest.update(bytes_of(tensor.detach().cpu()).numpy().data)
     return {
         "model": name,
         "pretrained": pretrained,

@@ -60,7 +60,14 @@ def write_safetensors(
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for tensor in tensors.values():
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            file.write(flat.view(torch.uint8).numpy().data)
+            file.write(bytes_of(tensor.detach().cpu()).numpy().data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def bytes_of(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the elements' bytes in order, a view where they lie so.
+
+    The stride of a dimension of one element may be any number, which torch does not view as bytes.
+    """
+    return tensor.contiguous().as_strided((tensor.numel(),), (1,)).view(torch.uint8)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import tokenize
+import os
+import struct
 import warnings
 import zipfile
 import zlib
@@ -15,9 +16,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
 
 from .features import FORMAT, VERSION, FeatureFileError, FeatureMetadata, Features
+from .headers import TENSOR_DTYPES, NpyHeader, TensorPlace, npy_header, safetensors_header
+
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python without it, whose zipfile refuses what is compressed so
+
+    class LZMAError(Exception):  # type: ignore[no-redef]
+        pass
+
 
 NPY_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
@@ -39,52 +48,103 @@ def file_errors(path: Path | str) -> Iterator[None]:
         EOFError,
         NotImplementedError,  # a zip compression that this Python lacks
         RuntimeError,  # an encrypted zip
-        SyntaxError,  # with TokenError: a damaged npy header
-        tokenize.TokenError,
         MemoryError,  # with OverflowError: a shape that no array has
         OverflowError,
         zipfile.BadZipFile,
+        struct.error,
         zlib.error,
-        SafetensorError,
+        LZMAError,
     ) as error:
         raise FeatureFileError(f"{path}: {error}") from error
 
 
+@contextmanager
+def arrow_errors() -> Iterator[None]:
+    """Turn pyarrow's errors into ValueErrors."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+def open_parquet(source: Any, **options: Any) -> Any:
+    """Open a parquet file; what has checksums is compared with them when it is read."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(source, page_checksum_verification=True, **options)
+
+
+class MappedTensors:
+    """A safetensors file, memory-mapped: what is written into a tensor stays in this process."""
+
+    def __init__(self, path: Path) -> None:
+        with open(path, "rb") as file:
+            self.metadata, self.places = safetensors_header(file, os.fstat(file.fileno()).st_size)
+            self._bytes = torch.from_numpy(np.memmap(file, np.uint8, "c"))
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        place = self.places[name]
+        if place.dtype not in TENSOR_DTYPES:
+            raise ValueError(f"array {name!r} is {place.dtype}, allowed: F32, F16 or BF16")
+        dtype = TENSOR_DTYPES[place.dtype]
+        part = self._bytes[place.begin : place.end]
+        if place.begin % dtype.itemsize:
+            part = part.clone()  # numbers must lie at multiples of their size
+        return part.view(dtype).view(place.shape)
+
+
 def read_safetensors(path: Path, array: str | None) -> Features:
     """A file of `write_features`, or any other with one 2-D floating tensor, memory-mapped."""
-    with file_errors(path), safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("format") == FORMAT:
-            if array not in (None, "features"):
-                raise ValueError(f"array is {array!r}, allowed here: 'features' or None")
-            return _read_own(file, metadata)
-        shapes = {key: _safetensors_shape(file, key) for key in file.keys()}  # noqa: SIM118
-        return Features(file.get_tensor(choose_array(path, shapes, array)))
+    with file_errors(path):
+        tensors = MappedTensors(path)
+        key = choose_tensor(path, tensors.metadata, tensors.places, array)
+        if is_own(tensors.metadata):
+            return _read_own(tensors)
+        return Features(tensors[key])
 
 
-def _safetensors_shape(file: Any, key: str) -> tuple[bool, tuple[int, ...]]:
-    view = file.get_slice(key)
-    return "F" in view.get_dtype(), tuple(view.get_shape())
+def is_own(metadata: dict[str, str]) -> bool:
+    """Whether a file is one of `write_features`, of a version that can be read."""
+    if metadata.get("format") != FORMAT:
+        return False
+    if metadata.get("version") != VERSION:
+        raise ValueError(
+            f"version is {metadata.get('version')!r} of {FORMAT}, allowed: {VERSION!r}"
+        )
+    if metadata.get("normalized") not in (None, "true", "false"):
+        raise ValueError(
+            f"normalized is {metadata['normalized']!r}, allowed: 'true', 'false' or absent"
+        )
+    return True
 
 
-def _read_own(file: Any, metadata: dict[str, str]) -> Features:
-    version = metadata.get("version")
-    if version != VERSION:
-        raise ValueError(f"version is {version!r} of {FORMAT}, allowed: {VERSION!r}")
-    keys = set(file.keys())
-    if "features" not in keys:
-        raise ValueError(f"no tensor 'features'; it holds {sorted(keys)}")
-    features = file.get_tensor("features")
+def choose_tensor(
+    path: Path, metadata: dict[str, str], places: dict[str, TensorPlace], array: str | None
+) -> str:
+    """The tensor of a safetensors file to read: `array`, or the only one it can be."""
+    if not is_own(metadata):
+        return choose_array(
+            path, {key: (of.floating, of.shape) for key, of in places.items()}, array
+        )
+    if array not in (None, "features"):
+        raise ValueError(f"array is {array!r}, allowed here: 'features' or None")
+    if "features" not in places:
+        raise ValueError(f"no tensor 'features'; it holds {sorted(places)}")
+    return "features"
+
+
+def _read_own(tensors: MappedTensors) -> Features:
+    keys, metadata = tensors.places.keys(), tensors.metadata
     names = None
     if keys & {"names.utf8", "names.offsets"}:
         if not keys >= {"names.utf8", "names.offsets"}:
             raise ValueError("has only one of the tensors 'names.utf8' and 'names.offsets'")
-        names = _decode_names(file.get_tensor("names.utf8"), file.get_tensor("names.offsets"))
+        names = _decode_names(tensors["names.utf8"], tensors["names.offsets"])
     normalized = metadata.get("normalized")
-    if normalized not in (None, "true", "false"):
-        raise ValueError(f"normalized is {normalized!r}, allowed: 'true', 'false' or absent")
     return Features(
-        features,
+        tensors["features"],
         names,
         FeatureMetadata(
             metadata.get("model"),
@@ -149,23 +209,28 @@ def _describe(shapes: dict[str, tuple[bool, tuple[int, ...]]]) -> str:
 def read_npy(path: Path) -> torch.Tensor:
     """The array of an npy file, [V, d], memory-mapped and read-only."""
     with file_errors(path):
-        with open(path, "rb") as file:
-            dtype, _, _ = npy_header(file)
-        check_npy_dtype("array", dtype)
-        return share(np.lib.format.open_memmap(path, mode="r"))
+        array, header = map_npy(path)
+        check_npy_dtype("array", header.dtype)
+        return share(array)
 
 
-def npy_header(file: Any) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
-    """The type and shape of an npy file, and whether it goes column by column."""
-    version = np.lib.format.read_magic(file)
-    # Version 3 exists for field names that are not latin-1: never an array of numbers.
-    if version == (1, 0):
-        shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, by_column, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
-        raise ValueError(f"npy version {version}, allowed: (1, 0) and (2, 0)")
-    return dtype, shape, by_column
+def map_npy(path: str | os.PathLike[str]) -> tuple[npt.NDArray[Any], NpyHeader]:
+    """The array of an npy file, memory-mapped and read-only, and its header."""
+    with open(path, "rb") as file:
+        header = npy_header(file, os.fstat(file.fileno()).st_size)
+        if header.dtype.hasobject:
+            raise ValueError("array holds pickled objects, which are never loaded")
+        if 0 in header.shape or not header.dtype.itemsize:
+            return np.empty(header.shape, header.dtype), header
+        array = np.memmap(
+            file,
+            header.dtype,
+            "r",
+            header.begin,
+            header.shape,
+            "F" if header.by_column else "C",
+        )
+        return array, header
 
 
 def check_npy_dtype(name: str, dtype: np.dtype[Any]) -> None:
@@ -189,14 +254,15 @@ def share(array: npt.NDArray[Any]) -> torch.Tensor:
 def read_npz(path: Path, array: str | None) -> Features:
     """A 2-D floating array of an npz file and its names."""
     with file_errors(path), zipfile.ZipFile(path) as archive:
-        headers: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+        headers: dict[str, NpyHeader] = {}
         for member in archive.namelist():
             if member.endswith(".npy"):
                 with archive.open(member) as file:
-                    headers[member.removesuffix(".npy")] = npy_header(file)[:2]
-        shapes = {key: (dtype.kind == "f", shape) for key, (dtype, shape) in headers.items()}
+                    header = npy_header(file, archive.getinfo(member).file_size)
+                headers[member.removesuffix(".npy")] = header
+        shapes = {key: (of.dtype.kind == "f", of.shape) for key, of in headers.items()}
         key = choose_array(path, shapes, array)
-        check_npy_dtype(f"array {key!r}", headers[key][0])
+        check_npy_dtype(f"array {key!r}", headers[key].dtype)
         features = share(_npz_array(archive, key))
         name_key = _npz_name_key(headers, features.shape[0]) if features.dim() == 2 else None
         names = None if name_key is None else map(str, _npz_array(archive, name_key).tolist())
@@ -206,25 +272,26 @@ def read_npz(path: Path, array: str | None) -> Features:
 def _npz_array(archive: zipfile.ZipFile, key: str) -> npt.NDArray[Any]:
     with archive.open(f"{key}.npy") as file:
         array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        file.read(1)  # the checksum is compared at the end only
         return array
 
 
-def _npz_name_key(
-    headers: dict[str, tuple[np.dtype[Any], tuple[int, ...]]], rows: int
-) -> str | None:
+def _npz_name_key(headers: dict[str, NpyHeader], rows: int) -> str | None:
     if "names" in headers:
-        dtype, shape = headers["names"]
+        dtype, shape = headers["names"][:2]
         if dtype.kind != "U" or len(shape) != 1:
             raise ValueError(
                 f"array 'names' is {dtype} of shape {list(shape)}, "
                 "allowed: one str per row, saved as a str array"
             )
         # In a file of several feature arrays, names may belong to another one.
-        others = {s[0] for d, s in headers.values() if d.kind == "f" and len(s) == 2}
+        others = {s[0] for d, s, _, _ in headers.values() if d.kind == "f" and len(s) == 2}
         if shape[0] not in others | {rows}:
             raise ValueError(f"array 'names' has {shape[0]} entries, allowed: {rows}, one per row")
     for key in _NPZ_NAMES:
-        dtype, shape = headers.get(key, (np.dtype(object), ()))
+        if key not in headers:
+            continue
+        dtype, shape = headers[key][:2]
         if shape == (rows,) and dtype.kind in ("Uiu" if key == "image_id" else "U"):
             return key
     return None

@@ -83,7 +83,7 @@ class Job:
     def __init__(self, output: Path, kind: str, items: int, shard_size: int) -> None:
         self.output = output
         self.kind = kind
-        self._shards = Shards(output, items, shard_size, self._files)
+        self._shards = Shards(output, items, shard_size, self._files, _unreadable)
         self.ranges = self._shards.ranges
         self.damaged = self._shards.damaged
 
@@ -102,11 +102,7 @@ class Job:
     def unreadable(self) -> list[Unreadable]:
         """Skipped images of the finished shards, in order of the source."""
         records = self._shards.records
-        return [
-            Unreadable(**entry)
-            for number in sorted(records)
-            for entry in records[number]["unreadable"]
-        ]
+        return [entry for number in sorted(records) for entry in _unreadable(records[number])]
 
     def write(
         self,
@@ -142,3 +138,8 @@ class Job:
         return self.output / self.name(number), (
             self.output / "metadata" / f"metadata_{number:05d}.parquet"
         )
+
+
+def _unreadable(record: Mapping[str, Any]) -> list[Unreadable]:
+    """The images of a shard that were skipped, from its record."""
+    return [Unreadable(**entry) for entry in record["unreadable"]]

@@ -4,6 +4,8 @@ OUT/job.json                what is computed, from what; written first, never ch
 OUT/.../NAME_00000.SUFFIX   files of a shard
 OUT/shards/shard_00000.json sizes and hashes of the shard's files; written last: with it, the shard
                             is finished
+
+Each JSON file ends with a hash of all else in it, ``sha256``; those of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -18,9 +20,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .files import replacing
+from .headers import parse_json
 
 MANIFEST = "job.json"
 RECORDS = "shards"
+_HASH = "sha256"
+_MOST_SHARDS = 10_000_000  # beyond that, listing them alone would fill memory
 
 
 @contextmanager
@@ -64,20 +69,25 @@ def open_folder(
 def read_manifest(output: Path, format: str, version: str) -> dict[str, Any] | None:
     """Return the description of the job in a folder, None if it holds none of this format."""
     path = output / MANIFEST
+    advice = "put it back as it was, or begin anew in another folder"
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = parse_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: damaged ({error})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}): {advice}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != format:
         return None  # of another program
     if manifest.get("version") != version:
         raise ValueError(f"{path}: version {manifest.get('version')!r}, allowed: {version!r}")
     for key in ("items", "shard_size"):
-        if not isinstance(manifest.get(key), int) or manifest[key] < 1:
+        if type(manifest.get(key)) is not int or manifest[key] < 1:
             raise ValueError(f"{path}: {key} is {manifest.get(key)!r}, allowed: 1 or more")
-    return manifest
+    try:
+        _check_count(manifest["items"], manifest["shard_size"])
+        return without_hash(manifest)
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}): {advice}") from error
 
 
 def _write_or_compare(output: Path, wanted: dict[str, Any], unfinished: Sequence[str]) -> None:
@@ -85,9 +95,7 @@ def _write_or_compare(output: Path, wanted: dict[str, Any], unfinished: Sequence
     if found is None:
         if any(not any(path.match(p) for p in unfinished) for path in output.iterdir()):
             raise ValueError(f"{output}: holds other files, allowed: a new or empty folder")
-        with text_file(output / MANIFEST) as file:
-            json.dump(wanted, file, indent=2)
-            file.write("\n")
+        write_json(output / MANIFEST, wanted)
         return
     changes = [
         f"{key} was {_shown(key, found.get(key))}, is {_shown(key, wanted.get(key))}"
@@ -133,6 +141,9 @@ class Shards:
         How many things there are, and how many make a shard.
     files : function
         Gives the files of a shard, by its number.
+    check : function, optional
+        Raises ValueError, KeyError or TypeError where ``more`` of a record is not as it was given
+        to `finish`.
     """
 
     def __init__(
@@ -141,10 +152,11 @@ class Shards:
         items: int,
         shard_size: int,
         files: Callable[[int], Sequence[Path]],
+        check: Callable[[Mapping[str, Any]], object] = lambda record: None,
     ) -> None:
         self.output = output
         self.ranges = shard_ranges(items, shard_size)
-        self._files = files
+        self._files, self._check = files, check
         self.records: dict[int, Mapping[str, Any]] = {}  # of each finished shard
         self.damaged = [number for number in range(len(self.ranges)) if self._load(number)]
 
@@ -161,9 +173,10 @@ class Shards:
         """Take a finished shard over or remove what is left of it; True if it was damaged."""
         path, files = record_file(self.output, number), self._files(number)
         there = path.exists()
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            record = json.loads(path.read_bytes())
-            if all(is_as_recorded(file, record["files"][file.name]) for file in files):
+        record = intact_record(self.output, number, files)
+        if record is not None:
+            with suppress(ValueError, KeyError, TypeError):
+                self._check(record)
                 self.records[number] = record
                 return False
         for file in (path, *files):
@@ -172,8 +185,24 @@ class Shards:
 
 
 def shard_ranges(items: int, shard_size: int) -> list[range]:
-    """Return the items of each shard."""
+    """Return the items of each shard.
+
+    Raises
+    ------
+    ValueError
+        These are too many shards.
+    """
+    _check_count(items, shard_size)
     return [range(start, min(start + shard_size, items)) for start in range(0, items, shard_size)]
+
+
+def _check_count(items: int, shard_size: int) -> None:
+    shards = -(-items // shard_size)
+    if shards > _MOST_SHARDS:
+        raise ValueError(
+            f"shard_size: is {shard_size}, which makes {shards} shards of {items} items, allowed: "
+            f"up to {_MOST_SHARDS} shards"
+        )
 
 
 def record_file(output: Path, number: int) -> Path:
@@ -191,15 +220,49 @@ def write_record(
         },
         **(more or {}),
     }
-    with text_file(record_file(output, number)) as text:
-        json.dump(record, text, indent=2)
-        text.write("\n")
+    write_json(record_file(output, number), record)
     return record
 
 
-def is_as_recorded(path: Path, recorded: Mapping[str, Any]) -> bool:
+def intact_record(output: Path, number: int, files: Sequence[Path]) -> dict[str, Any] | None:
+    """Return the record of a shard if it and all files of the shard are as they were written."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        record: dict[str, Any] = without_hash(parse_json(record_file(output, number).read_bytes()))
+        if all(_is_as_recorded(file, record["files"][file.name]) for file in files):
+            return record
+    return None
+
+
+def _is_as_recorded(path: Path, recorded: Mapping[str, Any]) -> bool:
     """Whether a file has the size and the content of its record."""
     return bool(path.stat().st_size == recorded["bytes"] and sha256(path) == recorded["sha256"])
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write a JSON object with its hash, whole or not at all."""
+    with text_file(path) as file:
+        json.dump({**content, _HASH: _hash(content)}, file, indent=2)
+        file.write("\n")
+
+
+def without_hash(content: Any) -> dict[str, Any]:
+    """Return what `write_json` wrote, as it was read.
+
+    Raises
+    ------
+    ValueError
+        It is no object, or was changed.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("it is no JSON object")
+    rest = {name: value for name, value in content.items() if name != _HASH}
+    if content.get(_HASH, _hash(rest)) != _hash(rest):
+        raise ValueError("it was changed after it was written")
+    return rest
+
+
+def _hash(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -12,11 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .features import FORMAT, VERSION
-from .formats import check_npy_dtype, choose_array, file_errors, npy_header, share
+from .formats import (
+    arrow_errors,
+    check_npy_dtype,
+    choose_array,
+    choose_tensor,
+    file_errors,
+    is_own,
+    open_parquet,
+    share,
+)
+from .headers import TENSOR_DTYPES, npy_header, safetensors_header
 
 _PIECE = 8 << 20  # bytes that are decoded or fetched at a time
-_SAFETENSORS_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class Place(NamedTuple):
@@ -34,6 +40,14 @@ class Place(NamedTuple):
     def local(self) -> bool:
         """Whether it is a file of this machine."""
         return "file" in self.system.protocol
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        size = self.system.size(self.path)
+        if not isinstance(size, int):
+            raise ValueError("cannot be streamed: its size is not known")
+        return size
 
 
 class RowFile(Protocol):
@@ -71,10 +85,6 @@ class _RawRows:
         self.place, self.rows, self.dim, self.dtype = place, rows, dim, dtype
         self.normalized = normalized
         self._offset = offset
-        size = place.system.size(place.path)
-        needed = offset + rows * dim * dtype.itemsize
-        if size < needed:
-            raise ValueError(f"ends after {size} bytes, {needed} are needed: it is damaged")
 
     def read(self, begin: int, out: torch.Tensor) -> None:
         target = out.view(torch.uint8).reshape(-1).numpy().data
@@ -101,41 +111,27 @@ class _RawRows:
 
 def _npy(place: Place) -> RowFile:
     with place.system.open(place.path, "rb") as file:
-        dtype, shape, by_column = npy_header(file)
-        offset = file.tell()
+        dtype, shape, by_column, begin = npy_header(file, place.size)
     check_npy_dtype("array", dtype)
     if len(shape) != 2 or shape[1] == 0:
         raise ValueError(f"array has shape {shape}, allowed: [V, d] with d >= 1")
     if by_column and shape[0] > 1:
         raise ValueError("array is stored column by column, allowed: row by row")
     tensor_dtype = torch.float32 if dtype == np.float32 else torch.float16
-    return _RawRows(place, offset, *shape, tensor_dtype, normalized=False)
+    return _RawRows(place, begin, *shape, tensor_dtype, normalized=False)
 
 
 def _safetensors(place: Place, array: str | None) -> RowFile:
     with place.system.open(place.path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > place.system.size(place.path) - 8:
-            raise ValueError("its header is longer than the file: it is damaged")
-        header = json.loads(file.read(length))
-    if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object: it is damaged")
-    metadata = header.pop("__metadata__", {})
-    own = metadata.get("format") == FORMAT
-    if own and metadata.get("version") != VERSION:
-        raise ValueError(
-            f"version is {metadata.get('version')!r} of {FORMAT}, allowed: {VERSION!r}"
-        )
-    shapes = {name: ("F" in of["dtype"], tuple(of["shape"])) for name, of in header.items()}
-    key = choose_array(Path(place.name), shapes, "features" if own and array is None else array)
-    dtype, shape = header[key]["dtype"], shapes[key][1]
-    if dtype not in _SAFETENSORS_DTYPES or len(shape) != 2 or shape[1] == 0:
+        metadata, tensors = safetensors_header(file, place.size)
+    key = choose_tensor(Path(place.name), metadata, tensors, array)
+    dtype, shape, begin, _ = tensors[key]
+    if dtype not in ("F32", "F16", "BF16") or len(shape) != 2 or shape[1] == 0:
         raise ValueError(
             f"array {key!r} is {dtype} of shape {list(shape)}, allowed: F32, F16 or BF16 [V, d]"
         )
-    offset = 8 + length + header[key]["data_offsets"][0]
-    normalized = own and metadata.get("normalized") == "true"
-    return _RawRows(place, offset, *shape, _SAFETENSORS_DTYPES[dtype], normalized)
+    normalized = is_own(metadata) and metadata.get("normalized") == "true"
+    return _RawRows(place, begin, *shape, TENSOR_DTYPES[dtype], normalized)
 
 
 class _ParquetRows:
@@ -147,7 +143,7 @@ class _ParquetRows:
         import pyarrow as pa
 
         self.place = place
-        with _arrow_errors():
+        with arrow_errors():
             self._file = self._open()
             schema = self._file.schema_arrow
             lists = [field for field in schema if _is_list(field.type)]
@@ -159,17 +155,21 @@ class _ParquetRows:
             self.dtype = _torch_dtype(self._column, kind.value_type)
             metadata = self._file.metadata
             self.rows = metadata.num_rows
-            self._first_rows = np.cumsum(
-                [0, *(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))]
-            )
+            of_groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+            if sum(of_groups) != self.rows or min(of_groups, default=0) < 0:
+                raise ValueError(
+                    f"{self.rows} rows, but {of_groups!r:.80} in groups: it is damaged"
+                )
+            self._first_rows = np.cumsum([0, *of_groups])
             self.dim = kind.list_size if pa.types.is_fixed_size_list(kind) else 0
             self._at, self._left = -1, np.empty((0, 0))
             self._batches: Iterator[npt.NDArray[Any]] = iter(())
-            if not self.dim:
-                if not self.rows:
-                    raise ValueError(f"column {self._column!r} has no row that tells its length")
-                self._seek(0, 1)
+            if self.rows:
+                self._seek(0, 1)  # fails if the lists are not as long as the header says
                 self.dim = self._left.shape[1]
+                self._at = -1  # to read on in larger batches
+            elif not self.dim:
+                raise ValueError(f"column {self._column!r} has no row that tells its length")
         if not self.dim:
             raise ValueError(f"column {self._column!r} has empty lists, allowed: d >= 1 numbers")
 
@@ -177,7 +177,7 @@ class _ParquetRows:
         return _ParquetRows, (self.place, self._column)
 
     def read(self, begin: int, out: torch.Tensor) -> None:
-        with _arrow_errors():
+        with arrow_errors():
             self._seek(begin, max(1, _PIECE // (self.dim * self.dtype.itemsize)))
             filled = 0
             while filled < len(out):
@@ -190,10 +190,8 @@ class _ParquetRows:
             self._at = begin + filled
 
     def _open(self) -> Any:
-        import pyarrow.parquet as pq
-
         file = self.place.path if self.place.local else self.place.system.open(self.place.path)
-        return pq.ParquetFile(file, buffer_size=1 << 20)  # not a whole column of a row group
+        return open_parquet(file, buffer_size=1 << 20)  # not a whole column of a row group
 
     def _seek(self, begin: int, batch_size: int) -> None:
         """Make row ``begin`` the next one; rows of its row group before it are decoded, too."""
@@ -235,16 +233,6 @@ class _ParquetRows:
                         "allowed: one length"
                     )
             yield values.to_numpy().reshape(len(lists), dim)
-
-
-@contextmanager
-def _arrow_errors() -> Iterator[None]:
-    import pyarrow as pa
-
-    try:
-        yield
-    except pa.ArrowException as error:
-        raise ValueError(str(error)) from error
 
 
 def _is_list(kind: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .features import FeatureMetadata, Features
-from .formats import file_errors, read_npy
+from .formats import arrow_errors, file_errors, open_parquet, read_npy
 from .job import read_manifest
 
 # Which metadata column names the rows; a plain folder says nothing of what its rows are.
@@ -106,30 +106,24 @@ def _read_shard(path: Path) -> torch.Tensor:
 
 
 def _read_names(tables: list[Path], columns: tuple[str, ...], rows: list[int]) -> list[str] | None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     names: list[str] = []
     column: str | None = None
     for i, (path, count) in enumerate(zip(tables, rows, strict=True)):
-        with file_errors(path):
-            try:
-                table = pq.ParquetFile(path)
-                if table.metadata.num_rows != count:
-                    raise ValueError(
-                        f"{table.metadata.num_rows} rows, but its shard has {count}: "
-                        "allowed: the same number"
-                    )
-                present = [name for name in columns if name in table.schema_arrow.names]
-                if i == 0:
-                    column = present[0] if present else None
-                if column is None:
-                    continue
-                if column not in present:
-                    raise ValueError(f"no column {column!r}, which the first table has")
-                names += _strings(table.read([column]).column(0), column)
-            except pa.ArrowException as error:
-                raise ValueError(str(error)) from error
+        with file_errors(path), arrow_errors():
+            table = open_parquet(path)
+            if table.metadata.num_rows != count:
+                raise ValueError(
+                    f"{table.metadata.num_rows} rows, but its shard has {count}: "
+                    "allowed: the same number"
+                )
+            present = [name for name in columns if name in table.schema_arrow.names]
+            if i == 0:
+                column = present[0] if present else None
+            if column is None:
+                continue
+            if column not in present:
+                raise ValueError(f"no column {column!r}, which the first table has")
+            names += _strings(table.read([column]).column(0), column)
     return None if column is None else names
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fastclip.ops._arguments import Array, as_indices
+from fastclip.ops._groups import check_count
 
 from .keys import ShardedKeys
 
@@ -23,10 +24,7 @@ def as_groups(function: str, groups: Array, keys: ShardedKeys) -> tuple[torch.Te
         return {"function": function, "count": int(ids.max()) + 1 if len(ids) else 0}
 
     count = max(keys.ranks.agree(describe, own="count"))
-    if not 1 <= count <= len(keys):
-        raise ValueError(
-            f"groups: from 1 to {len(keys)} groups are possible, as many as keys, got {count}"
-        )
+    check_count("groups", count, len(keys))
     found = keys.ranks.share(torch.bincount(ids, minlength=count))
     sizes = torch.stack([counts for (counts,) in found]).sum(0)
     if (sizes == 0).any():

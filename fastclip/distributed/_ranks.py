@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from fastclip.data.files import bytes_of
+
 Tensors = tuple[torch.Tensor, ...]
 
 DTYPES = (
@@ -179,7 +181,7 @@ def _bytes(header: list[int]) -> int:
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    return bytes_of(tensor.detach())
 
 
 def _tensor(header: list[int], message: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,7 @@ from fastclip.ops._tensors import Array as Array
 from fastclip.ops._tensors import as_tensor as as_tensor
 from fastclip.ops._tensors import check_memory, check_storage, has_memory
 from fastclip.ops._tensors import short as short
+from fastclip.ops._transforms import transformed
 
 if TYPE_CHECKING:
     from fastclip.ops.pack import PackedKeys
@@ -183,12 +184,11 @@ def must_dispatch(*tensors: torch.Tensor) -> bool:
 
 
 _modes = torch._C._len_torch_dispatch_stack
-_level = torch._C._functorch.maybe_current_level
 
 
 def _watched() -> bool:
-    """Whether a compiler, a mode such as make_fx's, or a transform such as vmap is at work."""
-    return torch.compiler.is_compiling() or _modes() > 0 or _level() is not None
+    """Whether a compiler, a mode such as make_fx's, a transform or forward mode is at work."""
+    return torch.compiler.is_compiling() or _modes() > 0 or transformed()
 
 
 def check_finite(name: str, rows: torch.Tensor) -> None:

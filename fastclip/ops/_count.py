@@ -15,6 +15,7 @@ from fastclip.ops._arguments import (
 )
 from fastclip.ops._device import capturing, on_cuda, stream_of
 from fastclip.ops._library import implement, library
+from fastclip.ops._transforms import constant
 from fastclip.ops.pack import encode, parts_to_pack, worth_packing
 
 
@@ -113,3 +114,5 @@ implement("count_ahead", _count_ahead)
 implement("pair_scores", _pair_scores)
 torch.library.register_fake("fastclip::count_ahead", _count_ahead_fake, lib=library)
 torch.library.register_fake("fastclip::pair_scores", _pair_scores_fake, lib=library)
+constant("count_ahead")
+constant("pair_scores")

@@ -7,12 +7,16 @@ from typing import Any
 import torch
 
 from fastclip.ops._library import implement, library
+from fastclip.ops._transforms import call, differentiable
+
+_PAIRS = 4096  # whose rows are multiplied at a time
 
 
 def save_picked(ctx: Any, queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> None:
     """Remember in a backward context that ``indices`` [N, k] of the keys were picked."""
     ctx.mark_non_differentiable(indices)
     ctx.save_for_backward(queries, keys, indices)
+    ctx.save_for_forward(queries, keys, indices)
 
 
 def picked_backward(
@@ -23,13 +27,34 @@ def picked_backward(
     grad = grad_values.float().reshape(-1)
     key = indices.reshape(-1)
     query = torch.arange(indices.shape[0], device=key.device).repeat_interleave(indices.shape[1])
-    scatter_rows = torch.ops.fastclip.scatter_rows
     grad_queries = grad_keys = None
     if ctx.needs_input_grad[0]:
-        grad_queries = scatter_rows(query, key, grad, keys, queries.shape[0]).to(queries.dtype)
+        rows = call("scatter_rows", query, key, grad, keys, queries.shape[0])
+        grad_queries = rows.to(queries.dtype)
     if ctx.needs_input_grad[1]:
-        grad_keys = scatter_rows(key, query, grad, queries, keys.shape[0]).to(keys.dtype)
+        rows = call("scatter_rows", key, query, grad, queries, keys.shape[0])
+        grad_keys = rows.to(keys.dtype)
     return grad_queries, grad_keys
+
+
+def picked_jvp(
+    ctx: Any, queries: torch.Tensor | None, keys: torch.Tensor | None, *_: Any
+) -> tuple[torch.Tensor | None, ...]:
+    """Return the tangents of values, indices and survivors, given those of queries and keys."""
+    query_rows, key_rows, indices = ctx.saved_tensors
+    tangent = torch.zeros(indices.shape, dtype=torch.float32, device=indices.device)
+    if queries is not None:
+        tangent = tangent + _products(queries, key_rows, indices)
+    if keys is not None:
+        tangent = tangent + _products(query_rows, keys, indices)
+    return tangent, None, None
+
+
+def _products(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Return float32 products of each query with its keys, [N, k]."""
+    places = indices.T  # one key of each query at a time: a copy of the queries, not k of them
+    products = [(queries.float() * keys[place].float()).sum(1) for place in places]
+    return torch.stack(products, 1) if products else queries.new_empty(indices.shape).float()
 
 
 def _scatter_rows(
@@ -60,5 +85,36 @@ def _scatter_rows_fake(
     return features.new_empty((rows, features.shape[1]), dtype=torch.float32)
 
 
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    row, source, weight, features, ctx.rows = inputs
+    ctx.save_for_backward(row, source, weight, features)
+    ctx.save_for_forward(row, source, weight, features)
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """The sum is linear in the weights and in the features, so these are sums of the same kind."""
+    row, source, weight, features = ctx.saved_tensors
+    grad_weight = grad_features = None
+    if ctx.needs_input_grad[2]:
+        parts = zip(row.split(_PAIRS), source.split(_PAIRS), strict=True)
+        grad_weight = torch.cat([(grad[r] * features[s].float()).sum(1) for r, s in parts])
+    if ctx.needs_input_grad[3]:
+        rows = call("scatter_rows", source, row, weight, grad, features.shape[0])
+        grad_features = rows.to(features.dtype)
+    return None, None, grad_weight, grad_features, None
+
+
+def _jvp(ctx: Any, *tangents: torch.Tensor | None) -> torch.Tensor:
+    _, _, weight, features, _ = tangents
+    rows, sources, weights, all_features = ctx.saved_tensors
+    tangent = torch.zeros(ctx.rows, all_features.shape[1], device=weights.device)
+    if weight is not None:
+        tangent = tangent + call("scatter_rows", rows, sources, weight, all_features, ctx.rows)
+    if features is not None:
+        tangent = tangent + call("scatter_rows", rows, sources, weights, features, ctx.rows)
+    return tangent
+
+
 implement("scatter_rows", _scatter_rows)
+differentiable("scatter_rows", _backward, _setup_context, _jvp)
 torch.library.register_fake("fastclip::scatter_rows", _scatter_rows_fake, lib=library)

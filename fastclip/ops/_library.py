@@ -60,11 +60,10 @@ library.define(
     "logsumexp_backward(Tensor grad, Tensor queries, Tensor keys, Tensor scale, Tensor result)"
     " -> (Tensor, Tensor, Tensor)"
 )
-# In float64: the gradient needs more digits of the result than float32 has.
+# In float64, for those who add up several.
 library.define("gaussian_potential(Tensor x, Tensor? y, float t) -> Tensor")
 library.define(
-    "gaussian_potential_backward(Tensor grad, Tensor x, Tensor? y, float t, Tensor result)"
-    " -> (Tensor, Tensor)"
+    "gaussian_potential_backward(Tensor grad, Tensor x, Tensor? y, float t) -> (Tensor, Tensor)"
 )
 library.define(
     "group_mean_keys(Tensor keys, Tensor groups, int num_groups, bool check_keys) -> Tensor"
@@ -81,6 +80,11 @@ library.define(
 
 def implement(name: str, kernel: Callable[..., Any]) -> None:
     """Register the kernel of an operator for tensors on all devices of this build."""
-    library.impl(name, kernel, "CPU")
+
+    def in_full_precision(*arguments: Any) -> Any:
+        with torch._C._DisableAutocast():  # which would lower the products that a kernel asks for
+            return kernel(*arguments)
+
+    library.impl(name, in_full_precision, "CPU")
     if BUILT and not EMULATED:
-        library.impl(name, kernel, "CUDA")
+        library.impl(name, in_full_precision, "CUDA")

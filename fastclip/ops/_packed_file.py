@@ -12,11 +12,10 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
 from fastclip import _C
-from fastclip.data.files import write_safetensors
-from fastclip.data.formats import file_errors
+from fastclip.data.files import bytes_of, write_safetensors
+from fastclip.data.formats import MappedTensors, file_errors
 from fastclip.ops._arguments import DTYPES, Array, as_rows, short, with_adjacent_elements
 from fastclip.ops._tensors import check_memory
 
@@ -58,8 +57,9 @@ def read_packed(path: Path, rows: Array | None, encoding: int) -> list[torch.Ten
     """Return rows, codes, bounds and center, memory-mapped; ``rows`` if the file has none."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    with file_errors(path), safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
+    with file_errors(path):
+        file = MappedTensors(path)
+        metadata = file.metadata
         for key, allowed in (
             ("format", FORMAT),
             ("version", VERSION),
@@ -69,7 +69,7 @@ def read_packed(path: Path, rows: Array | None, encoding: int) -> list[torch.Ten
                 raise ValueError(
                     f"{key} is {metadata.get(key)!r}, this version of fastclip reads {allowed!r}"
                 )
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file[name] for name in file.places}
         shape = _check(metadata, tensors)
     if "rows" not in tensors:
         dtype = _ROW_DTYPES[metadata["dtype"]]
@@ -135,4 +135,4 @@ def _checksum(rows: torch.Tensor) -> str:
     """Return SHA-256 of up to 64 rows, evenly spaced from the first to the last."""
     count = min(len(rows), _CHECKED_ROWS)
     at = torch.arange(count, device=rows.device) * (len(rows) - 1) // max(count - 1, 1)
-    return hashlib.sha256(rows[at].reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+    return hashlib.sha256(bytes_of(rows[at]).numpy().data).hexdigest()

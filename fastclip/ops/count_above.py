@@ -18,6 +18,7 @@ from fastclip.ops._arguments import (
     short,
 )
 from fastclip.ops._device import check_movable
+from fastclip.ops._transforms import call
 from fastclip.ops.pack import PackedKeys
 
 
@@ -99,7 +100,8 @@ def count_above(
     key_rows = key_rows.detach()
     check_same_width(query_rows, key_rows)
     scores = _as_thresholds(thresholds, len(query_rows), query_rows.device)
-    counts, survivors = torch.ops.fastclip.count_ahead(
+    counts, survivors = call(
+        "count_ahead",
         query_rows,
         key_rows,
         screen,

@@ -17,9 +17,10 @@ from fastclip.ops._arguments import (
     matrix,
     with_adjacent_elements,
 )
-from fastclip.ops._blocks import blocks, empty_like
+from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, longest
 from fastclip.ops._device import check_same_device, on_cuda, stream_of, workspace
 from fastclip.ops._library import implement, library
+from fastclip.ops._transforms import call, differentiable, differentiable_once
 
 _ROWS = 16384  # of x at a time, on CUDA devices
 
@@ -42,6 +43,13 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
     distance has an absolute error of at most ``40 * (66 + d / 64) * 2**-24``, on features some
     hundred times less (on CUDA devices with d / 16 for d / 64). The result is the same to the bit
     for any number of threads, but not for any instruction set.
+
+    The gradient weights the difference of each pair by its share of the sum. With D the largest
+    distance of a row from the mean, the shares have a relative error of at most
+    ``u * (20 + 8 * d * t * D**2)``, where u is 2**-24 while t D^2 is at most 64 and 2**-53 in
+    float64, which is used beyond that and where torch may lower float32 products. Where t D^2 is
+    above 2^26, differences are taken before they are squared, which is slower, and the squared
+    distance of the nearest rows stands for D^2. ``torch.autocast`` changes nothing.
 
     Parameters
     ----------
@@ -88,7 +96,7 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
         raise ValueError(
             f"x: at least two rows are needed without y, got shape {tuple(x_rows.shape)}"
         )
-    result: torch.Tensor = torch.ops.fastclip.gaussian_potential(x_rows, y_rows, t)
+    result: torch.Tensor = call("gaussian_potential", x_rows, y_rows, t)
     return result.float()
 
 
@@ -150,56 +158,74 @@ def _gaussian_potential_fake(x: torch.Tensor, y: torch.Tensor | None, t: float) 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     x, y, ctx.t = inputs
-    ctx.save_for_backward(x, y, output)
+    ctx.save_for_backward(x, y)
 
 
 def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    x, y, result = ctx.saved_tensors
-    grad_x, grad_y = torch.ops.fastclip.gaussian_potential_backward(grad, x, y, ctx.t, result)
+    x, y = ctx.saved_tensors
+    grad_x, grad_y = call("gaussian_potential_backward", grad, x, y, ctx.t)
     return grad_x, None if y is None else grad_y, None
 
 
 def _gaussian_potential_backward(
-    grad: torch.Tensor,
-    x: torch.Tensor,
-    y: torch.Tensor | None,
-    t: float,
-    result: torch.Tensor,
+    grad: torch.Tensor, x: torch.Tensor, y: torch.Tensor | None, t: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     r"""Weight the difference of each pair by its share w of the sum, times -2 t.
 
-    Without ``y`` every pair is met twice, once as a gradient of either row; the pairs i = i, which
-    the result leaves out, have no difference and so no gradient.
+    The shares are of a sum made here, in the same pass: w of pairs that are far apart needs more
+    digits than the result has. Without ``y`` every pair is met twice, once as a gradient of either
+    row; the pairs i = i, which the result leaves out, have no difference and so no gradient.
     """
     others = x if y is None else y
-    centre = others.mean(0, dtype=torch.float64)
-    a = x - centre
-    b = a if y is None else y - centre
-    if t * max(a.square().sum(1).max().item(), b.square().sum(1).max().item()) <= 8:
-        a, b = a.float(), b.float()  # else differences are small beside the norms
+    a, b, apart = _rows_to_subtract(x, others, t)
     norms_a, norms_b = a.square().sum(1), b.square().sum(1)
-    pairs = len(a) * (len(a) - 1) / 2 if y is None else len(a) * len(b)
-    log_sum = result + math.log(pairs)
-    factor = (-2 * t * grad).to(a.dtype)
     grad_a = torch.zeros_like(a)
     grad_b = torch.zeros_like(b if y is not None else b[:0])
+    largest, total = -math.inf, 0.0  # exponent so far, and the sum of exp(exponent - largest)
     for i, j in blocks(a, b):
-        squares = (norms_a[i, None] + norms_b[j] - 2 * (a[i] @ b[j].T)).clamp_(min=0)
-        weights = (-t * squares.double() - log_sum).exp_().to(a.dtype)
+        if apart:
+            squares = torch.cdist(a[i], b[j], compute_mode="donot_use_mm_for_euclid_dist").square_()
+        else:
+            squares = (norms_a[i, None] + norms_b[j] - 2 * (a[i] @ b[j].T)).clamp_(min=0)
+        exponents = squares.mul_(-t)
         if y is None:
-            weights.diagonal(i.start - j.start).zero_()
-        grad_a[i] += factor * (weights.sum(1, keepdim=True) * a[i] - weights @ b[j])
+            exponents.diagonal(i.start - j.start).fill_(-math.inf)
+        seen = exponents.max().item()
+        if seen > largest:
+            for sums in (grad_a, grad_b):
+                sums *= math.exp(largest - seen)
+            total *= math.exp(largest - seen)
+            largest = seen
+        if largest == -math.inf:
+            continue
+        weights = exponents.sub_(largest).exp_()
+        total += weights.sum(dtype=torch.float64).item()
+        grad_a[i] += weights.sum(1, keepdim=True) * a[i] - weights @ b[j]
         if y is not None:
-            grad_b[j] += factor * (weights.sum(0)[:, None] * b[j] - weights.T @ a[i])
-    return grad_a.to(x.dtype), grad_b.to(others.dtype)
+            grad_b[j] += weights.sum(0)[:, None] * b[j] - weights.T @ a[i]
+    factor = (-2 * t * grad.double() / (total / 2 if y is None else total)).to(a.dtype)
+    return (factor * grad_a).to(x.dtype), (factor * grad_b).to(others.dtype)
+
+
+# Times t and the largest squared length: from here on float64 inner products are too coarse.
+_INNER_PRODUCTS = 2.0**26
+
+
+def _rows_to_subtract(
+    x: torch.Tensor, y: torch.Tensor, t: float
+) -> tuple[torch.Tensor, torch.Tensor, bool]:
+    """Return both less a centre, or as they are where only their differences will do."""
+    centre = y.mean(0, dtype=torch.float64)
+    a, b = x - centre, y - centre
+    largest = t * max(longest(a), longest(b)) ** 2
+    if largest > _INNER_PRODUCTS:
+        return x.double(), y.double(), True
+    dtype = dtype_for_exponents(4 * largest)
+    return a.to(dtype), b.to(dtype), False
 
 
 def _gaussian_potential_backward_fake(
-    grad: torch.Tensor,
-    x: torch.Tensor,
-    y: torch.Tensor | None,
-    t: float,
-    result: torch.Tensor,
+    grad: torch.Tensor, x: torch.Tensor, y: torch.Tensor | None, t: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     return empty_like(x), empty_like(x[:0] if y is None else y)
 
@@ -210,6 +236,5 @@ torch.library.register_fake("fastclip::gaussian_potential", _gaussian_potential_
 torch.library.register_fake(
     "fastclip::gaussian_potential_backward", _gaussian_potential_backward_fake, lib=library
 )
-torch.library.register_autograd(
-    "fastclip::gaussian_potential", _backward, setup_context=_setup_context, lib=library
-)
+differentiable("gaussian_potential", _backward, _setup_context)
+differentiable_once("gaussian_potential")

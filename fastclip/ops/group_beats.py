@@ -23,6 +23,7 @@ from fastclip.ops._arguments import (
 from fastclip.ops._device import on_cuda
 from fastclip.ops._groups import as_groups, check_groups
 from fastclip.ops._library import implement, library
+from fastclip.ops._transforms import call, constant
 from fastclip.ops.pack import PackedKeys
 
 
@@ -111,10 +112,8 @@ def group_beats(
     check_same_width(query_rows, key_rows)
     ids, count = as_groups(groups, key_rows, num_groups)
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
-    scores = torch.ops.fastclip.pair_scores(query_rows, key_rows, indices)
-    bits, survivors = torch.ops.fastclip.group_beats(
-        query_rows, key_rows, screen, scores, indices, ids, count
-    )
+    scores = call("pair_scores", query_rows, key_rows, indices)
+    bits, survivors = call("group_beats", query_rows, key_rows, screen, scores, indices, ids, count)
     return (bits, survivors) if return_survivors else bits
 
 
@@ -181,3 +180,4 @@ def _group_beats_fake(
 
 implement("group_beats", _group_beats)
 torch.library.register_fake("fastclip::group_beats", _group_beats_fake, lib=library)
+constant("group_beats")

@@ -19,9 +19,10 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._device import on_cuda
-from fastclip.ops._gather import picked_backward, save_picked
+from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 from fastclip.ops._groups import as_groups, check_groups
 from fastclip.ops._library import implement, library
+from fastclip.ops._transforms import call, differentiable
 from fastclip.ops.pack import PackedKeys, encode, worth_packing
 
 
@@ -108,9 +109,7 @@ def group_max(
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
     ids, count = as_groups(groups, key_rows, num_groups)
-    values, indices, survivors = torch.ops.fastclip.group_max(
-        query_rows, key_rows, screen, ids, count
-    )
+    values, indices, survivors = call("group_max", query_rows, key_rows, screen, ids, count)
     best = GroupMax(values, indices)
     return (best, survivors) if return_survivors else best
 
@@ -179,6 +178,4 @@ def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> t
 
 implement("group_max", _group_max)
 torch.library.register_fake("fastclip::group_max", _group_max_fake, lib=library)
-torch.library.register_autograd(
-    "fastclip::group_max", _backward, setup_context=_setup_context, lib=library
-)
+differentiable("group_max", _backward, _setup_context, picked_jvp)

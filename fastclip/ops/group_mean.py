@@ -19,6 +19,7 @@ from fastclip.ops._arguments import (
 from fastclip.ops._device import on_cuda, stream_of
 from fastclip.ops._groups import as_groups, check_groups
 from fastclip.ops._library import implement, library
+from fastclip.ops._transforms import call, differentiable
 from fastclip.ops.pack import PackedKeys
 from fastclip.ops.similarity import similarity
 
@@ -79,7 +80,7 @@ def group_mean(
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
     ids, count = as_groups(groups, key_rows, num_groups)
-    means = torch.ops.fastclip.group_mean_keys(key_rows, ids, count, not screen)
+    means = call("group_mean_keys", key_rows, ids, count, not screen)
     return similarity(query_rows, means)
 
 
@@ -142,6 +143,4 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
 
 implement("group_mean_keys", _group_mean_keys)
 torch.library.register_fake("fastclip::group_mean_keys", _group_mean_keys_fake, lib=library)
-torch.library.register_autograd(
-    "fastclip::group_mean_keys", _backward, setup_context=_setup_context, lib=library
-)
+differentiable("group_mean_keys", _backward, _setup_context)

@@ -22,6 +22,7 @@ from fastclip.ops._arguments import (
 )
 from fastclip.ops._device import on_cuda
 from fastclip.ops._library import implement, library
+from fastclip.ops._transforms import call
 from fastclip.ops.pack import PackedKeys
 
 
@@ -73,8 +74,8 @@ def pairs_above(
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
     threshold = as_threshold("threshold", threshold)
-    crow, col, values = torch.ops.fastclip.pairs_above(
-        query_rows.detach(), key_rows.detach(), screen, threshold, once
+    crow, col, values = call(
+        "pairs_above", query_rows.detach(), key_rows.detach(), screen, threshold, once
     )
     shape = (query_rows.shape[0], key_rows.shape[0])
     with warnings.catch_warnings():

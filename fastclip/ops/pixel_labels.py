@@ -25,6 +25,7 @@ from fastclip.ops._arguments import (
 from fastclip.ops._device import capturing, on_cuda, stream_of, workspace
 from fastclip.ops._library import implement, library
 from fastclip.ops._numbers import INT64_MAX
+from fastclip.ops._transforms import call, constant
 from fastclip.ops.pack import PackedKeys
 
 _SCORES = 1 << 24  # of some images at a time, about, on CUDA devices
@@ -133,8 +134,14 @@ def pixel_labels(
         )
     if background is not None:
         background = as_number("background", background)
-    values, indices, survivors = torch.ops.fastclip.pixel_labels(
-        images.detach(), tag_rows.detach(), (height, width), k, background, not screen
+    values, indices, survivors = call(
+        "pixel_labels",
+        images.detach(),
+        tag_rows.detach(),
+        (height, width),
+        k,
+        background,
+        not screen,
     )
     return PixelLabels(values, indices, survivors if return_survivors else None)
 
@@ -201,3 +208,4 @@ def _pixel_labels_fake(
 
 implement("pixel_labels", _pixel_labels)
 torch.library.register_fake("fastclip::pixel_labels", _pixel_labels_fake, lib=library)
+constant("pixel_labels")

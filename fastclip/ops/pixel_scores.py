@@ -19,6 +19,7 @@ from fastclip.ops._arguments import (
 )
 from fastclip.ops._device import on_cuda, stream_of, workspace
 from fastclip.ops._library import implement, library
+from fastclip.ops._transforms import call, differentiable
 from fastclip.ops.pack import PackedKeys
 
 _AT_ONCE = 4096  # tags and pixels, on CUDA devices
@@ -75,7 +76,7 @@ def pixel_scores(pixels: Array, tags: Array | PackedKeys) -> PixelScores:
     """
     tag_rows, screen = as_keys(tags, "tags")
     images = as_pixels(pixels, tag_rows)
-    return PixelScores(*torch.ops.fastclip.pixel_scores(images, tag_rows, not screen))
+    return PixelScores(*call("pixel_scores", images, tag_rows, not screen))
 
 
 def _pixel_scores(
@@ -120,6 +121,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor
     _, locations = output
     ctx.mark_non_differentiable(locations)
     ctx.save_for_backward(pixels, tags, locations)
+    ctx.save_for_forward(pixels, tags, locations)
 
 
 def _backward(
@@ -131,19 +133,35 @@ def _backward(
     row = (locations + first[:, None]).reshape(-1)
     tag = torch.arange(tags.shape[0], device=pixels.device).repeat(images)
     grad = grad_values.float().reshape(-1)
-    scatter_rows = torch.ops.fastclip.scatter_rows
     grad_pixels = grad_tags = None
     if ctx.needs_input_grad[0]:
-        rows = scatter_rows(row, tag, grad, tags, images * h * w).to(pixels.dtype)
+        rows = call("scatter_rows", row, tag, grad, tags, images * h * w).to(pixels.dtype)
         grad_pixels = rows.reshape(images, h, w, width).permute(0, 3, 1, 2)
     if ctx.needs_input_grad[1]:
         nearest = pixels.permute(0, 2, 3, 1).reshape(images * h * w, width)
-        grad_tags = scatter_rows(tag, row, grad, nearest, tags.shape[0]).to(tags.dtype)
+        rows = call("scatter_rows", tag, row, grad, nearest, tags.shape[0])
+        grad_tags = rows.to(tags.dtype)
     return grad_pixels, grad_tags, None
+
+
+def _jvp(
+    ctx: Any, pixels: torch.Tensor | None, tags: torch.Tensor | None, _: None
+) -> tuple[torch.Tensor, None]:
+    all_pixels, tag_rows, locations = ctx.saved_tensors
+    tangent = torch.zeros(locations.shape, device=locations.device)
+    if pixels is not None:
+        tangent = tangent + _at(pixels, tag_rows, locations)
+    if tags is not None:
+        tangent = tangent + _at(all_pixels, tags, locations)
+    return tangent, None
+
+
+def _at(pixels: torch.Tensor, tags: torch.Tensor, locations: torch.Tensor) -> torch.Tensor:
+    """Return the float32 score of each tag with one pixel of each image, [B, T]."""
+    places = locations[:, None].expand(-1, pixels.shape[1], -1)
+    return (pixels.flatten(2).float().gather(2, places) * tags.float().T).sum(1)
 
 
 implement("pixel_scores", _pixel_scores)
 torch.library.register_fake("fastclip::pixel_scores", _pixel_scores_fake, lib=library)
-torch.library.register_autograd(
-    "fastclip::pixel_scores", _backward, setup_context=_setup_context, lib=library
-)
+differentiable("pixel_scores", _backward, _setup_context, _jvp)

@@ -8,6 +8,7 @@ import torch
 
 from fastclip.ops import _count as _count  # registers the operators
 from fastclip.ops._arguments import Array, as_indices, as_keys, as_rows, check_same_width
+from fastclip.ops._transforms import call
 from fastclip.ops.pack import PackedKeys
 
 
@@ -82,8 +83,6 @@ def rank(
     key_rows = key_rows.detach()
     check_same_width(query_rows, key_rows)
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
-    scores = torch.ops.fastclip.pair_scores(query_rows, key_rows, indices)
-    ranks, survivors = torch.ops.fastclip.count_ahead(
-        query_rows, key_rows, screen, scores, indices, False
-    )
+    scores = call("pair_scores", query_rows, key_rows, indices)
+    ranks, survivors = call("count_ahead", query_rows, key_rows, screen, scores, indices, False)
     return (ranks, survivors) if return_survivors else ranks

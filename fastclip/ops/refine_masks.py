@@ -12,6 +12,7 @@ from fastclip.ops._arguments import Array, as_integer, as_integers, as_rows, fin
 from fastclip.ops._device import capturing, check_same_device, on_cuda, stream_of, workspace
 from fastclip.ops._library import implement, library
 from fastclip.ops._numbers import INT64_MAX
+from fastclip.ops._transforms import call, constant
 
 _LARGEST = 2.0**60
 """Squares of differences of such numbers, summed over all neighbours, are finite in float32."""
@@ -96,8 +97,8 @@ def refine_masks(
         raise ValueError(f"dilations: one or more, each at least 1, are needed, got {steps}")
     # Neighbours farther away than the image is long are the same pixels of its border.
     steps = [min(step, max(height, width)) for step in steps]
-    result: torch.Tensor = torch.ops.fastclip.refine_masks(
-        image_pixels.detach(), mask_pixels.detach(), iterations, steps
+    result: torch.Tensor = call(
+        "refine_masks", image_pixels.detach(), mask_pixels.detach(), iterations, steps
     )
     return result
 
@@ -177,3 +178,4 @@ def _refine_masks_fake(
 
 implement("refine_masks", _refine_masks)
 torch.library.register_fake("fastclip::refine_masks", _refine_masks_fake, lib=library)
+constant("refine_masks")

@@ -21,6 +21,7 @@ from fastclip.ops._arguments import (
 from fastclip.ops._device import check_same_device, on_cuda, stream_of
 from fastclip.ops._library import implement, library
 from fastclip.ops._tensors import as_target, check_apart, short
+from fastclip.ops._transforms import call, differentiable
 from fastclip.ops.pack import PackedKeys
 
 
@@ -78,15 +79,13 @@ def similarity(
         dtype = torch.float32 if dtype is None else dtype
         if not isinstance(dtype, torch.dtype) or dtype not in DTYPES:
             raise TypeError(f"dtype: {ALLOWED_DTYPES} of torch is allowed, got {dtype}")
-        result: torch.Tensor = torch.ops.fastclip.similarity(
-            query_rows, key_rows, dtype, not screen
-        )
+        result: torch.Tensor = call("similarity", query_rows, key_rows, dtype, not screen)
         return result
     target = _as_target(out, (query_rows.shape[0], key_rows.shape[0]), dtype)
     check_same_device("out", target, "queries", query_rows)
     if torch.is_grad_enabled() and (query_rows.requires_grad or key_rows.requires_grad):
         raise ValueError("out: results written into out have no gradient; use torch.no_grad()")
-    torch.ops.fastclip.similarity_out(query_rows, key_rows, target, not screen)
+    call("similarity_out", query_rows, key_rows, target, not screen)
     return target
 
 
@@ -142,7 +141,9 @@ def _similarity_fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    ctx.dtype = inputs[2]
     ctx.save_for_backward(inputs[0], inputs[1])
+    ctx.save_for_forward(inputs[0], inputs[1])
 
 
 def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -153,10 +154,21 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     return grad_queries, grad_keys, None, None
 
 
+def _jvp(
+    ctx: Any, queries: torch.Tensor | None, keys: torch.Tensor | None, *_: Any
+) -> torch.Tensor:
+    query_rows, key_rows = (rows.float() for rows in ctx.saved_tensors)
+    tangent = query_rows.new_zeros(len(query_rows), len(key_rows))
+    if queries is not None:
+        tangent = tangent + queries.float() @ key_rows.T
+    if keys is not None:
+        tangent = tangent + query_rows @ keys.float().T
+    result: torch.Tensor = tangent.to(ctx.dtype)
+    return result
+
+
 implement("similarity", _similarity)
 implement("similarity_out", _similarity_out)
 torch.library.register_fake("fastclip::similarity", _similarity_fake, lib=library)
 torch.library.register_fake("fastclip::similarity_out", lambda *_: None, lib=library)
-torch.library.register_autograd(
-    "fastclip::similarity", _backward, setup_context=_setup_context, lib=library
-)
+differentiable("similarity", _backward, _setup_context, _jvp)

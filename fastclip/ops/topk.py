@@ -24,9 +24,10 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._device import on_cuda
-from fastclip.ops._gather import picked_backward, save_picked
+from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 from fastclip.ops._library import implement, library
 from fastclip.ops._numbers import INT64_MAX
+from fastclip.ops._transforms import call, differentiable
 from fastclip.ops.pack import PackedKeys, encode, packed_from, parts_to_pack, worth_packing
 
 
@@ -137,8 +138,9 @@ def topk(
         count = key_rows.shape[0]
         if not 1 <= k <= count:
             raise ValueError(f"k: must be from 1 to the number of keys {count}, got {k}")
-        search = torch.ops.fastclip.topk if must_dispatch(query_rows, key_rows) else _find
-        found = search(query_rows, key_rows, screen, k)
+        arguments = query_rows, key_rows, screen, k
+        watched = must_dispatch(query_rows, key_rows)
+        found = call("topk", *arguments) if watched else _find(*arguments)
     values, indices, survivors = found
     best = TopK(values, indices)
     return (best, torch.as_tensor(survivors, device=values.device)) if return_survivors else best
@@ -243,6 +245,4 @@ def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> t
 
 implement("topk", _topk)
 torch.library.register_fake("fastclip::topk", _topk_fake, lib=library)
-torch.library.register_autograd(
-    "fastclip::topk", _backward, setup_context=_setup_context, lib=library
-)
+differentiable("topk", _backward, _setup_context, picked_jvp)

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from fastclip.data.formats import file_errors, share
+from fastclip.data.features import FeatureFileError
+from fastclip.data.formats import file_errors
+from fastclip.data.headers import parse_json
+from fastclip.data.job_folder import without_hash, write_json
 from fastclip.data.row_files import Place
 from fastclip.data.rows import Rows
-from fastclip.ops._arguments import Array, as_tensor
+from fastclip.ops._arguments import find_nonfinite
 
 INPUTS = "inputs.json"
 _BLOCK = 4 << 20
-
-
-def numbers(name: str, source: Array | str | os.PathLike[str]) -> torch.Tensor:
-    """Return an argument with one number per query or key: as it is, or memory-mapped from npy."""
-    if isinstance(source, (str, os.PathLike)):
-        with file_errors(os.fspath(source)):
-            return share(np.load(source, mmap_mode="r", allow_pickle=False))
-    if isinstance(source, np.ndarray):
-        return torch.from_numpy(source)
-    return as_tensor(name, source)
-
-
-def digest_of_tensor(numbers: torch.Tensor) -> str:
-    """Return the hash of an argument's numbers."""
-    digest = hashlib.sha256(f"{numbers.dtype} {tuple(numbers.shape)}".encode())
-    for part in numbers.reshape(-1).split(_BLOCK):
-        digest.update(part.contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 Files = dict[str, list[dict[str, Any]]]
@@ -64,12 +48,44 @@ def hash_files(sources: Mapping[str, Rows], known: Files) -> Files:
 
 
 def read_known(output: Path) -> Files:
-    """Return what an earlier run knew of the files."""
+    """Return what an earlier run knew of the files.
+
+    Raises
+    ------
+    ValueError
+        It is damaged.
+    """
+    path = output / INPUTS
     try:
-        known: Files = json.loads((output / INPUTS).read_bytes())
-    except (FileNotFoundError, ValueError):
+        known = without_hash(parse_json(path.read_bytes()))
+        for files in known.values():
+            if not isinstance(files, list) or not all(map(_is_entry, files)):
+                raise ValueError("it does not list names, times and hashes of files")
+    except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: damaged ({error}): delete it, and the inputs are read and compared again"
+        ) from error
     return known
+
+
+def write_known(output: Path, files: Files) -> None:
+    """Keep for the next run what is known of the files."""
+    write_json(output / INPUTS, files)
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether it is what `hash_files` says of a file."""
+    if not isinstance(entry, dict) or entry.keys() != {"file", "stamp", "sha256"}:
+        return False
+    stamp, digest = entry["stamp"], entry["sha256"]
+    return (
+        isinstance(entry["file"], str)
+        and (stamp is None or (isinstance(stamp, list) and [type(x) for x in stamp] == [int, int]))
+        and isinstance(digest, str)
+        and re.fullmatch("[0-9a-f]{64}", digest) is not None
+    )
 
 
 def digests(files: Files) -> dict[str, str]:
@@ -78,6 +94,23 @@ def digests(files: Files) -> dict[str, str]:
         f"{name}_sha256": hashlib.sha256("".join(e["sha256"] for e in entries).encode()).hexdigest()
         for name, entries in files.items()
     }
+
+
+def check_finite(
+    rows: Rows, part: torch.Tensor, begin: int, error: ValueError | None = None
+) -> None:
+    """Check a part of ``rows``, from row ``begin`` on; errors name the file and its row.
+
+    Raises
+    ------
+    FeatureFileError
+        A row holds a NaN or an infinity.
+    """
+    row = find_nonfinite(part)
+    if row >= 0:
+        raise FeatureFileError(
+            f"{rows.where(begin + row)} holds NaN or infinity, all numbers must be finite"
+        ) from error
 
 
 _ADVICE = "give the inputs as they were, or another output folder"

@@ -13,8 +13,8 @@ from fastclip import _C
 from fastclip.data.rows import Rows
 from fastclip.ops import _count as _count  # registers pair_scores
 from fastclip.ops import _search_cuda
-from fastclip.ops._arguments import as_number, check_range
-from fastclip.ops._groups import check_groups
+from fastclip.ops._arguments import Array, as_number
+from fastclip.ops._groups import check_count, check_sizes
 from fastclip.ops._merge import (
     BestKeys,
     BestOfGroups,
@@ -25,9 +25,13 @@ from fastclip.ops._merge import (
     Reducer,
 )
 from fastclip.ops._merge_sums import GroupMeans, ScaledSums, WeightedValues
+from fastclip.ops._numbers import as_threshold
 from fastclip.ops.group_max import GroupMax
 from fastclip.ops.similarity import similarity
 from fastclip.ops.topk import TopK
+
+from ._columns import Integers, Thresholds, described_number
+from ._inputs import check_finite
 
 Fields = dict[str, torch.Tensor]
 """Columns of a result, [n] or [n, m] each; or row starts, columns and scores of a CSR matrix."""
@@ -48,6 +52,8 @@ class Question(ABC):
 
     def __init__(self, block: Rows, others: Rows) -> None:
         self.block, self.others = block, others
+        self.described: dict[str, object] = {}
+        """Arguments as the description of the sweep has them: JSON values, hashes of arrays."""
 
     @property
     @abstractmethod
@@ -95,6 +101,7 @@ class _TopK(Question):
         self.k = operator.index(k)
         if not 1 <= self.k <= len(others):
             raise ValueError(f"k: must be from 1 to the number of keys {len(others)}, got {k}")
+        self.described["k"] = self.k
 
     @property
     def row_bytes(self) -> int:
@@ -115,20 +122,21 @@ class _TopK(Question):
 class _OfTargets(Question):
     """A question about a target key of each query."""
 
-    def __init__(self, block: Rows, others: Rows, targets: torch.Tensor) -> None:
+    def __init__(self, block: Rows, others: Rows, targets: Array) -> None:
         Question.__init__(self, block, others)
-        self._targets = _numbers("targets", targets, len(block), "query")
-        check_range("targets", self._targets, len(others), "keys")
+        self._targets = Integers("targets", targets, len(block))
+        self._targets.check_range(len(others), "keys")
+        self.described["targets_sha256"] = self._targets.digest()
 
     def read(self, begin: int, end: int) -> torch.Tensor | None:
-        return self.others.take(self._targets[begin:end].long())
+        return self.others.take(self._targets[begin:end])
 
     def _scores(
         self, begin: int, block: torch.Tensor, read: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         own = torch.arange(len(block), device=block.device)
         scores = torch.ops.fastclip.pair_scores(block, read, own)
-        return scores, self._targets[begin : begin + len(block)].to(block.device, torch.int64)
+        return scores, self._targets[begin : begin + len(block)].to(block.device)
 
 
 class _Rank(_OfTargets):
@@ -145,16 +153,17 @@ class _Rank(_OfTargets):
 class _CountPerQuery(Question):
     fields = ("count",)
 
-    def __init__(self, block: Rows, others: Rows, thresholds: torch.Tensor | float) -> None:
+    def __init__(self, block: Rows, others: Rows, thresholds: Array | float) -> None:
         super().__init__(block, others)
-        self._thresholds = _thresholds(thresholds, len(block))
+        self._thresholds = Thresholds(thresholds, len(block))
+        self.described |= self._thresholds.described()
 
     @property
     def row_bytes(self) -> int:
         return 64
 
     def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
-        thresholds = self._thresholds[begin : begin + len(block)].contiguous().to(block.device)
+        thresholds = self._thresholds[begin : begin + len(block)].to(block.device)
         return KeysAhead(thresholds, torch.zeros_like(thresholds, dtype=torch.int64))
 
 
@@ -162,16 +171,17 @@ class _CountPerKey(Question):
     fields = ("count",)
     row = "key"
 
-    def __init__(self, block: Rows, others: Rows, thresholds: torch.Tensor | float) -> None:
+    def __init__(self, block: Rows, others: Rows, thresholds: Array | float) -> None:
         super().__init__(block, others)
-        self._thresholds = _thresholds(thresholds, len(others))
+        self._thresholds = Thresholds(thresholds, len(others))
+        self.described |= self._thresholds.described()
 
     @property
     def row_bytes(self) -> int:
         return 64 + _C.code_width(self.block.dim) + 12  # keys of a block are packed on the way
 
     def of_chunk(self, begin: int, end: int) -> torch.Tensor | None:
-        return self._thresholds[begin:end].contiguous()
+        return self._thresholds[begin:end]
 
     def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
         return CountPerKey()
@@ -182,8 +192,9 @@ class _PairsAbove(Question):
 
     def __init__(self, block: Rows, others: Rows, threshold: float, once: bool) -> None:
         super().__init__(block, others)
-        self._threshold = as_number("threshold", threshold)
+        self._threshold = as_threshold("threshold", threshold)
         self._once = once
+        self.described["threshold"] = described_number(self._threshold)
 
     @property
     def row_bytes(self) -> int:
@@ -207,20 +218,30 @@ class _PairsAbove(Question):
 class _Grouped(Question):
     """A question about groups of keys."""
 
-    def __init__(self, block: Rows, others: Rows, groups: torch.Tensor) -> None:
+    def __init__(self, block: Rows, others: Rows, groups: Array) -> None:
         Question.__init__(self, block, others)
-        self._groups = _numbers("groups", groups, len(others), "key")
-        if not len(others):
+        self._take_groups(groups)
+
+    def _take_groups(self, groups: Array) -> None:
+        count = len(self.others)
+        if not count:
             raise ValueError("keys: at least one row is needed, got none")
-        self.num_groups = int(self._groups.max()) + 1
-        check_groups(self._groups, self.num_groups)
+        self._groups = Integers("groups", groups, count)
+        self.num_groups = 1 + max(int(part.max()) for part in self._groups.blocks())
+        check_count("groups", self.num_groups, count)
+        self._groups.check_range(self.num_groups, "groups")
+        sizes = torch.zeros(self.num_groups, dtype=torch.int64, device="cpu")
+        for part in self._groups.blocks():
+            sizes += torch.bincount(part, minlength=self.num_groups)
+        check_sizes(sizes)
+        self.described["groups_sha256"] = self._groups.digest()
 
     @property
     def other_bytes(self) -> int:
         return 24
 
     def of_chunk(self, begin: int, end: int) -> torch.Tensor | None:
-        return self._groups[begin:end].long()
+        return self._groups[begin:end]
 
 
 class _GroupMax(_Grouped):
@@ -245,11 +266,9 @@ class _GroupMax(_Grouped):
 class _GroupBeats(_Grouped, _OfTargets):
     fields = ("bits",)
 
-    def __init__(
-        self, block: Rows, others: Rows, groups: torch.Tensor, targets: torch.Tensor
-    ) -> None:
+    def __init__(self, block: Rows, others: Rows, groups: Array, targets: Array) -> None:
         _OfTargets.__init__(self, block, others, targets)
-        _Grouped.__init__(self, block, others, groups)
+        self._take_groups(groups)
 
     @property
     def row_bytes(self) -> int:
@@ -284,7 +303,7 @@ class _LogSumExp(Question):
 
     def __init__(self, block: Rows, others: Rows, scale: float) -> None:
         super().__init__(block, others)
-        self._scale = as_number("scale", scale)
+        self._scale = self.described["scale"] = as_number("scale", scale)
         if not len(others):
             raise ValueError("keys: at least one row is needed, got none")
 
@@ -302,7 +321,8 @@ class _CacheLogits(Question):
 
     def __init__(self, block: Rows, others: Rows, values: Rows, beta: float) -> None:
         super().__init__(block, others)
-        self._values, self._beta = values, as_number("beta", beta)
+        self._values = values
+        self._beta = self.described["beta"] = as_number("beta", beta)
         if len(values) != len(others):
             raise ValueError(
                 f"values: one row per key is needed, got {len(values)} rows and {len(others)} keys"
@@ -319,6 +339,7 @@ class _CacheLogits(Question):
     def of_chunk(self, begin: int, end: int) -> torch.Tensor | None:
         rows = torch.empty(end - begin, self._values.dim, dtype=self._values.dtype)
         self._values.read(begin, rows)
+        check_finite(self._values, rows, begin)
         return rows
 
     def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
@@ -382,23 +403,3 @@ def make_question(op: str, queries: Rows, keys: Rows | None, arguments: dict[str
         if per == "key":
             kind, queries, others = _CountPerKey, others, queries
     return kind(queries, others, **arguments)
-
-
-def _numbers(name: str, numbers: torch.Tensor, count: int, of: str) -> torch.Tensor:
-    if numbers.dtype not in (torch.int64, torch.int32) or numbers.shape != (count,):
-        raise ValueError(
-            f"{name}: {count} integers are needed, one per {of}, "
-            f"got shape {tuple(numbers.shape)} {numbers.dtype}"
-        )
-    return numbers
-
-
-def _thresholds(thresholds: torch.Tensor | float, count: int) -> torch.Tensor:
-    if not isinstance(thresholds, torch.Tensor):
-        return torch.tensor(as_number("thresholds", thresholds), device="cpu").expand(count)
-    if thresholds.dtype != torch.float32 or thresholds.shape != (count,):
-        raise ValueError(
-            f"thresholds: a number or {count} of float32 are needed, one per query, "
-            f"got shape {tuple(thresholds.shape)} {thresholds.dtype}"
-        )
-    return thresholds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from fastclip.data.files import replacing
-from fastclip.data.formats import share
+from fastclip.data.formats import arrow_errors, file_errors, open_parquet, share
 
 from ._questions import ANSWERS, Fields
 
@@ -59,12 +60,18 @@ def to_table(row: str, begin: int, fields: Fields) -> pa.Table:
     return pa.table(columns)
 
 
-def read_tables(paths: list[Path], op: str, shape: tuple[int, int]) -> Any:
-    """Return what the function ``op`` returns, from the tables of all shards."""
+def read_tables(paths: Mapping[Path, range], op: str, shape: tuple[int, int]) -> Any:
+    """Return what the function ``op`` returns, from the tables of all shards and their rows."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    table = pa.concat_tables(pq.read_table(path) for path in paths).combine_chunks()
+    tables = []
+    for path, rows in paths.items():
+        with file_errors(path), arrow_errors():
+            table = open_parquet(path).read()
+            if not table[0].equals(pa.chunked_array([np.arange(rows.start, rows.stop)])):
+                raise ValueError(f"does not have the rows {rows.start} to {rows.stop - 1}")
+            tables.append(table)
+    table = pa.concat_tables(tables).combine_chunks()
     columns = {name: table[name].combine_chunks() for name in table.column_names[1:]}
     if op == "pairs_above":
         lengths = np.diff(columns["indices"].offsets.to_numpy())

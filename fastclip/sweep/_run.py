@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,18 @@ import torch
 
 from fastclip import _C
 from fastclip.data import job_folder
-from fastclip.data.job_folder import Shards, open_folder, record_file, shard_ranges, text_file
+from fastclip.data.job_folder import (
+    Shards,
+    intact_record,
+    open_folder,
+    record_file,
+    shard_ranges,
+)
 from fastclip.data.rows import Rows, open_rows
 from fastclip.ops._device import device_to_compute_on
 
-from ._inputs import INPUTS, digest_of_tensor, digests, hash_files, numbers, read_known
-from ._questions import Question, make_question
+from ._inputs import INPUTS, digests, hash_files, read_known, write_known
+from ._questions import ARGUMENTS, Question, make_question
 from ._ray import PACKED, check_ray, on_ray
 from ._results import RESULTS, read_tables, result_file, write_table
 from ._stream import Plan, answers, make_plan
@@ -28,8 +33,6 @@ VERSION = "1"
 
 Source: TypeAlias = "str | os.PathLike[str] | Rows"
 Progress: TypeAlias = Callable[[int, int], None]
-
-_ARRAYS = ("targets", "thresholds", "groups")
 
 
 @dataclass(frozen=True)
@@ -142,10 +145,12 @@ def run(
     FeatureFileError
         A file cannot be used, or a row holds a NaN or an infinity; the message begins with its
         path. Shards finished before are kept.
+    TypeError
+        An argument has a type or dtype that the function does not take.
     ValueError
         An argument is not allowed, ``memory`` is too little, ``device`` is not there or this build
         of fastclip has no kernels for it, ``output`` holds something else or this sweep with other
-        inputs, or another process is at work in it.
+        inputs, what it says of them is damaged, or another process is at work in it.
     RuntimeError
         ``device`` or its driver is too old.
     ImportError
@@ -179,6 +184,8 @@ def run(
         raise ValueError(f"engine: must be 'local' or 'ray', got {engine!r}")
     if workers is not None and (engine == "local" or workers < 1):
         raise ValueError(f"workers: 1 or more are allowed, with engine 'ray', got {workers}")
+    if shard_size is not None and shard_size < 1:
+        raise ValueError(f"shard_size: 1 or more is allowed, got {shard_size}")
     place = device_to_compute_on(device)
     if engine == "ray":
         if place.type != "cpu":
@@ -188,15 +195,8 @@ def run(
     sources = {"queries": _open(queries, normalize)}
     if keys is not None:
         sources["keys"] = _open(keys, normalize)
-    described: dict[str, object] = {}
-    for name, value in arguments.items():
-        if name == "values" and op == "cache_logits":
-            arguments[name] = sources["values"] = _open(value, False)
-        elif name in _ARRAYS and not isinstance(value, (int, float)):
-            arguments[name] = numbers(name, value)
-            described[f"{name}_sha256"] = digest_of_tensor(arguments[name])
-        else:
-            described[name] = value
+    if op == "cache_logits" and "values" in arguments:
+        arguments["values"] = sources["values"] = _open(arguments["values"], False)
     question = make_question(op, sources["queries"], sources.get("keys"), arguments)
     if place.type != "cpu" and not question.exact:
         raise ValueError(f"device: 'cpu' is allowed for {op}, got '{place}'")
@@ -219,14 +219,14 @@ def run(
         "shard_size": plan.block,
         "normalize": normalize,
         **({} if question.exact else {"instruction_set": _C.isa()}),
-        **described,
+        **({"per": arguments["per"]} if "per" in arguments else {}),
+        **question.described,
         **digests(files),
     }
     # Whatever the caller's default device is.
     with place, open_folder(folder, manifest, [INPUTS, PACKED], [RESULTS]):
         if files != known:
-            with text_file(folder / INPUTS) as file:
-                json.dump(files, file, indent=1)
+            write_known(folder, files)
         shards = Shards(folder, len(question.block), plan.block, lambda n: [result_file(folder, n)])
         blocks = [(number, shards.ranges[number]) for number in shards.pending]
         if engine == "ray":
@@ -336,12 +336,15 @@ def status(output: str | os.PathLike[str]) -> SweepStatus:
 def read(output: str | os.PathLike[str]) -> Any:
     """Return the answer of a finished sweep as ``fastclip.<op>`` returns it, all in memory.
 
+    Each shard is compared with its hash first.
+
     Raises
     ------
     FileNotFoundError
         The folder holds no sweep.
     ValueError
-        The sweep is not finished, or its description is damaged.
+        The sweep is not finished, a shard is not as the sweep wrote it, or the sweep's description
+        is damaged.
     """
     folder = Path(output)
     manifest = _manifest(folder)
@@ -353,13 +356,30 @@ def read(output: str | os.PathLike[str]) -> Any:
             "and it goes on"
         )
     paths = [result_file(folder, number) for number in range(len(ranges))]
-    return read_tables(paths, manifest["op"], (manifest["items"], manifest["others"]))
+    damaged = [
+        str(path.relative_to(folder))
+        for number, path in enumerate(paths)
+        if intact_record(folder, number, [path]) is None
+    ]
+    if damaged:
+        raise ValueError(
+            f"{folder}: {len(damaged)} of {len(ranges)} shards are not as the sweep wrote them "
+            f"({', '.join(damaged[:5])}{', ...' if damaged[5:] else ''}): run the sweep again, and "
+            "it makes them again"
+        )
+    tables = dict(zip(paths, ranges, strict=True))
+    return read_tables(tables, manifest["op"], (manifest["items"], manifest["others"]))
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     manifest = job_folder.read_manifest(folder, FORMAT, VERSION)
     if manifest is None:
         raise FileNotFoundError(f"{folder}: holds no sweep")
+    op, others = manifest.get("op"), manifest.get("others")
+    if str(op) not in ARGUMENTS or type(others) is not int or others < 0:
+        raise ValueError(
+            f"{folder / job_folder.MANIFEST}: damaged: op is {op!r:.80}, others is {others!r:.80}"
+        )
     return manifest
 
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from fastclip import _C
-from fastclip.data.features import FeatureFileError
-from fastclip.data.rows import Rows
-from fastclip.ops._arguments import as_keys, find_nonfinite
+from fastclip.ops._arguments import as_keys
 from fastclip.ops._merge import Chunk
 from fastclip.ops.pack import PackedKeys, pack
 
 from ._buffers import Buffers, beside, side_stream, wait
+from ._inputs import check_finite
 from ._questions import Fields, Question
 
 _MOST_CHUNK = 1 << 18  # rows; more at a time are no faster
@@ -141,7 +140,7 @@ def answers(
                 state = reducer.add(state, block, chunk)
             except ValueError as error:
                 rows, _ = as_keys(chunk.keys)
-                _check_finite(question.others, rows, current.begin, error)
+                check_finite(question.others, rows, current.begin, error)
                 raise
             del chunk
             wait(plan.device)  # the chunk after the next is read into the buffer of this one
@@ -159,16 +158,6 @@ def _steps(question: Question, plan: Plan, blocks: Sequence[tuple[int, range]]) 
             end = min(begin + plan.chunk, count)
             ends = begin == starts[0], begin == starts[-1]
             yield _Step(number, rows, turn, begin, end, *ends)
-
-
-def _check_finite(
-    rows: Rows, part: torch.Tensor, begin: int, error: ValueError | None = None
-) -> None:
-    row = find_nonfinite(part)
-    if row >= 0:
-        raise FeatureFileError(
-            f"{rows.where(begin + row)} holds NaN or infinity, all numbers must be finite"
-        ) from error
 
 
 _Read = tuple[torch.Tensor, torch.Tensor | None, Chunk]
@@ -197,14 +186,14 @@ class Reader:
         block, read = torch.empty(0), None
         if step.first:
             block = self._blocks.fill(step.turn, step.rows.start, len(step.rows))
-            _check_finite(question.block, block, step.rows.start)
+            check_finite(question.block, block, step.rows.start)
             read = question.read(step.rows.start, step.rows.stop)
         if self._resident is not None and step.end > step.begin:
             return block, read, self._resident
         rows = self._chunks.fill(place, step.begin, step.end - step.begin)
         if not self._plan.resident or step.begin == step.end:
             return block, read, self._chunk(rows, step.begin, step.end)
-        _check_finite(question.others, rows, 0)
+        check_finite(question.others, rows, 0)
         self.keep(pack(rows, copy=False))
         assert self._resident is not None
         return block, read, self._resident

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
-from fastclip.ops._blocks import blocks
+from fastclip.ops._blocks import blocks, dtype_for_exponents, log_sums, longest
 from fastclip.ops.logsumexp import logsumexp
 
 _WIDTH = 2048  # of a block: three of 8 MiB are held at a time
@@ -44,20 +45,35 @@ class _TwoWay(torch.autograd.Function):
         return results
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, grad_rows: torch.Tensor, grad_columns: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        rows, columns, scale, along_rows, along_columns = ctx.saved_tensors
-        number = scale.item()
-        d_rows, d_columns = torch.zeros_like(rows), torch.zeros_like(columns)
-        d_scale = torch.zeros((), dtype=torch.float64, device=rows.device)
-        for i, j in blocks(rows, columns, _WIDTH):
-            scores = rows[i] @ columns[j].T
-            weights = torch.add(-along_rows[i, None], scores, alpha=number).exp_()
-            weights.mul_(grad_rows[i, None])
-            other = torch.add(-along_columns[None, j], scores, alpha=number).exp_()
-            weights.addcmul_(other, grad_columns[None, j])
-            d_rows[i].addmm_(weights, columns[j], alpha=number)
-            d_columns[j].addmm_(weights.T, rows[i], alpha=number)
-            d_scale += scores.mul_(weights).sum(dtype=torch.float64)
-        return d_rows, d_columns, d_scale.to(scale).reshape(scale.shape)
+        with torch._C._DisableAutocast():
+            return _gradients(ctx.saved_tensors, grad_rows, grad_columns)
+
+
+def _gradients(
+    saved: tuple[torch.Tensor, ...], grad_rows: torch.Tensor, grad_columns: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    rows, columns, scale, along_rows, along_columns = saved
+    number = scale.item()
+    dtype = dtype_for_exponents(abs(number) * longest(rows) * longest(columns))
+    rows, columns, grad_rows, grad_columns = (
+        x.to(dtype) for x in (rows, columns, grad_rows, grad_columns)
+    )
+    if dtype != torch.float32:  # as in the backward of fastclip.logsumexp
+        along_rows = log_sums(rows, columns, number, _WIDTH)
+        along_columns = log_sums(columns, rows, number, _WIDTH)
+    d_rows, d_columns = torch.zeros_like(rows), torch.zeros_like(columns)
+    d_scale = torch.zeros((), dtype=torch.float64, device=rows.device)
+    for i, j in blocks(rows, columns, _WIDTH):
+        scores = rows[i] @ columns[j].T
+        weights = torch.add(-along_rows[i, None], scores, alpha=number).exp_()
+        weights.mul_(grad_rows[i, None])
+        other = torch.add(-along_columns[None, j], scores, alpha=number).exp_()
+        weights.addcmul_(other, grad_columns[None, j])
+        d_rows[i].addmm_(weights, columns[j], alpha=number)
+        d_columns[j].addmm_(weights.T, rows[i], alpha=number)
+        d_scale += scores.mul_(weights).sum(dtype=torch.float64)
+    return d_rows.float(), d_columns.float(), d_scale.to(scale).reshape(scale.shape)

@@ -171,6 +171,12 @@ def test_write_takes_strided_rows_that_need_grad(tmp_path):
     assert torch.equal(read_features(tmp_path / "a.safetensors").features, rows.detach())
 
 
+def test_write_takes_one_element_of_any_stride(tmp_path):
+    for rows in (torch.ones(3, 5).T[:1, :1], torch.ones(1).expand(1, 1), torch.ones(1, 4)[:, ::4]):
+        write_features(tmp_path / "a.safetensors", Features(rows))
+        assert read_features(tmp_path / "a.safetensors").features.tolist() == [[1.0]]
+
+
 def test_write_is_readable_by_others_as_umask_says(tmp_path):
     write_features(tmp_path / "a.safetensors", Features(torch.ones(1, 1)))
     (tmp_path / "b").touch()

@@ -98,7 +98,12 @@ def check_rank(group: Group) -> None:
         targets = torch.randint(len(problem.keys), size, generator=generator)
         own = group.own(targets, cuts)
         expected = reference.rank(group.own(problem.queries, cuts), problem.keys, own.numpy())
-        assert np.array_equal(fastclip.distributed.rank(queries, keys, own), expected)
+        integers = [own, own.short(), own.int().numpy()]
+        if len(problem.keys) <= 256:
+            integers.append(own.to(torch.uint8))
+        for numbers in integers:
+            found = fastclip.distributed.rank(queries, keys, numbers)
+            assert np.array_equal(found, expected)
 
 
 def check_count_above(group: Group) -> None:
@@ -397,6 +402,16 @@ def check_errors(group: Group) -> None:
     fails(
         lambda: fastclip.distributed.rank(rows, keys, torch.full((6,), 6 if last else 5)),
         "targets: must be from 0 to 5, one of 6 keys, got 6 at 0",
+    )
+    thresholds = torch.tensor([0, 0, 0, 0, float("nan"), 0]) if last else torch.zeros(6)
+    for per in ("key", "query"):
+        fails(
+            lambda per=per: fastclip.distributed.count_above(rows, keys, thresholds, per=per),
+            "thresholds: NaN at 4",
+        )
+    fails(
+        lambda: fastclip.distributed.pairs_above(rows, keys, float("nan") if last else 1.0),
+        "threshold: must be a number, got nan",
     )
     fails(lambda: ShardedKeys(some_rows, group.group), "keys: row 2 holds NaN")
     one_group = torch.zeros(len(keys.local), dtype=torch.int64)

@@ -36,7 +36,8 @@ def outcomes() -> dict[tuple[str, str], str]:
             found[argument, kind] = end[0] if end else "ended the process"
         if run.returncode == 0:
             break
-    assert run.returncode == 0, f"{found} {run.stderr[-2000:]}"
+    crashed = [case for case, end in found.items() if end == "ended the process"]
+    assert run.returncode == 0, f"{crashed} {run.stderr[-2000:]}"
     return found
 
 

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from fastclip.cli import app
 from fastclip.data import HardPositiveItem, find_captioned_images, find_item_images
 from fastclip.distributed import RankError
 from fastclip.training import ItemData, TrainingSettings, loop, train
+from fastclip.training._ranks import OneProcess
 from fastclip.ttd import DistillationSettings, TaggedImages, distill
 
 RANKS = 2
@@ -78,16 +80,16 @@ def validate(model: fastclip.models.Model) -> dict[str, float]:
     return {"scale": model.module.logit_scale.item()}
 
 
-def go_distilling(output: str) -> None:
+def go_distilling(output: str, **changes: Any) -> None:
     found = find_captioned_images(FOLDER / "images")
     tags = [["house", "cat"], ["house"], ["cat", "house"], *[["house", "cat"]] * 7]
-    settings = DistillationSettings(batch_size=3, lr=1e-3, warmup=2)
+    settings = DistillationSettings(batch_size=3, lr=1e-3, warmup=2, **changes)
     images = TaggedImages(found, tags)
     distill(str(FOLDER / "model"), None, images, FOLDER / output, settings, progress=False)
 
 
-def go_in_parts(output: str) -> None:
-    go(output, loss="svlc", hard_images=True, micro_batch_size=2)
+def go_in_parts(output: str, size: int = 2) -> None:
+    go(output, loss="svlc", hard_images=True, micro_batch_size=size)
 
 
 def run_alone() -> None:
@@ -96,6 +98,51 @@ def run_alone() -> None:
     go_distilling("tags-1")
     result = CliRunner().invoke(app, [*COMMAND, "--output", "command-1"])
     assert result.exit_code == 0, result.stderr
+
+
+def divide_alone() -> None:
+    """The same runs of one process, which only encodes other numbers of rows at once."""
+    go("whole-divided", micro_batch_size=3)
+    go_in_parts("parts-divided", 3)
+    go_distilling("tags-divided", micro_batch_size=2)
+    result = CliRunner().invoke(
+        app, [*COMMAND, "--micro-batch-size", "2", "--output", "command-divided"]
+    )
+    assert result.exit_code == 0, result.stderr
+
+
+def go_wrong() -> None:
+    """Runs of one process with a mistake that ranks could make."""
+    take_step = loop._Run.take_step
+
+    def lose_a_row(ranks: OneProcess, rows: torch.Tensor) -> torch.Tensor:
+        return torch.cat([rows[:-1], rows[-1:].detach()])
+
+    def divide_by_five_of_six(ranks: OneProcess, tensors: Sequence[torch.Tensor]) -> None:
+        for tensor in tensors:
+            tensor.mul_(6 / 5)
+
+    def repeat_a_step(run: Any, batch: Any) -> Any:
+        if run.step == 2:
+            take_step(run, batch)
+            run.step -= 1
+            run.log.pop()
+        return take_step(run, batch)
+
+    def forget_moments(run: Any, batch: Any) -> Any:
+        if run.step == 2:
+            run.optimizer.state.clear()
+        return take_step(run, batch)
+
+    for owner, name, mistake in (
+        (OneProcess, "gather", lose_a_row),
+        (OneProcess, "add_up", divide_by_five_of_six),
+        (loop._Run, "take_step", repeat_a_step),
+        (loop._Run, "take_step", forget_moments),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, name, mistake)
+            go(mistake.__name__)
 
 
 def run_command(rank: int) -> None:
@@ -186,6 +233,9 @@ def check_killed_rank(rank: int) -> None:
 def main(rank: int) -> None:
     if rank == 0:
         run_alone()
+    else:  # which would wait
+        divide_alone()
+        go_wrong()
     place = {"RANK": rank, "WORLD_SIZE": RANKS, "MASTER_ADDR": "localhost", "MASTER_PORT": PORT}
     with pytest.MonkeyPatch.context() as patch:  # as torchrun does
         for name, value in place.items():

@@ -32,8 +32,30 @@
 //
 // of which 2^-21 |q| N_k covers eight roundings of numbers no larger than |q| |k|, such as x.
 //
-// All of this needs numbers that do not overflow: |q| |k| < kLargestScore. Beyond, every pair is
-// scored exactly; so are those of a query too short for a scale, whose gamma is infinite.
+// What can overflow. The bounds hold where
+//
+//   max(|q|, alpha + beta) (max N_k + |c|) < kLargestScore                                 (3)
+//
+// - exact scores, q.k and q.c: |q| |k| <= |q| (N_k + |c|);
+// - x, the margin and their sum, in units of s_q: |x| <= alpha |s_k k8| <= alpha (N_k + E_k), where
+//   E_k is hardly longer than N_k, since rounding to the nearest code leaves no more than there
+//   was. With the margin it is at most 3 alpha N_k + beta N_k. A short query has a large alpha +
+//   beta beside |q|, so that x overflows for long keys although no score does;
+// - gamma <= 2^-22 (alpha + beta) |c| + 2^-148 / s_q, where s_q >= kShortestRow / 127;
+// - thresholds, (score - q.c) / s_q: in float64, then rounded down to a float32 number or infinity,
+//   which no x reaches that (3) allows;
+// - the rotation and the lengths of rows: what overflows is not coded, its E and N are infinite;
+// - q8.k8 and the sum of q8, in 32 bits: rows wider than kWidestCoded are not coded.
+//
+// Beyond (3), every pair is scored exactly; so are those of a query that is not coded, whose gamma
+// is infinite.
+//
+// What can underflow. Rows shorter than kShortestRow are not coded but bounded by their length, so
+// s_k and s_q are far from denormal, as is x unless it is 0. What the rotation of a row loses to
+// denormal numbers, 2^-149 at most for each of its numbers and steps, is below kUnderflow, as is
+// what N_k, E_k and beta N_k lose; kSlack covers alpha E_k, which is larger. In float32, products
+// lose 2^-150 each and beta N_k as much: the 2^-149 of gamma are twice that. Denormal numbers
+// themselves are kept: FloatEnvironment.
 #pragma once
 
 #include <bit>
@@ -48,6 +70,7 @@ inline constexpr int64_t kPanel = 32;  // keys side by side in memory
 inline constexpr int64_t kWidth = 64;  // codes per row are a multiple of this, zero-padded
 inline constexpr double kLargestScore = 1e37;
 inline constexpr float kShortestRow = 1e-30f;  // shorter rows are not coded but bounded by length
+inline constexpr int64_t kWidestCoded = 1 << 16;  // 255 * 127 * kWidestCoded < 2^31
 
 FASTCLIP_HD constexpr int64_t code_width(int64_t cols) {
   return cols == 0 ? kWidth : (cols + kWidth - 1) / kWidth * kWidth;
@@ -151,7 +174,7 @@ struct QueryBounds {
   ScreenQuery coefficients;
   float gamma = INFINITY;  // of (2): nothing can be said of the scores of a row that is not coded
   double scale = 1;        // s_q
-  double norm = 0;         // bound on |q|
+  double reach = 0;        // the left factor of (3)
 };
 
 // `center` bounds the length of what the keys were centred on.
@@ -159,7 +182,7 @@ FASTCLIP_HD inline QueryBounds bound_query(const RowSums& sums, double rotation_
                                            double center) {
   const RowBounds bounds = bound_row(sums, rotation_error);
   QueryBounds query;
-  query.norm = bounds.norm;
+  query.reach = bounds.norm;
   if (sums.scale == 0) return query;
   query.scale = sums.scale;
   const double rounding = 0x1p-23 * bounds.norm;
@@ -168,13 +191,15 @@ FASTCLIP_HD inline QueryBounds bound_query(const RowSums& sums, double rotation_
       round_up_to_float((bounds.error + rounding) / query.scale * (1 + kSlack));
   query.coefficients.correction = -128 * sums.code_sum;
   query.gamma = round_up_to_float((rounding * center + 0x1p-148) / query.scale * (1 + kSlack));
+  const double coded = static_cast<double>(query.coefficients.alpha) + query.coefficients.beta;
+  if (!(query.reach > coded)) query.reach = coded;
   return query;
 }
 
 // A query of `length` or less that is screened in float32.
 FASTCLIP_HD inline QueryBounds bound_float_query(double length, int64_t cols) {
   QueryBounds query;
-  query.norm = length;
+  query.reach = length;
   if (cols > (1 << 18)) return query;  // (1 + 2^-24)^d is no longer 1 + d 2^-24 * 1.01
   const double roundings = static_cast<double>(cols + 2);
   query.coefficients.beta =

@@ -1,0 +1,122 @@
+"""Arguments with one number per query or key: checked as in memory, before work starts.
+
+They may be as long as queries or keys are, and mapped from files: so they are converted block by
+block, where the functions in memory convert them at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastclip.data.formats import file_errors, map_npy
+from fastclip.ops._arguments import Array, as_indices, as_tensor, check_range
+from fastclip.ops.count_above import _as_thresholds
+
+_BLOCK = 1 << 20  # numbers
+_CPU = torch.device("cpu")
+
+
+class Integers:
+    """``count`` integers of any dtype that the functions in memory take; slices are int64.
+
+    Raises
+    ------
+    FeatureFileError
+        The source is a file that cannot be read.
+    TypeError, ValueError
+        As of the functions in memory.
+    """
+
+    def __init__(self, name: str, source: Array | str | os.PathLike[str], count: int) -> None:
+        self.name = name
+        self._numbers = _numbers(name, source)
+        self._count = count
+        if tuple(self._numbers.shape) != (count,) or not count:
+            as_indices(name, self._numbers, count, _CPU)  # raises, or there are none
+        for _ in self.blocks():
+            pass
+
+    def __getitem__(self, rows: slice) -> torch.Tensor:
+        begin, end, _ = rows.indices(self._count)
+        return self._checked(begin, end)
+
+    def blocks(self) -> Iterator[torch.Tensor]:
+        for begin in range(0, self._count, _BLOCK):
+            yield self[begin : begin + _BLOCK]
+
+    def check_range(self, limit: int, of: str) -> None:
+        """Check that all are from 0 to ``limit`` - 1."""
+
+        def check(part: torch.Tensor) -> None:
+            check_range(self.name, part, limit, of)
+
+        for begin in range(0, self._count, _BLOCK):
+            self._checked(begin, min(begin + _BLOCK, self._count), check)
+
+    def digest(self) -> str:
+        """Return a hash of the numbers, whatever their dtype."""
+        digest = hashlib.sha256(f"torch.int64 ({self._count},)".encode())
+        for part in self.blocks():
+            digest.update(part.numpy().data)
+        return digest.hexdigest()
+
+    def _checked(
+        self, begin: int, end: int, check: Callable[[torch.Tensor], None] = lambda part: None
+    ) -> torch.Tensor:
+        """Convert and check a part; where that fails, all up to there: for the number in errors."""
+        try:
+            part = as_indices(self.name, self._numbers[begin:end], end - begin, _CPU)
+            check(part)
+        except (TypeError, ValueError):
+            check(as_indices(self.name, self._numbers[:end], end, _CPU))
+            raise
+        return part
+
+
+class Thresholds:
+    """A float32 threshold for each of ``count`` rows, or one number for all."""
+
+    def __init__(self, source: Array | str | os.PathLike[str] | float, count: int) -> None:
+        thresholds = source
+        if isinstance(source, (str, os.PathLike)) or not np.isscalar(source):
+            thresholds = _numbers("thresholds", source)
+        self._one = not getattr(thresholds, "shape", ())
+        found = _as_thresholds(thresholds, 1 if self._one else count, _CPU)
+        for begin in range(0, len(found), _BLOCK):
+            nan = torch.isnan(found[begin : begin + _BLOCK]).nonzero()
+            if len(nan):
+                raise ValueError(f"thresholds: NaN at {begin + int(nan[0])}")
+        self._numbers = found.expand(count)
+
+    def __getitem__(self, rows: slice) -> torch.Tensor:
+        return self._numbers[rows].contiguous()
+
+    def described(self) -> dict[str, object]:
+        """Return what the description of the sweep says of them, as JSON values."""
+        if self._one:
+            number = float(self._numbers[0]) if len(self._numbers) else 0.0
+            return {"thresholds": described_number(number)}
+        digest = hashlib.sha256(f"torch.float32 ({len(self._numbers)},)".encode())
+        for part in self._numbers.split(_BLOCK):
+            digest.update(part.contiguous().numpy().data)
+        return {"thresholds_sha256": digest.hexdigest()}
+
+
+def described_number(number: float) -> float | str:
+    """Return a number as a JSON value, which no infinity is."""
+    return number if math.isfinite(number) else str(number)
+
+
+def _numbers(name: str, source: Array | str | os.PathLike[str]) -> Any:
+    """Return an argument as an array or tensor: as it is, or memory-mapped from npy."""
+    if isinstance(source, (str, os.PathLike)):
+        with file_errors(os.fspath(source)):
+            return map_npy(source)[0]
+    return source if isinstance(source, np.ndarray) else as_tensor(name, source)
