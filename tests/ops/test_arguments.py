@@ -307,8 +307,7 @@ def test_modes_of_torch_see_the_operators() -> None:
         torch.testing.assert_close(make_fx(function)(q)(other), function(other), rtol=0, atol=0)
     both = torch.stack([q, other])
     torch.testing.assert_close(torch.vmap(sums)(both), torch.stack([sums(q), sums(other)]))
-    with pytest.raises(RuntimeError, match="Batching rule not implemented for fastclip::topk"):
-        torch.vmap(best)(both)
+    torch.testing.assert_close(torch.vmap(best)(both), torch.stack([best(q), best(other)]))
 
 
 def test_numbers_between_the_elements_of_rows_are_not_looked_at() -> None:
