@@ -68,7 +68,7 @@ PYBIND11_MODULE(_C, m) {
       .def_readonly("rows", &Matrix::rows);
 
   py::class_<Tensors>(m, "Tensors")
-      .def(py::init<py::type>())
+      .def(py::init<py::type, py::type>())
       // None where plain() finds none, where codes of packed keys are worth a look, or keys that
       // are not packed may be worth packing.
       .def("topk",
@@ -95,6 +95,8 @@ PYBIND11_MODULE(_C, m) {
         if (!k || q->cols != k->cols) return py::none();
         return py::make_tuple(*q, *k);
       });
+
+  m.def("dlpack_is_writable", &fastclip::bindings::is_writable);
 
   m.def("find_nonfinite", [](const Matrix& rows, int threads) {
     return without_gil([&](Interrupt& interrupt) {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 
-from fastclip.ops._arguments import Array, as_tensor
+from fastclip.ops._arguments import Array, as_indices, as_integer, as_tensor
 
 if TYPE_CHECKING:
     from fastclip.models import Model
@@ -38,8 +38,11 @@ def draw_shots(labels: Array, shots: SupportsIndex, *, seed: int = 0) -> torch.T
     >>> labels[draw_shots(labels, 2)]
     tensor([0, 0, 1, 1])
     """
-    truth = as_tensor("labels", labels).to(torch.int64).cpu()
-    count = int(shots)
+    given = as_tensor("labels", labels, "np.int64").cpu()
+    truth = as_indices("labels", given, given.numel(), given.device)
+    if (truth < 0).any():
+        raise ValueError(f"labels: must be at least 0, got {int(truth.min())}")
+    count = as_integer("shots", shots)
     counts = torch.bincount(truth)
     if count < 1 or (counts < count).any():
         raise ValueError(

@@ -9,7 +9,7 @@ import torch
 
 from fastclip import ops
 from fastclip.ops._arguments import Array
-from fastclip.ops.pairs_above import as_threshold
+from fastclip.ops._numbers import as_threshold
 
 from ._ranks import Tensors
 from ._rounds import Block, blocks
@@ -43,7 +43,7 @@ def pairs_above(queries: Array, keys: ShardedKeys, threshold: float) -> torch.Te
     """
 
     def check(rows: torch.Tensor) -> tuple[dict[str, Any], Tensors]:
-        return {"threshold": as_threshold(threshold)}, ()
+        return {"threshold": as_threshold("threshold", threshold)}, ()
 
     found = []
     for block in blocks("pairs_above", queries, keys, check):

@@ -19,6 +19,7 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._device import check_same_device
+from fastclip.ops._tensors import check_memory
 
 Prompts = Literal["max", "mean"]
 
@@ -64,6 +65,7 @@ def as_inputs(
     check_same_width("class_features", keys, images)
     classes = len(keys) // per_class
     of_image = as_indices("labels", labels, len(images), images.device)
+    check_memory("labels", of_image)
     check_range("labels", of_image, classes, "classes")
     return Inputs(images, of_image, keys, per_class)
 
@@ -71,6 +73,7 @@ def as_inputs(
 def as_class_groups(groups: Array, inputs: Inputs) -> tuple[torch.Tensor, int]:
     """The group of each class as int64, -1 where it is in none, and M."""
     ids = as_indices("groups", groups, inputs.classes, inputs.images.device)
+    check_memory("groups", ids)
     if (ids < -1).any():
         raise ValueError(f"groups: must be at least -1, which is no group, got {int(ids.min())}")
     count = int(ids.max()) + 1

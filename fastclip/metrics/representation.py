@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
@@ -15,7 +14,7 @@ from fastclip.metrics._inputs import (
     rows,
     within_groups,
 )
-from fastclip.ops._arguments import Array
+from fastclip.ops._arguments import Array, as_integer, as_rows
 from fastclip.ops.gaussian_potential import gaussian_potential
 from fastclip.ops.pack import pack
 from fastclip.ops.similarity import similarity
@@ -80,7 +79,7 @@ def uniformity(features: Array, t: SupportsFloat = 2.0) -> float:
     >>> round(fastclip.metrics.uniformity(captions), 3)
     -1.841
     """
-    return gaussian_potential(features, t=t).item()
+    return gaussian_potential(as_rows("features", features), t=t).item()
 
 
 def modality_gap(image_features: Array, text_features: Array) -> float:
@@ -198,7 +197,7 @@ def similarity_histograms(
         Rows of unit length.
     groups : integer tensor or array [C]
         The group of each class, 0 to M - 1, M >= 2, or -1: in none.
-    bins : int >= 1
+    bins : int, 1 to 2^31
         B, of equal width from -1 to 1. Scores beyond, by rounding, are in the first or last one.
 
     Returns
@@ -223,9 +222,9 @@ def similarity_histograms(
     >>> found.true.tolist(), found.wrong.tolist(), found.steps.tolist()
     ([0, 0, 0, 4], [0, 0, 12, 0], [[0, 0, 4, 0], [0, 0, 4, 0]])
     """
-    bins = operator.index(bins)
-    if bins < 1:
-        raise ValueError(f"bins: must be at least 1, got {bins}")
+    bins = as_integer("bins", bins)
+    if not 1 <= bins <= 2**31:
+        raise ValueError(f"bins: must be at least 1 and at most 2^31, got {bins}")
     inputs = _one_prompt("class_features", image_features, labels, class_features)
     ids, count = as_class_groups(groups, inputs)
     inputs, ids = within_groups(inputs, ids)

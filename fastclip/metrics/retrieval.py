@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, SupportsIndex
 
@@ -12,12 +11,14 @@ from fastclip.ops import _count as _count  # registers the operators
 from fastclip.ops._arguments import (
     Array,
     as_indices,
+    as_integer,
     as_rows,
     check_finite,
     check_range,
     with_adjacent_elements,
 )
 from fastclip.ops._device import check_same_device
+from fastclip.ops._tensors import check_memory
 from fastclip.ops.pack import pack
 from fastclip.ops.rank import rank
 
@@ -127,7 +128,7 @@ def _rows(name: str, features: Array) -> torch.Tensor:
 
 
 def _positive(k: SupportsIndex) -> int:
-    k = operator.index(k)
+    k = as_integer("ks", k)
     if k < 1:
         raise ValueError(f"ks: each must be at least 1, got {k}")
     return k
@@ -143,6 +144,7 @@ def _image_of_text(
             raise ValueError(f"image_of_text: needed, since {images} images have {texts} texts")
         return torch.arange(texts, device=device)
     of_text = as_indices("image_of_text", image_of_text, texts, device)
+    check_memory("image_of_text", of_text)
     check_range("image_of_text", of_text, images, "images")
     without = (torch.bincount(of_text, minlength=images) == 0).nonzero()
     if len(without):

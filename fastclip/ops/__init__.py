@@ -1,5 +1,29 @@
 """Questions about the scores of queries and keys, answered without holding all the scores.
 
+Rows of features are float32, float16 or bfloat16, in one of
+
+- a torch tensor with memory of its own; also a parameter, an inference tensor, any strides
+- a NumPy array; also a memory map, read-only, with negative strides
+- anything else that speaks DLPack, as arrays of JAX, CuPy and pyarrow.Tensor do
+
+because these are used where they lie: nothing is copied but rows whose elements are apart. All
+else is refused, in a message that says what to pass, because a conversion would either hold a
+second copy of what may be larger than the memory, in every call anew, or change numbers:
+
+- a list, a dataset of h5py, an image of PIL: ``np.asarray(x, np.float32)``
+- a DataFrame: ``x.to_numpy(np.float32)``
+- float64: ``x.astype(np.float32)``, ``x.to(torch.float32)``; its rounding can make scores equal
+- a mask, as of ``numpy.ma``: ``x.filled(value)``; without it, masked rows would count
+- sparse, nested and quantized tensors: ``x.to_dense()``, ``torch.cat(x.unbind())``,
+  ``x.dequantize()``
+
+Lazily negated views are resolved (a copy). Storages that were freed are refused, and so are
+tensors without memory, such as fake ones, by functions that read numbers at once: :func:`pack` and
+those of fastclip.metrics. Targets, groups and labels are integers of any size, not bool. Numbers
+are of any kind that ``float`` or ``operator.index`` takes, also NumPy's and tensors with one
+element, but not bool or str. What ``similarity`` writes to must be a tensor, a NumPy array, or an
+array that says by DLPack 1.0 that it is writable.
+
 While a CUDA graph is captured, no value on the device can be looked at: NaN, infinity, numbers that
 are too large and indices out of range raise nothing then, and what such inputs give is undefined.
 An index out of range may end in an illegal access to memory. Check inputs by a call outside.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.utils.dlpack
 
 from fastclip import _C
 from fastclip.ops._device import (
@@ -19,21 +17,27 @@ from fastclip.ops._device import (
     on_cuda,
     stream_of,
 )
-from fastclip.ops._floats import to_float
+from fastclip.ops._numbers import FLOAT32_MAX as FLOAT32_MAX
+from fastclip.ops._numbers import as_integer as as_integer
+from fastclip.ops._numbers import as_integers as as_integers
+from fastclip.ops._numbers import as_number as as_number
+from fastclip.ops._numbers import as_threshold as as_threshold
+from fastclip.ops._tensors import Array as Array
+from fastclip.ops._tensors import as_tensor as as_tensor
+from fastclip.ops._tensors import check_memory, check_storage, has_memory
+from fastclip.ops._tensors import short as short
 from fastclip.ops._transforms import transformed
 
 if TYPE_CHECKING:
     from fastclip.ops.pack import PackedKeys
 
-Array: TypeAlias = Any
-"""A torch tensor, a NumPy array, or anything else that speaks DLPack."""
-
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 """Number types of features, with the number that the extension knows them by."""
 
-FLOAT32_MAX = torch.finfo(torch.float32).max
-
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+INTEGERS = (
+    *(torch.int64, torch.int32, torch.int16, torch.int8),
+    *(torch.uint64, torch.uint32, torch.uint16, torch.uint8),
+)
 
 ALLOWED_DTYPES = "float32, float16 or bfloat16"
 
@@ -50,36 +54,22 @@ def as_rows(name: str, x: Array, dimensions: str = "[rows, d]") -> torch.Tensor:
             f"{name}: {count} dimensions {dimensions} are needed, got shape {tuple(tensor.shape)}"
         )
     if tensor.dtype not in DTYPES:
-        raise TypeError(f"{name}: {ALLOWED_DTYPES} is allowed, got {short(tensor.dtype)}")
-    if tensor.layout != torch.strided:
-        raise TypeError(f"{name}: a dense tensor is needed, got layout {tensor.layout}")
+        raise TypeError(
+            f"{name}: {ALLOWED_DTYPES} is allowed, got {short(tensor.dtype)}"
+            + conversion(name, x, tensor)
+        )
     check_device(name, tensor)
     return tensor
 
 
-def as_tensor(name: str, x: Array) -> torch.Tensor:
-    """Return a tensor that shares the memory of ``x`` where torch can view it."""
-    if isinstance(x, torch.Tensor):
-        return x
+def conversion(name: str, x: Array, tensor: torch.Tensor, dtype: str = "float32") -> str:
+    """Return the end of a message: how to convert the argument ``name``, given as ``x``."""
+    if tensor.is_complex():
+        return ""
     if isinstance(x, np.ndarray):
-        return _from_numpy(name, x)
-    if hasattr(x, "__dlpack__"):
-        tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(x)
-        return tensor
-    raise TypeError(
-        f"{name}: a torch tensor, NumPy array or DLPack array is needed, got {type(x).__name__}"
-    )
-
-
-def _from_numpy(name: str, x: np.ndarray[Any, Any]) -> torch.Tensor:
-    if x.dtype not in (np.float32, np.float16) or not x.dtype.isnative:
-        raise TypeError(f"{name}: {ALLOWED_DTYPES} is allowed, got {x.dtype.str} ({x.dtype})")
-    if any(stride < 0 or stride % x.itemsize for stride in x.strides):
-        x = np.ascontiguousarray(x)  # torch has no such strides
-    with warnings.catch_warnings():
-        # Read-only arrays (memory maps) are only read here.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(x)
+        return f"; pass {name}.astype(np.{dtype})"
+    given = name if isinstance(x, torch.Tensor) else f"torch.from_dlpack({name})"
+    return f"; pass {given}.to(torch.{dtype})"
 
 
 def check_same_width(queries: torch.Tensor, keys: torch.Tensor) -> None:
@@ -96,16 +86,6 @@ def check_some_rows(name: str, rows: torch.Tensor) -> None:
         raise ValueError(f"{name}: at least one row is needed, got shape {tuple(rows.shape)}")
 
 
-def as_number(name: str, x: SupportsFloat) -> float:
-    """Return the argument ``name`` as a number within the range of float32."""
-    if isinstance(x, (bool, str)) or not isinstance(x, SupportsFloat):
-        raise TypeError(f"{name}: a number is needed, got {type(x).__name__}")
-    number = to_float(x)
-    if not abs(number) <= FLOAT32_MAX:
-        raise ValueError(f"{name}: a finite float32 number is needed, got {number}")
-    return number
-
-
 def as_keys(
     keys: Array | PackedKeys, name: str = "keys"
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -115,21 +95,32 @@ def as_keys(
     from fastclip.ops.pack import PackedKeys
 
     if isinstance(keys, PackedKeys):
+        if not torch.compiler.is_compiling():
+            check_storage(name, keys.rows)
         return keys.rows, [keys.codes, keys.bounds, keys.center]
     return as_rows(name, keys), []
 
 
 def as_indices(name: str, x: Array, count: int, device: torch.device) -> torch.Tensor:
     """Return ``count`` integers as an int64 tensor on ``device``, from there or from the CPU."""
-    if isinstance(x, np.ndarray) and x.dtype.kind in "iu":
-        x = torch.from_numpy(x.astype(np.int64))
-    tensor = as_tensor(name, x)
+    tensor = as_tensor(name, x, "np.int64")
     if tensor.dtype not in INTEGERS:
-        raise TypeError(f"{name}: integers are needed, got {short(tensor.dtype)}")
+        raise TypeError(
+            f"{name}: integers are needed, got {short(tensor.dtype)}"
+            + conversion(name, x, tensor, "int64")
+        )
     if tensor.shape != (count,):
         raise ValueError(f"{name}: shape ({count},) is needed, got {tuple(tensor.shape)}")
     check_movable(name, tensor, device)
-    return tensor.to(device, torch.int64).contiguous()
+    indices = tensor.to(device, torch.int64).contiguous()
+    if tensor.dtype == torch.uint64 and not capturing(indices):
+        check_memory(name, indices)
+        if (indices < 0).any():
+            at = int((indices < 0).nonzero()[0])
+            raise ValueError(
+                f"{name}: integers below 2^63 are allowed, got {int(indices[at]) + 2**64} at {at}"
+            )
+    return indices
 
 
 def check_range(name: str, indices: torch.Tensor, count: int, of: str) -> None:
@@ -166,7 +157,7 @@ def pixel_rows(pixels: torch.Tensor) -> torch.Tensor:
     return with_adjacent_elements(pixels.permute(0, 2, 3, 1).reshape(images * h * w, width))
 
 
-_tensors = _C.Tensors(torch.Tensor)
+_tensors = None if EMULATED else _C.Tensors(torch.Tensor, torch.UntypedStorage)
 
 
 def plain_tensors() -> _C.Tensors | None:
@@ -175,7 +166,7 @@ def plain_tensors() -> _C.Tensors | None:
     It finds tensors on the CPU that need no other check, no copy and no gradient, and None for all
     others. For the smallest calls: the checks of this module take longer than their arithmetic.
     """
-    return None if _watched() or EMULATED else _tensors
+    return None if _watched() else _tensors
 
 
 def must_dispatch(*tensors: torch.Tensor) -> bool:
@@ -186,17 +177,22 @@ def must_dispatch(*tensors: torch.Tensor) -> bool:
     if _watched():
         return True
     grad = torch.is_grad_enabled()
-    return any(type(t) is not torch.Tensor or (grad and t.requires_grad) for t in tensors)
+    return any(
+        type(t) is not torch.Tensor or (grad and t.requires_grad) or not has_memory(t)
+        for t in tensors
+    )
+
+
+_modes = torch._C._len_torch_dispatch_stack
 
 
 def _watched() -> bool:
     """Whether a compiler, a mode such as make_fx's, a transform or forward mode is at work."""
-    return (
-        torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0 or transformed()
-    )
+    return torch.compiler.is_compiling() or _modes() > 0 or transformed()
 
 
 def check_finite(name: str, rows: torch.Tensor) -> None:
+    check_memory(name, rows)
     row = find_nonfinite(rows)
     if row >= 0:
         raise not_finite(name, row)
@@ -249,7 +245,3 @@ def screen_keys(screen: list[torch.Tensor], keys: torch.Tensor) -> _C.ScreenKeys
 def with_adjacent_elements(rows: torch.Tensor) -> torch.Tensor:
     """Return ``rows`` itself unless the elements of a row are apart; then a copy."""
     return rows if rows.shape[1] <= 1 or rows.stride(1) == 1 else rows.contiguous()
-
-
-def short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

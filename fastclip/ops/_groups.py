@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from typing import SupportsIndex
 
 import torch
 
-from fastclip.ops._arguments import Array, as_indices, check_range, check_some_rows
+from fastclip.ops._arguments import Array, as_indices, as_integer, check_range, check_some_rows
 
 
 def as_groups(
@@ -16,7 +15,7 @@ def as_groups(
     """Return the group of each key as int64, and how many groups there are."""
     check_some_rows("keys", keys)
     ids = as_indices("groups", groups, keys.shape[0], keys.device)
-    count = int(ids.max()) + 1 if num_groups is None else operator.index(num_groups)
+    count = int(ids.max()) + 1 if num_groups is None else as_integer("num_groups", num_groups)
     check_count("groups" if num_groups is None else "num_groups", count, keys.shape[0])
     return ids, count
 

@@ -17,6 +17,7 @@ from fastclip import _C
 from fastclip.data.files import bytes_of, write_safetensors
 from fastclip.data.formats import MappedTensors, file_errors
 from fastclip.ops._arguments import DTYPES, Array, as_rows, short, with_adjacent_elements
+from fastclip.ops._tensors import check_memory
 
 FORMAT = "fastclip.packed_keys"
 VERSION = "1"
@@ -116,7 +117,9 @@ def _check_rows(
 ) -> torch.Tensor:
     if rows is None:
         raise ValueError(f"rows: needed, since {path} was saved without them")
-    given = with_adjacent_elements(as_rows("rows", rows).detach())
+    given = as_rows("rows", rows).detach()
+    check_memory("rows", given)
+    given = with_adjacent_elements(given)
     if given.device.type != "cpu":
         raise ValueError(f"rows: is on device '{given.device}', 'cpu' is needed")
     if given.shape != shape:

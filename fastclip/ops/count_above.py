@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Literal, SupportsFloat, overload
 
 import torch
 
 from fastclip.ops import _count as _count  # registers the operators
-from fastclip.ops._arguments import Array, as_keys, as_rows, as_tensor, check_same_width
+from fastclip.ops._arguments import (
+    Array,
+    as_keys,
+    as_rows,
+    as_tensor,
+    as_threshold,
+    check_same_width,
+    conversion,
+    short,
+)
 from fastclip.ops._device import check_movable
 from fastclip.ops._floats import full
 from fastclip.ops._transforms import call
@@ -18,7 +27,7 @@ from fastclip.ops.pack import PackedKeys
 def count_above(
     queries: Array,
     keys: Array | PackedKeys,
-    thresholds: Array | float,
+    thresholds: Array | SupportsFloat,
     *,
     per: Literal["key", "query"] = ...,
     return_survivors: Literal[False] = ...,
@@ -27,7 +36,7 @@ def count_above(
 def count_above(
     queries: Array,
     keys: Array | PackedKeys,
-    thresholds: Array | float,
+    thresholds: Array | SupportsFloat,
     *,
     per: Literal["key", "query"] = ...,
     return_survivors: Literal[True],
@@ -35,7 +44,7 @@ def count_above(
 def count_above(
     queries: Array,
     keys: Array | PackedKeys,
-    thresholds: Array | float,
+    thresholds: Array | SupportsFloat,
     *,
     per: Literal["key", "query"] = "key",
     return_survivors: bool = False,
@@ -54,7 +63,8 @@ def count_above(
     keys : tensor or array [V, d], or PackedKeys
         Packed keys are screened: only scores close to a threshold are computed exactly.
     thresholds : float32 tensor or array [N], or a number
-        One per query, or the same for all; numbers are rounded to float32. No NaN.
+        One per query, or the same for all. A number of any kind is rounded to float32, beyond its
+        range to infinity: all finite scores are above -1e300, none above 1e300. No NaN.
     per : "key" or "query"
         Count the queries above for each key, or the keys above for each query.
     return_survivors : bool, default False
@@ -103,17 +113,28 @@ def count_above(
     return (counts, survivors) if return_survivors else counts
 
 
-def _as_thresholds(thresholds: Array | float, queries: int, device: torch.device) -> torch.Tensor:
-    if isinstance(thresholds, (int, float)):
-        scores = full(queries, float(thresholds), device)
+def _as_thresholds(
+    thresholds: Array | SupportsFloat, queries: int, device: torch.device
+) -> torch.Tensor:
+    if isinstance(thresholds, torch.Tensor):
+        thresholds = thresholds.detach()
+        is_number = thresholds.ndim == 0 and thresholds.dtype != torch.float32
     else:
-        scores = as_tensor("thresholds", thresholds).detach()
-        if scores.dtype != torch.float32:
-            raise TypeError(f"thresholds: float32 is needed, got {scores.dtype}")
-        if scores.shape not in ((), (queries,)):
-            raise ValueError(
-                f"thresholds: shape ({queries},) or a number is needed, got {tuple(scores.shape)}"
-            )
-        check_movable("thresholds", scores, device)
-        scores = scores.to(device).expand(queries).contiguous()
-    return scores
+        is_number = type(thresholds) in (float, int) or (
+            isinstance(thresholds, SupportsFloat) and not getattr(thresholds, "shape", ())
+        )
+    if is_number:
+        number = as_threshold("thresholds", thresholds)
+        return full(queries, number, device)
+    scores = as_tensor("thresholds", thresholds).detach()
+    if scores.dtype != torch.float32:
+        raise TypeError(
+            f"thresholds: float32 is needed, got {short(scores.dtype)}"
+            + conversion("thresholds", thresholds, scores)
+        )
+    if scores.shape not in ((), (queries,)):
+        raise ValueError(
+            f"thresholds: shape ({queries},) or a number is needed, got {tuple(scores.shape)}"
+        )
+    check_movable("thresholds", scores, device)
+    return scores.to(device).expand(queries).contiguous()

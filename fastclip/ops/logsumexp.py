@@ -12,6 +12,7 @@ from fastclip.ops._arguments import (
     as_keys,
     as_number,
     as_rows,
+    as_tensor,
     check_finite,
     check_same_width,
     check_some_rows,
@@ -21,7 +22,7 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, log_sums, longest
-from fastclip.ops._device import on_cuda, stream_of, workspace
+from fastclip.ops._device import check_device, on_cuda, stream_of, workspace
 from fastclip.ops._library import implement, library
 from fastclip.ops._transforms import call, differentiable, differentiable_once
 from fastclip.ops.pack import PackedKeys
@@ -97,6 +98,8 @@ def logsumexp(
         if matrices:
             return _compute(*matrices, number, check_keys=not packed)
         scale = torch.tensor(number, dtype=torch.float64, device="cpu")
+    scale = as_tensor("scale", scale)
+    check_device("scale", scale)
     query_rows = as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)

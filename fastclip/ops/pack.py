@@ -20,6 +20,7 @@ from fastclip.ops._arguments import (
 )
 from fastclip.ops._device import check_device, on_cuda, stream_of
 from fastclip.ops._packed_file import read_packed, write_packed
+from fastclip.ops._tensors import check_memory
 
 ENCODING = 1
 """What codes and bounds mean: rotation and its seed, centring, rounding, layout (pack.cpp and
@@ -175,7 +176,8 @@ def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
     Raises
     ------
     TypeError
-        ``keys`` is no array or has another dtype.
+        ``keys`` is no array, has another dtype, or no memory of its own, as inside
+        ``torch.compile`` and the transforms of ``torch.func``.
     ValueError
         ``keys`` is not 2-D, is on a device without kernels, or holds NaN or infinity.
 
@@ -190,7 +192,9 @@ def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
     tensor([[ 0],
             [53]])
     """
-    rows = with_adjacent_elements(as_rows("keys", keys).detach())
+    rows = as_rows("keys", keys).detach()
+    check_memory("keys", rows)
+    rows = with_adjacent_elements(rows)
     encoded = encode(rows)
     if copy:
         rows = rows.clone(memory_format=torch.contiguous_format)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import SupportsFloat
 
 import torch
 
@@ -12,6 +13,7 @@ from fastclip.ops._arguments import (
     Array,
     as_keys,
     as_rows,
+    as_threshold,
     check_finite,
     check_same_width,
     matrix,
@@ -19,14 +21,13 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._device import on_cuda
-from fastclip.ops._floats import to_float
 from fastclip.ops._library import implement, library
 from fastclip.ops._transforms import call
 from fastclip.ops.pack import PackedKeys
 
 
 def pairs_above(
-    queries: Array | PackedKeys, keys: Array | PackedKeys, threshold: float
+    queries: Array | PackedKeys, keys: Array | PackedKeys, threshold: SupportsFloat
 ) -> torch.Tensor:
     """Return every pair of a query and a key with a score above ``threshold``, and the scores.
 
@@ -42,7 +43,7 @@ def pairs_above(
     keys : tensor or array [V, d], or PackedKeys
         Packed keys are screened: only scores that may pass are computed.
     threshold : float
-        Rounded to float32.
+        Rounded to float32, beyond its range to infinity.
 
     Returns
     -------
@@ -72,7 +73,7 @@ def pairs_above(
     query_rows = queries.rows if isinstance(queries, PackedKeys) else as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
-    threshold = as_threshold(threshold)
+    threshold = as_threshold("threshold", threshold)
     crow, col, values = call(
         "pairs_above", query_rows.detach(), key_rows.detach(), screen, threshold, once
     )
@@ -83,14 +84,6 @@ def pairs_above(
         return torch.sparse_csr_tensor(
             crow, col, values, shape, device=place, check_invariants=False
         )
-
-
-def as_threshold(threshold: float) -> float:
-    """Return the argument as a float that is no NaN."""
-    number = to_float(threshold)
-    if number != number:
-        raise ValueError("threshold: must be a number, got nan")
-    return number
 
 
 def _pairs_above(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
-from typing import NamedTuple, SupportsIndex
+from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
 
 from fastclip import _C
 from fastclip.ops._arguments import (
     Array,
+    as_integer,
+    as_integers,
     as_keys,
+    as_number,
     as_pixels,
     check_finite,
     check_finite_pixels,
@@ -21,8 +23,8 @@ from fastclip.ops._arguments import (
     with_adjacent_elements,
 )
 from fastclip.ops._device import capturing, on_cuda, stream_of, workspace
-from fastclip.ops._floats import to_float
 from fastclip.ops._library import implement, library
+from fastclip.ops._numbers import INT64_MAX
 from fastclip.ops._transforms import call, constant
 from fastclip.ops.pack import PackedKeys
 
@@ -46,7 +48,7 @@ def pixel_labels(
     size: Sequence[SupportsIndex],
     k: SupportsIndex = 1,
     *,
-    background: float | None = None,
+    background: SupportsFloat | None = None,
     return_survivors: bool = False,
 ) -> PixelLabels:
     """Return the k tags with the best up-sampled score at each output pixel.
@@ -117,18 +119,21 @@ def pixel_labels(
     """
     tag_rows, screen = as_keys(tags, "tags")
     images = as_pixels(pixels, tag_rows)
-    if len(size) != 2:
-        raise ValueError(f"size: two numbers (H, W) are needed, got {tuple(size)}")
-    height, width = (operator.index(n) for n in size)
+    sides = as_integers("size", size)
+    if len(sides) != 2:
+        raise ValueError(f"size: two numbers (H, W) are needed, got {tuple(sides)}")
+    height, width = sides
     if height < 1 or width < 1:
         raise ValueError(f"size: H and W must be at least 1, got {(height, width)}")
-    k = operator.index(k)
+    k = as_integer("k", k)
     if not 1 <= k <= tag_rows.shape[0]:
         raise ValueError(f"k: must be from 1 to the number of tags {tag_rows.shape[0]}, got {k}")
+    if max(images.shape[0], 1) * k * height * width > INT64_MAX // 8:
+        raise ValueError(
+            f"size: {(height, width)} is too large, the result would have 2^63 bytes or more"
+        )
     if background is not None:
-        background = to_float(background)
-        if not abs(background) <= torch.finfo(torch.float32).max:
-            raise ValueError(f"background: a finite float32 number is needed, got {background}")
+        background = as_number("background", background)
     values, indices, survivors = call(
         "pixel_labels",
         images.detach(),

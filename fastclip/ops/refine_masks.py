@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import SupportsIndex
 
 import torch
 
 from fastclip import _C
-from fastclip.ops._arguments import Array, as_rows, find_nonfinite
+from fastclip.ops._arguments import Array, as_integer, as_integers, as_rows, find_nonfinite
 from fastclip.ops._device import check_same_device, on_cuda, stream_of, workspace
 from fastclip.ops._library import implement, library
+from fastclip.ops._numbers import INT64_MAX
 from fastclip.ops._transforms import call, constant
 
 _WEIGHTS = 1 << 26  # of some images at a time, about, on CUDA devices
@@ -86,12 +86,14 @@ def refine_masks(
             f"masks: must have B, H and W of images {tuple(image_pixels.shape)}, "
             f"got shape {tuple(mask_pixels.shape)}"
         )
-    iterations = operator.index(iterations)
-    if iterations < 0:
-        raise ValueError(f"iterations: must be at least 0, got {iterations}")
-    steps = [operator.index(d) for d in dilations]
+    iterations = as_integer("iterations", iterations)
+    if not 0 <= iterations <= INT64_MAX:
+        raise ValueError(f"iterations: must be at least 0 and below 2^63, got {iterations}")
+    steps = as_integers("dilations", dilations)
     if not steps or min(steps) < 1:
         raise ValueError(f"dilations: one or more, each at least 1, are needed, got {steps}")
+    # Neighbours farther away than the image is long are the same pixels of its border.
+    steps = [min(step, max(height, width)) for step in steps]
     result: torch.Tensor = call(
         "refine_masks", image_pixels.detach(), mask_pixels.detach(), iterations, steps
     )

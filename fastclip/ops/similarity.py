@@ -13,7 +13,6 @@ from fastclip.ops._arguments import (
     Array,
     as_keys,
     as_rows,
-    as_tensor,
     check_finite,
     check_same_width,
     matrix,
@@ -21,6 +20,7 @@ from fastclip.ops._arguments import (
 )
 from fastclip.ops._device import check_same_device, on_cuda, stream_of
 from fastclip.ops._library import implement, library
+from fastclip.ops._tensors import as_target, check_apart, short
 from fastclip.ops._transforms import call, differentiable
 from fastclip.ops.pack import PackedKeys
 
@@ -45,7 +45,8 @@ def similarity(
         Their rows may have any stride. No keys or no queries give an empty result.
     out : tensor or array [N, V], optional
         Where to write, also a memory map larger than the memory; the elements of a row must be
-        adjacent. No gradient then.
+        adjacent. It must be writable and share no memory with queries and keys, which are not
+        compared where one file is mapped twice. No gradient then.
     dtype : torch.dtype, default: that of ``out``, else torch.float32
         float32, float16 or bfloat16; the two short ones are rounded from the float32 score.
 
@@ -60,7 +61,9 @@ def similarity(
     TypeError
         An argument is no array or has another dtype.
     ValueError
-        An argument has a wrong shape, is on another device, or holds NaN or infinity.
+        An argument has a wrong shape, is on another device, or holds NaN or infinity; ``out`` is
+        read-only, overlaps itself or another argument, or its producer does not say that it may
+        be written to.
 
     Examples
     --------
@@ -74,8 +77,8 @@ def similarity(
     check_same_width(query_rows, key_rows)
     if out is None:
         dtype = torch.float32 if dtype is None else dtype
-        if dtype not in DTYPES:
-            raise TypeError(f"dtype: {ALLOWED_DTYPES} is allowed, got {dtype}")
+        if not isinstance(dtype, torch.dtype) or dtype not in DTYPES:
+            raise TypeError(f"dtype: {ALLOWED_DTYPES} of torch is allowed, got {dtype}")
         result: torch.Tensor = call("similarity", query_rows, key_rows, dtype, not screen)
         return result
     target = _as_target(out, (query_rows.shape[0], key_rows.shape[0]), dtype)
@@ -87,28 +90,31 @@ def similarity(
 
 
 def _as_target(out: Array, shape: tuple[int, int], dtype: torch.dtype | None) -> torch.Tensor:
-    flags = getattr(out, "flags", None)
-    if flags is not None and not flags.writeable:
-        raise ValueError("out: the array is read-only")
-    target = as_rows("out", out)
+    target = as_target("out", out)
+    if target.dtype not in DTYPES:  # what as_rows says is of inputs, which may be converted
+        raise TypeError(f"out: {ALLOWED_DTYPES} is allowed, got {short(target.dtype)}")
+    target = as_rows("out", target)
     if tuple(target.shape) != shape:
         raise ValueError(f"out: shape {shape} is needed, got {tuple(target.shape)}")
     if dtype is not None and target.dtype != dtype:
         raise TypeError(f"out: dtype {dtype} was asked for, out has {target.dtype}")
-    if target.requires_grad:
-        raise ValueError("out: must not require a gradient")
-    if shape[1] > 1 and (target.stride(1) != 1 or target.stride(0) < shape[1]):
+    apart = shape[0] <= 1 or target.stride(0) >= shape[1]
+    if target.numel() and not (apart and (shape[1] == 1 or target.stride(1) == 1)):
         raise ValueError(
             f"out: elements of a row must be adjacent and rows apart, got strides {target.stride()}"
         )
-    if isinstance(out, torch.Tensor) or target.data_ptr() == as_tensor("out", out).data_ptr():
-        return target
-    raise ValueError("out: its strides cannot be written to without a copy")
+    return target
 
 
 def _similarity_out(
     queries: torch.Tensor, keys: torch.Tensor, out: torch.Tensor, check_keys: bool
 ) -> None:
+    check_apart("out", out, "queries", queries)
+    check_apart("out", out, "keys", keys)
+    _write(queries, keys, out, check_keys)
+
+
+def _write(queries: torch.Tensor, keys: torch.Tensor, out: torch.Tensor, check_keys: bool) -> None:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     check_finite("queries", queries)
     if check_keys:
@@ -124,7 +130,7 @@ def _similarity(
     queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype, check_keys: bool
 ) -> torch.Tensor:
     out = _similarity_fake(queries, keys, dtype, check_keys)
-    _similarity_out(queries, keys, out, check_keys)
+    _write(queries, keys, out, check_keys)
     return out
 
 

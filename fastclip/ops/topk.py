@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias, overload
 
@@ -12,6 +11,7 @@ from fastclip import _C
 from fastclip.ops import _search_cuda
 from fastclip.ops._arguments import (
     Array,
+    as_integer,
     as_keys,
     as_rows,
     check_finite,
@@ -27,6 +27,7 @@ from fastclip.ops._device import on_cuda
 from fastclip.ops._floats import ordered
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 from fastclip.ops._library import implement, library
+from fastclip.ops._numbers import INT64_MAX
 from fastclip.ops._transforms import call, differentiable
 from fastclip.ops.pack import PackedKeys, encode, packed_from, parts_to_pack, worth_packing
 
@@ -119,11 +120,11 @@ def topk(
     >>> captions.names[best.indices[2, 0]]
     'a toilet with an unusual green seat and back'
     """
-    k = operator.index(k)
+    k = as_integer("k", k)
     packed = isinstance(keys, PackedKeys)
     tensors = plain_tensors()
     found: _Found | None = None
-    if tensors is not None:
+    if tensors is not None and 1 <= k <= INT64_MAX:
         rows, threads = keys.rows if packed else keys, torch.get_num_threads()
         found = tensors.topk(queries, rows, packed, k, *packed_from(), threads)
         if found is not None:

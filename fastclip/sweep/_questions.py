@@ -25,8 +25,8 @@ from fastclip.ops._merge import (
     Reducer,
 )
 from fastclip.ops._merge_sums import GroupMeans, ScaledSums, WeightedValues
+from fastclip.ops._numbers import as_threshold
 from fastclip.ops.group_max import GroupMax
-from fastclip.ops.pairs_above import as_threshold
 from fastclip.ops.similarity import similarity
 from fastclip.ops.topk import TopK
 
@@ -192,7 +192,7 @@ class _PairsAbove(Question):
 
     def __init__(self, block: Rows, others: Rows, threshold: float, once: bool) -> None:
         super().__init__(block, others)
-        self._threshold = as_threshold(threshold)
+        self._threshold = as_threshold("threshold", threshold)
         self._once = once
         self.described["threshold"] = described_number(self._threshold)
 

@@ -180,6 +180,11 @@ def test_draws_of_more_shots_hold_those_of_fewer() -> None:
     assert len(more.unique()) == 27
     with pytest.raises(ValueError, match=r"shots: from 1 to .* is allowed, got 0"):
         draw_shots(labels, 0)
+    for wrong in (labels.float() + 0.5, labels > 0, labels - 5, labels.tolist()):
+        with pytest.raises((TypeError, ValueError), match=r"^labels: "):
+            draw_shots(wrong, 1)
+    with pytest.raises(TypeError, match=r"^shots: an integer is needed, got float"):
+        draw_shots(labels, 1.5)
 
 
 CODER = made_up_coder(4, 6, 0)[0]

@@ -145,10 +145,10 @@ def test_refuses_targets(targets: object, error: type[Exception], message: str) 
 @pytest.mark.parametrize(
     ("thresholds", "error", "message"),
     [
-        (float("nan"), ValueError, "thresholds: NaN at 0"),
+        (float("nan"), ValueError, "thresholds: must be a number, got nan"),
         (torch.tensor([0.0, 1.0, float("nan")]), ValueError, "thresholds: NaN at 2"),
         (torch.zeros(4), ValueError, r"thresholds: shape \(3,\) or a number is needed"),
-        (torch.zeros(3).double(), TypeError, "thresholds: float32 is needed, got torch.float64"),
+        (torch.zeros(3).double(), TypeError, "thresholds: float32 is needed, got float64"),
     ],
     ids=["nan", "nan in tensor", "shape", "dtype"],
 )

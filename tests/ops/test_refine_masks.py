@@ -158,7 +158,7 @@ GOOD = torch.ones(2, 3, 4, 5)
         ({"images": GOOD[..., :0]}, ValueError, "images: at least one pixel and channel is needed"),
         ({"masks": GOOD[:1]}, ValueError, r"masks: must have B, H and W of images \(2, 3, 4, 5\)"),
         ({"masks": GOOD[..., :4]}, ValueError, r"got shape \(2, 3, 4, 4\)"),
-        ({"iterations": -1}, ValueError, "iterations: must be at least 0, got -1"),
+        ({"iterations": -1}, ValueError, "iterations: must be at least 0 and below"),
         ({"iterations": 1.5}, TypeError, "float"),
         ({"dilations": ()}, ValueError, r"dilations: one or more, .* got \[\]"),
         ({"dilations": (1, 0)}, ValueError, r"dilations: .*at least 1, are needed, got \[1, 0\]"),

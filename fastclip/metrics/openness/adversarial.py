@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, SupportsIndex
 
@@ -12,6 +11,7 @@ from fastclip.data.vocabularies.wordnet import plain
 from fastclip.metrics._inputs import Prompts, as_inputs, as_names, check_same_width
 from fastclip.ops._arguments import (
     Array,
+    as_integer,
     as_keys,
     check_finite,
     check_some_rows,
@@ -111,7 +111,7 @@ def adversarial_vocabulary(
     >>> found.names, found.accuracy.tolist(), found.images[0].tolist()
     (('two', 'one', 'three'), [0.3333333333333333, 0.6666666666666666, 1.0], [0, 1])
     """
-    top, combine = operator.index(top), operator.index(combine)
+    top, combine = as_integer("top", top), as_integer("combine", combine)
     for name, number, least in (("top", top, 1), ("combine", combine, 0)):
         if number < least:
             raise ValueError(f"{name}: must be at least {least}, got {number}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, SupportsIndex
@@ -26,7 +25,7 @@ from fastclip.metrics.openness._outcomes import (
     unpacked,
     warn_of_shared,
 )
-from fastclip.ops._arguments import Array
+from fastclip.ops._arguments import Array, as_integer
 from fastclip.ops.group_beats import group_beats as _group_beats  # noqa: F401  registers it
 
 Protocol = Literal["exact", "authors"]
@@ -202,7 +201,7 @@ def vocabulary_expansion(
     (1.0, 0.875, 0.75, 0.75)
     """
     orders = _orders(permutations, protocol)
-    seed = operator.index(seed)
+    seed = as_integer("seed", seed)
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed: must be from 0 to 2^32 - 1, got {seed}")
     inputs = as_inputs(image_features, labels, class_features, prompts)
@@ -251,7 +250,7 @@ def _orders(permutations: Literal["all"] | SupportsIndex, protocol: Protocol) ->
         if protocol == "authors":
             raise ValueError("permutations: must be a number with protocol 'authors', got 'all'")
         return None
-    orders = operator.index(permutations)
+    orders = as_integer("permutations", permutations)
     if orders < 1:
         raise ValueError(f"permutations: must be at least 1, got {orders}")
     return orders

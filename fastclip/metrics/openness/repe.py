@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Sequence
 from typing import SupportsIndex
@@ -10,7 +9,15 @@ from typing import SupportsIndex
 import torch
 
 from fastclip.metrics._inputs import as_names, check_same_width, rows
-from fastclip.ops._arguments import Array, as_keys, as_number, as_rows, as_tensor, check_finite
+from fastclip.ops._arguments import (
+    Array,
+    as_integer,
+    as_keys,
+    as_number,
+    as_rows,
+    as_tensor,
+    check_finite,
+)
 from fastclip.ops.pack import PackedKeys
 from fastclip.ops.topk import topk
 
@@ -70,7 +77,7 @@ def retrieve_captions(
     check_same_width("caption_features", found, queries)
     names = as_names("class_names", class_names, len(queries))
     texts = as_names("captions", captions, len(found))
-    k = operator.index(k)
+    k = as_integer("k", k)
     if k < 1:
         raise ValueError(f"k: must be at least 1, got {k}")
     nearest = topk(queries, caption_features, min(k, len(found))).indices.tolist()
@@ -126,7 +133,7 @@ def retrieval_enhanced(
     ... )
     tensor([[0.7500, 0.2500]])
     """
-    weight, top = as_number("weight", weight), operator.index(top)
+    weight, top = as_number("weight", weight), as_integer("top", top)
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: must be from 0 to 1, got {weight}")
     if top < 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import SupportsIndex
 
@@ -10,7 +9,7 @@ import torch
 
 from fastclip.metrics._inputs import Prompts, as_inputs, check_same_width
 from fastclip.metrics.openness._outcomes import unpacked
-from fastclip.ops._arguments import Array, as_keys
+from fastclip.ops._arguments import Array, as_integers, as_keys
 from fastclip.ops.count_above import count_above
 from fastclip.ops.group_beats import group_beats
 from fastclip.ops.pack import PackedKeys, pack
@@ -111,7 +110,7 @@ def _as_distractors(
 
 
 def _as_sizes(sizes: Sequence[SupportsIndex], most: int) -> list[int]:
-    numbers = [operator.index(size) for size in sizes]
+    numbers = as_integers("sizes", sizes)
     for number in numbers:
         if not 1 <= number <= most:
             raise ValueError(
