@@ -89,6 +89,9 @@ PYBIND11_MODULE(_C, m) {
              });
              return py::make_tuple(values.first, indices.first, scored);
            })
+      // Whether rows() finds some.
+      .def("are_plain",
+           [](const Tensors& tensors, py::handle rows) { return tensors.rows(rows).has_value(); })
       .def("plain", [](const Tensors& tensors, py::handle queries, py::handle keys) -> py::object {
         const auto q = tensors.rows(queries);
         const auto k = q ? tensors.rows(keys) : std::nullopt;

@@ -22,11 +22,11 @@ from fastclip.ops._numbers import as_integer as as_integer
 from fastclip.ops._numbers import as_integers as as_integers
 from fastclip.ops._numbers import as_number as as_number
 from fastclip.ops._numbers import as_threshold as as_threshold
+from fastclip.ops._tensors import TENSORS, check_memory, check_storage
 from fastclip.ops._tensors import Array as Array
 from fastclip.ops._tensors import as_tensor as as_tensor
-from fastclip.ops._tensors import check_memory, check_storage, has_memory
 from fastclip.ops._tensors import short as short
-from fastclip.ops._transforms import transformed
+from fastclip.ops._transforms import watched
 
 if TYPE_CHECKING:
     from fastclip.ops.pack import PackedKeys
@@ -157,38 +157,13 @@ def pixel_rows(pixels: torch.Tensor) -> torch.Tensor:
     return with_adjacent_elements(pixels.permute(0, 2, 3, 1).reshape(images * h * w, width))
 
 
-_tensors = None if EMULATED else _C.Tensors(torch.Tensor, torch.UntypedStorage)
-
-
 def plain_tensors() -> _C.Tensors | None:
     """Return what looks at tensors without torch; None while torch must see each operator.
 
     It finds tensors on the CPU that need no other check, no copy and no gradient, and None for all
     others. For the smallest calls: the checks of this module take longer than their arithmetic.
     """
-    return None if _watched() else _tensors
-
-
-def must_dispatch(*tensors: torch.Tensor) -> bool:
-    """Whether torch must see an operator: to trace or differentiate it, or for its subclasses.
-
-    Otherwise its kernel may be called at once, which halves the time of the smallest calls.
-    """
-    if _watched():
-        return True
-    grad = torch.is_grad_enabled()
-    return any(
-        type(t) is not torch.Tensor or (grad and t.requires_grad) or not has_memory(t)
-        for t in tensors
-    )
-
-
-_modes = torch._C._len_torch_dispatch_stack
-
-
-def _watched() -> bool:
-    """Whether a compiler, a mode such as make_fx's, a transform or forward mode is at work."""
-    return torch.compiler.is_compiling() or _modes() > 0 or transformed()
+    return None if watched() or EMULATED else TENSORS
 
 
 def check_finite(name: str, rows: torch.Tensor) -> None:

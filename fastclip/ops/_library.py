@@ -13,6 +13,9 @@ from fastclip.ops._device import BUILT, EMULATED
 
 library = torch.library.Library("fastclip", "DEF")
 
+KERNELS: dict[str, Callable[..., Any]] = {}
+"""What the operators call for tensors that have memory."""
+
 # `check_keys` is False where the keys are packed, and so known to be finite.
 library.define(
     "similarity(Tensor queries, Tensor keys, ScalarType dtype, bool check_keys) -> Tensor"
@@ -85,6 +88,7 @@ def implement(name: str, kernel: Callable[..., Any]) -> None:
         with torch._C._DisableAutocast():  # which would lower the products that a kernel asks for
             return kernel(*arguments)
 
+    KERNELS[name] = in_full_precision
     library.impl(name, in_full_precision, "CPU")
     if BUILT and not EMULATED:
         library.impl(name, in_full_precision, "CUDA")

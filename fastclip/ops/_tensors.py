@@ -18,6 +18,11 @@ from fastclip import _C
 Array: TypeAlias = Any
 """A torch tensor, a NumPy array, or anything else that speaks DLPack."""
 
+_NUMBERS = (np.float32, np.float16, np.int64)  # in the byte order of this machine
+
+TENSORS = _C.Tensors(torch.Tensor, torch.UntypedStorage)
+"""Looks at tensors without torch."""
+
 
 def as_tensor(name: str, x: Array, dtype: str = "np.float32") -> torch.Tensor:
     """Return a dense tensor of the numbers of ``x``, in its memory where torch can view it.
@@ -50,6 +55,8 @@ def _settled(name: str, x: torch.Tensor) -> torch.Tensor:
     """Return a tensor whose memory, if it has any, may be read as it is."""
     if torch.compiler.is_compiling():
         return x  # The dispatcher resolves what operators are given.
+    if TENSORS.are_plain(x):  # which takes a quarter of the time of what follows
+        return x
     if isinstance(x, torch.masked.MaskedTensor):
         raise TypeError(
             f"{name}: a masked tensor is not allowed, for the mask would be ignored; "
@@ -123,6 +130,9 @@ def check_storage(name: str, x: torch.Tensor) -> None:
 
 
 def _from_numpy(name: str, x: np.ndarray[Any, Any]) -> torch.Tensor:
+    usual = type(x) is np.ndarray and x.dtype in _NUMBERS and x.flags.carray
+    if usual and x.size and min(x.strides, default=1) > 0:
+        return torch.from_numpy(x)
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: a masked array is not allowed, for the mask would be ignored; pass "

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from fastclip.ops._library import library
+from fastclip.ops._library import KERNELS, library
+from fastclip.ops._tensors import has_memory
 
 _functions: dict[str, type[torch.autograd.Function]] = {}
+_modes = torch._C._len_torch_dispatch_stack
 _forward_mode = vars(forward_ad)  # holds the level that is entered, below 0 outside
 
 
@@ -26,8 +28,32 @@ def transformed() -> bool:
     )
 
 
+def watched() -> bool:
+    """Whether a compiler, a mode such as make_fx's, a transform or forward mode is at work."""
+    return torch.compiler.is_compiling() or _modes() > 0 or transformed()
+
+
+def must_dispatch(*arguments: Any) -> bool:
+    """Whether torch must see an operator: to trace or differentiate it, or for its subclasses.
+
+    Otherwise its kernel may be called at once, which halves the time of the smallest calls.
+    """
+    if watched():
+        return True
+    grad = torch.is_grad_enabled()
+    for x in arguments:
+        if type(x) is torch.Tensor:
+            if (grad and x.requires_grad) or not has_memory(x):
+                return True
+        elif isinstance(x, torch.Tensor):
+            return True
+    return False
+
+
 def call(name: str, *arguments: Any) -> Any:
     """Call an operator so that autograd, compilers and transforms see it."""
+    if not must_dispatch(*arguments):
+        return KERNELS[name](*arguments)
     if not torch.compiler.is_compiling() and transformed():
         if name not in _functions:
             raise NotImplementedError(

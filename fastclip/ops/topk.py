@@ -17,7 +17,6 @@ from fastclip.ops._arguments import (
     check_finite,
     check_same_width,
     matrix,
-    must_dispatch,
     not_finite,
     plain_tensors,
     screen_keys,
@@ -28,7 +27,7 @@ from fastclip.ops._floats import ordered
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 from fastclip.ops._library import implement, library
 from fastclip.ops._numbers import INT64_MAX
-from fastclip.ops._transforms import call, differentiable
+from fastclip.ops._transforms import call, differentiable, must_dispatch
 from fastclip.ops.pack import PackedKeys, encode, packed_from, parts_to_pack, worth_packing
 
 
@@ -140,8 +139,8 @@ def topk(
         if not 1 <= k <= count:
             raise ValueError(f"k: must be from 1 to the number of keys {count}, got {k}")
         arguments = query_rows, key_rows, screen, k
-        watched = must_dispatch(query_rows, key_rows)
-        found = call("topk", *arguments) if watched else _find(*arguments)
+        # Without an operator, the number of survivors need not become a tensor.
+        found = call("topk", *arguments) if must_dispatch(*arguments) else _find(*arguments)
     values, indices, survivors = found
     best = TopK(values, indices)
     return (best, torch.as_tensor(survivors, device=values.device)) if return_survivors else best
