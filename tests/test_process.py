@@ -169,6 +169,24 @@ sys.exit(3)
     assert "terminate" not in done.stderr
 
 
+def test_handlers_at_exit_may_wait_for_daemon_threads() -> None:
+    done = run("""
+import atexit, queue, threading
+jobs = queue.Queue()
+atexit.register(lambda: (jobs.join(), print("drained")))  # runs after those of fastclip
+import torch, fastclip
+def work():
+    while True:
+        x = jobs.get()
+        fastclip.topk(x, x, 1)
+        jobs.task_done()
+threading.Thread(target=work, daemon=True).start()
+for _ in range(2000):
+    jobs.put(torch.randn(50, 64))
+""")
+    assert (done.returncode, done.stdout) == (0, "drained\n"), done.stderr
+
+
 LONG_CALLS = {
     "topk": "fastclip.topk(torch.randn(64, 4096), packed(keys), 3)",
     "rank": "fastclip.rank(torch.randn(64, 4096), packed(keys), torch.zeros(64).long())",

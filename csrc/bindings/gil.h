@@ -38,16 +38,16 @@ class ReleasedGil {
   // Whether a signal's handler has raised an exception, such as KeyboardInterrupt; also where the
   // interpreter ends, so that no work goes on.
   bool asked_to_stop() {
-    if (ends()) return true;
+    if (interpreter_ends()) return true;
     take();
     const bool raised = PyErr_CheckSignals() != 0;
     thread_ = PyEval_SaveThread();
     return raised;
   }
 
-  // For the main thread, before the interpreter ends: from now on all other threads fall asleep
-  // where they would take the GIL back, instead of going on to functions of torch, which the end of
-  // the interpreter would catch there. Gives them a moment to get so far.
+  // For the main thread, before the interpreter ends: from now on all other threads wait where they
+  // would take the GIL back, instead of going on to functions of torch, which the end of the
+  // interpreter would catch there. Gives them a moment to get so far.
   static void park_others() {
     main_ = std::this_thread::get_id();
     parking_ = true;
@@ -60,12 +60,22 @@ class ReleasedGil {
   }
 
  private:
-  static bool ends() {
-    return interpreter_ends() || (parking_ && std::this_thread::get_id() != main_);
+  static bool parked() { return parking_ && std::this_thread::get_id() != main_; }
+
+  // Until the interpreter ends. If it does not, the main thread waits for something at exit,
+  // perhaps for this thread: then all go on.
+  static void park() {
+    constexpr std::chrono::milliseconds kStep{10};
+    constexpr int kSteps = 100;
+    --at_work_;
+    for (int step = 0; parked() && !interpreter_ends(); ++step) {
+      if (step == kSteps) parking_ = false;
+      std::this_thread::sleep_for(kStep);
+    }
+    ++at_work_;
   }
 
   [[noreturn]] static void sleep() {
-    --at_work_;
     while (true) std::this_thread::sleep_for(std::chrono::hours(1));
   }
 
@@ -74,7 +84,8 @@ class ReleasedGil {
   // would take the memory of a call away from the threads that help with it. Later versions let
   // the thread sleep, and so do we.
   void take() {
-    if (ends()) sleep();
+    if (parked()) park();
+    if (interpreter_ends()) sleep();
 #if defined(__GLIBCXX__)
     try {
       PyEval_RestoreThread(thread_);

@@ -31,6 +31,7 @@ TENSOR_DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_MOST_DIMENSIONS = 64
 _MOST_BYTES = 100_000_000  # of a header, as in the safetensors library
 
 
@@ -92,7 +93,7 @@ def _tensor_place(name: str, entry: Any, start: int) -> TensorPlace:
     shape = _shape(f"tensor {name!r}", entry.get("shape"))
     if not _is_whole(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ValueError(
-            f"tensor {name!r} has data_offsets {offsets!r:.80}, allowed: its first byte and its end"
+            f"tensor {name!r} has no data_offsets, or others than its first byte and its end"
         )
     needed, odd = divmod(math.prod(shape) * _BITS[dtype], 8)
     if odd or offsets[1] - offsets[0] != needed:
@@ -169,13 +170,16 @@ def _refuse_constant(name: str) -> Any:
 
 def _shape(what: str, shape: Any) -> tuple[int, ...]:
     if not _is_whole(shape):
-        raise ValueError(f"{what} has shape {shape!r:.80}, allowed: a list of whole numbers")
+        shown = "a shape of other things" if isinstance(shape, list) else f"shape {shape!r:.80}"
+        raise ValueError(f"{what} has {shown}, allowed: whole numbers below 2^63")
+    if len(shape) > _MOST_DIMENSIONS:  # as in NumPy
+        raise ValueError(f"{what} has {len(shape)} dimensions, allowed: {_MOST_DIMENSIONS}")
     return tuple(shape)
 
 
 def _is_whole(numbers: Any) -> bool:
-    """Whether it is a list of integers of at least 0; True is none."""
-    return isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers)
+    """Whether it is a list of integers from 0 to 2^63 - 1; True is none."""
+    return isinstance(numbers, list) and all(type(n) is int and 0 <= n < 2**63 for n in numbers)
 
 
 def _check_size(size: int, needed: int) -> None:

@@ -81,8 +81,8 @@ def read_manifest(output: Path, format: str, version: str) -> dict[str, Any] | N
     if manifest.get("version") != version:
         raise ValueError(f"{path}: version {manifest.get('version')!r}, allowed: {version!r}")
     for key in ("items", "shard_size"):
-        if type(manifest.get(key)) is not int or manifest[key] < 1:
-            raise ValueError(f"{path}: {key} is {manifest.get(key)!r}, allowed: 1 or more")
+        if type(manifest.get(key)) is not int or not 1 <= manifest[key] < 2**63:
+            raise ValueError(f"{path}: {key} is {manifest.get(key)!r:.80}, allowed: 1 or more")
     try:
         _check_count(manifest["items"], manifest["shard_size"])
         return without_hash(manifest)

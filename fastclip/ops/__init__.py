@@ -31,13 +31,14 @@ An index out of range may end in an illegal access to memory. Check inputs by a 
 Reverse mode works for all results that have a gradient: ``backward()``, and ``grad``, ``vjp`` and
 ``jacrev`` of torch.func; so does ``vmap``, by a call for each of the batch. Forward mode (``jvp``,
 ``jacfwd``, torch.autograd.forward_ad) and second derivatives exist for `topk`, `group_max`,
-`similarity` and `pixel_scores`; the others refuse them.
+`similarity` and `pixel_scores`, and in ``queries`` for `group_mean`; the others refuse them.
 
 The gradients of scores (of `topk`, `group_max`, `group_mean`, `similarity` and `pixel_scores`) are
 sums of n products in float32, off by at most ``n * 2**-24`` of the sum of their magnitudes; those
 of `similarity` and `group_mean` are matrix products, of the precision that torch is told to give
 these. `logsumexp`, `gaussian_potential` and `cache_logits` state their own bounds. Under
-``torch.autocast`` all are computed as without it.
+``torch.autocast`` all are computed as without it, but for second derivatives. Gradients are made by
+torch, which follows ``torch.set_flush_denormal``; the results themselves keep denormals.
 """
 
 from fastclip.ops.cache_logits import cache_logits

@@ -95,14 +95,18 @@ def as_keys(
     from fastclip.ops.pack import PackedKeys
 
     if isinstance(keys, PackedKeys):
+        screen = [keys.codes, keys.bounds, keys.center]
         if not torch.compiler.is_compiling():
-            check_storage(name, keys.rows)
-        return keys.rows, [keys.codes, keys.bounds, keys.center]
+            for part in (keys.rows, *screen):
+                check_storage(name, part)
+        return keys.rows, screen
     return as_rows(name, keys), []
 
 
 def as_indices(name: str, x: Array, count: int, device: torch.device) -> torch.Tensor:
     """Return ``count`` integers as an int64 tensor on ``device``, from there or from the CPU."""
+    if isinstance(x, np.ndarray) and x.dtype.kind in "iu" and not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
     tensor = as_tensor(name, x, "np.int64")
     if tensor.dtype not in INTEGERS:
         raise TypeError(

@@ -53,10 +53,16 @@ def _products_are_lowered() -> bool:
 
 def log_sums(
     rows: torch.Tensor, columns: torch.Tensor, scale: float, width: int = _COLUMNS
-) -> torch.Tensor:
-    """Return the log-sum-exp of the scaled scores of each of ``rows``, in their own dtype."""
-    sums = rows.new_full((len(rows),), -torch.inf)
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the log-sum-exp of the scaled scores of each row, and of each column.
+
+    Of the very scores that ``rows[i] @ columns[j].T`` gives for these blocks, so that weights made
+    of them sum to one: exponents may be so large that their last bits matter.
+    """
+    of_rows = rows.new_full((len(rows),), -torch.inf)
+    of_columns = columns.new_full((len(columns),), -torch.inf)
     for i, j in blocks(rows, columns, width):
-        scores = (rows[i] @ columns[j].T).mul_(scale)
-        sums[i] = torch.logaddexp(sums[i], scores.logsumexp(1))
-    return sums
+        scores = (rows[i] @ columns[j].T) * scale
+        of_rows[i] = torch.logaddexp(of_rows[i], scores.logsumexp(1))
+        of_columns[j] = torch.logaddexp(of_columns[j], scores.logsumexp(0))
+    return of_rows, of_columns

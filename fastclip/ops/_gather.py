@@ -107,7 +107,8 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
 def _jvp(ctx: Any, *tangents: torch.Tensor | None) -> torch.Tensor:
     _, _, weight, features, _ = tangents
     rows, sources, weights, all_features = ctx.saved_tensors
-    tangent = torch.zeros(ctx.rows, all_features.shape[1], device=weights.device)
+    shape = (ctx.rows, all_features.shape[1])
+    tangent = torch.zeros(shape, dtype=torch.float32, device=weights.device)
     if weight is not None:
         tangent = tangent + call("scatter_rows", rows, sources, weight, all_features, ctx.rows)
     if features is not None:

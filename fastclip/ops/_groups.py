@@ -7,6 +7,7 @@ from typing import SupportsIndex
 import torch
 
 from fastclip.ops._arguments import Array, as_indices, as_integer, check_range, check_some_rows
+from fastclip.ops._transforms import transformed
 
 
 def as_groups(
@@ -15,9 +16,18 @@ def as_groups(
     """Return the group of each key as int64, and how many groups there are."""
     check_some_rows("keys", keys)
     ids = as_indices("groups", groups, keys.shape[0], keys.device)
-    count = int(ids.max()) + 1 if num_groups is None else as_integer("num_groups", num_groups)
+    count = _largest(ids) + 1 if num_groups is None else as_integer("num_groups", num_groups)
     check_count("groups" if num_groups is None else "num_groups", count, keys.shape[0])
     return ids, count
+
+
+def _largest(groups: torch.Tensor) -> int:
+    try:
+        return int(groups.max())
+    except RuntimeError as error:
+        if not transformed():
+            raise
+        raise TypeError("num_groups: must be given where groups are transformed") from error
 
 
 def check_count(name: str, count: int, keys: int) -> None:

@@ -17,6 +17,8 @@ from fastclip.ops._tensors import has_memory
 
 _functions: dict[str, type[torch.autograd.Function]] = {}
 _modes = torch._C._len_torch_dispatch_stack
+_traced = torch._C._get_tracing_state  # by torch.jit.trace
+_backward_task = torch._C._current_graph_task_id  # below 0 outside of a backward
 _forward_mode = vars(forward_ad)  # holds the level that is entered, below 0 outside
 
 
@@ -30,7 +32,7 @@ def transformed() -> bool:
 
 def watched() -> bool:
     """Whether a compiler, a mode such as make_fx's, a transform or forward mode is at work."""
-    return torch.compiler.is_compiling() or _modes() > 0 or transformed()
+    return torch.compiler.is_compiling() or _modes() > 0 or _traced() is not None or transformed()
 
 
 def must_dispatch(*arguments: Any) -> bool:
@@ -38,7 +40,8 @@ def must_dispatch(*arguments: Any) -> bool:
 
     Otherwise its kernel may be called at once, which halves the time of the smallest calls.
     """
-    if watched():
+    # Gradients may come in batches that look like tensors (is_grads_batched), which torch splits.
+    if watched() or _backward_task() >= 0:
         return True
     grad = torch.is_grad_enabled()
     for x in arguments:
@@ -86,10 +89,15 @@ def differentiable(
         with torch._C._DisableAutocast():
             return backward(ctx, *grads)
 
+    def tangents(ctx: Any, *of_inputs: Any) -> Any:
+        assert jvp is not None
+        with torch._C._DisableAutocast():
+            return jvp(ctx, *of_inputs)
+
     torch.library.register_autograd(
         f"fastclip::{name}", in_full_precision, setup_context=setup_context, lib=library
     )
-    _functions[name] = _function(name, in_full_precision, setup_context, jvp)
+    _functions[name] = _function(name, in_full_precision, setup_context, jvp and tangents)
 
 
 def differentiable_once(name: str) -> None:
@@ -145,6 +153,10 @@ def _function(
         return tuple(None if isinstance(grad, list) else grad for grad in found)
 
     def one_by_one(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        if info.batch_size == 0:
+            raise NotImplementedError(
+                f"fastclip.{_public(name)}: a batch of at least one is needed under torch.vmap"
+            )
         found = [
             call(name, *_select(arguments, in_dims, place)) for place in range(info.batch_size)
         ]

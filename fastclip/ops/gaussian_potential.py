@@ -17,7 +17,7 @@ from fastclip.ops._arguments import (
     matrix,
     with_adjacent_elements,
 )
-from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, longest
+from fastclip.ops._blocks import blocks, empty_like, longest
 from fastclip.ops._device import check_same_device, on_cuda, stream_of, workspace
 from fastclip.ops._library import implement, library
 from fastclip.ops._transforms import call, differentiable, differentiable_once
@@ -45,11 +45,10 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
     denormal, ``d * 2**-149`` is added to a squared distance's error. The result is the same to the
     bit for any number of threads, but not for any instruction set.
 
-    The gradient weights the difference of each pair by its share of the sum. With D the largest
-    distance of a row from the mean, the shares have a relative error of at most
-    ``u * (20 + 8 * d * t * D**2)``, where u is 2**-24 while t D^2 is at most 64 and 2**-53 in
-    float64, which is used beyond that and where torch may lower float32 products. Where t D^2 is
-    above 2^26, differences are taken before they are squared, which is slower, and the squared
+    The gradient weights the difference of each pair by its share of the sum, in float64. With D
+    the largest distance of a row from the mean, the shares have a relative error of at most
+    ``2**-53 * (20 + 8 * d * t * D**2)`` and the differences an error of some 2^-52 D. Where t D^2
+    is above 2^26, differences are taken before they are squared, which is slower, and the squared
     distance of the nearest rows stands for D^2. ``torch.autocast`` changes nothing.
 
     Parameters
@@ -69,7 +68,7 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
         16 bytes * N * min(64, ceil(M / 8192)) while N < 32,768, else 16 bytes * N, and each
         thread at most about 2.5 MiB; on CUDA devices about 128 MiB, 16 bytes * N and
         4 bytes * min(N, 16,384) * (d + 520) instead of these. The backward uses float64 copies of
-        the inputs and about 100 MiB.
+        the inputs and about 200 MiB.
 
     Raises
     ------
@@ -215,14 +214,15 @@ _INNER_PRODUCTS = 2.0**26
 def _rows_to_subtract(
     x: torch.Tensor, y: torch.Tensor, t: float
 ) -> tuple[torch.Tensor, torch.Tensor, bool]:
-    """Return both less a centre, or as they are where only their differences will do."""
+    """Return both in float64: less a centre, or as they are where only differences will do.
+
+    In float64, since the gradient is a difference of sums that are nearly equal where rows are.
+    """
     centre = y.mean(0, dtype=torch.float64)
     a, b = x - centre, y - centre
-    largest = t * max(longest(a), longest(b)) ** 2
-    if largest > _INNER_PRODUCTS:
+    if t * max(longest(a), longest(b)) ** 2 > _INNER_PRODUCTS:
         return x.double(), y.double(), True
-    dtype = dtype_for_exponents(4 * largest)
-    return a.to(dtype), b.to(dtype), False
+    return a, b, False
 
 
 def _gaussian_potential_backward_fake(

@@ -173,12 +173,13 @@ def _logsumexp_backward(
     dtype = dtype_for_exponents(abs(number) * longest(queries) * longest(keys))
     q, k, grad = queries.to(dtype), keys.to(dtype), grad.to(dtype)
     # Where the result was rounded too much to be the sum of these weights, it is had again.
-    result = result if dtype == torch.float32 else log_sums(q, k, number)
+    result = result if dtype == torch.float32 else log_sums(q, k, number)[0]
     grad_q, grad_k = torch.zeros_like(q), torch.zeros_like(k)
     grad_scale = q.new_zeros((), dtype=torch.float64)
     for i, j in blocks(q, k):
         scores = q[i] @ k[j].T
-        weights = torch.add(-result[i, None], scores, alpha=number).exp_().mul_(grad[i, None])
+        # Rounded as in log_sums: where exponents are large, a fused multiply-add gives others.
+        weights = (scores * number).sub_(result[i, None]).exp_().mul_(grad[i, None])
         grad_q[i].addmm_(weights, k[j], alpha=number)
         grad_k[j].addmm_(weights.T, q[i], alpha=number)
         grad_scale += scores.mul_(weights).sum(dtype=torch.float64)

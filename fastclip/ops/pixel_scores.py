@@ -148,7 +148,7 @@ def _jvp(
     ctx: Any, pixels: torch.Tensor | None, tags: torch.Tensor | None, _: None
 ) -> tuple[torch.Tensor, None]:
     all_pixels, tag_rows, locations = ctx.saved_tensors
-    tangent = torch.zeros(locations.shape, device=locations.device)
+    tangent = torch.zeros(locations.shape, dtype=torch.float32, device=locations.device)
     if pixels is not None:
         tangent = tangent + _at(pixels, tag_rows, locations)
     if tags is not None:
@@ -159,7 +159,7 @@ def _jvp(
 def _at(pixels: torch.Tensor, tags: torch.Tensor, locations: torch.Tensor) -> torch.Tensor:
     """Return the float32 score of each tag with one pixel of each image, [B, T]."""
     places = locations[:, None].expand(-1, pixels.shape[1], -1)
-    return (pixels.flatten(2).float().gather(2, places) * tags.float().T).sum(1)
+    return (pixels.reshape(*pixels.shape[:2], -1).float().gather(2, places) * tags.float().T).sum(1)
 
 
 implement("pixel_scores", _pixel_scores)

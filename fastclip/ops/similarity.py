@@ -86,6 +86,8 @@ def similarity(
     if torch.is_grad_enabled() and (query_rows.requires_grad or key_rows.requires_grad):
         raise ValueError("out: results written into out have no gradient; use torch.no_grad()")
     call("similarity_out", query_rows, key_rows, target, not screen)
+    if not torch.compiler.is_compiling() and not target.is_inference():
+        torch.autograd.graph.increment_version(target)  # a backward may need what was there
     return target
 
 

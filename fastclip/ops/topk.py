@@ -129,7 +129,7 @@ def topk(
         if found is not None:
             _check_found(found[2], queries.shape[0])
         elif packed and (matrices := tensors.plain(queries, rows)) and 1 <= k <= matrices[1].rows:
-            codes = screen_keys([keys.codes, keys.bounds, keys.center], keys.rows)
+            codes = screen_keys(as_keys(keys)[1], keys.rows)
             found = _search(*matrices, codes, k)
     if found is None:
         query_rows = as_rows("queries", queries)

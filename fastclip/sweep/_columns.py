@@ -37,7 +37,7 @@ class Integers:
 
     def __init__(self, name: str, source: Array | str | os.PathLike[str], count: int) -> None:
         self.name = name
-        self._numbers = _numbers(name, source)
+        self._numbers = _numbers(name, source, "np.int64")
         self._count = count
         if tuple(self._numbers.shape) != (count,) or not count:
             as_indices(name, self._numbers, count, _CPU)  # raises, or there are none
@@ -87,7 +87,7 @@ class Thresholds:
     def __init__(self, source: Array | str | os.PathLike[str] | float, count: int) -> None:
         thresholds = source
         if isinstance(source, (str, os.PathLike)) or not np.isscalar(source):
-            thresholds = _numbers("thresholds", source)
+            thresholds = _numbers("thresholds", source, "np.float32")
         self._one = not getattr(thresholds, "shape", ())
         found = _as_thresholds(thresholds, 1 if self._one else count, _CPU)
         for begin in range(0, len(found), _BLOCK):
@@ -115,9 +115,9 @@ def described_number(number: float) -> float | str:
     return number if math.isfinite(number) else str(number)
 
 
-def _numbers(name: str, source: Array | str | os.PathLike[str]) -> Any:
+def _numbers(name: str, source: Array | str | os.PathLike[str], dtype: str) -> Any:
     """Return an argument as an array or tensor: as it is, or memory-mapped from npy."""
     if isinstance(source, (str, os.PathLike)):
         with file_errors(os.fspath(source)):
             return map_npy(source)[0]
-    return source if isinstance(source, np.ndarray) else as_tensor(name, source)
+    return source if isinstance(source, np.ndarray) else as_tensor(name, source, dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -13,7 +12,7 @@ from fastclip import _C
 from fastclip.data.rows import Rows
 from fastclip.ops import _count as _count  # registers pair_scores
 from fastclip.ops import _search_cuda
-from fastclip.ops._arguments import Array, as_number
+from fastclip.ops._arguments import Array, as_integer, as_number
 from fastclip.ops._groups import check_count, check_sizes
 from fastclip.ops._merge import (
     BestKeys,
@@ -98,7 +97,7 @@ class _TopK(Question):
 
     def __init__(self, block: Rows, others: Rows, k: int) -> None:
         super().__init__(block, others)
-        self.k = operator.index(k)
+        self.k = as_integer("k", k)
         if not 1 <= self.k <= len(others):
             raise ValueError(f"k: must be from 1 to the number of keys {len(others)}, got {k}")
         self.described["k"] = self.k
@@ -346,7 +345,7 @@ class _CacheLogits(Question):
         return WeightedValues(self._beta, self._values.dim, len(self.others))
 
 
-_QUESTIONS: dict[str, type[Question]] = {
+QUESTIONS: dict[str, type[Question]] = {
     "topk": _TopK,
     "rank": _Rank,
     "count_above": _CountPerQuery,
@@ -377,8 +376,8 @@ ANSWERS: dict[str, Callable[..., Any]] = {"topk": TopK, "group_max": GroupMax}
 
 def make_question(op: str, queries: Rows, keys: Rows | None, arguments: dict[str, Any]) -> Question:
     """Return the question that an operation asks; ``keys`` None stands for the queries."""
-    if op not in _QUESTIONS:
-        raise ValueError(f"op: must be one of {', '.join(_QUESTIONS)}, got {op!r}")
+    if op not in QUESTIONS:
+        raise ValueError(f"op: must be one of {', '.join(QUESTIONS)}, got {op!r}")
     needed = set(ARGUMENTS[op]) - {"per"}
     if not needed <= arguments.keys() <= set(ARGUMENTS[op]):
         raise ValueError(
@@ -386,7 +385,7 @@ def make_question(op: str, queries: Rows, keys: Rows | None, arguments: dict[str
             f"got {', '.join(sorted(arguments)) or 'none'}"
         )
     arguments = dict(arguments)
-    kind = _QUESTIONS[op]
+    kind = QUESTIONS[op]
     if op == "pairs_above":
         arguments["once"] = keys is None
     elif keys is None:

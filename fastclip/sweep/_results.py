@@ -13,7 +13,7 @@ import torch
 from fastclip.data.files import replacing
 from fastclip.data.formats import arrow_errors, file_errors, open_parquet, share
 
-from ._questions import ANSWERS, Fields
+from ._questions import ANSWERS, QUESTIONS, Fields
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,6 +70,7 @@ def read_tables(paths: Mapping[Path, range], op: str, shape: tuple[int, int]) ->
             table = open_parquet(path).read()
             if not table[0].equals(pa.chunked_array([np.arange(rows.start, rows.stop)])):
                 raise ValueError(f"does not have the rows {rows.start} to {rows.stop - 1}")
+            _check_columns(table, op)
             tables.append(table)
     table = pa.concat_tables(tables).combine_chunks()
     columns = {name: table[name].combine_chunks() for name in table.column_names[1:]}
@@ -82,6 +83,17 @@ def read_tables(paths: Mapping[Path, range], op: str, shape: tuple[int, int]) ->
             return torch.sparse_csr_tensor(starts, col, values, shape, check_invariants=False)
     answer = {name: _tensor(column) for name, column in columns.items()}
     return ANSWERS[op](**answer) if op in ANSWERS else next(iter(answer.values()))
+
+
+def _check_columns(table: Any, op: str) -> None:
+    """Check that a shard is of the function that the folder is said to be of."""
+    import pyarrow as pa
+
+    names, fields = table.column_names[1:], list(QUESTIONS[op].fields)
+    types = [column.type for column in table.columns[1:]]
+    ragged = [pa.types.is_list(t) or pa.types.is_large_list(t) for t in types]
+    if names != fields or ragged != [op == "pairs_above"] * len(fields):
+        raise ValueError(f"holds {', '.join(names)}, which are not what {op} answers")
 
 
 def _tensor(column: Any) -> torch.Tensor:

@@ -20,6 +20,7 @@ from fastclip.data.job_folder import (
     shard_ranges,
 )
 from fastclip.data.rows import Rows, open_rows
+from fastclip.ops._arguments import as_integer
 from fastclip.ops._device import device_to_compute_on
 
 from ._inputs import INPUTS, digests, hash_files, read_known, write_known
@@ -182,9 +183,12 @@ def run(
     """
     if engine not in ("local", "ray"):
         raise ValueError(f"engine: must be 'local' or 'ray', got {engine!r}")
+    memory = as_integer("memory", memory)
+    workers = None if workers is None else as_integer("workers", workers)
+    shard_size = None if shard_size is None else as_integer("shard_size", shard_size)
     if workers is not None and (engine == "local" or workers < 1):
         raise ValueError(f"workers: 1 or more are allowed, with engine 'ray', got {workers}")
-    if shard_size is not None and shard_size < 1:
+    if shard_size is not None and not 1 <= shard_size < 2**63:
         raise ValueError(f"shard_size: 1 or more is allowed, got {shard_size}")
     place = device_to_compute_on(device)
     if engine == "ray":

@@ -8,6 +8,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from fastclip.ops._blocks import blocks, dtype_for_exponents, log_sums, longest
+from fastclip.ops._transforms import transformed
 from fastclip.ops.logsumexp import logsumexp
 
 _WIDTH = 2048  # of a block: three of 8 MiB are held at a time
@@ -31,6 +32,11 @@ def two_way_logsumexp(
     -------
     tensors [N] and [V], float32
     """
+    if transformed():
+        raise NotImplementedError(
+            "the losses of fastclip.training cannot be used within transforms of torch.func or "
+            "forward-mode differentiation; call backward()"
+        )
     along_rows, along_columns = _TwoWay.apply(rows, columns, scale)
     return along_rows, along_columns
 
@@ -63,15 +69,14 @@ def _gradients(
         x.to(dtype) for x in (rows, columns, grad_rows, grad_columns)
     )
     if dtype != torch.float32:  # as in the backward of fastclip.logsumexp
-        along_rows = log_sums(rows, columns, number, _WIDTH)
-        along_columns = log_sums(columns, rows, number, _WIDTH)
+        along_rows, along_columns = log_sums(rows, columns, number, _WIDTH)
     d_rows, d_columns = torch.zeros_like(rows), torch.zeros_like(columns)
     d_scale = torch.zeros((), dtype=torch.float64, device=rows.device)
     for i, j in blocks(rows, columns, _WIDTH):
         scores = rows[i] @ columns[j].T
-        weights = torch.add(-along_rows[i, None], scores, alpha=number).exp_()
+        weights = (scores * number).sub_(along_rows[i, None]).exp_()
         weights.mul_(grad_rows[i, None])
-        other = torch.add(-along_columns[None, j], scores, alpha=number).exp_()
+        other = (scores * number).sub_(along_columns[None, j]).exp_()
         weights.addcmul_(other, grad_columns[None, j])
         d_rows[i].addmm_(weights, columns[j], alpha=number)
         d_columns[j].addmm_(weights.T, rows[i], alpha=number)

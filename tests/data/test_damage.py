@@ -93,6 +93,18 @@ def test_headers_that_lie(
     assert refused > 50
 
 
+@pytest.mark.parametrize("shape", [["9" * 4300] * 4000, ["1" + "0" * 30, "0"], ["1"] * 65])
+def test_shapes_beyond_all_bounds(tmp_path: Path, shape: list[str]) -> None:
+    """At once: the product of the first one would take minutes."""
+    tensor = f'{{"dtype":"F32","shape":[{",".join(shape)}],"data_offsets":[0,0]}}'
+    header = f'{{"features":{tensor}}}'.encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    for read in (fastclip.data.open_rows, fastclip.data.read_features):
+        with pytest.raises(FeatureFileError):
+            read(path)
+
+
 def test_headers_that_lie_about_names(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     whole = write(path, named=True)

@@ -30,3 +30,13 @@ def test_is_a_copy_without_gradient() -> None:
 
 def test_packs_nothing() -> None:
     assert fastclip.pack(torch.empty(0, 20)).shape == (0, 20)
+
+
+@pytest.mark.parametrize("part", ["rows", "codes", "bounds", "center"])
+def test_refuses_packed_keys_whose_memory_was_freed(part: str) -> None:
+    keys = fastclip.pack(torch.randn(30_000, 64))
+    getattr(keys, part).untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match=r"^keys: its storage was freed"):
+        fastclip.topk(torch.randn(300, 64), keys, 3)
+    with pytest.raises(ValueError, match=r"^keys: its storage was freed"):
+        fastclip.rank(torch.randn(3, 64), keys, torch.zeros(3, dtype=torch.int64))

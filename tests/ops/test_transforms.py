@@ -168,6 +168,66 @@ def test_results_whose_size_depends_on_values_are_refused() -> None:
         torch.vmap(lambda x: fastclip.similarity(x, k, out=torch.empty(4, 6)))(q)
 
 
+@pytest.mark.parametrize("name", DIFFERENTIABLE | WHOLE)
+def test_traced_by_torch_jit(name: str) -> None:
+    function = DIFFERENTIABLE[name][0] if name in DIFFERENTIABLE else WHOLE[name]
+    if name.startswith("topk"):
+        pytest.skip("torch.jit.trace refuses lists of tensors that are empty")
+    (q, k), other = features(), torch.randn(4, 8)
+    traced = torch.jit.trace(lambda q: function(q, k), q, check_trace=False)
+    torch.testing.assert_close(traced(other), function(other, k))
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradients_in_batches(name: str) -> None:
+    ours, _ = DIFFERENTIABLE[name]
+    q, k = features()
+    found, expected = (
+        torch.autograd.functional.jacobian(lambda q: ours(q, k), q, vectorize=vectorize)
+        for vectorize in (True, False)
+    )
+    close(found, expected)
+
+
+def test_vmap_of_nothing_is_refused() -> None:
+    with pytest.raises(NotImplementedError, match=r"^fastclip\.topk: a batch of at least one"):
+        torch.vmap(lambda q: fastclip.topk(q, torch.eye(8), 1).values)(torch.zeros(0, 3, 8))
+
+
+def test_the_number_of_groups_must_be_given_inside_a_transform() -> None:
+    q, k = features()
+    with pytest.raises(TypeError, match=r"^num_groups: must be given where groups are"):
+        torch.vmap(lambda g: fastclip.group_max(q, k, g).values)(GROUPS.expand(2, 6))
+
+
+def test_tangents_are_float32_whatever_the_default() -> None:
+    q, k = features()
+    torch.set_default_dtype(torch.float64)
+    try:
+        for ours, _ in LINEAR.values():
+            assert torch.func.jvp(lambda q, f=ours: f(q, k), (q,), (q,))[1].dtype == torch.float32
+            torch.func.hessian(lambda q, f=ours: f(q, k).square().sum())(q)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_forward_mode_inside_autocast(name: str) -> None:
+    ours, plain = LINEAR[name]
+    inputs, tangents = features(), features()
+    with torch.autocast(inputs[0].device.type, dtype=torch.bfloat16):
+        found = torch.func.jvp(ours, inputs, tangents)
+    close(found, torch.func.jvp(plain, inputs, tangents))
+
+
+def test_writing_into_what_a_backward_needs_is_noticed() -> None:
+    w, z = torch.randn(4, 4), torch.randn(4, 4, requires_grad=True)
+    loss = (w * z).sum()
+    fastclip.similarity(torch.randn(4, 5), torch.randn(4, 5), out=w)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 def test_small_calls_see_forward_mode() -> None:
     """Tensors without a gradient go past torch's dispatcher, but not where tangents matter."""
     q, k = features()
