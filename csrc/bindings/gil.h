@@ -4,6 +4,10 @@
 
 #include <pybind11/pybind11.h>
 
+#if defined(__unix__)
+#include <pthread.h>
+#endif
+
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -27,11 +31,8 @@ inline bool interpreter_ends() {
 // Has the GIL released for its lifetime.
 class ReleasedGil {
  public:
-  ReleasedGil() : thread_(PyEval_SaveThread()) { ++at_work_; }
-  ~ReleasedGil() {
-    take();
-    --at_work_;
-  }
+  ReleasedGil() : thread_(PyEval_SaveThread()) { this_one_.known(); }
+  ~ReleasedGil() { take(); }
   ReleasedGil(const ReleasedGil&) = delete;
   ReleasedGil& operator=(const ReleasedGil&) = delete;
 
@@ -47,14 +48,14 @@ class ReleasedGil {
 
   // For the main thread, before the interpreter ends: from now on all other threads wait where they
   // would take the GIL back, instead of going on to functions of torch, which the end of the
-  // interpreter would catch there. Gives them a moment to get so far.
+  // interpreter would catch there. Waits a second at most until all that have ever been here are
+  // here again: others are no business of ours.
   static void park_others() {
     main_ = std::this_thread::get_id();
     parking_ = true;
     py::gil_scoped_release released;
-    constexpr std::chrono::milliseconds kStep{10};
-    constexpr int kSteps = 100, kLeastSteps = 5;
-    for (int step = 0; step < kSteps && (step < kLeastSteps || at_work_ > 0); ++step) {
+    constexpr int kSteps = 100;
+    for (int step = 0; step < kSteps && parked_ < threads_ - this_one_.counted(); ++step) {
       std::this_thread::sleep_for(kStep);
     }
   }
@@ -65,14 +66,13 @@ class ReleasedGil {
   // Until the interpreter ends. If it does not, the main thread waits for something at exit,
   // perhaps for this thread: then all go on.
   static void park() {
-    constexpr std::chrono::milliseconds kStep{10};
-    constexpr int kSteps = 100;
-    --at_work_;
+    constexpr int kSteps = 300;
+    ++parked_;
     for (int step = 0; parked() && !interpreter_ends(); ++step) {
       if (step == kSteps) parking_ = false;
       std::this_thread::sleep_for(kStep);
     }
-    ++at_work_;
+    --parked_;
   }
 
   [[noreturn]] static void sleep() {
@@ -97,9 +97,32 @@ class ReleasedGil {
 #endif
   }
 
+  // A living thread, counted once it has been here.
+  class Thread {
+   public:
+    Thread() : counted_(false) {}
+    ~Thread() { threads_ -= counted(); }
+    int counted() const { return counted_ ? 1 : 0; }
+    void known() {
+      if (counted_) return;
+      counted_ = true;
+      ++threads_;
+    }
+
+   private:
+    bool counted_;
+  };
+
+  static constexpr std::chrono::milliseconds kStep{10};
   static inline std::atomic<bool> parking_{false};
   static inline std::thread::id main_;  // does not change once `parking_` is set
-  static inline std::atomic<int> at_work_{0};
+  static inline std::atomic<int> threads_{0}, parked_{0};
+  static inline thread_local Thread this_one_;
+#if defined(__unix__)
+  // A forked child has none of its parent's other threads.
+  static inline const int at_fork_ =
+      pthread_atfork(nullptr, nullptr, [] { threads_ = this_one_.counted(); });
+#endif
   PyThreadState* thread_;
 };
 

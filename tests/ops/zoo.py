@@ -310,7 +310,9 @@ REFUSED: dict[str, Callable[[torch.Tensor], Any]] = {
     "NumPy float64": lambda x: x.double().numpy() if x.numel() > 1 else None,
     "NumPy, masked": lambda x: np.ma.masked_array(x.numpy(), x.numpy() > 0),
     "NumPy, masked, no mask": lambda x: np.ma.masked_array(x.numpy()),
-    "NumPy, big-endian": lambda x: x.numpy().astype(x.numpy().dtype.newbyteorder(">")),
+    "NumPy, big-endian": lambda x: (  # integers are converted
+        x.numpy().astype(x.numpy().dtype.newbyteorder(">")) if x.is_floating_point() else None
+    ),
     "NumPy, strings": lambda x: x.numpy().astype(str),
     "NumPy, objects": lambda x: x.numpy().astype(object),
     "NumPy, long double": lambda x: x.numpy().astype(np.longdouble) if x.numel() > 1 else None,
