@@ -38,8 +38,9 @@
 //
 // - exact scores, q.k and q.c: |q| |k| <= |q| (N_k + |c|);
 // - x, the margin and their sum, in units of s_q: |x| <= alpha |s_k k8| <= alpha (N_k + E_k), where
-//   E_k is hardly longer than N_k, since rounding to the nearest code leaves no more than there
-//   was. With the margin it is at most 3 alpha N_k + beta N_k. A short query has a large alpha +
+//   E_k <= (1 + rotation_error + 2^-19) N_k + 2 kUnderflow, since rounding to the nearest code
+//   leaves no more than there was, and alpha kUnderflow is nothing: alpha <= 127 * 2^8. With the
+//   margin it is at most 3 alpha N_k + beta N_k and a little. A short query has a large alpha +
 //   beta beside |q|, so that x overflows for long keys although no score does;
 // - gamma <= 2^-22 (alpha + beta) |c| + 2^-148 / s_q, where s_q >= kShortestRow / 127;
 // - thresholds, (score - q.c) / s_q: in float64, then rounded down to a float32 number or infinity,
