@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from functools import reduce
 from typing import Any, Literal, SupportsIndex
 
 import torch
 
 from fastclip import ops
-from fastclip.ops._arguments import Array, as_indices, check_range
+from fastclip.ops._arguments import Array, as_indices, as_integer, check_range
 from fastclip.ops._merge import (
     BestKeys,
     BestOfGroups,
@@ -55,13 +54,13 @@ def topk(queries: Array, keys: ShardedKeys, k: SupportsIndex) -> TopK:
     """
 
     def check(rows: torch.Tensor) -> tuple[dict[str, Any], Tensors]:
-        number = operator.index(k)
+        number = as_integer("k", k)
         if not 1 <= number <= len(keys):
             raise ValueError(f"k: must be from 1 to the number of keys {len(keys)}, got {number}")
         return {"k": number}, ()
 
     given = blocks("topk", queries, keys, check)
-    best: TopK = answer(keys, given, lambda block: BestKeys(operator.index(k)))
+    best: TopK = answer(keys, given, lambda block: BestKeys(as_integer("k", k)))
     return best
 
 
