@@ -1,5 +1,5 @@
 # The library fastclip_cuda: the kernels for CUDA devices or, emulated, for the CPU.
-file(GLOB cuda_sources CONFIGURE_DEPENDS cuda/*.cu)
+file(GLOB cuda_sources CONFIGURE_DEPENDS cuda/*/*.cu)
 
 if(FASTCLIP_CUDA STREQUAL "emulate")
   set(emulator ${CMAKE_CURRENT_SOURCE_DIR}/../tests/cuda/emulator)
@@ -39,7 +39,7 @@ else()
   list(JOIN CMAKE_CUDA_ARCHITECTURES ", " architectures)
 endif()
 
-target_include_directories(fastclip_cuda PUBLIC include)
+target_include_directories(fastclip_cuda PUBLIC include ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(fastclip_cuda PRIVATE Threads::Threads)
 target_compile_definitions(fastclip_cuda INTERFACE FASTCLIP_CUDA
   FASTCLIP_CUDA_ARCHITECTURES="${architectures}")

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import torch
 
 from fastclip import _C
-from fastclip.ops._device import BUILT, EMULATED, driver_problem, version_text
+from fastclip.engine.devices import BUILT, EMULATED, driver_problem, version_text
 
 
 def config() -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 from devices import call_on_device
 
 from fastclip import _C
-from fastclip.ops._device import EMULATED
+from fastclip.engine.devices import EMULATED
 
 hypothesis.settings.register_profile(
     "fastclip",

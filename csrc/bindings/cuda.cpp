@@ -1,5 +1,5 @@
 // The module fastclip._C.cuda, in builds with CUDA.
-#include "cuda.h"
+#include "bindings/cuda.h"
 
 namespace fastclip::bindings {
 

@@ -7,9 +7,9 @@
 
 #include <cstdint>
 
-#include "../cuda/ops.h"
+#include "bindings/gil.h"
+#include "cuda/ops.h"
 #include "fastclip/exact_score.h"
-#include "gil.h"
 
 namespace fastclip::bindings {
 

@@ -2,7 +2,7 @@
 #include <array>
 #include <vector>
 
-#include "cuda.h"
+#include "bindings/cuda.h"
 
 namespace fastclip::bindings {
 namespace {

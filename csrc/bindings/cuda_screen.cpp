@@ -1,7 +1,7 @@
 // Packed keys and the operations that screen by them, for the module fastclip._C.cuda.
 #include <array>
 
-#include "cuda.h"
+#include "bindings/cuda.h"
 
 namespace fastclip::bindings {
 

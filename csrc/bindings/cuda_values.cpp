@@ -1,5 +1,5 @@
 // Sums over scores in float32, of the module fastclip._C.cuda.
-#include "cuda.h"
+#include "bindings/cuda.h"
 
 namespace fastclip::bindings {
 

@@ -9,13 +9,13 @@
 #include <tuple>
 #include <vector>
 
-#include "../cpu/isa.h"
-#include "../cpu/ops.h"
+#include "bindings/gil.h"
+#include "bindings/tensors.h"
+#include "cpu/isa/isa.h"
+#include "cpu/ops.h"
 #include "fastclip/exact_score.h"
 #include "fastclip/matrix.h"
 #include "fastclip/screen.h"
-#include "gil.h"
-#include "tensors.h"
 
 namespace py = pybind11;
 using fastclip::DType;

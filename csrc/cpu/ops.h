@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/engine/threads.h"
 #include "fastclip/matrix.h"
 #include "fastclip/screen.h"
-#include "threads.h"
 
 namespace fastclip::cpu {
 

@@ -119,7 +119,7 @@ def _search(queries: Features, keys: Features, k: int) -> TopK:
     import torch
 
     import fastclip
-    from fastclip.ops._arguments import check_finite, with_adjacent_elements
+    from fastclip.engine.checks import check_finite, with_adjacent_elements
 
     rows = with_adjacent_elements(queries.features)
     check_finite("queries", rows)  # here, for the op would count rows from the start of its part

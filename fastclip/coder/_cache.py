@@ -12,8 +12,8 @@ import torch
 from fastclip.coder._estimator import Estimator
 from fastclip.coder.representation import unit_images
 from fastclip.coder.search import Grid, Search, checked_grid, search
+from fastclip.engine.checks import Array, as_indices, as_number, check_range, check_some_rows
 from fastclip.ops import cache_logits, similarity, topk
-from fastclip.ops._arguments import Array, as_indices, as_number, check_range, check_some_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -10,7 +10,7 @@ import torch
 from fastclip.coder._cache import CacheModel
 from fastclip.coder.prompts import checked_kinds
 from fastclip.coder.representation import Coder, Weighting, unit_images
-from fastclip.ops._arguments import Array
+from fastclip.engine.checks import Array
 
 Affinity = Literal["min-max", "cosine"]
 

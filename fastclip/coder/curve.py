@@ -13,7 +13,7 @@ from fastclip.coder.representation import Coder, unit_images
 from fastclip.coder.search import Grid
 from fastclip.coder.support import draw_shots
 from fastclip.coder.tip_adapter import TipAdapter, TipAdapterF
-from fastclip.ops._arguments import Array, as_indices
+from fastclip.engine.checks import Array, as_indices
 
 MOST_VALIDATION = 4  # validation images of a class, as many as shots below that
 

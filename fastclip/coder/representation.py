@@ -12,8 +12,8 @@ import torch
 
 from fastclip.coder.prompts import KINDS, Prompts, TextTemplates
 from fastclip.coder.texts import ClassTexts
+from fastclip.engine.checks import Array, as_rows, check_finite, check_some_rows
 from fastclip.ops import TopK, group_mean, pack, similarity, topk
-from fastclip.ops._arguments import Array, as_rows, check_finite, check_some_rows
 
 if TYPE_CHECKING:
     from fastclip.models import Model

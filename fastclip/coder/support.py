@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 
-from fastclip.ops._arguments import Array, as_indices, as_integer, as_tensor
+from fastclip.engine.checks import Array, as_indices, as_integer, as_tensor
 
 if TYPE_CHECKING:
     from fastclip.models import Model

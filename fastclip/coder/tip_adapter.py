@@ -8,8 +8,8 @@ import torch
 
 from fastclip.coder._cache import CacheModel
 from fastclip.coder.representation import unit_images
+from fastclip.engine.checks import Array, as_indices
 from fastclip.ops import cache_logits, similarity
-from fastclip.ops._arguments import Array, as_indices
 
 
 class TipAdapter(CacheModel):

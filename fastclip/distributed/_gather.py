@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from fastclip.ops._arguments import short
+from fastclip.engine.checks import short
 
 from ._ranks import DTYPES, Ranks
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fastclip.ops._arguments import Array, as_indices
+from fastclip.engine.checks import Array, as_indices
 from fastclip.ops._groups import check_count
 
 from .keys import ShardedKeys

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fastclip.ops._arguments import Array, as_rows, check_finite, check_same_width
+from fastclip.engine.checks import Array, as_rows, check_finite, check_same_width
 from fastclip.ops._merge import Chunk, Reducer
 
 from ._ranks import Tensors

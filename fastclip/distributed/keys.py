@@ -7,8 +7,9 @@ from typing import Any
 import torch.distributed as dist
 
 from fastclip import _C
-from fastclip.ops._arguments import Array, as_rows
-from fastclip.ops.pack import PackedKeys, pack
+from fastclip.engine.checks import Array, as_rows
+from fastclip.engine.packed import PackedKeys
+from fastclip.engine.packing import pack
 
 from ._ranks import Ranks
 

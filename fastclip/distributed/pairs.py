@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from fastclip import ops
-from fastclip.ops._arguments import Array
-from fastclip.ops._numbers import as_threshold
+from fastclip.engine.checks import Array
+from fastclip.engine.scalars import as_threshold
 
 from ._ranks import Tensors
 from ._rounds import Block, blocks

@@ -9,7 +9,7 @@ from typing import Any, SupportsFloat, TypeAlias
 import torch
 import torch.distributed as dist
 
-from fastclip.ops._arguments import Array, check_finite
+from fastclip.engine.checks import Array, check_finite
 from fastclip.ops.gaussian_potential import as_arguments
 
 from ._ranks import Ranks, Tensors

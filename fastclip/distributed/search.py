@@ -8,7 +8,7 @@ from typing import Any, Literal, SupportsIndex
 import torch
 
 from fastclip import ops
-from fastclip.ops._arguments import Array, as_indices, as_integer, check_range
+from fastclip.engine.checks import Array, as_indices, as_integer, check_range
 from fastclip.ops._merge import (
     BestKeys,
     BestOfGroups,

@@ -9,9 +9,9 @@ from typing import Any, SupportsFloat
 import torch
 
 from fastclip import ops
-from fastclip.ops._arguments import Array, as_number, as_rows, check_finite
-from fastclip.ops._device import check_same_device
-from fastclip.ops._floats import rounded, to_double
+from fastclip.engine.checks import Array, as_number, as_rows, check_finite
+from fastclip.engine.devices import check_same_device
+from fastclip.engine.floats import rounded, to_double
 from fastclip.ops._merge import Chunk, Reducer, State
 from fastclip.ops._merge_sums import GroupMeans
 

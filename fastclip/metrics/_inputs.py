@@ -7,8 +7,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from fastclip.ops import _count as _count  # registers pair_scores
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
     as_indices,
     as_rows,
@@ -18,8 +17,9 @@ from fastclip.ops._arguments import (
     check_some_rows,
     with_adjacent_elements,
 )
-from fastclip.ops._device import check_same_device
-from fastclip.ops._tensors import check_memory
+from fastclip.engine.devices import check_same_device
+from fastclip.engine.tensors import check_memory
+from fastclip.ops import _count as _count  # registers pair_scores
 
 Prompts = Literal["max", "mean"]
 

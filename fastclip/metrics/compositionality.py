@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastclip.metrics._bootstrap import Means, bootstrap_means
-from fastclip.ops import _count as _count  # registers the operators
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
     as_indices,
     as_rows,
@@ -21,7 +19,9 @@ from fastclip.ops._arguments import (
     check_some_rows,
     with_adjacent_elements,
 )
-from fastclip.ops._device import check_same_device
+from fastclip.engine.devices import check_same_device
+from fastclip.metrics._bootstrap import Means, bootstrap_means
+from fastclip.ops import _count as _count  # registers the operators
 
 _PAIRS = 8192  # of image and text at a time: bounds the copies of rows
 

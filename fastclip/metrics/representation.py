@@ -6,6 +6,8 @@ from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
 
+from fastclip.engine.checks import Array, as_integer, as_rows
+from fastclip.engine.packing import pack
 from fastclip.metrics._inputs import (
     Inputs,
     as_class_groups,
@@ -14,9 +16,7 @@ from fastclip.metrics._inputs import (
     rows,
     within_groups,
 )
-from fastclip.ops._arguments import Array, as_integer, as_rows
 from fastclip.ops.gaussian_potential import gaussian_potential
-from fastclip.ops.pack import pack
 from fastclip.ops.similarity import similarity
 from fastclip.ops.topk import topk
 

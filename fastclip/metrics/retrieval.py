@@ -7,8 +7,7 @@ from typing import Literal, NamedTuple, SupportsIndex
 
 import torch
 
-from fastclip.ops import _count as _count  # registers the operators
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
     as_indices,
     as_integer,
@@ -17,9 +16,10 @@ from fastclip.ops._arguments import (
     check_range,
     with_adjacent_elements,
 )
-from fastclip.ops._device import check_same_device
-from fastclip.ops._tensors import check_memory
-from fastclip.ops.pack import pack
+from fastclip.engine.devices import check_same_device
+from fastclip.engine.packing import pack
+from fastclip.engine.tensors import check_memory
+from fastclip.ops import _count as _count  # registers the operators
 from fastclip.ops.rank import rank
 
 _PAIRS = 8192  # of image and caption at a time: bounds the copies of image rows

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from fastclip.engine.devices import usable_device
 from fastclip.models._model import Model
-from fastclip.ops._device import usable_device
 
 _TINY = Path(__file__).parent / "tiny"
 _CONFIG = "open_clip_config.json"

@@ -41,6 +41,8 @@ these. `logsumexp`, `gaussian_potential` and `cache_logits` state their own boun
 torch, which follows ``torch.set_flush_denormal``; the results themselves keep denormals.
 """
 
+from fastclip.engine.packed import PackedKeys
+from fastclip.engine.packing import pack
 from fastclip.ops.cache_logits import cache_logits
 from fastclip.ops.count_above import count_above
 from fastclip.ops.gaussian_potential import gaussian_potential
@@ -48,7 +50,6 @@ from fastclip.ops.group_beats import group_beats
 from fastclip.ops.group_max import GroupMax, group_max
 from fastclip.ops.group_mean import group_mean
 from fastclip.ops.logsumexp import logsumexp
-from fastclip.ops.pack import PackedKeys, pack
 from fastclip.ops.pairs_above import pairs_above
 from fastclip.ops.pixel_labels import PixelLabels, pixel_labels
 from fastclip.ops.pixel_scores import PixelScores, pixel_scores

@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 
 from fastclip import _C
-from fastclip.ops import _search_cuda
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     check_finite,
     check_range,
     matrix,
     screen_keys,
     with_adjacent_elements,
 )
-from fastclip.ops._device import capturing, on_cuda, stream_of
-from fastclip.ops._library import implement, library
-from fastclip.ops._transforms import constant
-from fastclip.ops.pack import encode, parts_to_pack, worth_packing
+from fastclip.engine.devices import capturing, on_cuda, stream_of
+from fastclip.engine.library import implement, library
+from fastclip.engine.packing import encode, parts_to_pack, worth_packing
+from fastclip.engine.transforms import constant
+from fastclip.ops import _search_cuda
 
 
 def _count_ahead(

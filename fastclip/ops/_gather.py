@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from fastclip.ops._library import implement, library
-from fastclip.ops._transforms import call, differentiable
+from fastclip.engine.library import implement, library
+from fastclip.engine.transforms import call, differentiable
 
 _PAIRS = 4096  # whose rows are multiplied at a time
 

@@ -6,8 +6,8 @@ from typing import SupportsIndex
 
 import torch
 
-from fastclip.ops._arguments import Array, as_indices, as_integer, check_range, check_some_rows
-from fastclip.ops._transforms import transformed
+from fastclip.engine.checks import Array, as_indices, as_integer, check_range, check_some_rows
+from fastclip.engine.transforms import transformed
 
 
 def as_groups(

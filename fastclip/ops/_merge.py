@@ -24,12 +24,12 @@ from typing import Any, ClassVar, TypeAlias
 
 import torch
 
+from fastclip.engine.checks import Array, check_range
+from fastclip.engine.floats import ordered
+from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.ops import _count as _count  # registers the operators
-from fastclip.ops._arguments import Array, as_keys, check_range
-from fastclip.ops._floats import ordered
 from fastclip.ops.group_beats import beats
 from fastclip.ops.group_max import GroupMax, group_max
-from fastclip.ops.pack import PackedKeys
 from fastclip.ops.topk import TopK, merge_best, topk
 
 State: TypeAlias = tuple[torch.Tensor, ...]

@@ -8,14 +8,9 @@ from typing import ClassVar
 import torch
 
 from fastclip import _C
-from fastclip.ops._arguments import (
-    as_keys,
-    check_finite,
-    check_range,
-    matrix,
-    with_adjacent_elements,
-)
-from fastclip.ops._floats import rounded
+from fastclip.engine.checks import check_finite, check_range, matrix, with_adjacent_elements
+from fastclip.engine.floats import rounded
+from fastclip.engine.packed import as_keys
 from fastclip.ops._merge import Chunk, Reducer, State
 from fastclip.ops.group_mean import add_rows
 

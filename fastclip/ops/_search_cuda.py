@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import torch
 
 from fastclip import _C
-from fastclip.ops._arguments import matrix, screen_keys
-from fastclip.ops._device import stream_of, workspace
-from fastclip.ops.pack import encode, worth_packing
+from fastclip.engine.checks import matrix, screen_keys
+from fastclip.engine.devices import stream_of, workspace
+from fastclip.engine.packing import encode, worth_packing
 
 # At a time, at most; less needs less memory.
 _TOPK_QUERIES = 1 << 14

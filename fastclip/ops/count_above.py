@@ -6,10 +6,8 @@ from typing import Literal, SupportsFloat, overload
 
 import torch
 
-from fastclip.ops import _count as _count  # registers the operators
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
-    as_keys,
     as_rows,
     as_tensor,
     as_threshold,
@@ -17,10 +15,11 @@ from fastclip.ops._arguments import (
     conversion,
     short,
 )
-from fastclip.ops._device import check_movable
-from fastclip.ops._floats import full
-from fastclip.ops._transforms import call
-from fastclip.ops.pack import PackedKeys
+from fastclip.engine.devices import check_movable
+from fastclip.engine.floats import full
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.transforms import call
+from fastclip.ops import _count as _count  # registers the operators
 
 
 @overload

@@ -8,7 +8,7 @@ from typing import Any, SupportsFloat
 import torch
 
 from fastclip import _C
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
     as_number,
     as_rows,
@@ -17,10 +17,10 @@ from fastclip.ops._arguments import (
     matrix,
     with_adjacent_elements,
 )
+from fastclip.engine.devices import check_same_device, on_cuda, stream_of, workspace
+from fastclip.engine.library import implement, library
+from fastclip.engine.transforms import call, differentiable, differentiable_once
 from fastclip.ops._blocks import blocks, empty_like, longest
-from fastclip.ops._device import check_same_device, on_cuda, stream_of, workspace
-from fastclip.ops._library import implement, library
-from fastclip.ops._transforms import call, differentiable, differentiable_once
 
 _ROWS = 16384  # of x at a time, on CUDA devices
 

@@ -7,12 +7,9 @@ from typing import Literal, SupportsIndex, overload
 import torch
 
 from fastclip import _C
-from fastclip.ops import _count as _count  # registers pair_scores
-from fastclip.ops import _search_cuda
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
     as_indices,
-    as_keys,
     as_rows,
     check_finite,
     check_same_width,
@@ -20,11 +17,13 @@ from fastclip.ops._arguments import (
     screen_keys,
     with_adjacent_elements,
 )
-from fastclip.ops._device import on_cuda
+from fastclip.engine.devices import on_cuda
+from fastclip.engine.library import implement, library
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.transforms import call, constant
+from fastclip.ops import _count as _count  # registers pair_scores
+from fastclip.ops import _search_cuda
 from fastclip.ops._groups import as_groups, check_groups
-from fastclip.ops._library import implement, library
-from fastclip.ops._transforms import call, constant
-from fastclip.ops.pack import PackedKeys
 
 
 @overload

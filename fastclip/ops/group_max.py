@@ -7,10 +7,8 @@ from typing import Any, Literal, NamedTuple, SupportsIndex, overload
 import torch
 
 from fastclip import _C
-from fastclip.ops import _search_cuda
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
-    as_keys,
     as_rows,
     check_finite,
     check_same_width,
@@ -18,12 +16,14 @@ from fastclip.ops._arguments import (
     screen_keys,
     with_adjacent_elements,
 )
-from fastclip.ops._device import on_cuda
+from fastclip.engine.devices import on_cuda
+from fastclip.engine.library import implement, library
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.packing import encode, worth_packing
+from fastclip.engine.transforms import call, differentiable
+from fastclip.ops import _search_cuda
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 from fastclip.ops._groups import as_groups, check_groups
-from fastclip.ops._library import implement, library
-from fastclip.ops._transforms import call, differentiable
-from fastclip.ops.pack import PackedKeys, encode, worth_packing
 
 
 class GroupMax(NamedTuple):

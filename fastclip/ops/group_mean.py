@@ -7,21 +7,20 @@ from typing import Any, SupportsIndex
 import torch
 
 from fastclip import _C
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
-    as_keys,
     as_rows,
     check_finite,
     check_same_width,
     matrix,
     with_adjacent_elements,
 )
-from fastclip.ops._device import on_cuda, stream_of
-from fastclip.ops._floats import rounded
+from fastclip.engine.devices import on_cuda, stream_of
+from fastclip.engine.floats import rounded
+from fastclip.engine.library import implement, library
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.transforms import call, differentiable
 from fastclip.ops._groups import as_groups, check_groups
-from fastclip.ops._library import implement, library
-from fastclip.ops._transforms import call, differentiable
-from fastclip.ops.pack import PackedKeys
 from fastclip.ops.similarity import similarity
 
 _ROWS = 4096  # converted to float64 at a time, on CUDA devices

@@ -7,9 +7,8 @@ from typing import Any, SupportsFloat
 import torch
 
 from fastclip import _C
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
-    as_keys,
     as_number,
     as_rows,
     as_tensor,
@@ -21,11 +20,11 @@ from fastclip.ops._arguments import (
     plain_tensors,
     with_adjacent_elements,
 )
+from fastclip.engine.devices import check_device, on_cuda, stream_of, workspace
+from fastclip.engine.library import implement, library
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.transforms import call, differentiable, differentiable_once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, log_sums, longest
-from fastclip.ops._device import check_device, on_cuda, stream_of, workspace
-from fastclip.ops._library import implement, library
-from fastclip.ops._transforms import call, differentiable, differentiable_once
-from fastclip.ops.pack import PackedKeys
 
 _QUERIES = 16384  # at a time, on CUDA devices
 

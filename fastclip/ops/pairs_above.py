@@ -8,10 +8,8 @@ from typing import SupportsFloat
 import torch
 
 from fastclip import _C
-from fastclip.ops import _search_cuda
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
-    as_keys,
     as_rows,
     as_threshold,
     check_finite,
@@ -20,10 +18,11 @@ from fastclip.ops._arguments import (
     screen_keys,
     with_adjacent_elements,
 )
-from fastclip.ops._device import on_cuda
-from fastclip.ops._library import implement, library
-from fastclip.ops._transforms import call
-from fastclip.ops.pack import PackedKeys
+from fastclip.engine.devices import on_cuda
+from fastclip.engine.library import implement, library
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.transforms import call
+from fastclip.ops import _search_cuda
 
 
 def pairs_above(

@@ -9,11 +9,10 @@ from typing import NamedTuple, SupportsFloat, SupportsIndex
 import torch
 
 from fastclip import _C
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
     as_integer,
     as_integers,
-    as_keys,
     as_number,
     as_pixels,
     check_finite,
@@ -22,11 +21,11 @@ from fastclip.ops._arguments import (
     pixel_rows,
     with_adjacent_elements,
 )
-from fastclip.ops._device import capturing, on_cuda, stream_of, workspace
-from fastclip.ops._library import implement, library
-from fastclip.ops._numbers import INT64_MAX
-from fastclip.ops._transforms import call, constant
-from fastclip.ops.pack import PackedKeys
+from fastclip.engine.devices import capturing, on_cuda, stream_of, workspace
+from fastclip.engine.library import implement, library
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.scalars import INT64_MAX
+from fastclip.engine.transforms import call, constant
 
 _SCORES = 1 << 24  # of some images at a time, about, on CUDA devices
 

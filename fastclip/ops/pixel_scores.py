@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import torch
 
 from fastclip import _C
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
-    as_keys,
     as_pixels,
     check_finite,
     check_finite_pixels,
@@ -17,10 +16,10 @@ from fastclip.ops._arguments import (
     pixel_rows,
     with_adjacent_elements,
 )
-from fastclip.ops._device import on_cuda, stream_of, workspace
-from fastclip.ops._library import implement, library
-from fastclip.ops._transforms import call, differentiable
-from fastclip.ops.pack import PackedKeys
+from fastclip.engine.devices import on_cuda, stream_of, workspace
+from fastclip.engine.library import implement, library
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.transforms import call, differentiable
 
 _AT_ONCE = 4096  # tags and pixels, on CUDA devices
 

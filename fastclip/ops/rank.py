@@ -6,10 +6,10 @@ from typing import Literal, overload
 
 import torch
 
+from fastclip.engine.checks import Array, as_indices, as_rows, check_same_width
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.transforms import call
 from fastclip.ops import _count as _count  # registers the operators
-from fastclip.ops._arguments import Array, as_indices, as_keys, as_rows, check_same_width
-from fastclip.ops._transforms import call
-from fastclip.ops.pack import PackedKeys
 
 
 @overload

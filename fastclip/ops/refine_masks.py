@@ -8,11 +8,11 @@ from typing import SupportsIndex
 import torch
 
 from fastclip import _C
-from fastclip.ops._arguments import Array, as_integer, as_integers, as_rows, find_nonfinite
-from fastclip.ops._device import check_same_device, on_cuda, stream_of, workspace
-from fastclip.ops._library import implement, library
-from fastclip.ops._numbers import INT64_MAX
-from fastclip.ops._transforms import call, constant
+from fastclip.engine.checks import Array, as_integer, as_integers, as_rows, find_nonfinite
+from fastclip.engine.devices import check_same_device, on_cuda, stream_of, workspace
+from fastclip.engine.library import implement, library
+from fastclip.engine.scalars import INT64_MAX
+from fastclip.engine.transforms import call, constant
 
 _WEIGHTS = 1 << 26  # of some images at a time, about, on CUDA devices
 

@@ -7,22 +7,21 @@ from typing import Any
 import torch
 
 from fastclip import _C
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     ALLOWED_DTYPES,
     DTYPES,
     Array,
-    as_keys,
     as_rows,
     check_finite,
     check_same_width,
     matrix,
     with_adjacent_elements,
 )
-from fastclip.ops._device import check_same_device, on_cuda, stream_of
-from fastclip.ops._library import implement, library
-from fastclip.ops._tensors import as_target, check_apart, short
-from fastclip.ops._transforms import call, differentiable
-from fastclip.ops.pack import PackedKeys
+from fastclip.engine.devices import check_same_device, on_cuda, stream_of
+from fastclip.engine.library import implement, library
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.tensors import as_target, check_apart, short
+from fastclip.engine.transforms import call, differentiable
 
 
 def similarity(

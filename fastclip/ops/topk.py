@@ -8,11 +8,9 @@ from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias, overload
 import torch
 
 from fastclip import _C
-from fastclip.ops import _search_cuda
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
     as_integer,
-    as_keys,
     as_rows,
     check_finite,
     check_same_width,
@@ -22,13 +20,15 @@ from fastclip.ops._arguments import (
     screen_keys,
     with_adjacent_elements,
 )
-from fastclip.ops._device import on_cuda
-from fastclip.ops._floats import ordered
+from fastclip.engine.devices import on_cuda
+from fastclip.engine.floats import ordered
+from fastclip.engine.library import implement, library
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.packing import encode, packed_from, parts_to_pack, worth_packing
+from fastclip.engine.scalars import INT64_MAX
+from fastclip.engine.transforms import call, differentiable, must_dispatch
+from fastclip.ops import _search_cuda
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
-from fastclip.ops._library import implement, library
-from fastclip.ops._numbers import INT64_MAX
-from fastclip.ops._transforms import call, differentiable, must_dispatch
-from fastclip.ops.pack import PackedKeys, encode, packed_from, parts_to_pack, worth_packing
 
 
 class TopK(NamedTuple):

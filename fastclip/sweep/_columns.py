@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from fastclip.data.formats import file_errors, map_npy
-from fastclip.ops._arguments import Array, as_indices, as_tensor, check_range
-from fastclip.ops._floats import to_float
+from fastclip.engine.checks import Array, as_indices, as_tensor, check_range
+from fastclip.engine.floats import to_float
 from fastclip.ops.count_above import _as_thresholds
 
 _BLOCK = 1 << 20  # numbers

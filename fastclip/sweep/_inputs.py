@@ -18,7 +18,7 @@ from fastclip.data.headers import parse_json
 from fastclip.data.job_folder import without_hash, write_json
 from fastclip.data.row_files import Place
 from fastclip.data.rows import Rows
-from fastclip.ops._arguments import find_nonfinite
+from fastclip.engine.checks import find_nonfinite
 
 INPUTS = "inputs.json"
 _BLOCK = 4 << 20

@@ -10,9 +10,10 @@ import torch
 
 from fastclip import _C
 from fastclip.data.rows import Rows
+from fastclip.engine.checks import Array, as_integer, as_number
+from fastclip.engine.scalars import as_threshold
 from fastclip.ops import _count as _count  # registers pair_scores
 from fastclip.ops import _search_cuda
-from fastclip.ops._arguments import Array, as_integer, as_number
 from fastclip.ops._groups import check_count, check_sizes
 from fastclip.ops._merge import (
     BestKeys,
@@ -24,7 +25,6 @@ from fastclip.ops._merge import (
     Reducer,
 )
 from fastclip.ops._merge_sums import GroupMeans, ScaledSums, WeightedValues
-from fastclip.ops._numbers import as_threshold
 from fastclip.ops.group_max import GroupMax
 from fastclip.ops.similarity import similarity
 from fastclip.ops.topk import TopK

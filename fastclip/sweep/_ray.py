@@ -16,7 +16,8 @@ import torch
 
 from fastclip import _C
 from fastclip.data.job_folder import write_record
-from fastclip.ops.pack import PackedKeys, pack
+from fastclip.engine.packed import PackedKeys
+from fastclip.engine.packing import pack
 
 from ._questions import Question
 from ._results import RESULTS, result_file, write_table

@@ -20,8 +20,8 @@ from fastclip.data.job_folder import (
     shard_ranges,
 )
 from fastclip.data.rows import Rows, open_rows
-from fastclip.ops._arguments import as_integer
-from fastclip.ops._device import device_to_compute_on
+from fastclip.engine.checks import as_integer
+from fastclip.engine.devices import device_to_compute_on
 
 from ._inputs import INPUTS, digests, hash_files, read_known, write_known
 from ._questions import ARGUMENTS, Question, make_question

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from fastclip import _C
-from fastclip.ops._arguments import as_keys
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.packing import pack
 from fastclip.ops._merge import Chunk
-from fastclip.ops.pack import PackedKeys, pack
 
 from ._buffers import Buffers, beside, side_stream, wait
 from ._inputs import check_finite

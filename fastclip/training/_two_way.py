@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from fastclip.engine.transforms import transformed
 from fastclip.ops._blocks import blocks, dtype_for_exponents, log_sums, longest
-from fastclip.ops._transforms import transformed
 from fastclip.ops.logsumexp import logsumexp
 
 _WIDTH = 2048  # of a block: three of 8 MiB are held at a time

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fastclip.ops._arguments import Array, as_number, as_rows
+from fastclip.engine.checks import Array, as_number, as_rows
 from fastclip.ops.similarity import similarity
 from fastclip.ttd._counts import as_counts
 

@@ -9,8 +9,9 @@ from typing import NamedTuple, SupportsIndex
 import torch
 import torch.nn.functional as F
 
+from fastclip.engine.checks import Array, as_number, as_rows
+from fastclip.engine.packed import as_keys
 from fastclip.ops import PackedKeys, pixel_labels, refine_masks
-from fastclip.ops._arguments import Array, as_keys, as_number, as_rows
 from fastclip.ttd.masks import tag_maps
 
 _AT_ONCE = 1 << 26  # numbers of the maps that are refined together

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 
+from fastclip.engine.checks import Array
 from fastclip.ops import PackedKeys
-from fastclip.ops._arguments import Array
 from fastclip.ttd._texts import check_context
 from fastclip.ttd.labels import Segmentation, label_features
 from fastclip.ttd.views import dense_features, read_picture

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 
-from fastclip.ops._arguments import Array, as_number, as_rows
+from fastclip.engine.checks import Array, as_number, as_rows
 from fastclip.ops.pixel_scores import pixel_scores
 from fastclip.ttd._counts import as_counts
 

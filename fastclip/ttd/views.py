@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import torch
 
-from fastclip.ops._arguments import as_number
+from fastclip.engine.checks import as_number
 from fastclip.ttd.labels import resized
 
 if TYPE_CHECKING:

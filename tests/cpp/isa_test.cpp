@@ -1,7 +1,7 @@
 // The operations on every instruction set of this processor, against plain references, without
 // Python: for processors that only an emulator stands for. Prints a checksum of all exact answers
 // for each instruction set; it is the same everywhere.
-#include "../../csrc/cpu/isa.h"
+#include "cpu/isa/isa.h"
 
 #include <algorithm>
 #include <cmath>
@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "../../csrc/cpu/buffer.h"
-#include "../../csrc/cpu/ops.h"
+#include "cpu/engine/buffer.h"
+#include "cpu/ops.h"
 #include "fastclip/element.h"
 #include "fastclip/exact_score.h"
 #include "fastclip/float16.h"

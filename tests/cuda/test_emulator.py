@@ -17,7 +17,7 @@ EMULATOR = ROOT / "tests/cuda/emulator"
 def test_emulator(tmp_path: Path) -> None:
     program = tmp_path / "emulator_test"
     command = ["g++", "-std=c++20", "-O1", "-ffp-contract=off", "-DFASTCLIP_EMULATE"]
-    command += [f"-I{path}" for path in (EMULATOR, ROOT / "csrc/include", ROOT / "csrc/cuda")]
+    command += [f"-I{path}" for path in (EMULATOR, ROOT / "csrc/include", ROOT / "csrc")]
     command += ["-fsanitize=address,undefined", EMULATOR / "emulator.cpp", "-x", "c++"]
     subprocess.run([*command, EMULATOR / "emulator_test.cu", "-o", program], check=True)
     for seed in range(3):

@@ -206,7 +206,7 @@ def main() -> int:
     arguments = parser.parse_args()
     _C.select_isa(arguments.isa)
     _C.always_screen(True)  # small problems, too
-    pack = sys.modules["fastclip.ops.pack"]
+    pack = sys.modules["fastclip.engine.packing"]
     end = time.monotonic() + 60 * arguments.minutes
     failed = 0
     for seed in itertools.count(arguments.seed):

@@ -10,8 +10,8 @@ import reference
 import torch
 
 import fastclip
-from fastclip.ops._arguments import check_finite, plain_tensors
-from fastclip.ops._device import EMULATED
+from fastclip.engine.checks import check_finite, plain_tensors
+from fastclip.engine.devices import EMULATED
 
 pytestmark = pytest.mark.once
 

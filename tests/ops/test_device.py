@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import fastclip
-from fastclip.ops import _device
-from fastclip.ops.pack import as_core_matrices, as_panels
+from fastclip.engine import devices
+from fastclip.engine.packed import as_core_matrices, as_panels
 
 
 class _Extension:
@@ -25,14 +25,14 @@ def machine(monkeypatch: pytest.MonkeyPatch):
     """Pretend that this build has CUDA and runs on a machine with such a driver and device."""
 
     def pretend(driver: int, capability: int = 90) -> None:
-        monkeypatch.setattr(_device._C, "cuda", _Extension(driver, capability), raising=False)
-        monkeypatch.setattr(_device, "BUILT", True)
-        monkeypatch.setattr(_device, "EMULATED", False)
+        monkeypatch.setattr(devices._C, "cuda", _Extension(driver, capability), raising=False)
+        monkeypatch.setattr(devices, "BUILT", True)
+        monkeypatch.setattr(devices, "EMULATED", False)
 
-    for function in (_device.driver_problem, _device._device_problem):
+    for function in (devices.driver_problem, devices._device_problem):
         function.cache_clear()
     yield pretend
-    for function in (_device.driver_problem, _device._device_problem):
+    for function in (devices.driver_problem, devices._device_problem):
         function.cache_clear()
 
 
@@ -54,7 +54,7 @@ def test_says_what_the_machine_lacks(machine, driver: int, capability: int, mess
     with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True):
         x = torch.empty(2, 3, device="cuda:0")
     with pytest.raises(RuntimeError, match=f"queries: is on device 'cuda:0', but {message}"):
-        _device.check_device("queries", x)
+        devices.check_device("queries", x)
 
 
 @pytest.mark.parametrize(("driver", "capability"), [(13000, 80), (13010, 90), (14000, 120)])
@@ -62,19 +62,19 @@ def test_takes_what_the_machine_can(machine, driver: int, capability: int) -> No
     machine(driver, capability)
     with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True):
         x = torch.empty(2, 3, device="cuda:0")
-    _device.check_device("queries", x)
+    devices.check_device("queries", x)
 
 
 def test_other_devices_are_refused(machine) -> None:
     machine(13000)
     with pytest.raises(ValueError, match=r"queries: is on device 'meta'.*on 'cpu' and 'cuda'"):
-        _device.check_device("queries", torch.empty(2, 3, device="meta"))
+        devices.check_device("queries", torch.empty(2, 3, device="meta"))
 
 
 def test_devices_must_be_the_same() -> None:
     x, y = torch.empty(2, 3), torch.empty(2, 3, device="meta")
     with pytest.raises(ValueError, match="keys: is on device 'meta', but queries on 'cpu'"):
-        _device.check_same_device("keys", y, "queries", x)
+        devices.check_same_device("keys", y, "queries", x)
 
 
 def _only(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,9 +92,9 @@ def _only(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_workspace_gets_smaller_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.zeros(1)
     _only(3000, monkeypatch)
-    memory, rows = _device.workspace("topk", lambda rows: 100 * rows, 100, x)
+    memory, rows = devices.workspace("topk", lambda rows: 100 * rows, 100, x)
     assert (len(memory), rows) == (2500, 25)
-    memory, rows = _device.workspace("topk", lambda rows: 100 * rows, 7, x)
+    memory, rows = devices.workspace("topk", lambda rows: 100 * rows, 7, x)
     assert (len(memory), rows) == (700, 7)
 
 
@@ -102,7 +102,7 @@ def test_says_how_much_memory_is_needed(monkeypatch: pytest.MonkeyPatch) -> None
     x = torch.zeros(1)
     _only(3000, monkeypatch)
     with pytest.raises(torch.OutOfMemoryError, match=r"topk: 5 MiB .* 'cpu' .*CUDA out of memory"):
-        _device.workspace("topk", lambda rows: 5 * 2**20 + rows, 100, x)
+        devices.workspace("topk", lambda rows: 5 * 2**20 + rows, 100, x)
 
 
 @pytest.mark.parametrize(("keys", "width"), [(1, 3), (32, 64), (100, 65), (0, 8)])

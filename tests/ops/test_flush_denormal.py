@@ -12,7 +12,7 @@ import reference
 import torch
 
 import fastclip
-from fastclip.ops._floats import full, ordered, rounded, to_double, to_float
+from fastclip.engine.floats import full, ordered, rounded, to_double, to_float
 from fastclip.ops._merge import BestKeys, BestOfGroups, Chunk, Reducer, TargetScores
 from fastclip.ops._merge_sums import GroupMeans, ScaledSums, WeightedValues
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import fastclip
-from fastclip.ops.pack import encode
+from fastclip.engine.packing import encode
 
 pytestmark = [pytest.mark.usefixtures("tensors_on_device"), pytest.mark.once]
 

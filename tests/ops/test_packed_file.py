@@ -158,7 +158,7 @@ def test_encoding_1_is_what_it_was(isa: str) -> None:
     """The rotation is exact for these keys: other codes mean another encoding, and a new number."""
     keys = torch.cat([torch.eye(64), -torch.eye(64)])
     codes = fastclip.pack(keys).codes
-    assert import_module("fastclip.ops.pack").ENCODING == 1
+    assert import_module("fastclip.engine.packed").ENCODING == 1
     assert set(codes.unique().tolist()) == {1, 255}
     assert hashlib.sha256(codes.numpy().data).hexdigest()[:16] == "182bc4d516ee3abc"
 
@@ -239,7 +239,7 @@ def test_other_files(tmp_path: Path) -> None:
 def test_another_encoding_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "keys.safetensors"
     fastclip.pack(keys_of(100, 20)).save(path)
-    monkeypatch.setattr(import_module("fastclip.ops.pack"), "ENCODING", 2)
+    monkeypatch.setattr(import_module("fastclip.engine.packed"), "ENCODING", 2)
     with pytest.raises(FeatureFileError, match=r"encoding is '1', this version .* reads '2'"):
         PackedKeys.load(path)
 

@@ -11,7 +11,7 @@ from inputs import Problem, hard_cases, problems
 
 import fastclip
 from fastclip import _C
-from fastclip.ops.pack import as_panels
+from fastclip.engine.packed import as_panels
 
 
 def assert_bounds_hold(keys: torch.Tensor) -> None:

@@ -11,8 +11,8 @@ import torch
 from inputs import Problem, hard_cases
 
 import fastclip
+from fastclip.engine.devices import EMULATED
 from fastclip.ops import _search_cuda
-from fastclip.ops._device import EMULATED
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ import torch
 from inputs import smooth_pixels
 
 import fastclip
-from fastclip.ops import _device
+from fastclip.engine import devices
 
-pytestmark = pytest.mark.skipif(not _device.BUILT, reason="a build without CUDA")
+pytestmark = pytest.mark.skipif(not devices.BUILT, reason="a build without CUDA")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fastclip
-from fastclip.ops._arguments import INTEGERS
+from fastclip.engine.checks import INTEGERS
 from fastclip.sweep import _columns
 
 pytestmark = pytest.mark.host

@@ -18,8 +18,8 @@ import torch
 import fastclip
 from fastclip.data import FeatureFileError, Features, open_rows, write_features
 from fastclip.data.job_folder import lock
-from fastclip.ops import _device
-from fastclip.ops._device import EMULATED
+from fastclip.engine import devices
+from fastclip.engine.devices import EMULATED
 from fastclip.sweep import _buffers, _stream
 from fastclip.sweep._stream import make_plan
 
@@ -164,7 +164,7 @@ def test_all_in_one_chunk(name, rows, files, tmp_path, device, monkeypatch):
         return make_plan(question, *others)
 
     def workspace(*arguments):
-        memory, rows = _device.workspace(*arguments)
+        memory, rows = devices.workspace(*arguments)
         sizes.append(memory.nbytes)
         return memory, rows
 

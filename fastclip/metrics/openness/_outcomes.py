@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fastclip.engine.packing import pack
 from fastclip.metrics._inputs import Inputs
 from fastclip.ops.group_beats import group_beats
-from fastclip.ops.pack import pack
 
 
 class Outcomes(NamedTuple):

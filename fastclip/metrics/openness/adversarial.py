@@ -8,17 +8,17 @@ from typing import NamedTuple, SupportsIndex
 import torch
 
 from fastclip.data.vocabularies.wordnet import plain
-from fastclip.metrics._inputs import Prompts, as_inputs, as_names, check_same_width
-from fastclip.ops._arguments import (
+from fastclip.engine.checks import (
     Array,
     as_integer,
-    as_keys,
     check_finite,
     check_some_rows,
     with_adjacent_elements,
 )
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.packing import pack
+from fastclip.metrics._inputs import Prompts, as_inputs, as_names, check_same_width
 from fastclip.ops.count_above import count_above
-from fastclip.ops.pack import PackedKeys, pack
 from fastclip.ops.rank import rank
 from fastclip.ops.similarity import similarity
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, SupportsIndex
 import numpy as np
 import torch
 
+from fastclip.engine.checks import Array, as_integer
 from fastclip.metrics._inputs import (
     Inputs,
     Prompts,
@@ -25,7 +26,6 @@ from fastclip.metrics.openness._outcomes import (
     unpacked,
     warn_of_shared,
 )
-from fastclip.ops._arguments import Array, as_integer
 from fastclip.ops.group_beats import group_beats as _group_beats  # noqa: F401  registers it
 
 Protocol = Literal["exact", "authors"]

@@ -8,17 +8,9 @@ from typing import SupportsIndex
 
 import torch
 
+from fastclip.engine.checks import Array, as_integer, as_number, as_rows, as_tensor, check_finite
+from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.metrics._inputs import as_names, check_same_width, rows
-from fastclip.ops._arguments import (
-    Array,
-    as_integer,
-    as_keys,
-    as_number,
-    as_rows,
-    as_tensor,
-    check_finite,
-)
-from fastclip.ops.pack import PackedKeys
 from fastclip.ops.topk import topk
 
 

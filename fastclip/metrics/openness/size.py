@@ -7,12 +7,13 @@ from typing import SupportsIndex
 
 import torch
 
+from fastclip.engine.checks import Array, as_integers
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.packing import pack
 from fastclip.metrics._inputs import Prompts, as_inputs, check_same_width
 from fastclip.metrics.openness._outcomes import unpacked
-from fastclip.ops._arguments import Array, as_integers, as_keys
 from fastclip.ops.count_above import count_above
 from fastclip.ops.group_beats import group_beats
-from fastclip.ops.pack import PackedKeys, pack
 
 
 def accuracy_by_size(

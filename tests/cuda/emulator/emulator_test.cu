@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "ptx_sm90.h"
+#include "cuda/arch/ptx_sm90.h"
 
 using namespace fastclip::cuda;
 

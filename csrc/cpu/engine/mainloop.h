@@ -1,0 +1,156 @@
+// The loop that every question shares: scores of a range of queries with a range of keys, block by
+// block, handed to a reducer. No more than one block of scores exists per thread.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "cpu/engine/buffer.h"
+#include "cpu/engine/threads.h"
+#include "cpu/isa/kernels.h"
+#include "fastclip/exact_score.h"
+#include "fastclip/matrix.h"
+
+namespace fastclip::cpu {
+
+// Rows per block. A float64 key block stays in half of a 1 MiB L2 cache while the queries pass over
+// it; a query block is converted once per sweep, so that it may be larger than that.
+inline constexpr int64_t kKeyBlockBytes = 512 << 10;
+inline constexpr int64_t kMaxKeyBlock = 256;
+inline constexpr int64_t kMaxQueryBlock = 256;
+
+inline int64_t key_block_rows(int64_t steps, int64_t key_tile) {
+  const int64_t row_bytes = std::max<int64_t>(1, steps) * kLanes * 8;
+  return round_up(std::clamp<int64_t>(kKeyBlockBytes / row_bytes, 1, kMaxKeyBlock), key_tile);
+}
+
+// The lowest row found to hold a NaN or an infinity, if any.
+class NonFiniteRow {
+ public:
+  void found(int64_t row) {
+    int64_t before = row_;
+    while (row < before && !row_.compare_exchange_weak(before, row)) {
+    }
+  }
+  bool any() const { return row_ != kNone; }
+  int64_t row() const { return row_; }
+
+ private:
+  static constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+  std::atomic<int64_t> row_{kNone};
+};
+
+// Whether keys [begin, begin + count) are finite, by their scores with a finite query: what is not
+// finite makes its sum so. Where the sum or its rounding may have overflowed instead, the keys
+// themselves tell.
+inline bool check_finite(const Kernels& kernels, const Matrix& keys, int64_t begin, int64_t count,
+                         const float* scores, NonFiniteRow& nonfinite) {
+  if (keys.dtype != DType::kFloat16) {  // which is converted as if it were finite
+    constexpr uint32_t kExponent = 0x7f800000;
+    bool finite = true;
+    for (int64_t j = 0; j < count; ++j) {
+      finite &= (std::bit_cast<uint32_t>(scores[j]) & kExponent) != kExponent;
+    }
+    if (finite) return true;
+  }
+  const int64_t row = kernels.find_nonfinite(keys.slice(begin, begin + count));
+  if (row >= 0) nonfinite.found(begin + row);
+  return row < 0;
+}
+
+// Calls reduce(scores, ld, first_key, count) for each block of keys, in increasing order, with
+// scores[i * ld + j] of queries.row(i) and key first_key + j. Leaves early when interrupted. With
+// `nonfinite`, also at a block with a key that is not finite, which the scores with the first query
+// tell.
+template <class Reduce>
+void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, int64_t first_key,
+           int64_t last_key, Interrupt& interrupt, Reduce&& reduce,
+           NonFiniteRow* nonfinite = nullptr) {
+  if (first_key >= last_key) return;
+  const int64_t steps = lane_steps(queries.cols);
+  const int64_t row = steps * kLanes;
+  const int64_t block = std::min(key_block_rows(steps, kernels.key_tile),
+                                 round_up(last_key - first_key, kernels.key_tile));
+  AlignedBuffer<double> query_rows(queries.rows * row, Contents::kAnything);
+  AlignedBuffer<float> scores(queries.rows * block, Contents::kAnything);
+  kernels.load_rows(queries, query_rows.get());
+  const auto finite = [&](int64_t begin, int64_t count) {
+    return nonfinite == nullptr ||
+           check_finite(kernels, keys, begin, count, scores.get(), *nonfinite);
+  };
+  if (queries.rows <= kFewQueries) {
+    for (int64_t begin = first_key; begin < last_key; begin += block) {
+      if (interrupt.poll()) return;
+      const int64_t count = std::min(block, last_key - begin);
+      for (int64_t i = 0; i < queries.rows; ++i) {
+        kernels.score_keys(query_rows.get() + i * row, keys.slice(begin, begin + count),
+                           scores.get() + i * block);
+      }
+      if (!finite(begin, count)) return;
+      reduce(static_cast<const float*>(scores.get()), block, begin, count);
+    }
+    return;
+  }
+  AlignedBuffer<double> key_rows(block * row, Contents::kAnything);
+  for (int64_t begin = first_key; begin < last_key; begin += block) {
+    if (interrupt.poll()) return;
+    const int64_t end = std::min(begin + block, last_key);
+    kernels.load_rows(keys.slice(begin, end), key_rows.get());
+    // Scores of the rows beyond are not looked at, but what is there must be quick to multiply.
+    const int64_t beyond = round_up(end - begin, kernels.key_tile) - (end - begin);
+    std::fill_n(key_rows.get() + (end - begin) * row, beyond * row, 0.0);
+    kernels.score_block(query_rows.get(), queries.rows, key_rows.get(), end - begin, steps,
+                        scores.get(), block);
+    if (!finite(begin, end - begin)) return;
+    reduce(static_cast<const float*>(scores.get()), block, begin, end - begin);
+  }
+}
+
+// Threads that are worth waking: a wake-up takes about as long as this many products.
+inline int useful_threads(int threads, int64_t queries, int64_t keys, int64_t cols) {
+  constexpr double kProductsPerThread = 2.5e5;
+  const double products = static_cast<double>(queries) * static_cast<double>(keys) *
+                          static_cast<double>(std::max<int64_t>(cols, 1));
+  return static_cast<int>(
+      std::clamp(products / kProductsPerThread, 1.0, std::max(1.0, 1.0 * threads)));
+}
+
+// Cuts queries x keys into tasks. Queries are split where there are enough of them, since what is
+// learnt of a query in one part of the keys helps in the next; few queries split the keys too, so
+// that every thread has something to do. A part has at least `key_block` keys, if there are so
+// many.
+struct Plan {
+  static constexpr int64_t kPartStep = 32;  // parts begin at multiples of it
+  Plan(int64_t queries, int64_t keys, int64_t max_query_block, int64_t key_block, int threads) {
+    constexpr int64_t kEnoughQueries = 32, kFewestQueries = 8;  // of a task
+    constexpr int64_t kTasksPerThread = 4;  // evens out threads of unequal speed
+    int64_t blocks = std::max<int64_t>(1, ceil_div(queries, max_query_block));
+    if (blocks > threads) {
+      blocks = round_up(blocks, threads);
+    } else if (queries >= kEnoughQueries * threads || keys < 2 * key_block) {
+      blocks = std::clamp<int64_t>(queries / kFewestQueries, blocks, threads);
+    }
+    query_block = std::max<int64_t>(1, ceil_div(queries, blocks));
+    query_blocks = ceil_div(queries, query_block);
+    const int64_t wanted = query_blocks >= threads ? 1
+                                                   : ceil_div(kTasksPerThread * threads,
+                                                              std::max<int64_t>(query_blocks, 1));
+    int64_t parts = std::clamp<int64_t>(keys / key_block, 1, wanted);
+    if (parts > threads) parts -= parts % threads;
+    keys_per_part = round_up(std::max<int64_t>(1, ceil_div(keys, parts)), kPartStep);
+    key_parts = ceil_div(keys, keys_per_part);
+  }
+
+  int64_t tasks() const { return query_blocks * key_parts; }
+
+  int64_t query_block;
+  int64_t query_blocks;
+  int64_t keys_per_part = 1;
+  int64_t key_parts = 1;
+};
+
+}  // namespace fastclip::cpu

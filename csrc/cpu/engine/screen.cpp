@@ -1,0 +1,169 @@
+#include "cpu/engine/screen.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+
+#include "cpu/ops.h"
+#include "fastclip/element.h"
+
+namespace fastclip::cpu {
+namespace {
+
+std::atomic<bool> screen_always{false};
+
+double center_length(const ScreenKeys& keys) {
+  double squares = 0;
+  for (int64_t j = 0; j < keys.cols; ++j) {
+    squares += static_cast<double>(keys.center[j]) * keys.center[j];
+  }
+  return std::sqrt(squares) * (1 + kSlack);
+}
+
+}  // namespace
+
+SeededRotation::SeededRotation(int64_t width)
+    : width_(width), log2_block_(rotation_log2_block(width)), signs_(width) {
+  const float scale = rotation_scale(log2_block_);
+  for (int64_t i = 0; i < width; ++i) signs_[i] = rotation_keeps_sign(i) ? scale : -scale;
+}
+
+void always_screen(bool always) { screen_always = always; }
+bool screens_always() { return screen_always; }
+
+double longest_key(const ScreenKeys& keys) {
+  float longest = 0;
+  for (int64_t j = 0; j < keys.keys; ++j) longest = std::max(longest, keys.norm[j]);
+  return longest + center_length(keys);
+}
+
+PairScorer::PairScorer(const Kernels& kernels, const Matrix& queries, const Matrix& keys)
+    : kernels_(kernels),
+      keys_(keys),
+      query_rows_(queries.rows * lane_steps(keys.cols) * kLanes, Contents::kAnything) {
+  kernels.load_rows(queries, query_rows_.get());
+}
+
+void PairScorer::prefetch(int64_t key) const {
+  const int64_t bytes = keys_.cols * size_of(keys_.dtype);
+  if (keys_.rows * bytes <= kKeyBlockBytes) return;  // they are near
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(keys_.row(key) + at);
+}
+
+BlockScreen::BlockScreen(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
+                         const ScreenKeys* codes, double longest_key)
+    : kernels_(kernels),
+      num_queries_(queries.rows),
+      keys_(keys),
+      codes_(codes),
+      longest_key_(longest_key),
+      scorer_(kernels, queries, keys),
+      coefficients_(queries.rows),
+      gamma_(round_up(queries.rows, 4)),
+      scale_(queries.rows, 1.0),
+      offset_(queries.rows),
+      query_codes_(codes != nullptr ? queries.rows * codes->width : 0, Contents::kAnything),
+      converted_queries_(0),
+      converted_keys_(0) {
+  if (codes != nullptr) {
+    encode_queries(queries);
+  } else {
+    bound_queries(queries);
+  }
+}
+
+void BlockScreen::bound_queries(const Matrix& queries) {
+  query_floats_ = float_rows(queries, converted_queries_);
+  bound_lengths(query_floats_, queries.rows, gamma_.data());
+  for (int64_t i = 0; i < queries.rows; ++i) {
+    const QueryBounds bounds = bound_float_query(gamma_[i], queries.cols);
+    reach_ = std::max(reach_, bounds.reach);
+    gamma_[i] = bounds.gamma;
+    coefficients_[i] = bounds.coefficients;
+  }
+}
+
+// Rows of another number type are converted.
+FloatRows BlockScreen::float_rows(const Matrix& rows, AlignedBuffer<float>& converted) const {
+  if (rows.dtype == DType::kFloat32) {
+    return {reinterpret_cast<const float*>(rows.data), rows.row_stride};
+  }
+  converted = AlignedBuffer<float>(rows.rows * rows.cols, Contents::kAnything);
+  kernels_.value.pack(rows, 1, converted.get());
+  return {converted.get(), rows.cols};
+}
+
+// Bounds on the lengths of rows; returns the largest, NaN where a row or its length is not finite.
+float BlockScreen::bound_lengths(const FloatRows& rows, int64_t count, float* lengths) const {
+  kernels_.sum_squares(rows, count, keys_.cols, lengths);
+  // Roundings of the sum, squares that are too small for float32, and the roundings below.
+  const auto terms = static_cast<float>(keys_.cols + 2);
+  const float stretch = 1 + terms * 0x1p-23f, lost = terms * 0x1p-147f;
+  float longest = 0, zero = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    lengths[i] = std::sqrt(lengths[i] * stretch + lost) * (1 + 2 * static_cast<float>(kSlack));
+    longest = std::max(longest, lengths[i]);
+    zero += 0 * lengths[i];
+  }
+  return longest + zero;
+}
+
+void BlockScreen::encode_queries(const Matrix& queries) {
+  const SeededRotation rotation(codes_->width);
+  std::vector<float> scratch(codes_->width);
+  std::vector<RowSums> sums(queries.rows);
+  const std::vector<float> origin(queries.cols);
+  kernels_.encode_rows(queries, rotation.view(), origin.data(), kernels_.query_levels,
+                       scratch.data(), query_codes_.get(), sums.data());
+  const double center = center_length(*codes_);
+  for (int64_t i = 0; i < queries.rows; ++i) {
+    const QueryBounds bounds = bound_query(sums[i], rotation.error(), center);
+    reach_ = std::max(reach_, bounds.reach);
+    for (int64_t j = 0; j < queries.cols; ++j) {
+      offset_[i] +=
+          static_cast<double>(element(queries, i, j)) * static_cast<double>(codes_->center[j]);
+    }
+    scale_[i] = bounds.scale;
+    gamma_[i] = bounds.gamma;
+    coefficients_[i] = bounds.coefficients;
+  }
+}
+
+bool BlockScreen::go_to(int64_t first, int64_t last) {
+  first_key_ = first * kPanel;
+  const int64_t count = std::min(last * kPanel, keys_.rows) - first_key_;
+  if (codes_ != nullptr) {
+    panels_ = *codes_;
+    panels_.codes += first_key_ * panels_.width;
+    panels_.scale += first_key_;
+    panels_.error += first_key_;
+    panels_.norm += first_key_;
+    panels_.keys = count;
+    return reach_ * longest_key_ < kLargestScore;
+  }
+  // Never destroyed: threads may still work when the process ends.
+  static const auto& ones = *new std::vector<float>(kMaxPanelKeys, 1.0f);
+  static const auto& zeros = *new std::vector<float>(kMaxPanelKeys, 0.0f);
+  const FloatRows rows = float_rows(keys_.slice(first_key_, first_key_ + count), converted_keys_);
+  const float longest = bound_lengths(rows, count, norms_);
+  panels_.rows = rows.first;
+  panels_.row_stride = rows.stride;
+  panels_.scale = ones.data();
+  panels_.error = zeros.data();
+  panels_.norm = norms_;
+  panels_.keys = count;
+  panels_.cols = panels_.width = keys_.cols;
+  return reach_ * longest < kLargestScore;
+}
+
+ScreenCall BlockScreen::call() const {
+  ScreenCall call{};
+  call.codes = query_codes_.get();
+  call.floats = query_floats_;
+  call.coefficients = coefficients_.data();
+  call.num_queries = num_queries();
+  call.keys = panels_;
+  return call;
+}
+
+}  // namespace fastclip::cpu

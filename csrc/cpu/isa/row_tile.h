@@ -1,0 +1,92 @@
+// float32 products of rows where they lie, in the order that is fastest: for bounds, which hold in
+// any order. What tile.h says about the standard library holds here.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/isa/kernels.h"
+#include "cpu/isa/vectors.h"
+
+namespace fastclip::cpu {
+namespace {
+
+// At most MR queries x four keys are in registers at a time, each pair in W lanes.
+template <int W, int MR>
+struct RowTile {
+  using V = Vectors<W>;
+  using Floats = typename V::Floats;
+  static constexpr int kKeys = 4;
+
+  // out[m * ld + j] of M queries and num_keys keys, and beyond up to a multiple of four.
+  template <int M>
+  static void products(FloatRows queries, FloatRows keys, int64_t num_keys, int64_t cols,
+                       float* out, int64_t ld) {
+    if constexpr (M > MR) {
+      products<MR>(queries, keys, num_keys, cols, out, ld);
+      products<M - MR>({queries.row(MR), queries.stride}, keys, num_keys, cols, out + MR * ld, ld);
+    } else {
+      for (int64_t j = 0; j < num_keys; j += kKeys) {
+        const float* k[kKeys];
+        four_rows(keys, j, num_keys, k);
+        multiply<M>(queries, k, cols, out + j, ld);
+      }
+    }
+  }
+
+  // squares[j] = the sum of the squares of row j, and beyond up to a multiple of four.
+  static void squares(FloatRows rows, int64_t count, int64_t cols, float* squares) {
+    for (int64_t j = 0; j < count; j += kKeys) {
+      const float* k[kKeys];
+      four_rows(rows, j, count, k);
+      Floats sums[kKeys] = {};
+      const int64_t whole = cols / W * W;
+      for (int64_t i = 0; i < whole; i += W) {
+#pragma GCC unroll 4
+        for (int n = 0; n < kKeys; ++n) {
+          const Floats x = V::load(k[n] + i);
+          sums[n] += x * x;
+        }
+      }
+      V::sum_lanes(sums, squares + j);
+      for (int n = 0; n < kKeys; ++n) {
+        for (int64_t i = whole; i < cols; ++i) squares[j + n] += k[n][i] * k[n][i];
+      }
+    }
+  }
+
+ private:
+  // The last row in place of those that are not there.
+  static void four_rows(FloatRows rows, int64_t first, int64_t count, const float* (&four)[kKeys]) {
+    for (int n = 0; n < kKeys; ++n) four[n] = rows.row(first + n < count ? first + n : count - 1);
+  }
+
+  template <int M>
+  static void multiply(FloatRows queries, const float* const (&keys)[kKeys], int64_t cols,
+                       float* out, int64_t ld) {
+    Floats sums[M][kKeys] = {};
+    const int64_t whole = cols / W * W;
+    for (int64_t i = 0; i < whole; i += W) {
+      Floats k[kKeys];
+#pragma GCC unroll 4
+      for (int n = 0; n < kKeys; ++n) k[n] = V::load(keys[n] + i);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        const Floats q = V::load(queries.row(m) + i);
+#pragma GCC unroll 4
+        for (int n = 0; n < kKeys; ++n) sums[m][n] += q * k[n];
+      }
+    }
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      float* to = out + m * ld;
+      V::sum_lanes(sums[m], to);
+      if (whole == cols) continue;
+      for (int n = 0; n < kKeys; ++n) {
+        for (int64_t i = whole; i < cols; ++i) to[n] += queries.row(m)[i] * keys[n][i];
+      }
+    }
+  }
+};
+
+}  // namespace
+}  // namespace fastclip::cpu

@@ -1,0 +1,112 @@
+// How many keys score ahead of a threshold: rank and count_above.
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "cpu/engine/fixed_screen.h"
+#include "cpu/engine/mainloop.h"
+#include "cpu/isa/isa.h"
+#include "cpu/ops.h"
+
+namespace fastclip::cpu {
+namespace {
+
+// Where the counts of all tasks come together. Whole numbers: any order of additions gives the
+// same.
+struct Totals {
+  int64_t* per_query;
+  int64_t* per_key;
+
+  void add_query(int64_t query, int64_t count) const {
+    if (per_query != nullptr) add(per_query[query], count);
+  }
+  void add_key(int64_t key, int64_t count) const {
+    if (per_key != nullptr) add(per_key[key], count);
+  }
+
+ private:
+  static void add(int64_t& total, int64_t count) {
+    if (count != 0) std::atomic_ref(total).fetch_add(count, std::memory_order_relaxed);
+  }
+};
+
+// One block of queries.
+struct CountTask {
+  const Threshold* thresholds;  // of the block
+  int64_t first_query;
+  int64_t queries;
+  const Totals& totals;
+  std::vector<int64_t> key_counts;
+
+  void screened(FixedScreen& screen) {
+    screen.count(totals.per_key != nullptr);
+    for (int64_t i = 0; i < queries; ++i) {
+      totals.add_query(first_query + i, screen.query_counts()[i]);
+    }
+    for (int64_t key = 0; key < screen.num_keys(); ++key) {
+      totals.add_key(screen.first_key() + key, screen.key_counts()[key]);
+    }
+    screen.decide([](int64_t, int64_t, bool) { return true; },
+                  [&](int64_t i, int64_t key, float score) {
+                    if (!thresholds[i].passed(score, key)) return;
+                    totals.add_query(first_query + i, 1);
+                    totals.add_key(key, 1);
+                  });
+  }
+
+  void exact(const float* scores, int64_t ld, int64_t first_key, int64_t count) {
+    key_counts.assign(count, 0);
+    for (int64_t i = 0; i < queries; ++i) {
+      int64_t ahead = 0;
+      for (int64_t j = 0; j < count; ++j) {
+        const bool is = thresholds[i].passed(scores[i * ld + j], first_key + j);
+        ahead += is;
+        key_counts[j] += is;
+      }
+      totals.add_query(first_query + i, ahead);
+    }
+    for (int64_t j = 0; j < count; ++j) totals.add_key(first_key + j, key_counts[j]);
+  }
+};
+
+}  // namespace
+
+std::vector<Threshold> join_thresholds(const float* scores, const int64_t* ties, int64_t count) {
+  std::vector<Threshold> thresholds(count);
+  for (int64_t i = 0; i < count; ++i) thresholds[i] = {scores[i], ties[i]};
+  return thresholds;
+}
+
+int64_t count_ahead(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
+                    const float* scores, const int64_t* ties, int64_t* per_query, int64_t* per_key,
+                    int threads, Interrupt& interrupt) {
+  const Totals totals{per_query, per_key};
+  const std::vector<Threshold> thresholds = join_thresholds(scores, ties, queries.rows);
+  return search_fixed(kernels(), queries, keys, screen, scores, threads, interrupt,
+                      [&](int64_t first_query, int64_t rows) {
+                        return CountTask{
+                            thresholds.data() + first_query, first_query, rows, totals, {}};
+                      });
+}
+
+void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices,
+                 int64_t per_query, float* out, int threads, Interrupt& interrupt) {
+  constexpr int64_t kQueries = 256, kPairs = 256;
+  const Kernels& isa = kernels();
+  parallel_for(ceil_div(queries.rows, kQueries), threads, interrupt, [&](int64_t task) {
+    const int64_t first = task * kQueries;
+    const int64_t last = std::min(first + kQueries, queries.rows);
+    const PairScorer scorer(isa, queries.slice(first, last), keys);
+    Pair pairs[kPairs];
+    for (int64_t begin = first * per_query; begin < last * per_query; begin += kPairs) {
+      if (interrupt.poll()) return;
+      const int64_t count = std::min(kPairs, last * per_query - begin);
+      for (int64_t p = 0; p < count; ++p) {
+        pairs[p] = {(begin + p) / per_query - first, indices[begin + p]};
+      }
+      scorer.score(pairs, count, out + begin);
+    }
+  });
+}
+
+}  // namespace fastclip::cpu

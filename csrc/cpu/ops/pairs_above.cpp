@@ -1,0 +1,92 @@
+// All pairs that score above a threshold.
+#include <algorithm>
+#include <deque>
+#include <mutex>
+#include <numeric>
+#include <vector>
+
+#include "cpu/engine/fixed_screen.h"
+#include "cpu/engine/mainloop.h"
+#include "cpu/isa/isa.h"
+#include "cpu/ops.h"
+
+namespace fastclip::cpu {
+namespace {
+
+// One block of queries and part of the keys: pairs in order of query, then key, once sorted.
+struct PairTask {
+  float threshold;
+  bool later_only;
+  int64_t first_query;
+  int64_t queries;
+  std::vector<ScoredPair>& found;
+
+  bool counts(int64_t query, int64_t key) const { return !later_only || key > query; }
+
+  void screened(FixedScreen& screen) {
+    screen.run();
+    screen.decide([&](int64_t i, int64_t key, bool) { return counts(first_query + i, key); },
+                  [&](int64_t i, int64_t key, float score) {
+                    if (score > threshold) found.push_back({first_query + i, key, score});
+                  });
+  }
+
+  void exact(const float* scores, int64_t ld, int64_t first_key, int64_t count) {
+    for (int64_t i = 0; i < queries; ++i) {
+      for (int64_t j = 0; j < count; ++j) {
+        const float score = scores[i * ld + j];
+        if (score > threshold && counts(first_query + i, first_key + j)) {
+          found.push_back({first_query + i, first_key + j, score});
+        }
+      }
+    }
+  }
+};
+
+// All pairs by query, then key. Step by step, so that an interrupt is heard among billions of them.
+std::vector<ScoredPair> in_order(std::deque<std::vector<ScoredPair>>& parts, int64_t queries,
+                                 int threads, Interrupt& interrupt) {
+  constexpr size_t kPairs = 1 << 16;         // between two looks at the interrupt
+  constexpr int64_t kQueries = 64;           // of one task
+  std::vector<int64_t> places(queries + 1);  // where the next pair of each query goes
+  for (const auto& part : parts) {
+    for (size_t p = 0; p < part.size() && (p % kPairs != 0 || !interrupt.poll()); ++p) {
+      ++places[part[p].query + 1];
+    }
+  }
+  if (interrupt.stopped()) return {};
+  std::partial_sum(places.begin(), places.end(), places.begin());
+  std::vector<ScoredPair> pairs(places[queries]);
+  for (auto& part : parts) {
+    for (size_t p = 0; p < part.size() && (p % kPairs != 0 || !interrupt.poll()); ++p) {
+      pairs[places[part[p].query]++] = part[p];
+    }
+    std::vector<ScoredPair>().swap(part);
+  }
+  // Now a query's place is where its pairs end.
+  parallel_for(ceil_div(queries, kQueries), threads, interrupt, [&](int64_t task) {
+    for (int64_t q = task * kQueries; q < std::min((task + 1) * kQueries, queries); ++q) {
+      std::sort(pairs.begin() + (q == 0 ? 0 : places[q - 1]), pairs.begin() + places[q],
+                [](const ScoredPair& a, const ScoredPair& b) { return a.key < b.key; });
+    }
+  });
+  return pairs;
+}
+
+}  // namespace
+
+std::vector<ScoredPair> pairs_above(const Matrix& queries, const Matrix& keys,
+                                    const ScreenKeys* screen, float threshold, bool later_only,
+                                    int threads, Interrupt& interrupt) {
+  std::mutex mutex;
+  std::deque<std::vector<ScoredPair>> parts;  // stays put while it grows
+  const std::vector<float> scores(queries.rows, threshold);
+  search_fixed(kernels(), queries, keys, screen, scores.data(), threads, interrupt,
+               [&](int64_t first_query, int64_t rows) {
+                 std::lock_guard lock(mutex);
+                 return PairTask{threshold, later_only, first_query, rows, parts.emplace_back()};
+               });
+  return in_order(parts, queries.rows, threads, interrupt);
+}
+
+}  // namespace fastclip::cpu

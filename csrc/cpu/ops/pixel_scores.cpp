@@ -1,0 +1,75 @@
+#include <limits>
+#include <vector>
+
+#include "cpu/engine/mainloop.h"
+#include "cpu/isa/isa.h"
+#include "cpu/ops.h"
+
+namespace fastclip::cpu {
+namespace {
+
+// Reducer: the best pixel of each tag, the first of equals. Pixels must arrive in order.
+struct Nearest {
+  float value;
+  int64_t location;
+
+  void accumulate(const float* scores, int64_t count, int64_t first_pixel) {
+    int64_t best = -1;
+    for (int64_t j = 0; j < count; ++j) {
+      if (scores[j] > value) {
+        value = scores[j];
+        best = j;
+      }
+    }
+    if (best >= 0) location = first_pixel + best;
+  }
+};
+
+}  // namespace
+
+void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, float* values,
+                  int64_t* locations, int threads, Interrupt& interrupt) {
+  if (images == 0 || tags.rows == 0) return;
+  const Kernels& isa = kernels();
+  const int64_t area = pixels.rows / images;
+  const int64_t key_block = key_block_rows(lane_steps(tags.cols), isa.key_tile);
+  // Images alone keep many threads busy; only a few of them are split further.
+  const int threads_per_image = static_cast<int>(ceil_div(threads, images));
+  const Plan plan(tags.rows, area, kMaxQueryBlock, key_block, threads_per_image);
+  // A task scores a block of tags with a part of an image's pixels. Every score may be -infinity.
+  std::vector<Nearest> nearest(static_cast<size_t>(images * plan.key_parts * tags.rows));
+
+  parallel_for(images * plan.tasks(), threads, interrupt, [&](int64_t task) {
+    const int64_t part = task % plan.key_parts;
+    const int64_t first_tag = task / plan.key_parts % plan.query_blocks * plan.query_block;
+    const int64_t last_tag = std::min(first_tag + plan.query_block, tags.rows);
+    const int64_t image = task / plan.tasks();
+    const int64_t first_pixel = part * plan.keys_per_part;
+    const int64_t last_pixel = std::min(first_pixel + plan.keys_per_part, area);
+    Nearest* best = nearest.data() + (image * plan.key_parts + part) * tags.rows + first_tag;
+    std::fill_n(best, last_tag - first_tag,
+                Nearest{-std::numeric_limits<float>::infinity(), first_pixel});
+    sweep(isa, tags.slice(first_tag, last_tag), pixels.slice(image * area, (image + 1) * area),
+          first_pixel, last_pixel, interrupt,
+          [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
+            for (int64_t i = 0; i < last_tag - first_tag; ++i) {
+              best[i].accumulate(scores + i * ld, count, begin);
+            }
+          });
+  });
+
+  for (int64_t image = 0; image < images; ++image) {
+    const Nearest* parts = nearest.data() + image * plan.key_parts * tags.rows;
+    for (int64_t tag = 0; tag < tags.rows; ++tag) {
+      Nearest best = parts[tag];
+      for (int64_t part = 1; part < plan.key_parts; ++part) {
+        const Nearest& other = parts[part * tags.rows + tag];
+        if (other.value > best.value) best = other;
+      }
+      values[image * tags.rows + tag] = best.value;
+      locations[image * tags.rows + tag] = best.location;
+    }
+  }
+}
+
+}  // namespace fastclip::cpu

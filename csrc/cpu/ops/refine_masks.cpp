@@ -1,0 +1,195 @@
+// Pixel-adaptive mask refinement. Neighbours q of a pixel p are the 8 around it at every dilation,
+// n dilations in all, borders replicated; x_k is channel k of the image.
+//
+//   sigma_k(p) = standard deviation of x_k over the n windows of 9 around p (9 n samples, unbiased)
+//   a(p, q) = softmax over q of  mean over k of  -|x_k(p) - x_k(q)| / (1e-8 + 0.1 sigma_k(p))
+//   in every iteration  m(p) <- sum over q of a(p, q) m(q)
+//
+// Affinities are computed once per image and read by all masks and iterations.
+#include <cstring>
+#include <vector>
+
+#include "cpu/engine/mainloop.h"
+#include "cpu/isa/isa.h"
+#include "cpu/ops.h"
+
+namespace fastclip::cpu {
+namespace {
+
+// Planes [height, width] with replicated columns on both sides, so that a row shifted sideways is
+// an address.
+class PaddedPlanes {
+ public:
+  PaddedPlanes(int64_t planes, int64_t height, int64_t width, int64_t border)
+      : height_(height),
+        width_(width),
+        border_(border),
+        stride_(border + round_up(width, kLanes) + border),
+        values_(planes * height * stride_) {}
+
+  float* row(int64_t plane, int64_t y) const {
+    return values_.get() + (plane * height_ + y) * stride_ + border_;
+  }
+
+  // After the inside of a row was written. Its right border begins where the image ends.
+  void replicate(int64_t plane, int64_t y) {
+    float* inside = row(plane, y);
+    std::fill(inside - border_, inside, inside[0]);
+    std::fill(inside + width_, inside - border_ + stride_, inside[width_ - 1]);
+  }
+
+  void copy_from(const float* plane_values, int64_t plane) {
+    for (int64_t y = 0; y < height_; ++y) {
+      std::memcpy(row(plane, y), plane_values + y * width_, width_ * sizeof(float));
+      replicate(plane, y);
+    }
+  }
+
+ private:
+  int64_t height_, width_, border_, stride_;
+  AlignedBuffer<float> values_;
+};
+
+class Refinement {
+ public:
+  Refinement(const MaskShape& shape, const std::vector<int64_t>& dilations, int threads,
+             Interrupt& interrupt)
+      : shape_(shape),
+        width_(round_up(shape.width, kLanes)),
+        offsets_(find_offsets(shape, dilations)),
+        threads_(threads),
+        interrupt_(interrupt),
+        weights_(shape.height * row_weights()),
+        channels_(shape.channels, shape.height, shape.width, border()),
+        now_(shape.masks, shape.height, shape.width, border()),
+        next_(shape.masks, shape.height, shape.width, border()) {}
+
+  void run(const float* image, const float* masks, int64_t iterations, float* out) {
+    const int64_t area = shape_.height * shape_.width;
+    std::vector<Range> ranges(static_cast<size_t>(shape_.masks));
+    parallel_for(shape_.masks, threads_, interrupt_, [&](int64_t m) {
+      now_.copy_from(masks + m * area, m);
+      const auto [low, high] = std::minmax_element(masks + m * area, masks + (m + 1) * area);
+      ranges[m] = {*low, *high};
+    });
+    if (iterations > 0) {
+      compute_affinities(image);
+      for (int64_t i = 0; i < iterations && !interrupt_.stopped(); ++i) {
+        iterate(ranges);
+        std::swap(now_, next_);
+      }
+    }
+    for (int64_t row = 0; row < shape_.masks * shape_.height; ++row) {
+      std::memcpy(out + row * shape_.width, now_.row(row / shape_.height, row % shape_.height),
+                  shape_.width * sizeof(float));
+    }
+  }
+
+ private:
+  struct Offset {
+    int64_t dy, dx;
+  };
+  struct Range {
+    float low, high;
+  };
+
+  static std::vector<Offset> find_offsets(const MaskShape& shape,
+                                          const std::vector<int64_t>& dilations) {
+    std::vector<Offset> offsets;
+    for (int64_t d : dilations) {
+      // Whatever lies further out than the image is wide is a replicated border.
+      const int64_t dx = std::min(d, shape.width), dy = std::min(d, shape.height);
+      for (int64_t i = 0; i < 9; ++i) {
+        if (i != 4) offsets.push_back({(i / 3 - 1) * dy, (i % 3 - 1) * dx});
+      }
+    }
+    return offsets;
+  }
+
+  int64_t border() const {
+    int64_t border = 0;
+    for (const Offset& o : offsets_) border = std::max(border, o.dx);
+    return border;
+  }
+
+  int64_t row_weights() const { return static_cast<int64_t>(offsets_.size()) * width_; }
+
+  // The neighbours of row y of a plane: offsets_.size() addresses.
+  void find_rows(const PaddedPlanes& planes, int64_t plane, int64_t y, const float** rows) const {
+    for (const Offset& o : offsets_) {
+      *rows++ = planes.row(plane, std::clamp<int64_t>(y + o.dy, 0, shape_.height - 1)) + o.dx;
+    }
+  }
+
+  NeighbourRows neighbours(const float* const* rows) const {
+    return {width_, static_cast<int64_t>(offsets_.size()), rows};
+  }
+
+  void compute_affinities(const float* image) {
+    const int64_t area = shape_.height * shape_.width;
+    for (int64_t c = 0; c < shape_.channels; ++c) channels_.copy_from(image + c * area, c);
+    for_rows([&](int64_t first, int64_t last) {
+      std::vector<const float*> rows(shape_.channels * offsets_.size()), centres(shape_.channels);
+      std::vector<NeighbourRows> views;
+      for (int64_t c = 0; c < shape_.channels; ++c) {
+        views.push_back(neighbours(rows.data() + c * offsets_.size()));
+      }
+      for (int64_t y = first; y < last && !interrupt_.poll(); ++y) {
+        for (int64_t c = 0; c < shape_.channels; ++c) {
+          find_rows(channels_, c, y, rows.data() + c * offsets_.size());
+          centres[c] = channels_.row(c, y);
+        }
+        kernels_.pixels.affinities(views.data(), centres.data(), shape_.channels,
+                                   weights_.get() + y * row_weights());
+      }
+    });
+  }
+
+  // A row's weights stay in cache while all masks pass over it.
+  void iterate(const std::vector<Range>& ranges) {
+    for_rows([&](int64_t first, int64_t last) {
+      std::vector<const float*> rows(offsets_.size());
+      for (int64_t y = first; y < last; ++y) {
+        for (int64_t m = 0; m < shape_.masks && !interrupt_.poll(); ++m) {
+          find_rows(now_, m, y, rows.data());
+          kernels_.pixels.weighted_mean(neighbours(rows.data()), weights_.get() + y * row_weights(),
+                                        ranges[m].low, ranges[m].high, next_.row(m, y));
+          next_.replicate(m, y);
+        }
+      }
+    });
+  }
+
+  template <class Work>
+  void for_rows(Work work) {
+    constexpr int64_t kRows = 8;  // of one task
+    parallel_for(ceil_div(shape_.height, kRows), threads_, interrupt_, [&](int64_t task) {
+      work(task * kRows, std::min((task + 1) * kRows, shape_.height));
+    });
+  }
+
+  const Kernels& kernels_ = kernels();
+  const MaskShape shape_;
+  const int64_t width_;  // of a row of weights
+  const std::vector<Offset> offsets_;
+  const int threads_;
+  Interrupt& interrupt_;
+  AlignedBuffer<float> weights_;  // [height][neighbour][width_]
+  PaddedPlanes channels_, now_, next_;
+};
+
+}  // namespace
+
+void refine_masks(const float* images, const float* masks, const MaskShape& shape,
+                  int64_t iterations, const std::vector<int64_t>& dilations, float* out,
+                  int threads, Interrupt& interrupt) {
+  if (shape.masks == 0) return;
+  Refinement refinement(shape, dilations, threads, interrupt);
+  const int64_t area = shape.height * shape.width;
+  for (int64_t b = 0; b < shape.batch && !interrupt.stopped(); ++b) {
+    refinement.run(images + b * shape.channels * area, masks + b * shape.masks * area, iterations,
+                   out + b * shape.masks * area);
+  }
+}
+
+}  // namespace fastclip::cpu

@@ -1,0 +1,48 @@
+#include "cpu/engine/mainloop.h"
+#include "cpu/isa/isa.h"
+#include "cpu/ops.h"
+#include "fastclip/float16.h"
+
+namespace fastclip::cpu {
+namespace {
+
+template <class T, class Convert>
+void store(const float* scores, int64_t count, char* row, int64_t first, Convert convert) {
+  T* out = reinterpret_cast<T*>(row) + first;
+  for (int64_t j = 0; j < count; ++j) out[j] = convert(scores[j]);
+}
+
+void store(const float* scores, int64_t count, DType dtype, char* row, int64_t first) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return store<float>(scores, count, row, first, [](float x) { return x; });
+    case DType::kFloat16:
+      return store<uint16_t>(scores, count, row, first, float_to_half);
+    case DType::kBFloat16:
+      return store<uint16_t>(scores, count, row, first, float_to_bfloat16);
+  }
+}
+
+}  // namespace
+
+void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& out, int threads,
+                Interrupt& interrupt) {
+  const Kernels& isa = kernels();
+  threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
+  const int64_t key_block = key_block_rows(lane_steps(queries.cols), isa.key_tile);
+  const Plan plan(queries.rows, keys.rows, kMaxQueryBlock, key_block, threads);
+  parallel_for(plan.tasks(), threads, interrupt, [&](int64_t task) {
+    const int64_t first_query = task / plan.key_parts * plan.query_block;
+    const int64_t last_query = std::min(first_query + plan.query_block, queries.rows);
+    const int64_t first_key = task % plan.key_parts * plan.keys_per_part;
+    const int64_t last_key = std::min(first_key + plan.keys_per_part, keys.rows);
+    sweep(isa, queries.slice(first_query, last_query), keys, first_key, last_key, interrupt,
+          [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
+            for (int64_t i = first_query; i < last_query; ++i) {
+              store(scores + (i - first_query) * ld, count, out.dtype, out.row(i), begin);
+            }
+          });
+  });
+}
+
+}  // namespace fastclip::cpu

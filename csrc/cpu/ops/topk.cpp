@@ -1,0 +1,77 @@
+#include "cpu/engine/mainloop.h"
+#include "cpu/isa/isa.h"
+#include "cpu/ops.h"
+#include "cpu/ops/topk_plan.h"
+
+namespace fastclip::cpu {
+namespace {
+
+// Queries of one task, fewer where k is large: a thread's candidates stay within about 16 MiB.
+int64_t query_block_rows(int64_t keys, int64_t k) {
+  constexpr int64_t kCandidateBytes = 16 << 20;
+  const int64_t per_query = TopK::capacity(keys, k) * TopK::kEntryBytes;
+  return std::clamp<int64_t>(kCandidateBytes / per_query, 1, kMaxQueryBlock);
+}
+
+void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, int64_t k,
+                NonFiniteRow* nonfinite, float* values, int64_t* indices, int threads,
+                Interrupt& interrupt) {
+  // Each part of the keys leaves k of them to be merged.
+  const int64_t key_block = std::max(key_block_rows(lane_steps(queries.cols), isa.key_tile), 4 * k);
+  const Plan plan(queries.rows, keys.rows, query_block_rows(keys.rows, k), key_block, threads);
+  reduce_topk(isa, plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
+              [&](const TopKTask& task, auto&& finish) {
+                TopK best(isa, task.last_query - task.first_query, task.last_key - task.first_key,
+                          task.k);
+                sweep(
+                    isa, queries.slice(task.first_query, task.last_query), keys, task.first_key,
+                    task.last_key, interrupt,
+                    [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
+                      for (int64_t i = 0; i < task.last_query - task.first_query; ++i) {
+                        best.accumulate(i, scores + i * ld, count, begin);
+                      }
+                    },
+                    nonfinite);
+                finish(best);
+              });
+}
+
+// Finding the candidates of a query takes as long as exact scores of some keys, the more the larger
+// k is: measured with 1 to 256 queries of 512 and 1,280 numbers.
+bool worth_screening(int64_t keys, int64_t k) {
+  return screens_always() || keys >= std::max<int64_t>((k <= 128 ? 8 : 16) * k, 64);
+}
+
+}  // namespace
+
+bool worth_codes(int64_t queries, int64_t keys, int64_t k) {
+  return screens_always() || (keys >= 256 && worth_screening(keys, k) &&
+                              (!worth_float_screen(queries) || keys >= 64 * k));
+}
+
+int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* codes, int64_t k,
+             float* values, int64_t* indices, int threads, Interrupt& interrupt) {
+  const int64_t query = find_nonfinite(queries, threads, interrupt);
+  if (query >= 0) return -1 - query;
+  const Kernels& isa = kernels();
+  const ScreenKeys* screening = worth_codes(queries.rows, keys.rows, k) ? codes : nullptr;
+  const Screens screens = screens_for(isa, screening, queries.rows);
+  const bool screened = screens.count > 0 && worth_screening(keys.rows, k);
+  if (queries.rows == 0) {
+    const int64_t key = codes == nullptr ? find_nonfinite(keys, threads, interrupt) : -1;
+    return key >= 0 ? -1 - key : 0;
+  }
+  threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
+  NonFiniteRow nonfinite;
+  NonFiniteRow* check = codes == nullptr ? &nonfinite : nullptr;
+  int64_t scored = queries.rows * keys.rows;
+  if (screened) {
+    scored =
+        screened_topk(isa, queries, keys, screens, k, check, values, indices, threads, interrupt);
+  } else {
+    exact_topk(isa, queries, keys, k, check, values, indices, threads, interrupt);
+  }
+  return nonfinite.any() ? -1 - queries.rows - nonfinite.row() : scored;
+}
+
+}  // namespace fastclip::cpu

@@ -1,0 +1,300 @@
+// Top-k through the screen: pairs whose upper bound is below the k-th best lower bound are dropped,
+// the rest is scored exactly, most promising first.
+#include <algorithm>
+#include <atomic>
+#include <limits>
+#include <vector>
+
+#include "cpu/engine/screen.h"
+#include "cpu/ops.h"
+#include "cpu/ops/topk_plan.h"
+
+namespace fastclip::cpu {
+namespace {
+
+constexpr int64_t kQueryBlock = 512;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Keys that the screen let pass, of each query in order, with bounds on their exact scores in units
+// of s_q from q.c.
+class Candidates {
+ public:
+  static constexpr int64_t kEntryBytes = 2 * sizeof(float) + sizeof(int64_t);
+
+  static constexpr int64_t capacity(int64_t k) { return round_up(3 * k + 128, kLanes); }
+
+  Candidates(int64_t queries, int64_t k)
+      : capacity_(capacity(k)),
+        counts_(queries),
+        lowers_(queries * capacity_, Contents::kAnything),
+        uppers_(queries * capacity_, Contents::kAnything),
+        keys_(queries * capacity_, Contents::kAnything) {}
+
+  int64_t capacity() const { return capacity_; }
+  int64_t& count(int64_t query) { return counts_[query]; }
+  float* lowers(int64_t query) const { return lowers_.get() + query * capacity_; }
+  float* uppers(int64_t query) const { return uppers_.get() + query * capacity_; }
+  int64_t* keys(int64_t query) const { return keys_.get() + query * capacity_; }
+
+ private:
+  int64_t capacity_;
+  std::vector<int64_t> counts_;
+  AlignedBuffer<float> lowers_, uppers_;
+  AlignedBuffer<int64_t> keys_;
+};
+
+class ScreenedTopK {
+ public:
+  // `best` may hold keys already.
+  ScreenedTopK(const Kernels& kernels, BlockScreen& block, const Matrix& keys, int64_t k,
+               TopK& best)
+      : kernels_(kernels),
+        block_(block),
+        k_(k),
+        few_(k + std::min<int64_t>(k, 16)),
+        window_(keys_near(keys)),
+        best_(best),
+        floor_(block.num_queries(), -kInfinity),
+        thresholds_(block.num_queries(), -kInfinity),
+        places_(block.num_queries()),
+        first_(block.num_queries()),
+        candidates_(block.num_queries(), k),
+        hits_(block.num_queries() * kMaxPanelKeys, Contents::kAnything) {
+    for (int64_t i = 0; i < block.num_queries(); ++i) raise_to_best(i);
+  }
+
+  // The best k must be found first, and those that the screen cannot tell from them.
+  int64_t allowance() const { return 2 * k_ + 64; }
+
+  // Looks at the panels that the block has gone to. Returns how many pairs survived so far: one
+  // that is dropped without a score costs a part of one with a score.
+  int64_t screen() {
+    if (!begun_) return begin();
+    ScreenCall call = block_.call();
+    call.thresholds = thresholds_.data();
+    call.hits = hits_.get();
+    const int64_t count = kernels_.screen(call);
+    add(hits_.get(), count);
+    return scored_ + survivors_ / 4;
+  }
+
+  // Scores what is left exactly. Returns how many pairs were scored in all.
+  int64_t finish() {
+    certify(0, 0);
+    return scored_;
+  }
+
+ private:
+  static constexpr int64_t kFolded = 64;
+  static constexpr int64_t kBatch = 32;  // pairs scored at a time
+
+  // Keys that stay in the second-level cache while all queries are scored with them.
+  static int64_t keys_near(const Matrix& keys) {
+    return kKeyBlockBytes / std::max<int64_t>(1, keys.cols * size_of(keys.dtype)) + 1;
+  }
+
+  // Nothing is known yet to drop pairs by. The first keys give a floor: the k-th best of their
+  // lower bounds or, cheaper, of the best bounds of kFolded sets that they are dealt to.
+  int64_t begin() {
+    begun_ = true;
+    AlignedBuffer<float> uppers(block_.num_queries() * kMaxPanelKeys, Contents::kAnything);
+    ScreenCall call = block_.call();
+    call.uppers = uppers.get();
+    call.uppers_stride = kMaxPanelKeys;
+    kernels_.screen(call);
+    const int64_t keys = block_.num_keys();
+    int32_t reaching[kMaxPanelKeys + kLanes];
+    float lowers[kMaxPanelKeys];
+    for (int64_t i = 0; i < block_.num_queries(); ++i) {
+      const float* upper = uppers.get() + i * kMaxPanelKeys;
+      // x of key j, again.
+      const auto x = [&](int64_t j) { return upper[j] - block_.margin(i, j); };
+      if (keys >= k_) {
+        for (int64_t j = 0; j < keys; ++j) {
+          lowers[j] = x(j) - (block_.margin(i, j) + block_.gamma(i));
+        }
+        int64_t sets = keys;
+        if (4 * k_ <= kFolded && keys > kFolded) {
+          for (int64_t begin = kFolded; begin < keys; begin += kFolded) {
+            const float* next = lowers + begin;
+            const int64_t count = std::min(kFolded, keys - begin);
+            for (int64_t j = 0; j < count; ++j) lowers[j] = std::max(lowers[j], next[j]);
+          }
+          sets = kFolded;
+        }
+        raise(i, kernels_.kth_largest(lowers, sets, k_, k_ / 4));
+      }
+      const int64_t count = kernels_.reaching({upper, 0, keys}, thresholds_[i], reaching);
+      for (int64_t r = 0; r < count; ++r) {
+        hits_.get()[r] = {static_cast<int32_t>(i), reaching[r], x(reaching[r])};
+      }
+      add(hits_.get(), count);
+    }
+    return scored_ + survivors_ / 4;
+  }
+
+  // Hits of one query come in runs, of as many as share a vector.
+  void add(const Hit* hits, int64_t count) {
+    for (int64_t h = 0; h < count;) {
+      const int64_t i = hits[h].query;
+      const float floor = floor_[i], gamma = block_.gamma(i);
+      float* lowers = candidates_.lowers(i);
+      float* uppers = candidates_.uppers(i);
+      int64_t* keys = candidates_.keys(i);
+      const int64_t begin = candidates_.count(i), end = candidates_.capacity();
+      int64_t to = begin;
+      for (; h < count && hits[h].query == i && to < end; ++h) {
+        const float margin = block_.margin(i, hits[h].key) + gamma;
+        lowers[to] = hits[h].x - margin;
+        uppers[to] = hits[h].x + margin;
+        keys[to] = block_.first_key() + hits[h].key;
+        to += uppers[to] >= floor ? 1 : 0;
+      }
+      survivors_ += to - begin;
+      candidates_.count(i) = to;
+      // Bounds that tell most of the keys apart are as good as scores for now.
+      if (to < end) continue;
+      certify(candidates_.capacity() / 2, k_ + k_ / 2);
+      for (const int64_t j : queries_) raise_to_best(j);
+    }
+  }
+
+  // Drops candidates of queries that have more than `many`, by their bounds. Queries that are left
+  // with more than `most` have them scored exactly, as far as they can still be among the best k.
+  void certify(int64_t many, int64_t most) {
+    queries_.clear();
+    bool rest = false;
+    for (int64_t i = 0; i < block_.num_queries(); ++i) {
+      int64_t& count = candidates_.count(i);
+      if (count <= many) continue;
+      drop(i);
+      if (count <= most) continue;
+      queries_.push_back(i);
+      // The k most promising ones first; few of the others are left after that.
+      first_[i] = -kInfinity;
+      if (count <= few_) continue;
+      first_[i] = kernels_.kth_largest(candidates_.uppers(i), count, k_, k_ / 16);
+      rest = true;
+    }
+    score([&](int64_t i, float upper) { return upper >= first_[i]; });
+    if (rest) {
+      for (const int64_t i : queries_) raise_to_best(i);
+      score([&](int64_t i, float upper) { return upper < first_[i] && upper >= floor_[i]; });
+    }
+    for (const int64_t i : queries_) candidates_.count(i) = 0;
+  }
+
+  // Drops the candidates of a query that cannot be among the best k, by the bounds of the others.
+  void drop(int64_t i) {
+    int64_t& count = candidates_.count(i);
+    float* lowers = candidates_.lowers(i);
+    if (count > few_) raise(i, kernels_.kth_largest(lowers, count, k_, k_ / 4));
+    count = kernels_.keep_at_least(floor_[i], count, candidates_.uppers(i), lowers,
+                                   candidates_.keys(i));
+  }
+
+  // Scores the candidates of `queries_` that take(i, upper bound) says. They are in order of their
+  // keys: all queries take those of one window of keys before they go to the next.
+  template <class Take>
+  void score(Take&& take) {
+    constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+    for (const int64_t i : queries_) places_[i] = 0;
+    for (int64_t key = 0, next = 0; key != kNone; key = next) {
+      const int64_t end = key + window_;
+      next = kNone;
+      for (const int64_t i : queries_) {
+        const float* uppers = candidates_.uppers(i);
+        const int64_t* keys = candidates_.keys(i);
+        const int64_t count = candidates_.count(i);
+        int64_t at = places_[i];
+        for (; at < count && keys[at] < end; ++at) {
+          batch_[batched_] = {i, keys[at]};
+          batched_ += take(i, uppers[at]) ? 1 : 0;
+          if (batched_ == kBatch) score_batch();
+        }
+        if (at < count) next = std::min(next, keys[at]);
+        places_[i] = at;
+      }
+    }
+    score_batch();
+  }
+
+  void score_batch() {
+    float scores[kBatch];
+    block_.scorer().score(batch_, batched_, scores);
+    for (int64_t p = 0; p < batched_; ++p) {
+      best_.merge(batch_[p].query, scores + p, &batch_[p].key, 1);
+    }
+    scored_ += batched_;
+    batched_ = 0;
+  }
+
+  // The k-th best exact score is what a key must reach from now on.
+  void raise_to_best(int64_t i) {
+    if (best_.settle(i)) raise(i, block_.floor_of(i, best_.threshold(i)));
+  }
+
+  // From now on, keys whose upper bound is below `floor` are out.
+  void raise(int64_t i, float floor) {
+    if (!(floor > floor_[i])) return;
+    floor_[i] = floor;
+    thresholds_[i] = round_down(static_cast<double>(floor) - block_.gamma(i));
+  }
+
+  const Kernels& kernels_;
+  BlockScreen& block_;
+  const int64_t k_;
+  const int64_t few_;  // so few that scores cost less than to find those to drop
+  const int64_t window_;
+  TopK& best_;
+  bool begun_ = false;
+  std::vector<float> floor_;
+  std::vector<float> thresholds_;  // floor - gamma, as the kernel asks for it
+  std::vector<int64_t> places_;
+  std::vector<float> first_;
+  std::vector<int64_t> queries_;  // whose candidates are scored
+  Candidates candidates_;
+  Pair batch_[kBatch];
+  int64_t batched_ = 0;
+  AlignedBuffer<Hit> hits_;
+  int64_t survivors_ = 0;
+  int64_t scored_ = 0;
+};
+
+}  // namespace
+
+int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys,
+                      const Screens& screens, int64_t k, NonFiniteRow* nonfinite, float* values,
+                      int64_t* indices, int threads, Interrupt& interrupt) {
+  std::atomic<int64_t> scored{0};
+  const int64_t candidate_bytes = Candidates::kEntryBytes * Candidates::capacity(k);
+  // Keys that stay near can be passed over often, so that the queries stay near as well.
+  const bool near = keys.rows * keys.cols * size_of(keys.dtype) <= kKeyBlockBytes;
+  const int64_t block =
+      std::clamp<int64_t>((16 << 20) / candidate_bytes, 1, near ? kQueryBlock / 8 : kQueryBlock);
+  // Each part of the keys has its own k best to find, which takes as long as to screen some
+  // thousand keys, the more the larger k is. Very few queries cannot be split instead.
+  const int64_t key_block =
+      queries.rows >= 16 ? std::max<int64_t>(4096, 512 * k) : std::max<int64_t>(kScreenKeys, 8 * k);
+  static_assert(Plan::kPartStep % kPanel == 0);
+  const Plan plan(queries.rows, keys.rows, block, key_block, threads);
+  reduce_topk(
+      isa, plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
+      [&](const TopKTask& task, auto&& finish) {
+        const Matrix rows = queries.slice(task.first_query, task.last_query);
+        TopK best(isa, rows.rows, task.last_key - task.first_key, task.k);
+        scored += search_keys(
+            isa, rows, keys, task.first_key, task.last_key, screens, interrupt,
+            [&](BlockScreen& block) { return ScreenedTopK(isa, block, keys, task.k, best); },
+            [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
+              for (int64_t i = 0; i < rows.rows; ++i) {
+                best.accumulate(i, scores + i * ld, count, begin);
+              }
+            },
+            nonfinite);
+        finish(best);
+      });
+  return scored;
+}
+
+}  // namespace fastclip::cpu

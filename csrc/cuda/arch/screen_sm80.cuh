@@ -1,0 +1,132 @@
+// The mainloop for devices from compute capability 8.0 on: mma.sync, and copies to shared memory
+// some steps ahead. Two blocks share a multiprocessor, so that one's sink runs beside the other's
+// products.
+#pragma once
+
+#include <algorithm>
+
+#include "cuda/arch/ptx.h"
+#include "cuda/arch/screen.cuh"
+
+namespace fastclip::cuda {
+namespace sm80 {
+
+inline constexpr int kKeyTile = 128;
+inline constexpr int kStages = 3;
+inline constexpr int kThreads = 128;  // 2 x 2 warps of 64 queries x 64 keys
+inline constexpr int kBlocks = 2;     // on a multiprocessor
+
+struct Shared {
+  uint8_t queries[kStages][kQueryTile * kStep];
+  uint8_t keys[kStages][kKeyTile * kStep];
+  TileBounds<kKeyTile> bounds;
+};
+
+// Starts to copy the blocks of codes of one step of `rows` rows, zeros in place of those from
+// `last` on.
+template <int rows>
+__device__ inline void load_blocks(uint8_t* to, const void* codes, int64_t first, int64_t last,
+                                   int64_t step, int64_t width) {
+  constexpr int kPieces = kBlockBytes / 16;
+#pragma unroll
+  for (int i = 0; i < rows * kStep / 16 / kThreads; ++i) {
+    const int at = i * kThreads + static_cast<int>(threadIdx.x);
+    const int64_t row = first + at / kPieces * kPanel;
+    const bool valid = row < last;
+    const int64_t from = block_offset(valid ? row : first, step, width) + at % kPieces * 16;
+    cp_async_16(to + 16 * at, static_cast<const uint8_t*>(codes) + from, valid);
+  }
+}
+
+// Step `step` of tile (query_tile, first_key).
+__device__ inline void load_step(Shared& shared, int stage, const ScreenCall& call,
+                                 int64_t query_tile, int64_t first_key, int64_t step) {
+  const int64_t width = call.keys.width;
+  const int64_t first_query = query_tile * kQueryTile;
+  load_blocks<kQueryTile>(shared.queries[stage], call.queries, first_query,
+                          first_query + kQueryTile, step, width);
+  load_blocks<kKeyTile>(shared.keys[stage], call.keys.codes, first_key, call.last_key, step, width);
+}
+
+// dots[m][n] += the products of this warp's 64 queries and 64 keys over one step.
+__device__ inline void multiply_step(const Shared& shared, int stage, int (&dots)[4][8][4]) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int tile = lane / 8, row = lane % 8;  // of the four that ldmatrix loads
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    uint32_t queries[4][4];
+#pragma unroll
+    for (int m = 0; m < 4; ++m) {
+      const int at = warp / 2 * 64 + 16 * m + tile % 2 * 8 + row;
+      ldmatrix_x4(queries[m],
+                  shared.queries[stage] + offset_in_block(at, 32 * half + tile / 2 * 16));
+    }
+#pragma unroll
+    for (int pair = 0; pair < 4; ++pair) {
+      uint32_t both[4];
+      const int at = warp % 2 * 64 + 16 * pair + tile / 2 * 8 + row;
+      ldmatrix_x4(both, shared.keys[stage] + offset_in_block(at, 32 * half + tile % 2 * 16));
+      const uint32_t keys[2][2] = {{both[0], both[1]}, {both[2], both[3]}};
+#pragma unroll
+      for (int m = 0; m < 4; ++m) {
+        mma_s8u8(dots[m][2 * pair], queries[m], keys[0]);
+        mma_s8u8(dots[m][2 * pair + 1], queries[m], keys[1]);
+      }
+    }
+  }
+}
+
+template <class Sink>
+__global__ void __launch_bounds__(kThreads, kBlocks) screen_kernel(ScreenCall call, Sink sink) {
+  Shared& shared = *dynamic_shared<Shared>();
+  const int64_t query_tiles = call.tile_list == nullptr ? call.query_tiles : *call.tile_count;
+  const int64_t tiles = query_tiles * ceil_div<int64_t>(call.num_keys(), kKeyTile);
+  const int steps = static_cast<int>(call.keys.width / kStep);
+  // Neighbouring blocks work on the same keys, which then come from memory once.
+  for (int64_t t = blockIdx.x; t < tiles; t += gridDim.x) {
+    const int64_t nth = t % query_tiles;
+    const int64_t query_tile = call.tile_list == nullptr ? nth : call.tile_list[nth];
+    const int64_t first_key = call.first_key + t / query_tiles * kKeyTile;
+
+#pragma unroll
+    for (int s = 0; s < kStages - 1; ++s) {
+      if (s < steps) load_step(shared, s, call, query_tile, first_key, s);
+      cp_async_commit();
+    }
+    shared.bounds.load(call, first_key, threadIdx.x, kThreads);
+    int dots[4][8][4] = {};
+    for (int s = 0; s < steps; ++s) {
+      cp_async_wait<kStages - 2>();
+      __syncthreads();  // step s is there, and all are done with the stage that is loaded next
+      const int next = s + kStages - 1;
+      if (next < steps) load_step(shared, next % kStages, call, query_tile, first_key, next);
+      cp_async_commit();
+      multiply_step(shared, s % kStages, dots);
+    }
+
+    const int warp = threadIdx.x / kWarp;
+    const int column = warp % 2 * kStripKeys;
+    Strip strip{query_tile * kQueryTile + warp / 2 * 64, first_key + column,
+                shared.bounds.scale + column, shared.bounds.error + column,
+                shared.bounds.norm + column};
+#pragma unroll
+    for (int m = 0; m < 4; ++m) {
+      sink(dots[m], strip);
+      strip.first_query += kStripQueries;
+    }
+    __syncthreads();  // before the next tile is loaded
+  }
+}
+
+template <class Sink>
+void screen(const ScreenCall& call, const Sink& sink, cudaStream_t stream) {
+  const int64_t tiles = call.query_tiles * ceil_div<int64_t>(call.num_keys(), kKeyTile);
+  // Few blocks look for work themselves where there may be none.
+  const int64_t most =
+      call.tile_list != nullptr ? int64_t{kBlocks} * multiprocessors() : 0x7fffffff;
+  launch(screen_kernel<Sink>, static_cast<unsigned>(std::min(tiles, most)), kThreads,
+         sizeof(Shared), stream, call, sink);
+}
+
+}  // namespace sm80
+}  // namespace fastclip::cuda

@@ -1,0 +1,88 @@
+// The screen against thresholds that are known beforehand: one exact score per query.
+#pragma once
+
+#include <algorithm>
+
+#include "cuda/engine/encode_queries.h"
+#include "cuda/engine/pair_list.cuh"
+#include "cuda/engine/screen_launch.cuh"
+
+namespace fastclip::cuda {
+
+// What a key must pass: a higher score, or an equal one with an index below its query's tie.
+struct Thresholds {
+  const float* scores;
+  const int64_t* ties;
+
+  __device__ bool passed(int64_t query, int64_t key, float score) const {
+    return score > scores[query] || (score == scores[query] && key < ties[query]);
+  }
+  Thresholds slice(int64_t first) const { return {scores + first, ties + first}; }
+};
+
+// A strip against the thresholds of its queries: bits (visit_strip) of the pairs that may pass, and
+// of those that surely do.
+struct Verdicts {
+  uint32_t maybe = 0;
+  uint32_t sure = 0;
+};
+
+__device__ __forceinline__ Verdicts judge(const int (&dots)[8][4], const Strip& strip,
+                                          const ScreenQuery* coefficients,
+                                          const ScreenThreshold* thresholds) {
+  const ScreenQuery rows[2] = {coefficients[strip.query(0)], coefficients[strip.query(1)]};
+  const ScreenThreshold threshold[2] = {thresholds[strip.query(0)], thresholds[strip.query(1)]};
+  Verdicts verdicts;
+  visit_strip(dots, strip, rows, [&](int h, int bit, const ScreenedScore& score) {
+    if (score.upper() >= threshold[h].maybe) verdicts.maybe |= 1u << bit;
+    if (score.lower() >= threshold[h].sure) verdicts.sure |= 1u << bit;
+  });
+  return verdicts;
+}
+
+struct FixedMemory {
+  FixedMemory(Workspace& workspace, const FixedPlan& plan, int64_t width)
+      : arrays(workspace, padded_queries(plan.queries), width),
+        thresholds(workspace.take<ScreenThreshold>(padded_queries(plan.queries))),
+        list(workspace, plan.open, PairList::strips(plan.queries, plan.keys)) {}
+
+  QueryArrays arrays;
+  ScreenThreshold* thresholds;
+  PairList list;
+};
+
+// Codes the queries and turns their scores into thresholds of the screen.
+void begin_fixed(const Matrix& queries, const ScreenKeys& keys, const float* scores,
+                 const QueryArrays& arrays, ScreenThreshold* thresholds, Stream stream);
+
+// What all searches against fixed thresholds do. For each block of queries make(first) returns
+// `take`, which gets the exact scores, and a function that makes a sink of a FixedMemory, for pairs
+// of which it leaves the undecided ones in the list.
+template <class Make>
+void search_fixed(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen_keys,
+                  const FixedPlan& plan, const float* scores, int64_t* scored, void* memory,
+                  Stream stream, Make make) {
+  zero(scored, sizeof(int64_t), stream);
+  Workspace workspace(memory);
+  FixedMemory parts(workspace, plan, screen_keys != nullptr ? screen_keys->width : 0);
+  if (screen_keys != nullptr && queries.rows > 0) bound_keys(*screen_keys, parts.arrays, stream);
+  for (int64_t first = 0; first < queries.rows; first += plan.queries) {
+    const Matrix rows = queries.slice(first, std::min(first + plan.queries, queries.rows));
+    const auto task = make(first);
+    if (screen_keys == nullptr) {
+      certify_all(parts.list, rows, keys, task.take, scored, stream);
+      continue;
+    }
+    begin_fixed(rows, *screen_keys, scores + first, parts.arrays, parts.thresholds, stream);
+    for (int64_t key = 0; key < keys.rows; key += plan.keys) {
+      const int64_t last = std::min(key + plan.keys, keys.rows);
+      parts.list.begin(rows.rows, key, last, stream);
+      const ScreenCall call{parts.arrays.codes, padded_queries(rows.rows) / kQueryTile,
+                            *screen_keys, key, last};
+      screen(call, task.sink(parts), stream);
+      certify(parts.list, rows, keys, task.take, scored, stream);
+    }
+  }
+}
+
+}  // namespace fastclip::cuda

@@ -1,0 +1,36 @@
+// Codes and bounds of keys.
+#include "cuda/engine/encode.cuh"
+#include "cuda/ops.h"
+
+namespace fastclip::cuda {
+namespace {
+
+__global__ void __launch_bounds__(kEncodeThreads)
+    pack_kernel(Encoding encoding, int64_t padded, uint8_t* codes, float* bounds) {
+  const RowCoder coder(encoding);
+  for (int64_t i = blockIdx.x; i < padded; i += gridDim.x) {
+    RowSums sums;
+    if (i < encoding.rows.rows) {
+      sums = coder.encode(i, codes, 0x80);  // int8 to uint8 with 128 added
+    } else {
+      coder.pad(i, codes, 0x80);
+    }
+    if (threadIdx.x == 0) {
+      const RowBounds row_bounds = bound_row(sums, encoding.error());
+      bounds[i] = sums.scale;
+      bounds[padded + i] = round_up_to_float(row_bounds.error);
+      bounds[2 * padded + i] = round_up_to_float(row_bounds.norm);
+    }
+  }
+}
+
+}  // namespace
+
+void pack(const Matrix& keys, const float* center, uint8_t* codes, float* bounds, Stream stream) {
+  const Encoding encoding(keys, center);
+  const int64_t padded = ceil_div(keys.rows, kPanel) * kPanel;
+  launch(pack_kernel, encoding.blocks(padded), kEncodeThreads, encoding.shared_bytes(), stream,
+         encoding, padded, codes, bounds);
+}
+
+}  // namespace fastclip::cuda

@@ -1,0 +1,167 @@
+// Pairs that a screen could not decide, gathered in a list of bounded length and scored exactly.
+// A strip (screen.cuh) whose pairs find no room there is marked, and all its pairs are scored.
+#pragma once
+
+#include "cuda/arch/screen.cuh"
+#include "cuda/engine/exact_score.cuh"
+#include "cuda/engine/workspace.h"
+
+namespace fastclip::cuda {
+
+struct Pair {
+  int32_t query;  // of the block; -1: none
+  int32_t key;
+};
+
+// For one ScreenCall with fewer than 2^31 pairs.
+class PairList {
+ public:
+  // A list whose owner looks at the count: nothing is marked.
+  PairList(Pair* pairs, int64_t capacity, unsigned* count)
+      : capacity_(capacity), pairs_(pairs), count_(count), marked_(nullptr) {}
+
+  PairList(Workspace& workspace, int64_t capacity, int64_t most_strips)
+      : capacity_(capacity),
+        pairs_(workspace.take<Pair>(capacity)),
+        count_(workspace.take<unsigned>(1 + ceil_div<int64_t>(most_strips, 32))),
+        marked_(count_ + 1) {}
+
+  static int64_t strips(int64_t queries, int64_t keys) {
+    return ceil_div<int64_t>(queries, kStripQueries) * ceil_div<int64_t>(keys, kStripKeys);
+  }
+
+  // Empties the list, for keys from `first_key` to `last_key`.
+  void begin(int64_t queries, int64_t first_key, int64_t last_key, cudaStream_t stream) {
+    queries_ = queries;
+    first_key_ = first_key;
+    last_key_ = last_key;
+    zero(count_, sizeof(unsigned) * (1 + words()), stream);
+  }
+
+  // By all lanes of a warp: adds the pairs of a strip whose bits are set (visit_strip), or none and
+  // returns false if there is no room for them.
+  __device__ bool append(uint32_t bits, const Strip& strip) const {
+    const int lane = threadIdx.x % kWarp;
+    const int count = __popc(bits);
+    int end = count;
+    for (int delta = 1; delta < kWarp; delta *= 2) {
+      const int before = __shfl_up_sync(kAllLanes, end, delta);
+      if (lane >= delta) end += before;
+    }
+    const int total = __shfl_sync(kAllLanes, end, kWarp - 1);
+    if (total == 0) return true;
+    int64_t base = 0;
+    if (lane == 0) base = atomicAdd(count_, static_cast<unsigned>(total));
+    base = __shfl_sync(kAllLanes, base, 0);
+    if (base + total > capacity_) {
+      if (marked_ == nullptr) return false;
+      for (int64_t i = base + lane; i < capacity_; i += kWarp) pairs_[i] = {-1, 0};
+      const int64_t at = strip.first_query / kStripQueries * strips_of_keys() +
+                         (strip.first_key - first_key_) / kStripKeys;
+      if (lane == 0) atomicOr(&marked_[at / 32], 1u << (at % 32));
+      return false;
+    }
+    for (Pair* to = pairs_ + base + end - count; bits != 0; bits &= bits - 1) {
+      const int bit = __ffs(static_cast<int>(bits)) - 1;
+      *to++ = {static_cast<int32_t>(strip.query(bit / 2 % 2)),
+               static_cast<int32_t>(key_of_bit(strip, bit))};
+    }
+    return true;
+  }
+
+  __device__ int64_t size() const { return min(int64_t{*count_}, capacity_); }
+  __device__ Pair operator[](int64_t i) const { return pairs_[i]; }
+  __device__ bool overflowed() const { return int64_t{*count_} > capacity_; }
+  __device__ unsigned marked(int64_t word) const { return marked_[word]; }
+  FASTCLIP_HD int64_t words() const {
+    return ceil_div<int64_t>(ceil_div<int64_t>(queries_, kStripQueries) * strips_of_keys(), 32);
+  }
+  FASTCLIP_HD int64_t strips_of_keys() const {
+    return ceil_div<int64_t>(last_key_ - first_key_, kStripKeys);
+  }
+  FASTCLIP_HD int64_t queries() const { return queries_; }
+  FASTCLIP_HD int64_t first_key() const { return first_key_; }
+  FASTCLIP_HD int64_t last_key() const { return last_key_; }
+
+ private:
+  int64_t queries_ = 0, first_key_ = 0, last_key_ = 0;
+  int64_t capacity_;
+  Pair* pairs_;
+  unsigned* count_;  // of pairs that there were, also of those without room
+  unsigned* marked_;
+};
+
+__device__ inline void add(int64_t* total, int64_t count) {
+  if (count == 0) return;
+  atomicAdd(reinterpret_cast<unsigned long long*>(total), static_cast<unsigned long long>(count));
+}
+
+inline constexpr int kCertifyThreads = 256;
+inline constexpr int kCertifyHalfWarps = kCertifyThreads / static_cast<int>(kLanes);
+
+// Calls take(query, key, score) for each pair of the list, on one thread.
+template <class Take>
+__global__ void __launch_bounds__(kCertifyThreads, 2)
+    certify_pairs_kernel(PairList list, Matrix queries, Matrix keys, Take take, int64_t* scored) {
+  const int64_t size = list.size();
+  int64_t count = 0;
+  for (int64_t i = int64_t{blockIdx.x} * kCertifyHalfWarps + threadIdx.x / kLanes; i < size;
+       i += int64_t{gridDim.x} * kCertifyHalfWarps) {
+    const Pair pair = list[i];
+    if (pair.query < 0) continue;
+    const float score = exact_score(queries, pair.query, keys, pair.key);
+    if (threadIdx.x % kLanes != 0) continue;
+    take(pair.query, pair.key, score);
+    ++count;
+  }
+  if (threadIdx.x % kLanes == 0) add(scored, count);
+}
+
+// The same for each pair of the strips that are marked, or of all strips.
+template <class Take>
+__global__ void __launch_bounds__(kCertifyThreads, 2)
+    certify_strips_kernel(PairList list, Matrix queries, Matrix keys, Take take, bool all,
+                          int64_t* scored) {
+  if (!all && !list.overflowed()) return;
+  const int64_t strips = list.strips_of_keys();
+  const int64_t last_strip = ceil_div<int64_t>(list.queries(), kStripQueries) * strips;
+  int64_t count = 0;
+  for (int64_t word = blockIdx.x; word < list.words(); word += gridDim.x) {
+    for (unsigned bits = all ? ~0u : list.marked(word); bits != 0; bits &= bits - 1) {
+      const int64_t strip = 32 * word + __ffs(static_cast<int>(bits)) - 1;
+      if (strip >= last_strip) break;
+      for (int p = threadIdx.x / kLanes; p < kStripQueries * kStripKeys; p += kCertifyHalfWarps) {
+        const int64_t query = strip / strips * kStripQueries + p / kStripKeys;
+        const int64_t key = list.first_key() + strip % strips * kStripKeys + p % kStripKeys;
+        if (query >= list.queries() || key >= list.last_key()) continue;
+        const float score = exact_score(queries, query, keys, key);
+        if (threadIdx.x % kLanes != 0) continue;
+        take(query, key, score);
+        ++count;
+      }
+    }
+  }
+  if (threadIdx.x % kLanes == 0) add(scored, count);
+}
+
+// Decides what the screen left open.
+template <class Take>
+void certify(const PairList& list, const Matrix& queries, const Matrix& keys, const Take& take,
+             int64_t* scored, cudaStream_t stream) {
+  const auto blocks = static_cast<unsigned>(8 * multiprocessors());
+  launch(certify_pairs_kernel<Take>, blocks, kCertifyThreads, 0, stream, list, queries, keys, take,
+         scored);
+  launch(certify_strips_kernel<Take>, blocks, kCertifyThreads, 0, stream, list, queries, keys, take,
+         false, scored);
+}
+
+// Scores all pairs exactly.
+template <class Take>
+void certify_all(PairList list, const Matrix& queries, const Matrix& keys, const Take& take,
+                 int64_t* scored, cudaStream_t stream) {
+  list.begin(queries.rows, 0, keys.rows, stream);
+  launch(certify_strips_kernel<Take>, static_cast<unsigned>(8 * multiprocessors()), kCertifyThreads,
+         0, stream, list, queries, keys, take, true, scored);
+}
+
+}  // namespace fastclip::cuda

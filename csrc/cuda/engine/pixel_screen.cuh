@@ -1,0 +1,96 @@
+// Scores of pixels and tags in float32, and how far the exact ones may be from them: a screen for
+// the few that must be known exactly.
+//
+// Let s be the score of q and k that split_tile.cuh gives, d terms. The exact score was rounded to
+// float32, by at most 2^-24 of itself or 2^-150, and s perhaps twice, by 2^-150 each. So
+//
+//   |exact score - s| <= ((49 + d / 16) * 2^-24 + 2^-38 sqrt(d)) * |q| |k| + 2^-148
+//
+// `reach` holds the factor times |q|, 2 * 2^-24 larger for the roundings of the bounds and of sums
+// with them.
+#pragma once
+
+#include <cmath>
+
+#include "cuda/engine/split_tile.cuh"
+#include "cuda/ops.h"
+#include "fastclip/screen.h"
+
+namespace fastclip::cuda {
+
+struct PixelScreen {
+  const float* scores;  // [rows, pitch], rows and columns padded to whole tiles
+  int64_t pitch;
+  const float* reach;  // of each row
+  const float* norms;  // of each column
+
+  static constexpr float kLeast = 0x1p-148f;
+
+  // Infinite, or NaN beside an infinite score, where numbers overflow: compare so that these pass.
+  __device__ float margin(int64_t row, int64_t column) const {
+    return reach[row] * norms[column] + kLeast;
+  }
+  __device__ float score(int64_t row, int64_t column) const { return scores[row * pitch + column]; }
+};
+
+// norms[i] >= factor * |row i|. One warp for each row.
+static __global__ void row_norms(Matrix rows, double factor, float* norms) {
+  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  if (row >= rows.rows) return;
+  double sum = 0;
+  for (int64_t c = threadIdx.x % kWarp; c < rows.cols; c += kWarp) {
+    const double x = element(rows, row, c);
+    sum += x * x;
+  }
+  for (int half = kWarp / 2; half > 0; half /= 2) sum += __shfl_xor_sync(kAllLanes, sum, half);
+  if (threadIdx.x % kWarp == 0) norms[row] = round_up_to_float(factor * sqrt(sum) * (1 + 1e-9));
+}
+
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 1)
+    write_products(Tile tile, float* scores, int64_t pitch) {
+  auto& shared = *dynamic_shared<typename Tile::Shared>();
+  const int64_t first_row = int64_t{blockIdx.x} * Tile::kRows;
+  const int64_t first_column = int64_t{blockIdx.y} * Tile::kColumns;
+  float products[Tile::kSide][Tile::kSide];
+  tile.multiply(first_row, first_column, shared, products);
+#pragma unroll
+  for (int i = 0; i < Tile::kSide; ++i) {
+    float* to = scores + (first_row + Tile::row(i)) * pitch + first_column;
+#pragma unroll
+    for (int j = 0; j < Tile::kSide; ++j) to[Tile::column(j)] = products[i][j];
+  }
+}
+
+inline int64_t whole_tiles(int64_t rows) {
+  return ceil_div<int64_t>(rows, ValueTile::kRows) * ValueTile::kRows;
+}
+
+inline void launch_norms(const Matrix& rows, double factor, float* norms, Stream stream) {
+  constexpr int kThreads = 256;
+  launch(row_norms, dim3(ceil_div<int64_t>(rows.rows * kWarp, kThreads)), dim3(kThreads), 0, stream,
+         rows, factor, norms);
+}
+
+inline double reach_factor(int64_t cols) {
+  const auto d = static_cast<double>(cols);
+  return (51 + d / 16) * 0x1p-24 + 0x1p-38 * std::sqrt(d);
+}
+
+// scores [whole_tiles(rows), whole_tiles(columns)]
+inline void launch_products(const SplitRows& rows, const SplitRows& columns, float* scores,
+                            Stream stream) {
+  const auto write = [&](const auto& tile) {
+    using Tile = std::decay_t<decltype(tile)>;
+    const int64_t pitch = whole_tiles(columns.rows);
+    launch(write_products<Tile>, dim3(whole_tiles(rows.rows) / Tile::kRows, pitch / Tile::kColumns),
+           dim3(Tile::kThreads), sizeof(typename Tile::Shared), stream, tile, scores, pitch);
+  };
+  if (rows.low == nullptr) {
+    write(SplitTile<1>(rows, columns));
+  } else {
+    write(SplitTile<2>(rows, columns));
+  }
+}
+
+}  // namespace fastclip::cuda

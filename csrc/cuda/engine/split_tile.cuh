@@ -1,0 +1,292 @@
+// Products of a tile of rows with a tile of columns on tensor cores, as good as in float32.
+//
+// A row is scaled by a power of two, so that its largest number lies in [2^14, 2^15), and each
+// number x becomes high + low, two float16 numbers: x = high + low + rest, where
+//
+//   |low| <= 2^-11 |x| + 2^-25,   |rest| <= 2^-22 |x| + 2^-25
+//
+// the second terms being there for what float16 has too few exponents for: at most 2^-39 of the
+// row's largest number. Of high_q high_k + high_q low_k + low_q high_k, what is left out is at most
+// 3 * 2^-22 |q_i k_i|, and in all 2^-38 sqrt(d) |q| |k| for the second terms.
+//
+// An instruction adds the products of 16 terms, which are exact, to what it is given; the manual
+// leaves open how it rounds. Cutting each addend to 24 bits below the largest one, 9 at a time, is
+// the least precise that devices have been seen to do, and costs 2 * 9 * 2^-23 of the sum of
+// magnitudes. Every sum of 16 starts at zero and is added to the others in float32. The error is at
+// most
+//
+//   (48 + d / 16) * 2^-24 * sum |q_i k_i| + 2^-38 * sqrt(d) * |q| |k|
+//
+// and does not depend on the tile a product lies in.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "cuda/arch/ptx.h"
+#include "cuda/engine/value_tile.cuh"
+#include "cuda/engine/workspace.h"
+#include "cuda/ops.h"
+#include "fastclip/screen.h"
+
+namespace fastclip::cuda {
+
+// Rows in the form above; without `low` where float16 numbers or their like are split.
+struct SplitRows {
+  static constexpr int64_t kStep = 32;
+
+  static int64_t padded(int64_t cols) {
+    return ceil_div(std::max<int64_t>(cols, 1), kStep) * kStep;
+  }
+
+  SplitRows(Workspace& workspace, int64_t most_rows, int64_t cols, bool with_low)
+      : width(padded(cols)),
+        high(workspace.take<uint16_t>(most_rows * width)),
+        low(with_low ? workspace.take<uint16_t>(most_rows * width) : nullptr),
+        exponents(workspace.take<int>(most_rows)) {}
+
+  int64_t rows = 0;
+  int64_t width;
+  uint16_t* high;  // [rows, width]
+  uint16_t* low;
+  int* exponents;  // row i of the matrix is 2^exponents[i] (high + low)
+};
+
+inline bool both_are_short(const Matrix& rows, const Matrix& columns) {
+  return rows.dtype != DType::kFloat32 && columns.dtype != DType::kFloat32;
+}
+
+// x * 2^exponent for |x| < 2^100; the exponent may be beyond those of float32. Where the result is
+// no denormal number, it is exact.
+__device__ inline float times_power_of_two(float x, int exponent) {
+  const int half = max(exponent, -252) / 2;
+  const auto power = [](int e) { return __int_as_float((e + 127) << 23); };
+  return x * power(half) * power(max(exponent, -252) - half);
+}
+
+// One warp for each row.
+static __global__ void split_rows(Matrix rows, SplitRows out) {
+  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  if (row >= rows.rows) return;
+  const int lane = threadIdx.x % kWarp;
+  float largest = 0;
+  for (int64_t c = lane; c < rows.cols; c += kWarp) {
+    largest = fmaxf(largest, fabsf(element(rows, row, c)));
+  }
+  for (int half = kWarp / 2; half > 0; half /= 2) {
+    largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, half));
+  }
+  int exponent = 0;  // largest = [0.5, 1) * 2^exponent
+  frexpf(largest, &exponent);
+  exponent -= 15;
+  for (int64_t c = lane; c < out.width; c += kWarp) {
+    const float x = c < rows.cols ? times_power_of_two(element(rows, row, c), -exponent) : 0.0f;
+    const uint16_t high = float_to_half(x);
+    out.high[row * out.width + c] = high;
+    if (out.low != nullptr) {
+      out.low[row * out.width + c] = float_to_half(x - half_to_float(high));
+    }
+  }
+  if (lane == 0) out.exponents[row] = exponent;
+}
+
+inline void launch_split(const Matrix& rows, SplitRows& out, Stream stream) {
+  constexpr int kThreads = 256;
+  out.rows = rows.rows;
+  launch(split_rows, dim3(ceil_div<int64_t>(rows.rows * kWarp, kThreads)), dim3(kThreads), 0,
+         stream, rows, out);
+}
+
+// *largest = the largest length of a row, or what it was if that is more; not less than 0. Warps
+// take rows in turn.
+static __global__ void largest_length(Matrix rows, float* largest) {
+  const int64_t warps = int64_t{gridDim.x} * blockDim.x / kWarp;
+  double most = 0;
+  for (int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp; row < rows.rows;
+       row += warps) {
+    double sum = 0;
+    for (int64_t c = threadIdx.x % kWarp; c < rows.cols; c += kWarp) {
+      const double x = element(rows, row, c);
+      sum += x * x;
+    }
+    for (int half = kWarp / 2; half > 0; half /= 2) sum += __shfl_xor_sync(kAllLanes, sum, half);
+    most = max(most, sum);
+  }
+  if (threadIdx.x % kWarp == 0) {
+    // The bits of floats that are not negative are in the order of the floats.
+    atomicMax(reinterpret_cast<unsigned*>(largest),
+              __float_as_uint(round_up_to_float(sqrt(most) * (1 + 1e-9))));
+  }
+}
+
+inline void launch_largest_length(const Matrix& rows, float* largest, Stream stream) {
+  constexpr int kThreads = 256;
+  const int64_t blocks = std::min<int64_t>(ceil_div<int64_t>(rows.rows * kWarp, kThreads), 1024);
+  launch(largest_length, dim3(blocks), dim3(kThreads), 0, stream, rows, largest);
+}
+
+// Whether tensor cores are precise enough for exp(scale * score): what is lost of very unequal
+// numbers in a row, the second term above, then changes no exponent by more than kMost. Known on
+// the device alone, so that the kernels for both cases are launched and one has nothing to do.
+struct Precision {
+  static constexpr double kMost = 2.5e-7;
+
+  double factor;         // lost_factor(scale, d)
+  const float* largest;  // the largest lengths of a row on each side
+
+  __device__ bool enough() const {
+    return factor * (static_cast<double>(largest[0]) * largest[1]) <= kMost;
+  }
+};
+
+inline double lost_factor(double scale, int64_t cols) {
+  return std::abs(scale) * 0x1p-38 * std::sqrt(static_cast<double>(cols));
+}
+
+// 8 warps of 64 rows and 32 columns. A thread holds 8 x 8 products, as in ValueTile. kParts is 1
+// where there is no `low`.
+template <int kParts>
+class SplitTile {
+ public:
+  static constexpr int kRows = 128, kColumns = 128, kThreads = 256, kSide = 8;
+  static constexpr int kStages = 3;
+
+  struct Shared {
+    uint16_t rows[kStages][kParts][kRows * SplitRows::kStep];  // high, low
+    uint16_t columns[kStages][kParts][kColumns * SplitRows::kStep];
+  };
+
+  SplitTile(const SplitRows& rows, const SplitRows& columns) : rows_(rows), columns_(columns) {}
+
+  int64_t row_count() const { return rows_.rows; }
+  int64_t column_count() const { return columns_.rows; }
+
+  // The rows and columns of the calling thread, and which of the 16 that share its rows it is.
+  __device__ static int row(int i) {
+    return threadIdx.x / kWarp / 4 * 64 + i / 2 * 16 + i % 2 * 8 + threadIdx.x % kWarp / 4;
+  }
+  __device__ static int column(int j) {
+    return threadIdx.x / kWarp % 4 * 32 + j / 2 * 8 + threadIdx.x % 4 * 2 + j % 2;
+  }
+  __device__ static int place_in_row() { return threadIdx.x / kWarp % 4 * 4 + threadIdx.x % 4; }
+
+  __device__ __forceinline__ void multiply(int64_t first_row, int64_t first_column, Shared& shared,
+                                           float (&products)[kSide][kSide]) const {
+#pragma unroll
+    for (int i = 0; i < kSide; ++i) {
+#pragma unroll
+      for (int j = 0; j < kSide; ++j) products[i][j] = 0;
+    }
+    const int steps = static_cast<int>(rows_.width / SplitRows::kStep);
+    __syncthreads();  // earlier uses of `shared` have ended
+#pragma unroll
+    for (int s = 0; s < kStages - 1; ++s) {
+      if (s < steps) load(shared, s, first_row, first_column, s);
+      cp_async_commit();
+    }
+    for (int s = 0; s < steps; ++s) {
+      cp_async_wait<kStages - 2>();
+      __syncthreads();  // step s is there, and all are done with the stage that is loaded next
+      const int next = s + kStages - 1;
+      if (next < steps) load(shared, next % kStages, first_row, first_column, next);
+      cp_async_commit();
+#pragma unroll 1
+      for (int half = 0; half < 2; ++half) add(shared, s % kStages, half, products);
+    }
+    __syncthreads();
+    scale(first_row, first_column, products);
+  }
+
+ private:
+  // Rows of 64 bytes: the 16-byte pieces of eight rows lie in different banks.
+  __device__ static int offset(int row, int piece) {
+    return row * static_cast<int>(SplitRows::kStep) + ((piece ^ (row >> 1 & 3)) << 3);
+  }
+
+  __device__ static void load_side(uint16_t (&to)[kParts][kRows * SplitRows::kStep],
+                                   const SplitRows& from, int64_t first, int64_t step) {
+    static_assert(kRows == kColumns);
+#pragma unroll
+    for (int i = 0; i < kRows * 4 / kThreads; ++i) {
+      const int at = i * kThreads + static_cast<int>(threadIdx.x);
+      const int row = at / 4, piece = at % 4;
+      const bool valid = first + row < from.rows;
+      const int64_t source =
+          (valid ? first + row : first) * from.width + step * SplitRows::kStep + 8 * piece;
+      cp_async_16(to[0] + offset(row, piece), from.high + source, valid);
+      if constexpr (kParts == 2) {
+        cp_async_16(to[1] + offset(row, piece), from.low + source, valid);
+      }
+    }
+  }
+
+  __device__ void load(Shared& shared, int stage, int64_t first_row, int64_t first_column,
+                       int64_t step) const {
+    load_side(shared.rows[stage], rows_, first_row, step);
+    load_side(shared.columns[stage], columns_, first_column, step);
+  }
+
+  // Adds 16 terms to this warp's products.
+  __device__ static void add(const Shared& shared, int stage, int half,
+                             float (&products)[kSide][kSide]) {
+    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+    const int tile = lane / 8, row = lane % 8;  // of the four that ldmatrix loads
+    uint32_t columns[kParts][4][2];             // high, low
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) {
+#pragma unroll
+      for (int pair = 0; pair < 2; ++pair) {
+        uint32_t both[4];
+        const int at = warp % 4 * 32 + 16 * pair + tile / 2 * 8 + row;
+        ldmatrix_x4(both, shared.columns[stage][part] + offset(at, 2 * half + tile % 2));
+        columns[part][2 * pair][0] = both[0];
+        columns[part][2 * pair][1] = both[1];
+        columns[part][2 * pair + 1][0] = both[2];
+        columns[part][2 * pair + 1][1] = both[3];
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < 4; ++m) {
+      uint32_t rows[kParts][4];
+      const int at = warp / 4 * 64 + 16 * m + tile % 2 * 8 + row;
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        ldmatrix_x4(rows[part], shared.rows[stage][part] + offset(at, 2 * half + tile / 2));
+      }
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        float sums[4] = {0, 0, 0, 0};
+        if constexpr (kParts == 2) {
+          mma_f16(sums, rows[1], columns[0][n]);
+          mma_f16(sums, rows[0], columns[1][n]);
+        }
+        mma_f16(sums, rows[0], columns[0][n]);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) products[2 * m + i / 2][2 * n + i % 2] += sums[i];
+      }
+    }
+  }
+
+  __device__ void scale(int64_t first_row, int64_t first_column,
+                        float (&products)[kSide][kSide]) const {
+    int of_columns[kSide];
+#pragma unroll
+    for (int j = 0; j < kSide; ++j) {
+      const int64_t at = first_column + column(j);
+      of_columns[j] = at < columns_.rows ? columns_.exponents[at] : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < kSide; ++i) {
+      const int64_t at = first_row + row(i);
+      const int of_row = at < rows_.rows ? rows_.exponents[at] : 0;
+#pragma unroll
+      for (int j = 0; j < kSide; ++j) {
+        products[i][j] = times_power_of_two(products[i][j], of_row + of_columns[j]);
+      }
+    }
+  }
+
+  SplitRows rows_, columns_;
+};
+
+}  // namespace fastclip::cuda

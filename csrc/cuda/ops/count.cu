@@ -1,0 +1,88 @@
+// How many keys score ahead of a threshold: rank and count_above.
+#include "cuda/engine/fixed_screen.cuh"
+#include "cuda/ops.h"
+
+namespace fastclip::cuda {
+namespace {
+
+struct Totals {
+  int64_t* per_query;  // may be null, as may the other
+  int64_t* per_key;
+
+  __device__ void add_query(int64_t query, int count) const {
+    if (per_query != nullptr) add(&per_query[query], count);
+  }
+  __device__ void add_key(int64_t key, int count) const {
+    if (per_key != nullptr) add(&per_key[key], count);
+  }
+};
+
+struct CountTake {
+  Thresholds thresholds;
+  Totals totals;
+
+  __device__ void operator()(int64_t query, int64_t key, float score) const {
+    if (!thresholds.passed(query, key, score)) return;
+    totals.add_query(query, 1);
+    totals.add_key(key, 1);
+  }
+};
+
+// Counts the pairs that surely pass; the others that may go to the list.
+struct CountSink {
+  const ScreenQuery* coefficients;
+  const ScreenThreshold* thresholds;
+  PairList list;
+  Totals totals;
+
+  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip) const {
+    const Verdicts verdicts = judge(dots, strip, coefficients, thresholds);
+    if (!__any_sync(kAllLanes, verdicts.maybe != 0)) return;
+    // Without room in the list, exact scores of the whole strip are counted in place of these.
+    if (!list.append(verdicts.maybe & ~verdicts.sure, strip)) return;
+    const uint32_t sure = verdicts.maybe & verdicts.sure;
+    if (!__any_sync(kAllLanes, sure != 0)) return;
+    const int lane = threadIdx.x % kWarp;
+    if (totals.per_query != nullptr) {
+      for (int h = 0; h < 2; ++h) {
+        int count = __popc(sure & (0x33333333u << (2 * h)));
+        count += __shfl_xor_sync(kAllLanes, count, 1);
+        count += __shfl_xor_sync(kAllLanes, count, 2);
+        if (lane % 4 == 0) totals.add_query(strip.query(h), count);
+      }
+    }
+    if (totals.per_key == nullptr) return;
+    const unsigned same_columns = 0x11111111u << (lane % 4);
+    for (int bit = 0; bit < 32; bit += bit % 4 == 0 ? 1 : 3) {  // bits of rows with h = 0
+      const unsigned upper = __ballot_sync(kAllLanes, sure >> bit & 1);
+      const unsigned lower = __ballot_sync(kAllLanes, sure >> (bit + 2) & 1);
+      const int count = __popc(upper & same_columns) + __popc(lower & same_columns);
+      if (lane < 4) totals.add_key(key_of_bit(strip, bit), count);
+    }
+  }
+};
+
+struct CountTask {
+  CountTake take;
+
+  CountSink sink(const FixedMemory& memory) const {
+    return {memory.arrays.coefficients, memory.thresholds, memory.list, take.totals};
+  }
+};
+
+}  // namespace
+
+void count_ahead(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
+                 const FixedPlan& plan, const float* scores, const int64_t* ties,
+                 int64_t* per_query, int64_t* per_key, int64_t* scored, void* memory,
+                 Stream stream) {
+  if (per_query != nullptr) zero(per_query, sizeof(int64_t) * queries.rows, stream);
+  if (per_key != nullptr) zero(per_key, sizeof(int64_t) * keys.rows, stream);
+  const Thresholds thresholds{scores, ties};
+  search_fixed(queries, keys, screen, plan, scores, scored, memory, stream, [&](int64_t first) {
+    int64_t* totals = per_query == nullptr ? nullptr : per_query + first;
+    return CountTask{{thresholds.slice(first), {totals, per_key}}};
+  });
+}
+
+}  // namespace fastclip::cuda

@@ -1,0 +1,84 @@
+// Which groups of keys beat a target.
+#include "cuda/engine/fixed_screen.cuh"
+#include "cuda/ops.h"
+
+namespace fastclip::cuda {
+namespace {
+
+// Bits of the groups, [queries, words].
+struct GroupBits {
+  const int64_t* groups;  // of the keys
+  int64_t words;
+  uint64_t* bits;
+
+  __device__ bool is_set(int64_t query, int64_t group) const {
+    // Another thread may be about to set it: then it is set twice.
+    return (*word(query, group) >> (group % 64) & 1) != 0;
+  }
+  __device__ void set(int64_t query, int64_t group) const {
+    atomicOr(word(query, group), 1ull << (group % 64));
+  }
+
+ private:
+  __device__ unsigned long long* word(int64_t query, int64_t group) const {
+    return reinterpret_cast<unsigned long long*>(bits + query * words + group / 64);
+  }
+};
+
+struct BeatsTake {
+  Thresholds thresholds;
+  GroupBits bits;
+
+  __device__ void operator()(int64_t query, int64_t key, float score) const {
+    if (thresholds.passed(query, key, score)) bits.set(query, bits.groups[key]);
+  }
+};
+
+// Sets the groups of keys that surely pass; of the others, those whose group is not set yet go to
+// the list.
+struct BeatsSink {
+  const ScreenQuery* coefficients;
+  const ScreenThreshold* thresholds;
+  PairList list;
+  GroupBits bits;
+
+  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip) const {
+    const Verdicts verdicts = judge(dots, strip, coefficients, thresholds);
+    if (!__any_sync(kAllLanes, verdicts.maybe != 0)) return;
+    uint32_t open = verdicts.maybe;
+    for (uint32_t left = verdicts.maybe; left != 0; left &= left - 1) {
+      const int bit = __ffs(static_cast<int>(left)) - 1;
+      const int64_t query = strip.query(bit / 2 % 2);
+      const int64_t group = bits.groups[key_of_bit(strip, bit)];
+      const bool is_set = bits.is_set(query, group);
+      const bool sure = (verdicts.sure >> bit & 1) != 0;
+      if (!is_set && sure) bits.set(query, group);
+      if (is_set || sure) open &= ~(1u << bit);
+    }
+    __syncwarp();
+    list.append(open, strip);
+  }
+};
+
+struct BeatsTask {
+  BeatsTake take;
+
+  BeatsSink sink(const FixedMemory& memory) const {
+    return {memory.arrays.coefficients, memory.thresholds, memory.list, take.bits};
+  }
+};
+
+}  // namespace
+
+void group_beats(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
+                 const FixedPlan& plan, const float* scores, const int64_t* ties,
+                 const int64_t* groups, int64_t words, uint64_t* bits, int64_t* scored,
+                 void* memory, Stream stream) {
+  zero(bits, sizeof(uint64_t) * queries.rows * words, stream);
+  const Thresholds thresholds{scores, ties};
+  search_fixed(queries, keys, screen, plan, scores, scored, memory, stream, [&](int64_t first) {
+    return BeatsTask{{thresholds.slice(first), {groups, words, bits + first * words}}};
+  });
+}
+
+}  // namespace fastclip::cuda

@@ -1,0 +1,38 @@
+// Means of groups of keys.
+#include "cuda/engine/exact_score.cuh"
+#include "cuda/ops.h"
+
+namespace fastclip::cuda {
+namespace {
+
+constexpr int kColumns = 32, kRows = 8;
+
+// One block for a group and kColumns columns. Thread (c, r) adds every kRows-th row from r on.
+__global__ void group_means_kernel(Matrix keys, const int64_t* order, const int64_t* starts,
+                                   float* means) {
+  __shared__ double sums[kRows][kColumns];
+  const int64_t column = int64_t{blockIdx.y} * kColumns + threadIdx.x;
+  const int64_t first = starts[blockIdx.x], last = starts[blockIdx.x + 1];
+  double sum = 0;
+  if (column < keys.cols) {
+    for (int64_t i = first + threadIdx.y; i < last; i += kRows) {
+      sum += element(keys, order[i], column);
+    }
+  }
+  sums[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y > 0 || column >= keys.cols) return;
+  for (int r = 1; r < kRows; ++r) sum += sums[r][threadIdx.x];
+  means[blockIdx.x * keys.cols + column] =
+      static_cast<float>(sum / static_cast<double>(last - first));
+}
+
+}  // namespace
+
+void group_means(const Matrix& keys, const int64_t* order, const int64_t* starts, int64_t groups,
+                 float* means, Stream stream) {
+  launch(group_means_kernel, dim3(groups, ceil_div<int64_t>(keys.cols, kColumns)),
+         dim3(kColumns, kRows), 0, stream, keys, order, starts, means);
+}
+
+}  // namespace fastclip::cuda

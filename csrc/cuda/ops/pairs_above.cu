@@ -1,0 +1,79 @@
+// Pairs that score above a threshold.
+#include "cuda/engine/fixed_screen.cuh"
+#include "cuda/ops.h"
+
+namespace fastclip::cuda {
+namespace {
+
+// Puts pairs that may pass into the list; with `later_only` those alone whose key is more than
+// `shift` after the query.
+struct PairSink {
+  const ScreenQuery* coefficients;
+  const ScreenThreshold* thresholds;
+  PairList list;
+  bool later_only;
+  int64_t shift;
+
+  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip) const {
+    uint32_t maybe = judge(dots, strip, coefficients, thresholds).maybe;
+    if (!__any_sync(kAllLanes, maybe != 0)) return;
+    if (later_only) {
+      for (uint32_t left = maybe; left != 0; left &= left - 1) {
+        const int bit = __ffs(static_cast<int>(left)) - 1;
+        if (key_of_bit(strip, bit) <= strip.query(bit / 2 % 2) + shift) maybe &= ~(1u << bit);
+      }
+      __syncwarp();
+    }
+    list.append(maybe, strip);
+  }
+};
+
+struct Memory {
+  Memory(Workspace& workspace, int64_t queries, int64_t width)
+      : arrays(workspace, padded_queries(queries), width),
+        thresholds(workspace.take<ScreenThreshold>(padded_queries(queries))) {}
+
+  QueryArrays arrays;
+  ScreenThreshold* thresholds;
+};
+
+__global__ void __launch_bounds__(kCertifyThreads, 2)
+    list_scores_kernel(Matrix queries, Matrix keys, const Pair* pairs, int64_t count,
+                       float* scores) {
+  const int64_t i = int64_t{blockIdx.x} * kCertifyHalfWarps + threadIdx.x / kLanes;
+  if (i >= count) return;
+  const float score = exact_score(queries, pairs[i].query, keys, pairs[i].key);
+  if (threadIdx.x % kLanes == 0) scores[i] = score;
+}
+
+}  // namespace
+
+int64_t maybe_above_workspace(int64_t queries, int64_t width) {
+  Workspace workspace;
+  Memory(workspace, queries, width);
+  return workspace.bytes();
+}
+
+void maybe_above(const Matrix& queries, const ScreenKeys& keys, int64_t first_key, int64_t last_key,
+                 const float* thresholds, bool later_only, int64_t shift, int32_t* pairs,
+                 int64_t capacity, unsigned* count, void* memory, Stream stream) {
+  Workspace workspace(memory);
+  const Memory parts(workspace, queries.rows, keys.width);
+  bound_keys(keys, parts.arrays, stream);
+  begin_fixed(queries, keys, thresholds, parts.arrays, parts.thresholds, stream);
+  zero(count, sizeof(unsigned), stream);
+  const ScreenCall call{parts.arrays.codes, padded_queries(queries.rows) / kQueryTile, keys,
+                        first_key, last_key};
+  const PairList list(reinterpret_cast<Pair*>(pairs), capacity, count);
+  screen(call, PairSink{parts.arrays.coefficients, parts.thresholds, list, later_only, shift},
+         stream);
+}
+
+void list_scores(const Matrix& queries, const Matrix& keys, const int32_t* pairs, int64_t count,
+                 float* scores, Stream stream) {
+  launch(list_scores_kernel, static_cast<unsigned>(ceil_div<int64_t>(count, kCertifyHalfWarps)),
+         kCertifyThreads, 0, stream, queries, keys, reinterpret_cast<const Pair*>(pairs), count,
+         scores);
+}
+
+}  // namespace fastclip::cuda

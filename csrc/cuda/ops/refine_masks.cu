@@ -1,0 +1,217 @@
+// Pixel-adaptive mask refinement; cpu/ops/refine_masks.cpp says what is computed.
+#include <algorithm>
+
+#include "cuda/arch/device.h"
+#include "cuda/engine/workspace.h"
+#include "cuda/ops.h"
+
+namespace fastclip::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kDirections = 8;  // neighbours at each dilation
+
+// Some of the dilations, as a parameter of a kernel: so that any number of them gets to the device
+// without a copy that would have to wait.
+struct Dilations {
+  static constexpr int kMost = 64;
+  int64_t of[kMost];
+};
+
+struct Offset {
+  int64_t dy, dx;
+};
+
+__global__ void write_offsets(Dilations dilations, int64_t height, int64_t width, Offset* offsets) {
+  // Whatever lies further out than the image is wide is a replicated border.
+  const int64_t dy = min(dilations.of[blockIdx.x], height);
+  const int64_t dx = min(dilations.of[blockIdx.x], width);
+  const int place =
+      threadIdx.x + (threadIdx.x >= kDirections / 2 ? 1 : 0);  // of 9, without the centre
+  offsets[blockIdx.x * kDirections + threadIdx.x] = {(place / 3 - 1) * dy, (place % 3 - 1) * dx};
+}
+
+struct Neighbours {
+  const Offset* offsets;
+  int64_t count;
+  int64_t height, width;
+
+  __device__ int64_t area() const { return height * width; }
+  // The address of neighbour q of a pixel in a plane.
+  __device__ int64_t at(int64_t q, int64_t y, int64_t x) const {
+    const Offset o = offsets[q];
+    return max(int64_t{0}, min(y + o.dy, height - 1)) * width +
+           max(int64_t{0}, min(x + o.dx, width - 1));
+  }
+};
+
+// One channel around a pixel. Numbers are taken times `unit`, a power of two: 1, but where the
+// square of the sum could overflow kSmaller. Beside numbers above kLarge, those too small for
+// float32 times kSmaller count for nothing; the squares of the smallest differences that such large
+// numbers can have are still normal floats.
+struct Window {
+  static constexpr float kLarge = 0x1p46f, kSmaller = 0x1p-84f;
+
+  __device__ Window(const Neighbours& neighbours, const float* channel, int64_t y, int64_t x)
+      : channel(channel), centre(channel[y * neighbours.width + x]) {
+    if (set_inverse_deviation(neighbours, y, x) > kLarge) {
+      unit = kSmaller;
+      set_inverse_deviation(neighbours, y, x);
+    }
+  }
+
+  // Returns the largest magnitude. The samples are the neighbours and, once for every 8 of them,
+  // the centre. Taken as differences d from the centre, that ninth of zeros keeps the square of the
+  // sum below 8/9 of n times the sum of squares, so their difference loses no more than 4 bits.
+  __device__ float set_inverse_deviation(const Neighbours& neighbours, int64_t y, int64_t x) {
+    float sum = 0, squares = 0, most = fabsf(centre);
+    for (int64_t q = 0; q < neighbours.count; ++q) {
+      const int64_t at = neighbours.at(q, y, x);
+      const float d = difference(at);
+      sum += d;
+      squares = __fadd_rn(squares, __fmul_rn(d, d));
+      most = fmaxf(most, fabsf(channel[at]));
+    }
+    const auto samples = static_cast<float>(neighbours.count / kDirections * 9);
+    const float variance = (squares - __fmul_rn(sum, sum) / samples) / (samples - 1);
+    inverse_deviation = 1 / (1e-8f * unit + 0.1f * sqrtf(fmaxf(variance, 0)));
+    return most;
+  }
+
+  // From the centre of the pixel at this address.
+  __device__ float difference(int64_t at) const {
+    return __fsub_rn(__fmul_rn(channel[at], unit), __fmul_rn(centre, unit));
+  }
+
+  const float* channel;
+  float centre;
+  float unit = 1;
+  float inverse_deviation;  // 1 / (1e-8 + 0.1 sigma), in that unit
+};
+
+// weights [images, neighbours, area]. One thread for each pixel.
+__global__ void __launch_bounds__(kThreads)
+    affinities(const float* images, int64_t channels, Neighbours neighbours, float* weights) {
+  const int64_t area = neighbours.area();
+  const int64_t pixel = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (pixel >= area) return;
+  const int64_t y = pixel / neighbours.width, x = pixel % neighbours.width;
+  weights += blockIdx.y * neighbours.count * area + pixel;
+  images += blockIdx.y * channels * area;
+  float most = 0;
+  for (int64_t c = 0; c < channels; ++c) {
+    const Window window(neighbours, images + c * area, y, x);
+    const float scale = window.inverse_deviation / static_cast<float>(channels);
+    for (int64_t q = 0; q < neighbours.count; ++q) {
+      const float distance = fabsf(window.difference(neighbours.at(q, y, x))) * scale;
+      const float logit = (c == 0 ? 0.0f : weights[q * area]) - distance;
+      weights[q * area] = logit;
+      most = q == 0 ? logit : fmaxf(most, logit);
+    }
+  }
+  // The neighbours of one dilation: sums over all are sums of their sums, which rounds less.
+  float total = 0;
+  for (int64_t first = 0; first < neighbours.count; first += kDirections) {
+    float part = 0;
+    for (int64_t q = first; q < first + kDirections; ++q) {
+      const float e = expf(weights[q * area] - most);
+      weights[q * area] = e;
+      part += e;
+    }
+    total += part;
+  }
+  for (int64_t q = 0; q < neighbours.count; ++q) weights[q * area] /= total;
+}
+
+// One iteration. One thread for each pixel and kMasks masks: their weights are the same.
+constexpr int kMasks = 8;
+
+__global__ void __launch_bounds__(kThreads)
+    weighted_means(const float* weights, const float* masks, const float* low, const float* high,
+                   int64_t mask_count, Neighbours neighbours, float* out) {
+  const int64_t area = neighbours.area();
+  const int64_t pixel = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (pixel >= area) return;
+  const int64_t y = pixel / neighbours.width, x = pixel % neighbours.width;
+  weights += blockIdx.z * neighbours.count * area + pixel;
+  const int64_t first_mask = int64_t{blockIdx.y} * kMasks;
+  const int64_t first_plane = blockIdx.z * mask_count + first_mask;
+  const int count = static_cast<int>(min(mask_count - first_mask, int64_t{kMasks}));
+  masks += first_plane * area;
+  float sums[kMasks] = {};
+  for (int64_t first = 0; first < neighbours.count; first += kDirections) {
+    float parts[kMasks] = {};
+    for (int64_t q = first; q < first + kDirections; ++q) {
+      const float weight = weights[q * area];
+      const float* from = masks + neighbours.at(q, y, x);
+#pragma unroll
+      for (int m = 0; m < kMasks; ++m) {
+        if (m < count) parts[m] = fmaf(weight, from[m * area], parts[m]);
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < kMasks; ++m) sums[m] += parts[m];
+  }
+#pragma unroll
+  for (int m = 0; m < kMasks; ++m) {
+    if (m >= count) continue;
+    const int64_t plane = first_plane + m;
+    out[plane * area + pixel] = fminf(fmaxf(sums[m], low[plane]), high[plane]);
+  }
+}
+
+struct Memory {
+  Memory(void* workspace, const MaskShape& shape, int64_t dilations, int64_t at_once)
+      : all(workspace) {
+    const int64_t area = shape.height * shape.width, neighbours = kDirections * dilations;
+    offsets = all.take<Offset>(neighbours);
+    weights = all.take<float>(at_once * neighbours * area);
+    masks = all.take<float>(at_once * shape.masks * area);
+  }
+
+  Workspace all;
+  Offset* offsets;
+  float* weights;
+  float* masks;  // after every second iteration
+};
+
+}  // namespace
+
+int64_t refine_masks_workspace(const MaskShape& shape, int64_t dilations, int64_t at_once) {
+  return Memory(nullptr, shape, dilations, at_once).all.bytes();
+}
+
+void refine_masks(const float* images, const float* masks, const float* low, const float* high,
+                  const MaskShape& shape, int64_t iterations, const std::vector<int64_t>& dilations,
+                  float* out, int64_t at_once, void* workspace, Stream stream) {
+  const auto dilation_count = static_cast<int64_t>(dilations.size());
+  const Memory memory(workspace, shape, dilation_count, at_once);
+  for (int64_t first = 0; first < dilation_count; first += Dilations::kMost) {
+    const int64_t count = std::min<int64_t>(dilation_count - first, Dilations::kMost);
+    Dilations some{};
+    std::copy_n(dilations.begin() + first, count, some.of);
+    launch(write_offsets, dim3(count), dim3(kDirections), 0, stream, some, shape.height,
+           shape.width, memory.offsets + first * kDirections);
+  }
+  const int64_t area = shape.height * shape.width;
+  const Neighbours neighbours{memory.offsets, dilation_count * kDirections, shape.height,
+                              shape.width};
+  const int64_t blocks = ceil_div<int64_t>(area, kThreads);
+  for (int64_t b = 0; b < shape.batch; b += at_once) {
+    const int64_t count = std::min(at_once, shape.batch - b);
+    const int64_t planes = b * shape.masks;
+    launch(affinities, dim3(blocks, count), dim3(kThreads), 0, stream,
+           images + b * shape.channels * area, shape.channels, neighbours, memory.weights);
+    const float* now = masks + planes * area;
+    for (int64_t i = 0; i < iterations; ++i) {
+      // In turns, so that the last iteration writes the result.
+      float* next = (iterations - i) % 2 == 1 ? out + planes * area : memory.masks;
+      launch(weighted_means, dim3(blocks, ceil_div<int64_t>(shape.masks, kMasks), count),
+             dim3(kThreads), 0, stream, memory.weights, now, low + planes, high + planes,
+             shape.masks, neighbours, next);
+      now = next;
+    }
+  }
+}
+
+}  // namespace fastclip::cuda

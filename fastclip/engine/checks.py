@@ -1,0 +1,204 @@
+"""Checks of arguments, in the caller's terms: the argument's name, what it was, what is allowed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from fastclip import _C
+from fastclip.engine.devices import (
+    EMULATED,
+    capturing,
+    check_device,
+    check_movable,
+    check_same_device,
+    on_cuda,
+    stream_of,
+)
+from fastclip.engine.scalars import FLOAT32_MAX as FLOAT32_MAX
+from fastclip.engine.scalars import as_integer as as_integer
+from fastclip.engine.scalars import as_integers as as_integers
+from fastclip.engine.scalars import as_number as as_number
+from fastclip.engine.scalars import as_threshold as as_threshold
+from fastclip.engine.tensors import TENSORS, check_memory
+from fastclip.engine.tensors import Array as Array
+from fastclip.engine.tensors import as_tensor as as_tensor
+from fastclip.engine.tensors import short as short
+from fastclip.engine.transforms import watched
+
+DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+"""Number types of features, with the number that the extension knows them by."""
+
+INTEGERS = (
+    *(torch.int64, torch.int32, torch.int16, torch.int8),
+    *(torch.uint64, torch.uint32, torch.uint16, torch.uint8),
+)
+
+ALLOWED_DTYPES = "float32, float16 or bfloat16"
+
+
+def as_rows(name: str, x: Array, dimensions: str = "[rows, d]") -> torch.Tensor:
+    """Return the argument ``name`` as a tensor, without a copy if possible.
+
+    It must be [rows, d] or have as many other ``dimensions``, such as "[B, d, h, w]".
+    """
+    tensor = as_tensor(name, x)
+    count = dimensions.count(",") + 1
+    if tensor.ndim != count:
+        raise ValueError(
+            f"{name}: {count} dimensions {dimensions} are needed, got shape {tuple(tensor.shape)}"
+        )
+    if tensor.dtype not in DTYPES:
+        raise TypeError(
+            f"{name}: {ALLOWED_DTYPES} is allowed, got {short(tensor.dtype)}"
+            + conversion(name, x, tensor)
+        )
+    check_device(name, tensor)
+    return tensor
+
+
+def conversion(name: str, x: Array, tensor: torch.Tensor, dtype: str = "float32") -> str:
+    """Return the end of a message: how to convert the argument ``name``, given as ``x``."""
+    if tensor.is_complex():
+        return ""
+    if isinstance(x, np.ndarray):
+        return f"; pass {name}.astype(np.{dtype})"
+    given = name if isinstance(x, torch.Tensor) else f"torch.from_dlpack({name})"
+    return f"; pass {given}.to(torch.{dtype})"
+
+
+def check_same_width(queries: torch.Tensor, keys: torch.Tensor) -> None:
+    check_same_device("keys", keys, "queries", queries)
+    if queries.shape[1] != keys.shape[1]:
+        raise ValueError(
+            f"keys: rows must be as long as those of queries, "
+            f"got {keys.shape[1]} and {queries.shape[1]}"
+        )
+
+
+def check_some_rows(name: str, rows: torch.Tensor) -> None:
+    if rows.shape[0] == 0:
+        raise ValueError(f"{name}: at least one row is needed, got shape {tuple(rows.shape)}")
+
+
+def as_indices(name: str, x: Array, count: int, device: torch.device) -> torch.Tensor:
+    """Return ``count`` integers as an int64 tensor on ``device``, from there or from the CPU."""
+    if isinstance(x, np.ndarray) and x.dtype.kind in "iu" and not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
+    tensor = as_tensor(name, x, "np.int64")
+    if tensor.dtype not in INTEGERS:
+        raise TypeError(
+            f"{name}: integers are needed, got {short(tensor.dtype)}"
+            + conversion(name, x, tensor, "int64")
+        )
+    if tensor.shape != (count,):
+        raise ValueError(f"{name}: shape ({count},) is needed, got {tuple(tensor.shape)}")
+    check_movable(name, tensor, device)
+    indices = tensor.to(device, torch.int64).contiguous()
+    if tensor.dtype == torch.uint64 and not capturing(indices):
+        check_memory(name, indices)
+        if (indices < 0).any():
+            at = int((indices < 0).nonzero()[0])
+            raise ValueError(
+                f"{name}: integers below 2^63 are allowed, got {int(indices[at]) + 2**64} at {at}"
+            )
+    return indices
+
+
+def check_range(name: str, indices: torch.Tensor, count: int, of: str) -> None:
+    """Check that all are from 0 to ``count`` - 1. CUDA graphs are captured unchecked."""
+    if capturing(indices):
+        return
+    wrong = torch.nonzero((indices < 0) | (indices >= count)).flatten()
+    if wrong.numel():
+        at = int(wrong[0])
+        raise ValueError(
+            f"{name}: must be from 0 to {count - 1}, one of {count} {of}, "
+            f"got {int(indices[at])} at {at}"
+        )
+
+
+def as_pixels(pixels: Array, tags: torch.Tensor) -> torch.Tensor:
+    """Return ``pixels`` as a [B, d, h, w] tensor with at least one pixel, as wide as ``tags``."""
+    tensor = as_rows("pixels", pixels, "[B, d, h, w]")
+    if tensor.shape[2] * tensor.shape[3] == 0:
+        raise ValueError(
+            f"pixels: at least one pixel per image is needed, got shape {tuple(tensor.shape)}"
+        )
+    if tensor.shape[1] != tags.shape[1]:
+        raise ValueError(
+            f"tags: rows must be as long as the dimension d = {tensor.shape[1]} of pixels, "
+            f"got {tags.shape[1]}"
+        )
+    return tensor
+
+
+def pixel_rows(pixels: torch.Tensor) -> torch.Tensor:
+    """Return [B, d, h, w] as [B * h * w, d]: a view of channels-last pixels, else a copy."""
+    images, width, h, w = pixels.shape
+    return with_adjacent_elements(pixels.permute(0, 2, 3, 1).reshape(images * h * w, width))
+
+
+def plain_tensors() -> _C.Tensors | None:
+    """Return what looks at tensors without torch; None while torch must see each operator.
+
+    It finds tensors on the CPU that need no other check, no copy and no gradient, and None for all
+    others. For the smallest calls: the checks of this module take longer than their arithmetic.
+    """
+    return None if watched() or EMULATED else TENSORS
+
+
+def check_finite(name: str, rows: torch.Tensor) -> None:
+    check_memory(name, rows)
+    row = find_nonfinite(rows)
+    if row >= 0:
+        raise not_finite(name, row)
+
+
+def not_finite(name: str, row: int) -> ValueError:
+    return ValueError(f"{name}: row {row} holds NaN or infinity, all numbers must be finite")
+
+
+def find_nonfinite(rows: torch.Tensor) -> int:
+    """Return the lowest row with a NaN or infinity, or -1. CUDA graphs are captured unchecked."""
+    rows = with_adjacent_elements(rows)
+    if not on_cuda(rows):
+        return _C.find_nonfinite(matrix(rows), torch.get_num_threads())
+    if capturing(rows):
+        return -1
+    first = torch.empty((), dtype=torch.int64, device=rows.device)
+    with stream_of(rows) as stream:
+        _C.cuda.find_nonfinite(matrix(rows), first.data_ptr(), stream)
+    row = int(first)
+    return row if row < len(rows) else -1
+
+
+def check_finite_pixels(name: str, images: torch.Tensor, rows: torch.Tensor) -> None:
+    """Check [B, d, h, w] ``images``, given as :func:`pixel_rows` too."""
+    h, w = images.shape[2:]
+    pixel = find_nonfinite(rows)
+    if pixel >= 0:
+        raise ValueError(
+            f"{name}: image {pixel // (h * w)} holds NaN or infinity at y = {pixel // w % h}, "
+            f"x = {pixel % w}, all numbers must be finite"
+        )
+
+
+def matrix(rows: torch.Tensor) -> _C.Matrix:
+    """Describe the memory of ``rows`` to the extension; the elements of a row must be adjacent."""
+    height, width = rows.shape
+    return _C.Matrix(rows.data_ptr(), DTYPES[rows.dtype], height, width, rows.stride(0))
+
+
+def screen_keys(screen: list[torch.Tensor], keys: torch.Tensor) -> _C.ScreenKeys | None:
+    """Describe packed keys to the extension; None if ``screen`` is empty."""
+    if not screen:
+        return None
+    codes, bounds, center = screen
+    count, width = keys.shape
+    return _C.ScreenKeys(codes.data_ptr(), bounds.data_ptr(), center.data_ptr(), count, width)
+
+
+def with_adjacent_elements(rows: torch.Tensor) -> torch.Tensor:
+    """Return ``rows`` itself unless the elements of a row are apart; then a copy."""
+    return rows if rows.shape[1] <= 1 or rows.stride(1) == 1 else rows.contiguous()

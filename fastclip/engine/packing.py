@@ -1,0 +1,137 @@
+"""Keys coded for the screen: once for many calls, or on the way of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from fastclip import _C
+from fastclip.engine.checks import (
+    Array,
+    as_rows,
+    find_nonfinite,
+    matrix,
+    not_finite,
+    with_adjacent_elements,
+)
+from fastclip.engine.devices import on_cuda, stream_of
+from fastclip.engine.packed import PackedKeys
+from fastclip.engine.tensors import check_memory
+
+
+def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
+    """Prepare keys for many calls: check them, and code them in one byte a number.
+
+    The answers of every function are the same to the bit for packed keys and for the keys
+    themselves; searches are faster. Packed keys are a constant: no gradient flows into them.
+
+    Parameters
+    ----------
+    keys : tensor or array [V, d], float32, float16 or bfloat16
+        Any row stride.
+    copy : bool, default True
+        Keep a copy of ``keys``. With False the packed keys refer to the memory of ``keys`` (a
+        memory map stays on disk), which must not be changed as long as they are used.
+
+    Returns
+    -------
+    PackedKeys
+        Holds V (w + 12) bytes, w being d rounded up to a multiple of 64, and ``keys``.
+
+    Raises
+    ------
+    TypeError
+        ``keys`` is no array, has another dtype, or no memory of its own, as inside
+        ``torch.compile`` and the transforms of ``torch.func``.
+    ValueError
+        ``keys`` is not 2-D, is on a device without kernels, or holds NaN or infinity.
+
+    Examples
+    --------
+    >>> import fastclip
+    >>> keys = fastclip.pack(fastclip.data.load_sample("coco-captions").features)
+    >>> keys
+    PackedKeys(500 x 512)
+    >>> images = fastclip.data.load_sample("coco-images").features
+    >>> fastclip.topk(images[:2], keys, k=1).indices
+    tensor([[ 0],
+            [53]])
+    """
+    rows = as_rows("keys", keys).detach()
+    check_memory("keys", rows)
+    rows = with_adjacent_elements(rows)
+    encoded = encode(rows)
+    if copy:
+        rows = rows.clone(memory_format=torch.contiguous_format)
+    return PackedKeys(rows, *encoded)
+
+
+def encode(rows: torch.Tensor, first: int = 0) -> list[torch.Tensor]:
+    """Check rows, numbered from ``first``, and return codes, bounds and center of PackedKeys."""
+    count, width = rows.shape
+    panels = -(-count // _C.panel)
+    if on_cuda(rows):
+        return _encode_cuda(rows, first, panels * _C.panel)
+    codes = torch.empty(
+        (panels, _C.code_width(width) // 4, _C.panel, 4), dtype=torch.uint8, device="cpu"
+    )
+    bounds = torch.empty((3, panels * _C.panel), dtype=torch.float32, device="cpu")
+    center = torch.zeros(width, dtype=torch.float32, device="cpu")
+    row = _C.pack(
+        matrix(rows),
+        codes.data_ptr(),
+        bounds.data_ptr(),
+        center.data_ptr(),
+        torch.get_num_threads(),
+    )
+    if row >= 0:
+        raise not_finite("keys", first + row)
+    return [codes, bounds, center]
+
+
+def _encode_cuda(rows: torch.Tensor, first: int, padded: int) -> list[torch.Tensor]:
+    row = find_nonfinite(rows)
+    if row >= 0:
+        raise not_finite("keys", first + row)
+    count, width = rows.shape
+    codes = rows.new_empty(
+        (padded // _C.panel, _C.code_width(width) // 64, 4, 4, 8, 16), dtype=torch.uint8
+    )
+    bounds = rows.new_empty((3, padded), dtype=torch.float32)
+    # Any vector would do as the centre; a sample's mean is nearly as good as the mean of all.
+    sample = rows[torch.arange(min(count, 8192), device=rows.device) * count // min(count, 8192)]
+    center = sample.double().mean(0).float() if count else codes.new_zeros(width).float()
+    with stream_of(rows) as stream:
+        _C.cuda.pack(matrix(rows), center.data_ptr(), codes.data_ptr(), bounds.data_ptr(), stream)
+    return [codes, bounds, center]
+
+
+# From coarse timings: about where packing takes as long as screening saves.
+_PACK_FROM_QUERIES = 256
+_PACK_FROM_KEYS = 8192
+_PACK_KEYS = 1 << 18  # at a time: bounds the memory
+_CUDA_PACK_FROM_QUERIES = 4
+_CUDA_PACK_PARTS = 4  # of _PACK_KEYS keys each, at a time
+
+
+def worth_packing(queries: torch.Tensor, keys: torch.Tensor, k: int = 0) -> bool:
+    """Whether unpacked keys are better packed on the way, to be screened; ``k`` is of top-k."""
+    if on_cuda(keys):
+        some = len(queries) >= min(_CUDA_PACK_FROM_QUERIES, _PACK_FROM_QUERIES)
+        return some and len(queries) * len(keys) >= _PACK_FROM_QUERIES * _PACK_FROM_KEYS
+    many = len(queries) >= _PACK_FROM_QUERIES and len(keys) >= _PACK_FROM_KEYS
+    part = min(len(keys), _PACK_KEYS)
+    return many and _C.has_screen() and _C.worth_codes(len(queries), part, k)
+
+
+def packed_from() -> tuple[int, int]:
+    """Return how many queries and keys there must be at least to pack keys on the way."""
+    return _PACK_FROM_QUERIES, _PACK_FROM_KEYS
+
+
+def parts_to_pack(keys: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield parts of the keys that are packed one at a time, each with its first row's number."""
+    size = _PACK_KEYS * (_CUDA_PACK_PARTS if on_cuda(keys) else 1)
+    for begin in range(0, len(keys), size):
+        yield begin, keys[begin : begin + size]
