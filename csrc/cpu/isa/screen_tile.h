@@ -1,7 +1,4 @@
-// The mainloop of the screen, written once over the few instructions that differ: Isa names vectors
-// of 32-bit numbers and, where kQueryLevels is not 0, multiplies bytes: those of queries are
-// signed, those of keys are if Isa::kSignedKeys. Included by each instruction set's file; nothing
-// from the standard library.
+// The mainloop of the screen, written once over the vectors of an Isa (kernel_table.h).
 #pragma once
 
 #include <cstdint>
@@ -19,7 +16,8 @@ struct ScreenTile {
   using Floats = typename Isa::Floats;
   static constexpr int kLanes32 = sizeof(Ints) / 4;
   static constexpr int kVectors = kPanel / kLanes32;
-  using Rows = RowTile<kLanes32, Isa::kProductRows>;
+  static constexpr int kRows = Isa::kTiles.screen_queries;
+  using Rows = RowTile<kLanes32, Isa::kTiles.row_queries>;
   // Of four codes with 128 added each: makes them signed again.
   static constexpr int32_t kTake128 = static_cast<int32_t>(0x80808080u);
 
@@ -37,13 +35,6 @@ struct ScreenTile {
  private:
   enum Mode { kHits, kCount, kUppers };
 
-  template <class Vec>
-  static Vec load(const void* from) {
-    Vec v;
-    __builtin_memcpy(&v, from, sizeof(v));
-    return v;
-  }
-
   template <class Numbers>
   static int64_t screen_as(const ScreenCall& call) {
     if (call.uppers != nullptr) return screen_panels<Numbers, kUppers>(call);
@@ -56,10 +47,10 @@ struct ScreenTile {
     Hit* end = call.hits;
     for (int64_t first_key = 0; first_key < call.keys.keys; first_key += kPanel) {
       int64_t i = 0;
-      for (; i + Isa::kRows <= call.num_queries; i += Isa::kRows) {
-        end = screen_rows<Numbers, mode, Isa::kRows>(call, i, first_key, end);
+      for (; i + kRows <= call.num_queries; i += kRows) {
+        end = screen_rows<Numbers, mode, kRows>(call, i, first_key, end);
       }
-      end = screen_rest<Numbers, mode, Isa::kRows - 1>(call, i, first_key, end);
+      end = screen_rest<Numbers, mode, kRows - 1>(call, i, first_key, end);
     }
     return end - call.hits;
   }

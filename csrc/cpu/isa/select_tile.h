@@ -1,12 +1,11 @@
-// Selection among the numbers of a row, written once over vectors. What screen_tile.h says of Isa
-// and what tile.h says about the standard library holds here. Isa::compress, where there is one,
-// puts the lanes whose bits are set first.
+// Selection among the numbers of a row, written once over the vectors of an Isa (kernel_table.h).
 #pragma once
 
 #include <cstdint>
 #include <utility>
 
 #include "cpu/isa/kernels.h"
+#include "cpu/isa/vectors.h"
 #include "fastclip/ordered.h"
 
 namespace fastclip::cpu {
@@ -134,18 +133,6 @@ struct SelectTile {
  private:
   static constexpr int64_t kFew = 64;
   static constexpr bool kCompresses = requires { Isa::compress(Ints{}, 0u); };
-
-  template <class Vec>
-  static Vec load(const void* from) {
-    Vec v;
-    __builtin_memcpy(&v, from, sizeof(v));
-    return v;
-  }
-
-  template <class Vec>
-  static void store(void* to, Vec v) {
-    __builtin_memcpy(to, &v, sizeof(v));
-  }
 
   static Ints lane_numbers() {
     int32_t numbers[kLanes32];
