@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "cpu/engine/mainloop.h"
@@ -54,16 +55,19 @@ class PairScorer {
 // float32.
 class BlockScreen {
  public:
-  // `codes` may be null; `longest_key` is of the codes.
+  // `scorer` is of the same queries and keys; `codes` may be null; `longest_key` is of the codes.
   BlockScreen(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
-              const ScreenKeys* codes, double longest_key);
+              const ScreenKeys* codes, double longest_key, const PairScorer& scorer);
 
   // Goes to panels [first, last) of the keys, at most kMaxPanels. False where (3) does
   // not hold.
   bool go_to(int64_t first, int64_t last);
 
-  // Of the panels gone to. Keys are counted from the first of them.
-  ScreenCall call() const;
+  // The kernels of the screen, on the panels gone to. Keys are counted from the first of them.
+  int64_t find_hits(const FindHits& to) const { return kernels_.find_hits(operands(), to); }
+  int64_t count_sure(const CountSure& to) const { return kernels_.count_sure(operands(), to); }
+  void write_uppers(const WriteUppers& to) const { kernels_.write_uppers(operands(), to); }
+  void write_bounds(const WriteBounds& to) const { kernels_.write_bounds(operands(), to); }
   // The right side of (2) in units of s_q, but for gamma.
   float margin(int64_t i, int64_t key) const {
     return coefficients_[i].alpha * panels_.error[key] + coefficients_[i].beta * panels_.norm[key];
@@ -86,6 +90,9 @@ class BlockScreen {
   const PairScorer& scorer() const { return scorer_; }
 
  private:
+  ScreenOperands operands() const {
+    return {query_codes_.get(), query_floats_, coefficients_.data(), num_queries_, panels_};
+  }
   void encode_queries(const Matrix& queries);
   void bound_queries(const Matrix& queries);
   FloatRows float_rows(const Matrix& rows, AlignedBuffer<float>& converted) const;
@@ -96,7 +103,7 @@ class BlockScreen {
   const Matrix keys_;
   const ScreenKeys* codes_;
   const double longest_key_;
-  const PairScorer scorer_;
+  const PairScorer& scorer_;
   ScreenKeys panels_;
   int64_t first_key_ = 0;
   std::vector<ScreenQuery> coefficients_;
@@ -178,8 +185,10 @@ int64_t search_keys(const Kernels& isa, const Matrix& queries, const Matrix& key
                     Interrupt& interrupt, Make&& make, Exact&& exact,
                     NonFiniteRow* nonfinite = nullptr) {
   int64_t scored = 0, panel = first_key / kPanel;
+  std::optional<PairScorer> scorer;
+  if (screens.count > 0) scorer.emplace(isa, queries, keys);
   for (int s = 0; s < screens.count && panel * kPanel < last_key; ++s) {
-    BlockScreen block(isa, queries, keys, screens.codes[s], screens.longest_key);
+    BlockScreen block(isa, queries, keys, screens.codes[s], screens.longest_key, *scorer);
     auto search = make(block);
     panel = walk_panels(block, panel, ceil_div(last_key, kPanel), search.allowance(), interrupt,
                         [&] { return search.screen(); });

@@ -24,7 +24,7 @@ struct PairTask {
   bool counts(int64_t query, int64_t key) const { return !later_only || key > query; }
 
   void screened(FixedScreen& screen) {
-    screen.run();
+    screen.find();
     screen.decide([&](int64_t i, int64_t key, bool) { return counts(first_query + i, key); },
                   [&](int64_t i, int64_t key, float score) {
                     if (score > threshold) found.push_back({first_query + i, key, score});

@@ -69,12 +69,11 @@ class ScreenedTopK {
   // Looks at the panels that the block has gone to. Returns how many pairs survived so far: one
   // that is dropped without a score costs a part of one with a score.
   int64_t screen() {
-    if (!begun_) return begin();
-    ScreenCall call = block_.call();
-    call.thresholds = thresholds_.data();
-    call.hits = hits_.get();
-    const int64_t count = kernels_.screen(call);
-    add(hits_.get(), count);
+    if (begun_) {
+      find();
+    } else {
+      begin();
+    }
     return scored_ + survivors_ / 4;
   }
 
@@ -93,61 +92,69 @@ class ScreenedTopK {
     return kKeyBlockBytes / std::max<int64_t>(1, keys.cols * size_of(keys.dtype)) + 1;
   }
 
-  // Nothing is known yet to drop pairs by. The first keys give a floor: the k-th best of their
-  // lower bounds or, cheaper, of the best bounds of kFolded sets that they are dealt to.
-  int64_t begin() {
-    begun_ = true;
-    AlignedBuffer<float> uppers(block_.num_queries() * kMaxPanelKeys, Contents::kAnything);
-    ScreenCall call = block_.call();
-    call.uppers = uppers.get();
-    call.uppers_stride = kMaxPanelKeys;
-    kernels_.screen(call);
-    const int64_t keys = block_.num_keys();
-    int32_t reaching[kMaxPanelKeys + kLanes];
-    float lowers[kMaxPanelKeys];
-    for (int64_t i = 0; i < block_.num_queries(); ++i) {
-      const float* upper = uppers.get() + i * kMaxPanelKeys;
-      // x of key j, again.
-      const auto x = [&](int64_t j) { return upper[j] - block_.margin(i, j); };
-      if (keys >= k_) {
-        for (int64_t j = 0; j < keys; ++j) {
-          lowers[j] = x(j) - (block_.margin(i, j) + block_.gamma(i));
-        }
-        int64_t sets = keys;
-        if (4 * k_ <= kFolded && keys > kFolded) {
-          for (int64_t begin = kFolded; begin < keys; begin += kFolded) {
-            const float* next = lowers + begin;
-            const int64_t count = std::min(kFolded, keys - begin);
-            for (int64_t j = 0; j < count; ++j) lowers[j] = std::max(lowers[j], next[j]);
-          }
-          sets = kFolded;
-        }
-        raise(i, kernels_.kth_largest(lowers, sets, k_, k_ / 4));
-      }
-      const int64_t count = kernels_.reaching({upper, 0, keys}, thresholds_[i], reaching);
-      for (int64_t r = 0; r < count; ++r) {
-        hits_.get()[r] = {static_cast<int32_t>(i), reaching[r], x(reaching[r])};
-      }
-      add(hits_.get(), count);
-    }
-    return scored_ + survivors_ / 4;
+  // A key with bounds on its score, in units of s_q from q.c.
+  struct Candidate {
+    int64_t query, key;  // the latter from the first key of the block on
+    float lower, upper;
+  };
+
+  void find() {
+    const Hit* hits = hits_.get();
+    add(block_.find_hits({thresholds_.data(), hits_.get()}), [&](int64_t h) {
+      const Hit& hit = hits[h];
+      const float margin = block_.margin(hit.query, hit.key) + block_.gamma(hit.query);
+      return Candidate{hit.query, hit.key, hit.x - margin, hit.x + margin};
+    });
   }
 
-  // Hits of one query come in runs, of as many as share a vector.
-  void add(const Hit* hits, int64_t count) {
-    for (int64_t h = 0; h < count;) {
-      const int64_t i = hits[h].query;
-      const float floor = floor_[i], gamma = block_.gamma(i);
+  // Nothing is known yet to drop pairs by. The first keys give a floor: the k-th best of their
+  // lower bounds or, cheaper, of the best bounds of kFolded sets that they are dealt to.
+  void begin() {
+    begun_ = true;
+    const int64_t size = block_.num_queries() * kMaxPanelKeys, keys = block_.num_keys();
+    AlignedBuffer<float> lowers(size, Contents::kAnything), uppers(size, Contents::kAnything);
+    block_.write_bounds({lowers.get(), uppers.get(), kMaxPanelKeys});
+    int32_t passed[kMaxPanelKeys + kLanes];
+    for (int64_t i = 0; i < block_.num_queries(); ++i) {
+      const float* lower = lowers.get() + i * kMaxPanelKeys;
+      const float* upper = uppers.get() + i * kMaxPanelKeys;
+      const float gamma = block_.gamma(i);
+      if (keys >= k_) raise(i, kth_lower(lower, keys) - gamma);
+      const int64_t count = kernels_.compress({upper, 0, keys}, thresholds_[i], passed);
+      add(count, [&](int64_t c) {
+        return Candidate{i, passed[c], lower[passed[c]] - gamma, upper[passed[c]] + gamma};
+      });
+    }
+  }
+
+  float kth_lower(const float* lower, int64_t keys) const {
+    if (4 * k_ > kFolded || keys <= kFolded) return kernels_.kth_largest(lower, keys, k_, k_ / 4);
+    float best[kFolded];
+    std::copy_n(lower, kFolded, best);
+    for (int64_t begin = kFolded; begin < keys; begin += kFolded) {
+      const int64_t count = std::min(kFolded, keys - begin);
+      for (int64_t j = 0; j < count; ++j) best[j] = std::max(best[j], lower[begin + j]);
+    }
+    return kernels_.kth_largest(best, kFolded, k_, k_ / 4);
+  }
+
+  // Takes in at(0) ... at(count - 1). Those of one query come in runs.
+  template <class At>
+  void add(int64_t count, At&& at) {
+    for (int64_t c = 0; c < count;) {
+      const int64_t i = at(c).query;
+      const float floor = floor_[i];
       float* lowers = candidates_.lowers(i);
       float* uppers = candidates_.uppers(i);
       int64_t* keys = candidates_.keys(i);
       const int64_t begin = candidates_.count(i), end = candidates_.capacity();
       int64_t to = begin;
-      for (; h < count && hits[h].query == i && to < end; ++h) {
-        const float margin = block_.margin(i, hits[h].key) + gamma;
-        lowers[to] = hits[h].x - margin;
-        uppers[to] = hits[h].x + margin;
-        keys[to] = block_.first_key() + hits[h].key;
+      for (; c < count && to < end; ++c) {
+        const Candidate candidate = at(c);
+        if (candidate.query != i) break;
+        lowers[to] = candidate.lower;
+        uppers[to] = candidate.upper;
+        keys[to] = block_.first_key() + candidate.key;
         to += uppers[to] >= floor ? 1 : 0;
       }
       survivors_ += to - begin;
