@@ -8,10 +8,9 @@
 #include <vector>
 
 #include "cpu/engine/screen.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
-
-inline constexpr int64_t kFixedQueryBlock = 512;
 
 // A block of queries with its thresholds.
 class FixedScreen {
@@ -88,7 +87,7 @@ class FixedScreen {
     }
   }
 
-  static constexpr int64_t kBatch = 16;  // pairs scored at a time
+  static constexpr int64_t kBatch = tuning::kFixedBatch;
 
   BlockScreen& block_;
   std::vector<float> maybe_, sure_;
@@ -108,7 +107,8 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
                      const ScreenKeys* codes, const float* scores, int threads,
                      Interrupt& interrupt, Make&& make) {
   threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
-  const Plan plan(queries.rows, keys.rows, kFixedQueryBlock, kScreenKeys, threads);
+  const Plan plan(queries.rows, keys.rows, tuning::kFixedQueryBlock, tuning::kScreenedPartKeys,
+                  threads);
   const Screens screens = screens_for(isa, codes, std::min(plan.query_block, queries.rows));
   std::atomic<int64_t> scored{0};
   parallel_for(plan.tasks(), threads, interrupt, [&](int64_t index) {
@@ -123,7 +123,7 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
       FixedScreen fixed;
       decltype(task)& of;
 
-      int64_t allowance() const { return kFewSurvivors; }
+      int64_t allowance() const { return tuning::kFewSurvivors; }
       int64_t screen() {
         of.screened(fixed);
         return fixed.scored();

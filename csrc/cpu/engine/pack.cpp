@@ -10,6 +10,7 @@
 #include "cpu/engine/screen.h"
 #include "cpu/isa/isa.h"
 #include "cpu/ops.h"
+#include "cpu/tuning.h"
 #include "fastclip/element.h"
 
 namespace fastclip::cpu {
@@ -17,8 +18,7 @@ namespace {
 
 // Any vector would do as the centre; a sample's mean is nearly as good as the mean of all.
 void sample_mean(const Matrix& keys, float* center, Interrupt& interrupt) {
-  constexpr int64_t kSample = 8192;
-  const int64_t count = std::min(keys.rows, kSample);
+  const int64_t count = std::min(keys.rows, tuning::kCenterSample);
   std::vector<double> sums(keys.cols);
   for (int64_t i = 0; i < count && !interrupt.poll(); ++i) {
     const int64_t at = i * keys.rows / count;
@@ -58,7 +58,7 @@ void interleave(const int8_t* rows, int64_t count, int64_t width, uint8_t* panel
 
 int64_t pack(const Matrix& keys, int64_t width, float* center, uint8_t* codes, float* scale,
              float* error, float* norm, int threads, Interrupt& interrupt) {
-  constexpr int64_t kPanelsPerTask = 16;
+  constexpr int64_t kPanelsPerTask = tuning::kPanelsPerPackTask;
   if (keys.rows == 0) return -1;
   const Kernels& isa = kernels();
   const SeededRotation rotation(width);

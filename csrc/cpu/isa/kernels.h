@@ -16,8 +16,6 @@ struct Rotation {
   const float* signs;  // [width]
 };
 
-inline constexpr int64_t kFewQueries = 4;  // too few to pay for a conversion of the keys
-
 struct Pair {
   int64_t query, key;
 };
@@ -81,8 +79,6 @@ struct CornerBounds {
   float largest;   // the largest magnitude
 };
 
-inline constexpr int64_t kCellRows = 4;  // rows of a cell that are worked on together
-
 // A cell of four neighbouring feature pixels, the tags that may win in it and where its output
 // goes.
 struct Cell {
@@ -98,7 +94,7 @@ struct Cell {
   float* values;     // output pixel (y, x), place j: at j * place_stride + y * row_stride + x
   int64_t* indices;
   int64_t row_stride, place_stride;
-  float* edges;        // workspace [kCellRows][2][edge_stride]
+  float* edges;        // workspace [tuning::kCellRows][2][edge_stride]
   float* best;         // workspace [k][16]
   int32_t* best_tags;  // workspace [k][16]
 };
@@ -139,8 +135,8 @@ struct ValueKernels {
   // [rows / tile][cols][tile]; what lies beyond the last row is left as it is.
   void (*pack)(const Matrix& rows, int64_t tile, float* out);
   Score* products;
-  // The same, to the bit, of num_queries <= kFewQueries and keys as they are stored: these would
-  // take longer to pack than to multiply.
+  // The same, to the bit, of num_queries <= tuning::kFewQueries and keys as they are stored: these
+  // would take longer to pack than to multiply.
   void (*products_in_place)(const float* queries, int64_t num_queries, const Matrix& keys,
                             float* scores, int64_t ld);
   Score* distances;  // -||q - k||^2, from the differences

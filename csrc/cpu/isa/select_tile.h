@@ -6,6 +6,7 @@
 
 #include "cpu/isa/kernels.h"
 #include "cpu/isa/vectors.h"
+#include "cpu/tuning.h"
 #include "fastclip/ordered.h"
 
 namespace fastclip::cpu {
@@ -57,7 +58,6 @@ struct SelectTile {
   // they were spread evenly, in turns with the middle, and where that is slow with the middle of
   // their representations.
   static float kth_largest(const float* x, int64_t n, int64_t k, int64_t more) {
-    constexpr int kByValue = 16;
     if (k == 1) return largest_up_to(x, n, kInfinity);
     if (k == n) return smallest(x, n);
     // It is from low to high; `reach_low` numbers reach low, `above` are above high.
@@ -75,7 +75,7 @@ struct SelectTile {
         above = 0;
       }
       uint32_t middle = low + (high - low) / 2 + 1;
-      if (step < kByValue) {
+      if (step < tuning::kStepsByValue) {
         const float share =
             step % 2 != 0 ? 0.5f
                           : (static_cast<float>(k - above) + 0.5f * static_cast<float>(more)) /
@@ -131,7 +131,7 @@ struct SelectTile {
   }
 
  private:
-  static constexpr int64_t kFew = 64;
+  static constexpr int64_t kFew = tuning::kFewToSearch;
   static constexpr bool kCompresses = requires { Isa::compress(Ints{}, 0u); };
 
   static Ints lane_numbers() {

@@ -10,6 +10,7 @@
 
 #include "cpu/isa/kernels.h"
 #include "cpu/isa/vectors.h"
+#include "cpu/tuning.h"
 #include "fastclip/float16.h"
 #include "fastclip/matrix.h"
 
@@ -21,7 +22,7 @@ template <int W, int MR, int NV>
 struct ValueTile {
   static constexpr int kQueries = MR, kKeys = W * NV;
   static constexpr int64_t kChunk = 64;
-  static_assert(MR >= kFewQueries);
+  static_assert(MR >= tuning::kFewQueries);
 
   using V = Vectors<W>;
   using Floats = typename V::Floats;
@@ -48,13 +49,13 @@ struct ValueTile {
                                 float* scores, int64_t ld) {
     switch (keys.dtype) {
       case DType::kFloat32:
-        return pick_in_place<kFewQueries, float>(queries, num_queries, keys, scores, ld,
-                                                 [](float x) { return x; });
+        return pick_in_place<tuning::kFewQueries, float>(queries, num_queries, keys, scores, ld,
+                                                         [](float x) { return x; });
       case DType::kFloat16:
-        return pick_in_place<kFewQueries, uint16_t>(queries, num_queries, keys, scores, ld,
-                                                    [](uint16_t x) { return half_to_float(x); });
+        return pick_in_place<tuning::kFewQueries, uint16_t>(
+            queries, num_queries, keys, scores, ld, [](uint16_t x) { return half_to_float(x); });
       case DType::kBFloat16:
-        return pick_in_place<kFewQueries, uint16_t>(
+        return pick_in_place<tuning::kFewQueries, uint16_t>(
             queries, num_queries, keys, scores, ld,
             [](uint16_t x) { return bfloat16_to_float(x); });
     }
@@ -173,7 +174,7 @@ struct ValueTile {
     }
   }
 
-  // The sums of M <= kFewQueries queries fit in registers beside W vectors of keys.
+  // The sums of M <= tuning::kFewQueries queries fit in registers beside W vectors of keys.
   template <int M, class Stored, class ToFloat>
   static void pick_in_place(const float* queries, int64_t num_queries, const Matrix& keys,
                             float* scores, int64_t ld, ToFloat to_float) {

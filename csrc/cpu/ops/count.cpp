@@ -7,6 +7,7 @@
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
 #include "cpu/ops.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -91,7 +92,7 @@ int64_t count_ahead(const Matrix& queries, const Matrix& keys, const ScreenKeys*
 
 void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices,
                  int64_t per_query, float* out, int threads, Interrupt& interrupt) {
-  constexpr int64_t kQueries = 256, kPairs = 256;
+  constexpr int64_t kQueries = tuning::kPairQueries, kPairs = tuning::kPairBatch;
   const Kernels& isa = kernels();
   parallel_for(ceil_div(queries.rows, kQueries), threads, interrupt, [&](int64_t task) {
     const int64_t first = task * kQueries;

@@ -8,12 +8,11 @@
 #include "cpu/engine/screen.h"
 #include "cpu/isa/isa.h"
 #include "cpu/ops.h"
+#include "cpu/tuning.h"
 #include "fastclip/scored_key.h"
 
 namespace fastclip::cpu {
 namespace {
-
-constexpr int64_t kQueryBlock = 1024;
 
 // Best score and key of each group for a block of queries; -1 where none was seen.
 struct Best {
@@ -50,7 +49,7 @@ class ScreenedGroupMax {
         contests_(kMaxPairs, Contents::kAnything),
         pairs_(kMaxPairs, Contents::kAnything) {}
 
-  int64_t allowance() const { return kFewSurvivors; }
+  int64_t allowance() const { return tuning::kFewSurvivors; }
 
   // Looks at the panels that the block has gone to. Returns how many pairs were scored so far.
   int64_t screen() {
@@ -81,9 +80,7 @@ class ScreenedGroupMax {
   int64_t finish() const { return scored_; }
 
  private:
-  // Queries whose pairs are scored together: enough pairs for the kernel, and their float64 rows
-  // fit the first-level cache.
-  static constexpr int64_t kTogether = 8;
+  static constexpr int64_t kTogether = tuning::kGroupQueries;
   static constexpr int64_t kMaxPairs = kTogether * kMaxPanelKeys;
 
   struct Run {
@@ -161,7 +158,8 @@ int64_t group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* c
                   int threads, Interrupt& interrupt) {
   const Kernels& isa = kernels();
   // Keys are not split: with few queries and many groups, merging would cost as much as it gains.
-  const int64_t block_rows = std::clamp<int64_t>(ceil_div(queries.rows, threads), 1, kQueryBlock);
+  const int64_t block_rows =
+      std::clamp<int64_t>(ceil_div(queries.rows, threads), 1, tuning::kGroupQueryBlock);
   Screens screens{};
   if (std::is_sorted(groups, groups + keys.rows)) screens = screens_for(isa, codes, block_rows);
   std::atomic<int64_t> scored{0};

@@ -8,6 +8,7 @@
 #include "cpu/engine/value_loop.h"
 #include "cpu/isa/isa.h"
 #include "cpu/ops.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
 
@@ -43,7 +44,7 @@ int64_t logsumexp(const Matrix& queries, const Matrix& keys, bool check_keys, do
   const int64_t query = find_nonfinite(queries, threads, interrupt);
   if (query >= 0) return query;
   // A pass of its own over the keys would be a large part of what few queries take.
-  const bool check_scores = check_keys && 0 < queries.rows && queries.rows <= kFewQueries;
+  const bool check_scores = check_keys && 0 < queries.rows && queries.rows <= tuning::kFewQueries;
   if (check_keys && !check_scores) {
     const int64_t key = find_nonfinite(keys, threads, interrupt);
     if (key >= 0) return queries.rows + key;

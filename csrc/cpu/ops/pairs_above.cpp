@@ -9,6 +9,7 @@
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
 #include "cpu/ops.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -46,8 +47,8 @@ struct PairTask {
 // All pairs by query, then key. Step by step, so that an interrupt is heard among billions of them.
 std::vector<ScoredPair> in_order(std::deque<std::vector<ScoredPair>>& parts, int64_t queries,
                                  int threads, Interrupt& interrupt) {
-  constexpr size_t kPairs = 1 << 16;         // between two looks at the interrupt
-  constexpr int64_t kQueries = 64;           // of one task
+  constexpr size_t kPairs = tuning::kPairsPerPoll;
+  constexpr int64_t kQueries = tuning::kSortedQueries;
   std::vector<int64_t> places(queries + 1);  // where the next pair of each query goes
   for (const auto& part : parts) {
     for (size_t p = 0; p < part.size() && (p % kPairs != 0 || !interrupt.poll()); ++p) {

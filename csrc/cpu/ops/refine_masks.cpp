@@ -12,6 +12,7 @@
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
 #include "cpu/ops.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -162,7 +163,7 @@ class Refinement {
 
   template <class Work>
   void for_rows(Work work) {
-    constexpr int64_t kRows = 8;  // of one task
+    constexpr int64_t kRows = tuning::kMaskRows;
     parallel_for(ceil_div(shape_.height, kRows), threads_, interrupt_, [&](int64_t task) {
       work(task * kRows, std::min((task + 1) * kRows, shape_.height));
     });

@@ -8,11 +8,11 @@
 #include "cpu/engine/screen.h"
 #include "cpu/ops.h"
 #include "cpu/ops/topk_plan.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
 namespace {
 
-constexpr int64_t kQueryBlock = 512;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Keys that the screen let pass, of each query in order, with bounds on their exact scores in units
@@ -21,7 +21,9 @@ class Candidates {
  public:
   static constexpr int64_t kEntryBytes = 2 * sizeof(float) + sizeof(int64_t);
 
-  static constexpr int64_t capacity(int64_t k) { return round_up(3 * k + 128, kLanes); }
+  static constexpr int64_t capacity(int64_t k) {
+    return round_up(tuning::topk_candidates(k), kLanes);
+  }
 
   Candidates(int64_t queries, int64_t k)
       : capacity_(capacity(k)),
@@ -51,8 +53,8 @@ class ScreenedTopK {
       : kernels_(kernels),
         block_(block),
         k_(k),
-        few_(k + std::min<int64_t>(k, 16)),
-        window_(keys_near(keys)),
+        few_(tuning::topk_few(k)),
+        window_(resident_keys(keys)),
         best_(best),
         floor_(block.num_queries(), -kInfinity),
         thresholds_(block.num_queries(), -kInfinity),
@@ -63,8 +65,7 @@ class ScreenedTopK {
     for (int64_t i = 0; i < block.num_queries(); ++i) raise_to_best(i);
   }
 
-  // The best k must be found first, and those that the screen cannot tell from them.
-  int64_t allowance() const { return 2 * k_ + 64; }
+  int64_t allowance() const { return tuning::topk_allowance(k_); }
 
   // Looks at the panels that the block has gone to. Returns how many pairs survived so far: one
   // that is dropped without a score costs a part of one with a score.
@@ -74,7 +75,7 @@ class ScreenedTopK {
     } else {
       begin();
     }
-    return scored_ + survivors_ / 4;
+    return scored_ + survivors_ / tuning::kSurvivorsPerScore;
   }
 
   // Scores what is left exactly. Returns how many pairs were scored in all.
@@ -84,12 +85,11 @@ class ScreenedTopK {
   }
 
  private:
-  static constexpr int64_t kFolded = 64;
-  static constexpr int64_t kBatch = 32;  // pairs scored at a time
+  static constexpr int64_t kFolded = tuning::kFoldedSets, kBatch = tuning::kRescoreBatch;
 
-  // Keys that stay in the second-level cache while all queries are scored with them.
-  static int64_t keys_near(const Matrix& keys) {
-    return kKeyBlockBytes / std::max<int64_t>(1, keys.cols * size_of(keys.dtype)) + 1;
+  // Keys that are resident in the L2 while all queries are scored with them.
+  static int64_t resident_keys(const Matrix& keys) {
+    return tuning::kKeyBlockBytes / std::max<int64_t>(1, keys.cols * size_of(keys.dtype)) + 1;
   }
 
   // A key with bounds on its score, in units of s_q from q.c.
@@ -128,14 +128,15 @@ class ScreenedTopK {
   }
 
   float kth_lower(const float* lower, int64_t keys) const {
-    if (4 * k_ > kFolded || keys <= kFolded) return kernels_.kth_largest(lower, keys, k_, k_ / 4);
+    const int64_t more = tuning::topk_slack(k_);
+    if (4 * k_ > kFolded || keys <= kFolded) return kernels_.kth_largest(lower, keys, k_, more);
     float best[kFolded];
     std::copy_n(lower, kFolded, best);
     for (int64_t begin = kFolded; begin < keys; begin += kFolded) {
       const int64_t count = std::min(kFolded, keys - begin);
       for (int64_t j = 0; j < count; ++j) best[j] = std::max(best[j], lower[begin + j]);
     }
-    return kernels_.kth_largest(best, kFolded, k_, k_ / 4);
+    return kernels_.kth_largest(best, kFolded, k_, more);
   }
 
   // Takes in at(0) ... at(count - 1). Those of one query come in runs.
@@ -180,7 +181,8 @@ class ScreenedTopK {
       // The k most promising ones first; few of the others are left after that.
       first_[i] = -kInfinity;
       if (count <= few_) continue;
-      first_[i] = kernels_.kth_largest(candidates_.uppers(i), count, k_, k_ / 16);
+      first_[i] =
+          kernels_.kth_largest(candidates_.uppers(i), count, k_, tuning::topk_first_slack(k_));
       rest = true;
     }
     score([&](int64_t i, float upper) { return upper >= first_[i]; });
@@ -195,7 +197,7 @@ class ScreenedTopK {
   void drop(int64_t i) {
     int64_t& count = candidates_.count(i);
     float* lowers = candidates_.lowers(i);
-    if (count > few_) raise(i, kernels_.kth_largest(lowers, count, k_, k_ / 4));
+    if (count > few_) raise(i, kernels_.kth_largest(lowers, count, k_, tuning::topk_slack(k_)));
     count = kernels_.keep_at_least(floor_[i], count, candidates_.uppers(i), lowers,
                                    candidates_.keys(i));
   }
@@ -275,15 +277,12 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
                       int64_t* indices, int threads, Interrupt& interrupt) {
   std::atomic<int64_t> scored{0};
   const int64_t candidate_bytes = Candidates::kEntryBytes * Candidates::capacity(k);
-  // Keys that stay near can be passed over often, so that the queries stay near as well.
-  const bool near = keys.rows * keys.cols * size_of(keys.dtype) <= kKeyBlockBytes;
+  const bool resident = keys.rows * keys.cols * size_of(keys.dtype) <= tuning::kKeyBlockBytes;
   const int64_t block =
-      std::clamp<int64_t>((16 << 20) / candidate_bytes, 1, near ? kQueryBlock / 8 : kQueryBlock);
-  // Each part of the keys has its own k best to find, which takes as long as to screen some
-  // thousand keys, the more the larger k is. Very few queries cannot be split instead.
-  const int64_t key_block =
-      queries.rows >= 16 ? std::max<int64_t>(4096, 512 * k) : std::max<int64_t>(kScreenKeys, 8 * k);
-  static_assert(Plan::kPartStep % kPanel == 0);
+      std::clamp<int64_t>(tuning::kCandidateBytes / candidate_bytes, 1,
+                          resident ? tuning::kResidentQueryBlock : tuning::kScreenedQueryBlock);
+  const int64_t key_block = tuning::topk_part_keys(queries.rows, k);
+  static_assert(Plan::kPartMultiple % kPanel == 0);
   const Plan plan(queries.rows, keys.rows, block, key_block, threads);
   reduce_topk(
       isa, plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
