@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "cpu/engine/screen.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
 #include "pixel_case.h"
 #include "search_case.h"
 #include "tests.h"

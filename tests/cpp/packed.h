@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "cpu/ops.h"
+#include "fastclip/ops/pack.h"
 #include "fastclip/screen.h"
 #include "run.h"
 
@@ -11,20 +11,25 @@ namespace fastclip::tests {
 
 struct Packed {
   Packed(const Matrix& keys, Run& run)
-      : center(keys.cols),
-        codes((keys.rows + kPanel) * code_width(keys.cols)),
-        scale(keys.rows + kPanel),
-        error(keys.rows + kPanel),
-        norm(keys.rows + kPanel),
-        view{codes.data(),  scale.data(), error.data(), norm.data(),
-             center.data(), keys.rows,    keys.cols,    code_width(keys.cols)} {
-    cpu::pack(keys, view.width, center.data(), codes.data(), scale.data(), error.data(),
-              norm.data(), run.threads, run.interrupt);
+      : padded(padded_keys(keys.rows)),
+        center(keys.cols),
+        codes(padded * code_width(keys.cols)),
+        bounds(3 * padded),
+        view{codes.data(),
+             bounds.data(),
+             bounds.data() + padded,
+             bounds.data() + 2 * padded,
+             center.data(),
+             keys.rows,
+             keys.cols,
+             code_width(keys.cols)} {
+    cpu::pack({keys, array(center), array(codes), table(bounds, 3)}, run.threads, run.interrupt);
   }
 
+  int64_t padded;
   Floats center;
   std::vector<uint8_t> codes;
-  Floats scale, error, norm;
+  Floats bounds;
   ScreenKeys view;
 };
 

@@ -1,7 +1,9 @@
 // Scores and labels of pixels, and the refinement of masks.
 #include <algorithm>
 
-#include "cpu/ops.h"
+#include "fastclip/ops/pixel_labels.h"
+#include "fastclip/ops/pixel_scores.h"
+#include "fastclip/ops/refine_masks.h"
 #include "fastclip/scored_key.h"
 #include "pixel_case.h"
 
@@ -46,8 +48,9 @@ void PixelCase::check_scores(Run& run) const {
       expected_locations.push_back(best.index);
     }
   }
-  cpu::pixel_scores(pixels_.view(), kImages, tags_.view(), values.data(), locations.data(),
-                    run.threads, run.interrupt);
+  cpu::pixel_scores(
+      {pixels_.view(), kArea, tags_.view(), table(values, kImages), table(locations, kImages)},
+      run.threads, run.interrupt);
   run.same(values, expected_values, "pixel_scores (values)");
   run.same(locations, expected_locations, "pixel_scores (locations)");
 }
@@ -77,9 +80,16 @@ void PixelCase::check_labels(Run& run, int64_t k) const {
       }
     }
   }
-  cpu::pixel_labels(pixels_.view(), kImages, tags_.view(), {kH, kW, kHeight, kWidth, k},
-                    kBackground, values.data(), indices.data(), survivors.data(), run.threads,
-                    run.interrupt);
+  cpu::pixel_labels({pixels_.view(),
+                     kH,
+                     kW,
+                     tags_.view(),
+                     kBackground,
+                     {values.data(), {kImages, k, kHeight, kWidth}},
+                     {indices.data(), {kImages, k, kHeight, kWidth}},
+                     array(survivors),
+                     {}},
+                    run.threads, run.interrupt);
   run.same(values, expected_values, "pixel_labels (values)");
   run.same(indices, expected_indices, "pixel_labels (indices)");
   run.add(survivors);
@@ -92,8 +102,14 @@ void PixelCase::refine(Run& run) const {
   random_state = 7;
   for (float& x : image) x = random_number(Kind::kPlain);
   for (float& x : masks) x = random_number(Kind::kPlain);
-  cpu::refine_masks(image.data(), masks.data(), {1, kChannels, kMasks, kHeight, kWidth}, 3,
-                    {1, 2, 4}, out.data(), run.threads, run.interrupt);
+  cpu::refine_masks({{image.data(), {1, kChannels, kHeight, kWidth}},
+                     {masks.data(), {1, kMasks, kHeight, kWidth}},
+                     {},
+                     {},
+                     3,
+                     {1, 2, 4},
+                     {out.data(), {1, kMasks, kHeight, kWidth}}},
+                    run.threads, run.interrupt);
   run.add(out);
 }
 

@@ -6,14 +6,27 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "cpu/engine/threads.h"
+#include "fastclip/view.h"
 
 namespace fastclip::tests {
 
 using Floats = std::vector<float>;
 using Indices = std::vector<int64_t>;
+
+// Views of the numbers, which may be const.
+template <class Numbers, class T = std::remove_pointer_t<decltype(std::declval<Numbers&>().data())>>
+Array<T> array(Numbers& numbers) {
+  return {numbers.data(), {static_cast<int64_t>(numbers.size())}};
+}
+template <class Numbers, class T = std::remove_pointer_t<decltype(std::declval<Numbers&>().data())>>
+Table<T> table(Numbers& numbers, int64_t rows) {
+  return {numbers.data(), {rows, static_cast<int64_t>(numbers.size()) / rows}};
+}
 
 // One instruction set on one input.
 struct Run {

@@ -1,14 +1,18 @@
 // Exact scores, of all pairs and of some, and rows that are not finite.
 #include <limits>
 
-#include "cpu/ops.h"
+#include "fastclip/ops/find_nonfinite.h"
+#include "fastclip/ops/pair_scores.h"
+#include "fastclip/ops/similarity.h"
 #include "search_case.h"
 
 namespace fastclip::tests {
 
 void SearchCase::check_scores(Run& run) const {
   Rows rows = keys_;
-  const auto first = [&] { return cpu::find_nonfinite(rows.view(), run.threads, run.interrupt); };
+  const auto first = [&] {
+    return cpu::find_nonfinite({rows.view(), {}}, run.threads, run.interrupt);
+  };
   run.expect(first() == -1, "find_nonfinite");
   rows.set(rows.rows - 1, rows.cols - 1, std::numeric_limits<float>::infinity());
   run.expect(first() == rows.rows - 1, "find_nonfinite of an infinity");
@@ -16,13 +20,13 @@ void SearchCase::check_scores(Run& run) const {
   run.expect(first() == rows.rows / 2, "find_nonfinite of a NaN");
 
   Floats out(scores_.size());
-  cpu::similarity(
-      q(), k(),
-      {reinterpret_cast<char*>(out.data()), DType::kFloat32, q().rows, k().rows, k().rows},
-      run.threads, run.interrupt);
+  const MutableMatrix to{reinterpret_cast<char*>(out.data()), DType::kFloat32, q().rows, k().rows,
+                         k().rows};
+  cpu::similarity({q(), k(), to}, run.threads, run.interrupt);
   run.same(out, scores_, "similarity");
   Floats pairs(q().rows);
-  cpu::pair_scores(q(), k(), targets_.data(), 1, pairs.data(), run.threads, run.interrupt);
+  cpu::pair_scores({q(), k(), table(targets_, q().rows), table(pairs, q().rows)}, run.threads,
+                   run.interrupt);
   run.same(pairs, thresholds_, "pair_scores");
 }
 

@@ -1,7 +1,11 @@
 // Searches, with packed keys and without.
 #include <algorithm>
 
-#include "cpu/ops.h"
+#include "fastclip/ops/count_ahead.h"
+#include "fastclip/ops/group_beats.h"
+#include "fastclip/ops/group_max.h"
+#include "fastclip/ops/pairs_above.h"
+#include "fastclip/ops/topk.h"
 #include "fastclip/scored_key.h"
 #include "packed.h"
 #include "search_case.h"
@@ -48,8 +52,9 @@ void SearchCase::check_topk(Run& run, const ScreenKeys* screen) const {
       expected_indices.push_back(row[r].index);
     }
   }
-  const int64_t scored =
-      cpu::topk(q(), k(), screen, best, values.data(), indices.data(), run.threads, run.interrupt);
+  int64_t scored = 0;
+  cpu::topk({q(), k(), screen, table(values, q().rows), table(indices, q().rows), {&scored, {}}},
+            run.threads, run.interrupt);
   run.same(values, expected_values, "topk (values)");
   run.same(indices, expected_indices, "topk (indices)");
   expect_screened(run, screen, scored, "topk (pairs scored)");
@@ -63,9 +68,16 @@ void SearchCase::check_count(Run& run, const ScreenKeys* screen) const {
       expected_key[j] += is_ahead(i, j);
     }
   }
-  const int64_t scored =
-      cpu::count_ahead(q(), k(), screen, thresholds_.data(), targets_.data(), per_query.data(),
-                       per_key.data(), run.threads, run.interrupt);
+  int64_t scored = 0;
+  cpu::count_ahead({q(),
+                    k(),
+                    screen,
+                    array(thresholds_),
+                    array(targets_),
+                    array(per_query),
+                    array(per_key),
+                    {&scored, {}}},
+                   run.threads, run.interrupt);
   run.same(per_query, expected_query, "count_ahead (of queries)");
   run.same(per_key, expected_key, "count_ahead (of keys)");
   expect_screened(run, screen, scored, "count_ahead (pairs scored)");
@@ -73,16 +85,25 @@ void SearchCase::check_count(Run& run, const ScreenKeys* screen) const {
 
 void SearchCase::check_beats(Run& run, const ScreenKeys* screen) const {
   constexpr int64_t kWords = (kGroups + 63) / 64;
-  std::vector<uint64_t> bits(q().rows * kWords), expected(q().rows * kWords);
+  Indices bits(q().rows * kWords), expected(q().rows * kWords);
+  int64_t scored = 0;
   for (int64_t i = 0; i < q().rows; ++i) {
     for (int64_t j = 0; j < k().rows; ++j) {
       if (is_ahead(i, j)) {
-        expected[i * kWords + groups_[j] / 64] |= uint64_t{1} << groups_[j] % 64;
+        expected[i * kWords + groups_[j] / 64] |=
+            static_cast<int64_t>(uint64_t{1} << groups_[j] % 64);
       }
     }
   }
-  cpu::group_beats(q(), k(), screen, thresholds_.data(), targets_.data(), groups_.data(), kWords,
-                   bits.data(), run.threads, run.interrupt);
+  cpu::group_beats({q(),
+                    k(),
+                    screen,
+                    array(thresholds_),
+                    array(targets_),
+                    array(groups_),
+                    table(bits, q().rows),
+                    {&scored, {}}},
+                   run.threads, run.interrupt);
   run.same(bits, expected, "group_beats");
 }
 
@@ -97,8 +118,8 @@ void SearchCase::check_pairs(Run& run, const ScreenKeys* screen) const {
       expected_values.push_back(score(i, j));
     }
   }
-  for (const cpu::ScoredPair& pair :
-       cpu::pairs_above(q(), k(), screen, threshold, false, run.threads, run.interrupt)) {
+  for (const ScoredPair& pair :
+       cpu::pairs_above({q(), k(), screen, threshold, false}, run.threads, run.interrupt)) {
     pairs.push_back(pair.query * k().rows + pair.key);
     values.push_back(pair.score);
   }
@@ -120,7 +141,14 @@ void SearchCase::check_groups(Run& run, const ScreenKeys* screen, const Indices&
       }
     }
   }
-  cpu::group_max(q(), k(), screen, group_of.data(), groups, values.data(), indices.data(),
+  int64_t scored = 0;
+  cpu::group_max({q(),
+                  k(),
+                  screen,
+                  array(group_of),
+                  table(values, q().rows),
+                  table(indices, q().rows),
+                  {&scored, {}}},
                  run.threads, run.interrupt);
   run.same(values, expected_values, "group_max (values)");
   run.same(indices, expected_indices, "group_max (indices)");

@@ -3,7 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "cpu/ops.h"
+#include "fastclip/ops/cache_grid.h"
+#include "fastclip/ops/logsumexp.h"
 #include "search_case.h"
 #include "tests.h"
 
@@ -12,7 +13,7 @@ namespace fastclip::tests {
 void SearchCase::check_values(Run& run) const {
   constexpr double kScale = 1.5;
   Floats out(q().rows);
-  cpu::logsumexp(q(), k(), true, kScale, out.data(), run.threads, run.interrupt);
+  cpu::logsumexp({q(), k(), kScale, true, array(out)}, run.threads, run.interrupt);
   for (int64_t i = 0; i < q().rows; ++i) {
     double most = -std::numeric_limits<double>::infinity(), sum = 0;
     for (int64_t j = 0; j < k().rows; ++j) most = std::max<double>(most, score(i, j));
@@ -45,9 +46,9 @@ void check_grid(Run& run) {
   const Indices of_support = below(kSupport, kClasses - 2);  // two classes have none
   const int64_t count = static_cast<int64_t>(alphas.size());
   Indices right(kBetas * count);
-  cpu::cache_grid({kImages, kSupport, kClasses, affinities.data(), zero_shot.data(), labels.data(),
-                   of_support.data(), 0.1, 0.2, kBetas, alphas.data(), count},
-                  right.data(), run.threads, run.interrupt);
+  cpu::cache_grid({table(affinities, kImages), table(zero_shot, kImages), array(labels),
+                   array(of_support), 0.1, 0.2, array(alphas), table(right, kBetas)},
+                  run.threads, run.interrupt);
   for (int64_t pair = 0; pair < kBetas * count; ++pair) {
     const double beta = 0.1 + 0.2 * static_cast<double>(pair / count), alpha = alphas[pair % count];
     int64_t surely = 0, maybe = 0;

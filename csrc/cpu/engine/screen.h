@@ -152,7 +152,8 @@ struct Screens {
   double longest_key;  // of the codes
 };
 
-// What always_screen() was told last.
+// For tests: use the screen whenever there is one, also where exact scores would be faster.
+void always_screen(bool always);
 bool screens_always();
 
 inline bool worth_float_screen(int64_t queries) {
