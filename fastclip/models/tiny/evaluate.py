@@ -36,6 +36,7 @@ from fastclip.data.scenes import (
     split,
 )
 from fastclip.models import Model
+from fastclip.models._dense import METHODS
 
 from .train import SIDE, normalised
 
@@ -157,7 +158,7 @@ def best_patches(model: Model, test: Drawings, side: int, count: int = 400) -> d
     names = [encode_names(model, [test.names[s.names[k]] for s in scenes]) for k in (0, 1)]
     tags = torch.stack(names, dim=1)
     result: dict[str, Any] = {"chance": round(float(covered.float().mean()), 4)}
-    for method in ("value", "value-only", "plain"):
+    for method in METHODS:
         patches = model.encode_pixels(normalised(images), method=method, batch_size=_BATCH)
         scores = torch.einsum("bdp,bkd->bkp", patches.flatten(2), tags)
         best = scores.argmax(2, keepdim=True)
