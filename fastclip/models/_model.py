@@ -172,7 +172,7 @@ class Model:
 
         def encode(start: int, stop: int) -> torch.Tensor:
             batch = self._prepare(images[start:stop], self.preprocess)
-            return _pooled(self.module.encode_image(batch, normalize=False))
+            return pooled(self.module.encode_image(batch, normalize=False))
 
         return self._encode("images", len(images), batch_size, progress, encode)
 
@@ -387,7 +387,7 @@ class Model:
                 )
 
 
-def _pooled(features: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+def pooled(features: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
     """The features alone, where a model returns its tokens beside them."""
     return features[0] if isinstance(features, tuple) else features
 
