@@ -19,6 +19,7 @@ from fastclip.data import (
     embed_texts,
     read_features,
 )
+from fastclip.data.checks import check_choice
 from fastclip.data.hard_positives import edit, texts_in_table
 from fastclip.metrics.compositionality import (
     HardPositiveScores,
@@ -126,8 +127,7 @@ def measure_hard_positives(
         ``by`` is neither word, some items have hard positives and others none, or no image can be
         read; and as `embed_images`.
     """
-    if by not in ("category", "edit"):
-        raise ValueError(f"by: must be 'category' or 'edit', got {by!r}")
+    check_choice("by", by, ("category", "edit"))
     having = sum(bool(item.hard_positives) for item in items)
     if 0 < having < len(items):
         raise ValueError(

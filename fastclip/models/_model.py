@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fastclip.data.checks import check_at_least, check_strings
 from fastclip.data.templates import check_templates
-from fastclip.data.texts import check_strings
 from fastclip.models._dense import check_method, pixel_features, tower_of
 from fastclip.models._images import Picture, as_rgb, check_pictures
 from fastclip.models._text import text_features
@@ -423,6 +423,5 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 def _at_least_one(name: str, n: SupportsIndex) -> int:
     number = operator.index(n)
-    if number < 1:
-        raise ValueError(f"{name}: must be at least 1, got {number}")
+    check_at_least(1, **{name: number})
     return number

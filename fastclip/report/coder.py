@@ -10,7 +10,7 @@ from typing import Any
 from fastclip.coder import CoderReport
 from fastclip.config import config
 from fastclip.data.files import replacing
-from fastclip.report.page import write_json, write_page
+from fastclip.report.page import write_page, write_results
 
 _EXAMPLES = 24
 
@@ -36,7 +36,7 @@ def write_coder(folder: str | os.PathLike[str], found: CoderReport, *, title: st
     target = Path(folder)
     with replacing(target / "decisions.csv") as part:
         _write_decisions(part, found)
-    write_json(target / "results.json", results(found, title))
+    write_results(target, results(found, title))
     write_page(
         target / "report.html",
         "coder.html.j2",

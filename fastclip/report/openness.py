@@ -12,7 +12,7 @@ import torch
 from fastclip.config import config
 from fastclip.data.files import replacing
 from fastclip.metrics.openness import Openness
-from fastclip.report.page import data_uri, write_json, write_page
+from fastclip.report.page import data_uri, write_page, write_results
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,7 +77,7 @@ def write_openness(
     for name, draw in drawn.items():
         with replacing(target / f"{name}.png") as part:
             figures.write_png(part, draw)
-    write_json(target / "results.json", results(found, title))
+    write_results(target, results(found, title))
     write_page(
         target / "report.html",
         "openness.html.j2",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastclip.data.files import replacing
+from fastclip.data.files import dump_json, replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,11 +29,9 @@ def write_page(path: Path, template: str, **shown: Any) -> None:
         part.write_text(page, encoding="utf-8")
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write the numbers of a report whole or not at all."""
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    with replacing(path) as part:
-        part.write_text(text + "\n", encoding="utf-8")
+def write_results(folder: Path, content: dict[str, Any]) -> None:
+    """Write the numbers of a report into ``results.json``."""
+    dump_json(folder / "results.json", content, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def data_uri(image: Image, **options: Any) -> str:

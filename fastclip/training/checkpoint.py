@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fastclip.data.files import replacing
+from fastclip.data.job_folder import refuse_changes
 
 _NAME = "checkpoint.pt"
 
@@ -34,17 +35,7 @@ def read_checkpoint(
     if not path.is_file():
         return None
     state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    before = state["identity"]
-    changed = [
-        f"{key} was {before.get(key)!r}, is {value!r}"
-        for key, value in identity.items()
-        if before.get(key) != value
-    ]
-    if changed:
-        raise ValueError(
-            f"{folder}: was begun with other inputs: {'; '.join(changed)}. "
-            "Give them as they were, or another output folder"
-        )
+    refuse_changes(folder, state["identity"], identity)
     return state
 
 

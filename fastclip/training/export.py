@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fastclip.data.files import replacing, write_safetensors
+from fastclip.data.files import dump_json, write_safetensors
 from fastclip.models._load import find, read_config
 
 
@@ -37,8 +36,7 @@ def write_model(
         if not (folder / place.name).exists():
             shutil.copy(place, folder / place.name)
     described = {"model_cfg": config, "preprocess_cfg": dict(module.visual.preprocess_cfg)}
-    with replacing(folder / "open_clip_config.json") as part:
-        part.write_text(json.dumps(described, indent=2) + "\n", "utf-8")
+    dump_json(folder / "open_clip_config.json", described, indent=2)
     write_safetensors(folder / "model.safetensors", weights, {"format": "pt"})
 
 

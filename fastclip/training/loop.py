@@ -15,6 +15,7 @@ from typing import Any, Generic
 import torch
 import torch.nn.functional as F
 
+from fastclip.data.checks import check_at_least
 from fastclip.models import Model, load
 from fastclip.models._text import text_features
 
@@ -306,9 +307,7 @@ class _Run(Generic[B]):
         """Validate with ``validate``, and stop where a figure falls further than ``guard`` says."""
         if guard and validate is None:
             raise ValueError("guard: needs validate, whose figures it watches")
-        for name, fall in (guard or {}).items():
-            if not 0 <= fall < math.inf:
-                raise ValueError(f"guard: {name} is {fall}, allowed: 0 or more")
+        check_at_least(0, **{f"guard[{name!r}]": fall for name, fall in (guard or {}).items()})
         self.validate, self.guard = validate, guard or {}
 
     def validate_if_due(self) -> None:

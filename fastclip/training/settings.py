@@ -8,6 +8,8 @@ import textwrap
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from fastclip.data.checks import check_at_least, check_choice
+
 from .losses import LOSSES
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -24,14 +26,13 @@ class Declared:
 
     def check(self, name: str, value: Any) -> None:
         """Raise ValueError, naming the setting, where ``value`` is not allowed."""
-        if self.choices and value not in self.choices:
-            raise ValueError(f"{name}: is {value!r}, allowed: {', '.join(self.choices)}")
-        if value is None or self.low is None:
-            return
-        most = math.inf if self.high is None else self.high
-        if not self.low <= value <= most or value == math.inf:
-            upto = "or more" if self.high is None else f"to {self.high:g}"
-            raise ValueError(f"{name}: is {value}, allowed: {self.low:g} {upto}")
+        if self.choices:
+            check_choice(name, value, self.choices)
+        elif self.low is not None and self.high is not None:
+            if not self.low <= value <= self.high:
+                raise ValueError(f"{name}: is {value}, allowed: {self.low:g} to {self.high:g}")
+        elif self.low is not None:
+            check_at_least(self.low, **{name: value})
 
 
 def setting(

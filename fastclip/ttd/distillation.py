@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args
 
@@ -15,7 +14,7 @@ import torch
 from fastclip.data.captioned_images import CaptionedImages
 from fastclip.models import Model, pixel_features
 from fastclip.models._dense import METHODS
-from fastclip.training.data import Preprocess, read_images
+from fastclip.training.data import ImageReader, Preprocess
 from fastclip.training.loop import run_objective
 from fastclip.training.losses import Parts
 from fastclip.training.objective import Objective
@@ -121,14 +120,14 @@ class TaggedImages:
         if not self._items:
             raise ValueError("tags: no caption has any")
         self._source = found.source
-        self._pool = ThreadPoolExecutor(workers or min(8, len(os.sched_getaffinity(0))))
+        self._read = ImageReader(found.source, workers)
 
     def __len__(self) -> int:
         return len(self._items)
 
     def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
         rows = [self._items[index][0] for index in indices]
-        return read_images(self._source, rows, preprocess, self._pool)
+        return self._read(rows, preprocess)
 
     def texts(self, index: int) -> tuple[str, Sequence[str]]:
         return self._items[index][1:]

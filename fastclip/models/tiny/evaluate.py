@@ -17,7 +17,7 @@ import torch.nn.functional as F
 import typer
 
 import fastclip.models
-from fastclip.data.files import replacing
+from fastclip.data.files import dump_json
 from fastclip.data.scenes import (
     Contrast,
     Drawings,
@@ -258,10 +258,8 @@ def main(
 ) -> None:
     """Measure a small model on what it has not seen."""
     figures = json.loads(json.dumps(evaluate(load_drawings(drawings), model)))
-    text = json.dumps(figures, indent=2)
     if output is not None:
-        with replacing(output) as part:
-            part.write_text(text + "\n", "utf-8")
+        dump_json(output, figures, indent=2)
     for bar in BARS:
         value: Any = figures
         for key in bar.path.split("."):
