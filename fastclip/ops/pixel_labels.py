@@ -17,6 +17,7 @@ from fastclip.engine.checks import (
     as_pixels,
     check_finite,
     check_finite_pixels,
+    check_k,
     matrix,
     pixel_rows,
     with_adjacent_elements,
@@ -125,8 +126,7 @@ def pixel_labels(
     if height < 1 or width < 1:
         raise ValueError(f"size: H and W must be at least 1, got {(height, width)}")
     k = as_integer("k", k)
-    if not 1 <= k <= tag_rows.shape[0]:
-        raise ValueError(f"k: must be from 1 to the number of tags {tag_rows.shape[0]}, got {k}")
+    check_k(k, tag_rows.shape[0], "tags")
     if max(images.shape[0], 1) * k * height * width > INT64_MAX // 8:
         raise ValueError(
             f"size: {(height, width)} is too large, the result would have 2^63 bytes or more"
