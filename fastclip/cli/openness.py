@@ -221,9 +221,12 @@ class _Models:
 
 def _scenes(target: Path, count: int, words: int) -> _Input:
     from fastclip.data.scenes.openness import openness_scenes
+    from fastclip.models.tiny import known_names
 
     with progress("composing", "scenes") as report:
-        found = openness_scenes(target / "scenes", count=count, words=words, progress=report)
+        found = openness_scenes(
+            target / "scenes", known_names(), count=count, words=words, progress=report
+        )
     place = dict(zip(found.images.names, found.labels, strict=True))
     return _Input("Scenes of drawings", found.images, place.__getitem__, found.classes, found.words)
 

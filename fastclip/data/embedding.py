@@ -23,6 +23,8 @@ from .files import bytes_of
 from .image_decoding import decode_image
 from .image_sources import ImageSource, find_images
 from .job import Job, Unreadable, open_job
+from .templates import check_templates
+from .texts import check_strings
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -228,7 +230,8 @@ def embed_texts(
     Features(2 x 256, named)
     """
     _check_positive(batch_size=batch_size, shard_size=shard_size)
-    _check_templates(templates)
+    if templates is not None:
+        check_templates(templates)
     inputs = {
         **_identity(model, model_name, pretrained),
         "templates": None if templates is None else list(templates),
@@ -257,27 +260,12 @@ def _check_positive(**arguments: int) -> None:
             raise ValueError(f"{name} is {value}, allowed: 1 or more")
 
 
-def _check_templates(templates: Sequence[str] | None) -> None:
-    if isinstance(templates, str):
-        raise TypeError("templates is a str, allowed: a sequence of str, or None")
-    if templates is not None and not templates:
-        raise ValueError("templates is empty, allowed: at least one, or None")
-    for i, template in enumerate(templates or ()):
-        if not isinstance(template, str):
-            raise TypeError(f"templates[{i}] is a {type(template).__name__}, allowed: str")
-        if template.count("{}") != 1:
-            raise ValueError(f"templates[{i}] is {template!r}, allowed: text with {{}} in it once")
-
-
 def _digest(texts: Sequence[str]) -> str:
-    if isinstance(texts, str):
-        raise TypeError("texts is a str, allowed: a sequence of str")
+    check_strings("texts", texts)
     if not texts:
         raise ValueError("texts is empty, allowed: at least one")
     digest = hashlib.sha256()
     for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"texts[{i}] is a {type(text).__name__}, allowed: str")
         if not text.strip():
             raise ValueError(f"texts[{i}] is blank, allowed: at least one letter")
         try:

@@ -19,7 +19,7 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import check_same_device
 from fastclip.engine.tensors import check_memory
-from fastclip.ops import _count as _count  # registers pair_scores
+from fastclip.ops._count import pair_scores
 
 Prompts = Literal["max", "mean"]
 
@@ -50,8 +50,7 @@ class Inputs(NamedTuple):
 
     def score(self, rows: torch.Tensor) -> torch.Tensor:
         """The exact score of each image with one row of ``keys``."""
-        scores: torch.Tensor = torch.ops.fastclip.pair_scores(self.images, self.keys, rows)
-        return scores
+        return pair_scores(self.images, self.keys, rows)
 
 
 def as_inputs(

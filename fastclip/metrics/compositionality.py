@@ -21,7 +21,7 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import check_same_device
 from fastclip.metrics._bootstrap import Means, bootstrap_means
-from fastclip.ops import _count as _count  # registers the operators
+from fastclip.ops._count import pair_scores
 
 _PAIRS = 8192  # of image and text at a time: bounds the copies of rows
 
@@ -323,9 +323,7 @@ class _Texts:
                 f"got {self.table.shape[1]} and {rows.shape[1]}"
             )
         parts = [
-            torch.ops.fastclip.pair_scores(
-                self.table[indices], rows, row_of_item[owner].contiguous()
-            )
+            pair_scores(self.table[indices], rows, row_of_item[owner].contiguous())
             for indices, owner in zip(
                 self.indices.split(_PAIRS), self.owner.split(_PAIRS), strict=True
             )

@@ -19,7 +19,7 @@ from fastclip.engine.checks import (
 from fastclip.engine.devices import check_same_device
 from fastclip.engine.packing import pack
 from fastclip.engine.tensors import check_memory
-from fastclip.ops import _count as _count  # registers the operators
+from fastclip.ops._count import pair_scores
 from fastclip.ops.rank import rank
 
 _PAIRS = 8192  # of image and caption at a time: bounds the copies of image rows
@@ -154,8 +154,7 @@ def _image_of_text(
 
 def _best_texts(images: torch.Tensor, texts: torch.Tensor, of_text: torch.Tensor) -> torch.Tensor:
     """Return, for each image, the text of its own that is ahead of its others, [N]."""
-    scores: torch.Tensor = torch.ops.fastclip.pair_scores(texts, images, of_text)
-    order = scores.argsort(descending=True, stable=True)
+    order = pair_scores(texts, images, of_text).argsort(descending=True, stable=True)
     order = order[of_text[order].argsort(stable=True)]  # by image, best text first
     counts = torch.bincount(of_text, minlength=len(images))
     return order[counts.cumsum(0) - counts]

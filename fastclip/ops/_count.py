@@ -19,6 +19,31 @@ from fastclip.engine.transforms import constant
 from fastclip.ops import _search_cuda
 
 
+def pair_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Return the exact score of each query with its keys ``indices``, [N] or [N, m]."""
+    scores: torch.Tensor = torch.ops.fastclip.pair_scores(queries, keys, indices)
+    return scores
+
+
+def count_ahead(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    scores: torch.Tensor,
+    ties: torch.Tensor,
+    per_key: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Count the pairs ahead of each query's score, per key or per query, and the survivors.
+
+    A key is ahead where it scores higher than ``scores``, or the same with an index below
+    ``ties``; both are [N].
+    """
+    counted: tuple[torch.Tensor, torch.Tensor] = torch.ops.fastclip.count_ahead(
+        queries, keys, screen, scores, ties, per_key
+    )
+    return counted
+
+
 def _count_ahead(
     queries: torch.Tensor,
     keys: torch.Tensor,

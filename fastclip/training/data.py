@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-import fastclip
 from fastclip.data import HardPositiveItem, ImageSource, ItemImages
 from fastclip.data.image_decoding import decode_image
+from fastclip.ops.topk import topk
 
 Preprocess = Callable[[Any], torch.Tensor]
 
@@ -137,7 +137,7 @@ def similar_images(image_features: torch.Tensor, k: int = 3) -> torch.Tensor:
     count = len(image_features)
     if not 1 <= k < count:
         raise ValueError(f"k: is {k}, allowed: 1 to {count - 1}, for {count} images")
-    nearest = fastclip.topk(image_features, image_features, k + 1).indices
+    nearest = topk(image_features, image_features, k + 1).indices
     own = nearest == torch.arange(count, device=nearest.device)[:, None]
     own[:, -1] |= ~own.any(1)  # as near as k + 1 others: the last of them goes
     return nearest[~own].reshape(count, k)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import fastclip
 from fastclip.data import (
     CaptionedImages,
     HardPositiveItem,
@@ -20,7 +19,8 @@ from fastclip.data import (
 from fastclip.data.hard_positives import texts_in_table
 from fastclip.data.image_decoding import decode_image
 from fastclip.metrics import hard_positive_scores, retrieval
-from fastclip.models import Model
+from fastclip.models import Model, templates
+from fastclip.ops.rank import rank
 
 _BATCH = 128
 _RECALLS = ("image_to_text_recall", "text_to_image_recall")
@@ -118,9 +118,9 @@ def _zero_shot(
     model: Model, images: Sequence[str | os.PathLike[str]], classes: Sequence[str]
 ) -> float:
     names = list(dict.fromkeys(classes))
-    texts = model.encode_text(names, templates=fastclip.models.templates("imagenet-simple"))
+    texts = model.encode_text(names, templates=templates("imagenet-simple"))
     target = torch.tensor([names.index(name) for name in classes], device=texts.device)
-    ranks = fastclip.rank(model.encode_image(list(images)), texts, target)
+    ranks = rank(model.encode_image(list(images)), texts, target)
     return float((ranks == 0).double().mean())
 
 

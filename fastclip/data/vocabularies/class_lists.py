@@ -11,6 +11,8 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fastclip.data.templates import templates as templates_of
+
 PHOTO = ("a photo of a {}.",)
 """The prompt of the paper where it names no other."""
 
@@ -99,11 +101,9 @@ def class_list(name: str, *, ensemble: bool = False) -> ClassList:
         folders = tuple(member.replace(" ", "_") for member in names)
         templates = tuple(lists["cifar_templates"])
     else:
-        from fastclip.models import templates as by_name
-
         folders = tuple(member for _, member in members)
         names = tuple(lists["imagenet"][member] for member in folders)
-        templates = by_name("imagenet-simple")
+        templates = templates_of("imagenet-simple")
     return ClassList(
         names=names,
         groups=tuple(order.index(group) for group, _ in members),

@@ -1,6 +1,10 @@
-"""Prompt templates by name."""
+"""Prompt templates: those of CLIP by name, and what any must be."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastclip.data.texts import check_strings
 
 _NAMES = {
     "imagenet": "OPENAI_IMAGENET_TEMPLATES",
@@ -38,3 +42,13 @@ def templates(name: str) -> tuple[str, ...]:
     import open_clip
 
     return tuple(template("{}") for template in getattr(open_clip, _NAMES[name]))
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Check that there are prompts, and that each has one ``{}``."""
+    check_strings("templates", templates)
+    if not templates:
+        raise ValueError("templates: at least one is needed, got none")
+    for i, template in enumerate(templates):
+        if template.count("{}") != 1:
+            raise ValueError(f"templates[{i}]: one {{}} is needed, got {template!r}")
