@@ -57,7 +57,7 @@ def cache_logits(queries: Array, keys: Keys, values: Array, beta: SupportsFloat)
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         No keys give zeros.
     values : tensor or array [V, C], float32, float16 or bfloat16
         Rows of all three may have any stride.

@@ -54,7 +54,7 @@ def count_above(
     Parameters
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         Packed keys are screened: only scores close to a threshold are computed exactly.
     thresholds : float32 tensor or array [N], or a number
         One per query, or the same for all. A number of any kind is rounded to float32, beyond its

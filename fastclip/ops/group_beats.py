@@ -70,7 +70,7 @@ def group_beats(
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         At least one. Packed keys are screened: only scores close to the target's are computed
         exactly.
     groups : integer tensor or array [V]

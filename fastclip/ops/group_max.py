@@ -76,7 +76,7 @@ def group_max(
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         At least one. They are screened where the groups never decrease from key to key.
     groups : integer tensor or array [V]
         The group of each key, in any order; every group from 0 to the largest needs a key.

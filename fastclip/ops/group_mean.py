@@ -51,7 +51,7 @@ def group_mean(
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         At least one; such as the prompts of all classes.
     groups : integer tensor or array [V]
         The group of each key, in any order; every group from 0 to the largest needs a key.

@@ -59,7 +59,7 @@ def logsumexp(queries: Array, keys: Keys, scale: SupportsFloat | torch.Tensor) -
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         At least one. Rows of queries and keys may have any stride.
     scale : float, or tensor with one element
         Any finite float32 number; the inverse of a temperature.

@@ -41,7 +41,7 @@ def pairs_above(queries: Array | PackedKeys, keys: Keys, threshold: SupportsFloa
     Parameters
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16, or PackedKeys
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         Packed keys are screened: only scores that may pass are computed.
     threshold : float
         Rounded to float32, beyond its range to infinity.

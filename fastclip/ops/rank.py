@@ -51,7 +51,7 @@ def rank(
     Parameters
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         Packed keys are screened: only scores close to the target's are computed exactly.
     targets : integer tensor or array [N]
         A row of ``keys`` for each query.

@@ -84,7 +84,7 @@ def topk(
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         Their rows may have any stride.
     k : int, 1 <= k <= V
     return_survivors : bool, default False
