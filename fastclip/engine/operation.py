@@ -56,6 +56,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def tensor(self) -> torch.Tensor:
+        """The rows themselves."""
+        return self.rows.rows if isinstance(self.rows, PackedKeys) else self.rows
+
 
 class Operation(ABC):
     """One question, with its arguments checked; see the module.

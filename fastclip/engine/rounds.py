@@ -12,9 +12,8 @@ from fastclip.engine.arguments import GroupColumn, Sides
 from fastclip.engine.checks import Array, as_rows, check_finite, check_same_width
 from fastclip.engine.groups import check_count, check_sizes
 from fastclip.engine.operation import Operation, Part, State
-from fastclip.engine.packed import as_keys
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.sharded import ShardedKeys
-from fastclip.engine.transforms import call
 
 _QUERIES = 16384  # of all ranks together, at a time
 
@@ -119,8 +118,7 @@ def _target_scores(block: Part, keys: ShardedKeys) -> torch.Tensor:
         places = block.columns["targets"] - keys.begin
         here = ((places >= 0) & (places < len(keys.rows))).nonzero()[:, 0]
         scores = torch.full((len(block),), -torch.inf, dtype=torch.float32, device=places.device)
-        rows, _ = as_keys(block.rows)
-        scores[here] = call("pair_scores", rows[here], keys.rows, places[here])
+        scores[here] = pair_scores(block.tensor[here], keys.rows, places[here])
         return [(scores,)] * keys.ranks.size
 
     of_ranks = torch.stack([scores for (scores,) in keys.ranks.exchange(1, find)])

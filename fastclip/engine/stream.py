@@ -11,10 +11,10 @@ import torch
 from fastclip import _C
 from fastclip.engine.buffers import Buffers, beside, side_stream, wait
 from fastclip.engine.operation import Operation, Part, State
-from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.packed import PackedKeys
 from fastclip.engine.packing import pack
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.sources import RowSource, check_rows
-from fastclip.engine.transforms import call
 
 _MOST_CHUNK = 1 << 18  # rows; more at a time are no faster
 _LEAST_CHUNK = 256
@@ -169,14 +169,12 @@ def states(
             try:
                 state = operation.add(state, block, chunk)
             except ValueError as error:
-                rows, _ = as_keys(chunk.rows)
-                check_rows(question.others, rows, current.begin, error)
+                check_rows(question.others, chunk.tensor, current.begin, error)
                 raise
             del chunk
             wait(plan.device)  # the chunk after the next is read into the buffer of this one
             if current.last:
-                rows, _ = as_keys(block.rows)
-                yield current.number, state, rows
+                yield current.number, state, block.tensor
 
 
 def _with_target_scores(block: Part, device: torch.device) -> Part:
@@ -185,7 +183,7 @@ def _with_target_scores(block: Part, device: torch.device) -> Part:
     rows = columns.pop("target_rows", None)
     if rows is not None:
         own = torch.arange(len(block), device=device)
-        columns["target_scores"] = call("pair_scores", block.rows, rows, own)
+        columns["target_scores"] = pair_scores(block.tensor, rows, own)
     return Part(block.rows, block.begin, columns)
 
 

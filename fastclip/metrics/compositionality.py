@@ -20,8 +20,8 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import check_same_device
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.metrics._bootstrap import Means, bootstrap_means
-from fastclip.ops._count import pair_scores
 
 _PAIRS = 8192  # of image and text at a time: bounds the copies of rows
 

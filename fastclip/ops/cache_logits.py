@@ -20,10 +20,9 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import check_same_device, on_cuda, stream_of, workspace
 from fastclip.engine.floats import rounded, to_double
-from fastclip.engine.library import implement, library
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import as_keys, finite_rows
-from fastclip.engine.transforms import call, differentiable, differentiable_once
+from fastclip.engine.transforms import Gradient, call, define, once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, longest
 
 _QUERIES = 2048  # at a time, on CUDA devices
@@ -190,14 +189,20 @@ def _cache_logits_backward_fake(
     return empty_like(queries), empty_like(keys), empty_like(values)
 
 
-implement("cache_logits", _cache_logits)
-implement("cache_logits_backward", _cache_logits_backward)
-torch.library.register_fake("fastclip::cache_logits", _cache_logits_fake, lib=library)
-torch.library.register_fake(
-    "fastclip::cache_logits_backward", _cache_logits_backward_fake, lib=library
+define(
+    "cache_logits(Tensor queries, Tensor keys, Tensor values, float beta, bool check_keys) ->"
+    " Tensor",
+    _cache_logits,
+    _cache_logits_fake,
+    Gradient(_backward, _setup_context),
 )
-differentiable("cache_logits", _backward, _setup_context)
-differentiable_once("cache_logits")
+define(
+    "cache_logits_backward(Tensor grad, Tensor queries, Tensor keys, Tensor values, float beta)"
+    " -> (Tensor, Tensor, Tensor)",
+    _cache_logits_backward,
+    _cache_logits_backward_fake,
+    once("cache_logits"),
+)
 
 
 @register
@@ -225,7 +230,7 @@ class _CacheLogits(Operation):
         return (torch.zeros(rows, self.values.width, dtype=torch.float64),)
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
-        queries, _ = as_keys(block.rows)
+        queries = block.tensor
         values = chunk.columns["values"]
         if on_cuda(queries):
             found = cache_logits(queries, chunk.rows, values, self.beta)

@@ -12,9 +12,8 @@ from fastclip.engine.arguments import Per, Side, Sides, ThresholdPerQuery, as_si
 from fastclip.engine.checks import Array, as_rows, as_thresholds, check_same_width
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import as_keys
-from fastclip.engine.transforms import call
-from fastclip.ops import _count as _count  # registers the operators
 from fastclip.ops import _search_cuda
+from fastclip.ops._count import count_ahead
 
 
 @overload
@@ -104,8 +103,7 @@ def count_above(
     key_rows = key_rows.detach()
     check_same_width(query_rows, key_rows)
     scores = as_thresholds(thresholds, len(query_rows), query_rows.device)
-    counts, survivors = call(
-        "count_ahead",
+    counts, survivors = count_ahead(
         query_rows,
         key_rows,
         screen,
@@ -146,8 +144,7 @@ class _CountAbove(Operation):
         queries, keys = (chunk, block) if per_key else (block, chunk)
         scores = queries.columns["thresholds"]
         ties = torch.zeros_like(scores, dtype=torch.int64)  # so that no equal score counts
-        rows, _ = as_keys(queries.rows)
-        counts, _ = call("count_ahead", rows, *as_keys(keys.rows), scores, ties, per_key)
+        counts, _ = count_ahead(queries.tensor, *as_keys(keys.rows), scores, ties, per_key)
         return self.merge(state, (counts,))
 
     def merge(self, first: State, second: State) -> State:

@@ -19,10 +19,9 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import check_same_device, on_cuda, stream_of, workspace
-from fastclip.engine.library import implement, library
 from fastclip.engine.ranks import Ranks, Tensors
 from fastclip.engine.sharded import ShardedKeys
-from fastclip.engine.transforms import call, differentiable, differentiable_once
+from fastclip.engine.transforms import Gradient, call, define, once
 from fastclip.ops._blocks import blocks, empty_like, longest
 
 _Pair: TypeAlias = "tuple[torch.Tensor, torch.Tensor | None]"
@@ -251,14 +250,18 @@ def _gaussian_potential_backward_fake(
     return empty_like(x), empty_like(x[:0] if y is None else y)
 
 
-implement("gaussian_potential", _gaussian_potential)
-implement("gaussian_potential_backward", _gaussian_potential_backward)
-torch.library.register_fake("fastclip::gaussian_potential", _gaussian_potential_fake, lib=library)
-torch.library.register_fake(
-    "fastclip::gaussian_potential_backward", _gaussian_potential_backward_fake, lib=library
+define(
+    "gaussian_potential(Tensor x, Tensor? y, float t) -> Tensor",
+    _gaussian_potential,
+    _gaussian_potential_fake,
+    Gradient(_backward, _setup_context),
 )
-differentiable("gaussian_potential", _backward, _setup_context)
-differentiable_once("gaussian_potential")
+define(
+    "gaussian_potential_backward(Tensor grad, Tensor x, Tensor? y, float t) -> (Tensor, Tensor)",
+    _gaussian_potential_backward,
+    _gaussian_potential_backward_fake,
+    once("gaussian_potential"),
+)
 
 
 def _of_ranks(x: Any, y: Any, t: SupportsFloat) -> torch.Tensor:

@@ -21,11 +21,10 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.groups import as_groups, check_groups
-from fastclip.engine.library import implement, library
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import as_keys
-from fastclip.engine.transforms import call, constant
-from fastclip.ops import _count as _count  # registers pair_scores
+from fastclip.engine.pair_scores import pair_scores
+from fastclip.engine.transforms import CONSTANT, call, define
 from fastclip.ops import _search_cuda
 
 
@@ -118,7 +117,7 @@ def group_beats(
     check_same_width(query_rows, key_rows)
     ids, count = as_groups(groups, key_rows, num_groups)
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
-    scores = call("pair_scores", query_rows, key_rows, indices)
+    scores = pair_scores(query_rows, key_rows, indices)
     bits, survivors = call("group_beats", query_rows, key_rows, screen, scores, indices, ids, count)
     return (bits, survivors) if return_survivors else bits
 
@@ -184,9 +183,13 @@ def _group_beats_fake(
     )
 
 
-implement("group_beats", _group_beats)
-torch.library.register_fake("fastclip::group_beats", _group_beats_fake, lib=library)
-constant("group_beats")
+define(
+    "group_beats(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties, Tensor"
+    " groups, int num_groups) -> (Tensor, Tensor)",
+    _group_beats,
+    _group_beats_fake,
+    CONSTANT,
+)
 
 
 @register
@@ -209,10 +212,9 @@ class _GroupBeats(Operation):
         return (torch.zeros(rows, -(-self.groups.num_groups // 64), dtype=torch.int64),)
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
-        assert isinstance(block.rows, torch.Tensor)
         targets = block.columns["target_scores"], block.columns["targets"] - chunk.begin
         groups = chunk.columns["groups"], self.groups.num_groups
-        bits, _ = _beats(block.rows, *as_keys(chunk.rows), *targets, *groups)
+        bits, _ = _beats(block.tensor, *as_keys(chunk.rows), *targets, *groups)
         return self.merge(state, (bits,))
 
     def merge(self, first: State, second: State) -> State:

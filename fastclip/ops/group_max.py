@@ -21,11 +21,10 @@ from fastclip.engine.checks import (
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import ordered
 from fastclip.engine.groups import as_groups, check_groups
-from fastclip.engine.library import implement, library
 from fastclip.engine.operation import LAST, Operation, Part, State, register
 from fastclip.engine.packed import as_keys
 from fastclip.engine.packing import encode, worth_packing
-from fastclip.engine.transforms import call, differentiable
+from fastclip.engine.transforms import Gradient, call, define
 from fastclip.ops import _search_cuda
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 
@@ -183,9 +182,13 @@ def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> t
     return (*picked_backward(ctx, grad_values), [None] * ctx.screen_tensors, None, None)
 
 
-implement("group_max", _group_max)
-torch.library.register_fake("fastclip::group_max", _group_max_fake, lib=library)
-differentiable("group_max", _backward, _setup_context, picked_jvp)
+define(
+    "group_max(Tensor queries, Tensor keys, Tensor[] screen, Tensor groups, int num_groups) ->"
+    " (Tensor, Tensor, Tensor)",
+    _group_max,
+    _group_max_fake,
+    Gradient(_backward, _setup_context, picked_jvp),
+)
 
 
 @register

@@ -20,10 +20,9 @@ from fastclip.engine.checks import (
 from fastclip.engine.devices import on_cuda, stream_of
 from fastclip.engine.floats import rounded
 from fastclip.engine.groups import as_groups, check_groups
-from fastclip.engine.library import implement, library
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import as_keys, finite_rows
-from fastclip.engine.transforms import call, differentiable
+from fastclip.engine.transforms import Gradient, call, define
 from fastclip.ops.similarity import similarity
 
 _ROWS = 4096  # converted to float64 at a time, on CUDA devices
@@ -153,9 +152,12 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     return (grad / counts[:, None])[groups].to(ctx.dtype), None, None, None
 
 
-implement("group_mean_keys", _group_mean_keys)
-torch.library.register_fake("fastclip::group_mean_keys", _group_mean_keys_fake, lib=library)
-differentiable("group_mean_keys", _backward, _setup_context)
+define(
+    "group_mean_keys(Tensor keys, Tensor groups, int num_groups, bool check_keys) -> Tensor",
+    _group_mean_keys,
+    _group_mean_keys_fake,
+    Gradient(_backward, _setup_context),
+)
 
 
 @register

@@ -24,10 +24,9 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import check_device, on_cuda, stream_of, workspace
-from fastclip.engine.library import implement, library
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import PackedKeys, as_keys, finite_rows
-from fastclip.engine.transforms import call, differentiable, differentiable_once
+from fastclip.engine.transforms import Gradient, call, define, once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, log_sums, longest
 
 _QUERIES = 16384  # at a time, on CUDA devices
@@ -204,12 +203,19 @@ def _logsumexp_backward_fake(
     return empty_like(queries), empty_like(keys), torch.empty_like(scale)
 
 
-implement("logsumexp", _logsumexp)
-implement("logsumexp_backward", _logsumexp_backward)
-torch.library.register_fake("fastclip::logsumexp", _logsumexp_fake, lib=library)
-torch.library.register_fake("fastclip::logsumexp_backward", _logsumexp_backward_fake, lib=library)
-differentiable("logsumexp", _backward, _setup_context)
-differentiable_once("logsumexp")
+define(
+    "logsumexp(Tensor queries, Tensor keys, Tensor scale, bool check_keys) -> Tensor",
+    _logsumexp,
+    _logsumexp_fake,
+    Gradient(_backward, _setup_context),
+)
+define(
+    "logsumexp_backward(Tensor grad, Tensor queries, Tensor keys, Tensor scale, Tensor result) ->"
+    " (Tensor, Tensor, Tensor)",
+    _logsumexp_backward,
+    _logsumexp_backward_fake,
+    once("logsumexp"),
+)
 
 
 @register
@@ -246,7 +252,7 @@ class _LogSumExp(Operation):
     def add(self, state: State, block: Part, chunk: Part) -> State:
         if chunk.begin % self._block:
             raise ValueError(f"begin: a multiple of {self._block} is needed, got {chunk.begin}")
-        queries = with_adjacent_elements(as_keys(block.rows)[0])
+        queries = with_adjacent_elements(block.tensor)
         keys = finite_rows(chunk.rows)
         _C.logsumexp_add(
             matrix(queries),

@@ -22,10 +22,9 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
-from fastclip.engine.library import implement, library
 from fastclip.engine.operation import Fields, Operation, Part, State, register
 from fastclip.engine.packed import PackedKeys, as_keys
-from fastclip.engine.transforms import call
+from fastclip.engine.transforms import call, define
 from fastclip.ops import _search_cuda
 
 
@@ -139,8 +138,12 @@ def _pairs_above_fake(
     )
 
 
-implement("pairs_above", _pairs_above)
-torch.library.register_fake("fastclip::pairs_above", _pairs_above_fake, lib=library)
+define(
+    "pairs_above(Tensor queries, Tensor keys, Tensor[] screen, float threshold, bool later_only)"
+    " -> (Tensor, Tensor, Tensor)",
+    _pairs_above,
+    _pairs_above_fake,
+)
 
 
 @register
@@ -164,9 +167,8 @@ class _PairsAbove(Operation):
         return torch.zeros(rows, dtype=torch.int64), none, none, none.float()
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
-        queries, _ = as_keys(block.rows)
         starts, keys, scores = call(
-            "pairs_above", queries, *as_keys(chunk.rows), self.threshold, False
+            "pairs_above", block.tensor, *as_keys(chunk.rows), self.threshold, False
         )
         rows = torch.arange(len(block), device=starts.device).repeat_interleave(starts.diff())
         keys += chunk.begin

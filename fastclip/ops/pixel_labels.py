@@ -23,10 +23,9 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import capturing, on_cuda, stream_of, workspace
-from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.scalars import INT64_MAX
-from fastclip.engine.transforms import call, constant
+from fastclip.engine.transforms import CONSTANT, call, define
 
 _SCORES = 1 << 24  # of some images at a time, about, on CUDA devices
 
@@ -205,6 +204,10 @@ def _pixel_labels_fake(
     )
 
 
-implement("pixel_labels", _pixel_labels)
-torch.library.register_fake("fastclip::pixel_labels", _pixel_labels_fake, lib=library)
-constant("pixel_labels")
+define(
+    "pixel_labels(Tensor pixels, Tensor tags, SymInt[2] size, int k, float? background, bool"
+    " check_tags) -> (Tensor values, Tensor indices, Tensor survivors)",
+    _pixel_labels,
+    _pixel_labels_fake,
+    CONSTANT,
+)

@@ -11,9 +11,9 @@ from fastclip.engine.arguments import Targets
 from fastclip.engine.checks import Array, as_indices, as_rows, check_same_width
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import as_keys
-from fastclip.engine.transforms import call
-from fastclip.ops import _count as _count  # registers the operators
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.ops import _search_cuda
+from fastclip.ops._count import count_ahead
 
 
 @overload
@@ -92,8 +92,8 @@ def rank(
     key_rows = key_rows.detach()
     check_same_width(query_rows, key_rows)
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
-    scores = call("pair_scores", query_rows, key_rows, indices)
-    ranks, survivors = call("count_ahead", query_rows, key_rows, screen, scores, indices, False)
+    scores = pair_scores(query_rows, key_rows, indices)
+    ranks, survivors = count_ahead(query_rows, key_rows, screen, scores, indices, False)
     return (ranks, survivors) if return_survivors else ranks
 
 
@@ -115,7 +115,7 @@ class _Rank(Operation):
     def add(self, state: State, block: Part, chunk: Part) -> State:
         scores, targets = block.columns["target_scores"], block.columns["targets"]
         places = targets - chunk.begin
-        counts, _ = call("count_ahead", block.rows, *as_keys(chunk.rows), scores, places, False)
+        counts, _ = count_ahead(block.tensor, *as_keys(chunk.rows), scores, places, False)
         return self.merge(state, (counts,))
 
     def merge(self, first: State, second: State) -> State:

@@ -25,12 +25,11 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import ordered
-from fastclip.engine.library import implement, library
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.packing import encode, packed_from, parts_to_pack, worth_packing
 from fastclip.engine.scalars import INT64_MAX
-from fastclip.engine.transforms import call, differentiable, must_dispatch
+from fastclip.engine.transforms import Gradient, call, define, must_dispatch
 from fastclip.ops import _search_cuda
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 
@@ -253,9 +252,12 @@ def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> t
     return (*picked_backward(ctx, grad_values), [None] * ctx.screen_tensors, None)
 
 
-implement("topk", _topk)
-torch.library.register_fake("fastclip::topk", _topk_fake, lib=library)
-differentiable("topk", _backward, _setup_context, picked_jvp)
+define(
+    "topk(Tensor queries, Tensor keys, Tensor[] screen, int k) -> (Tensor, Tensor, Tensor)",
+    _topk,
+    _topk_fake,
+    Gradient(_backward, _setup_context, picked_jvp),
+)
 
 
 @register
