@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import time
@@ -20,10 +21,20 @@ if TYPE_CHECKING:
 
 
 class _RunUnlessNamed(TyperGroup):
-    """``fastclip sweep CONFIG`` and ``fastclip sweep --op ...`` are ``fastclip sweep run ...``."""
+    """``fastclip sweep CONFIG`` and ``fastclip sweep --op ...`` are ``fastclip sweep run ...``.
+
+    Which operations there are, and what they take, is known once torch is imported: only this
+    command and its help wait for that.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return ["run", *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        return _run_command() if name == "run" else super().get_command(ctx, name)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
+        if args and args[0] not in ("run", *self.commands) and args[0] != "--help":
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -54,8 +65,37 @@ _Source = "A .npy, .safetensors or .parquet file (FILE:ARRAY or FILE:COLUMN name
 _Source += "a folder of .npy or .parquet shards, a URL of either, or a sample."
 
 
-@app.command("run", help="Run a sweep or go on with it; the word 'run' may be left out.")
-def run(
+def _run_command() -> Any:
+    from fastclip.ops import OPERATIONS
+
+    def command(**given: Any) -> None:
+        _run(given)
+
+    parameters = dict(inspect.signature(_options, eval_str=True).parameters)
+    parameters["op"] = _parameter("op", str, _option(f"{', '.join(OPERATIONS)}."))
+    for kind in OPERATIONS.values():
+        for a in kind.arguments:
+            of = [op for op, other in OPERATIONS.items() if a.name in other.argument_names()]
+            names = (f"-{a.name}", f"--{a.name}") if len(a.name) == 1 else ()
+            help = f"Of {', '.join(of)}: {inspect.getdoc(a)}"
+            option = _option(help, *names, metavar=a.metavar)
+            parameters[a.name] = _parameter(a.name, a.type, option)
+    command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    command.__annotations__ = {name: p.annotation for name, p in parameters.items()}
+    run = typer.Typer()
+    run.command("run", help="Run a sweep or go on with it; the word 'run' may be left out.")(
+        command
+    )
+    return typer.main.get_command(run)
+
+
+def _parameter(name: str, type: type, option: Any) -> inspect.Parameter:
+    annotation = Annotated[type | None, option]  # type: ignore[valid-type]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(name, kind, default=None, annotation=annotation)
+
+
+def _options(
     config: Annotated[
         Path | None,
         typer.Argument(
@@ -65,13 +105,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    op: Annotated[
-        str | None,
-        _option(
-            "topk, rank, count_above, pairs_above, group_max, group_beats, group_mean, logsumexp "
-            "or cache_logits."
-        ),
-    ] = None,
+    op: str | None = None,
     queries: Annotated[str | None, _option(_Source, metavar="SOURCE")] = None,
     keys: Annotated[
         str | None,
@@ -109,28 +143,13 @@ def run(
     workers: Annotated[
         int | None, _option("Of --engine ray, of one CPU each. Default: all CPUs.")
     ] = None,
-    k: Annotated[int | None, _option("Keys per query, of topk.", "-k", "--k")] = None,
-    targets: Annotated[
-        str | None, _option("Of rank and group_beats: a key per query.", metavar="FILE.npy")
-    ] = None,
-    thresholds: Annotated[
-        str | None,
-        _option("Of count_above: one, or one per query.", metavar="NUMBER|FILE.npy"),
-    ] = None,
-    per: Annotated[str | None, _option("Of count_above: key (default) or query.")] = None,
-    threshold: Annotated[float | None, _option("Of pairs_above.")] = None,
-    groups: Annotated[
-        str | None, _option("Of group_*: the group of each key.", metavar="FILE.npy")
-    ] = None,
-    scale: Annotated[float | None, _option("Of logsumexp.")] = None,
-    values: Annotated[
-        str | None, _option("Of cache_logits: a row per key.", metavar="SOURCE")
-    ] = None,
-    beta: Annotated[float | None, _option("Of cache_logits.")] = None,
 ) -> None:
+    """What all operations share."""
+
+
+def _run(given: dict[str, Any]) -> None:
     """Run a sweep, or go on with it."""
-    given = {name: value for name, value in locals().items() if name != "config"}
-    settings = _settings(config, given)
+    settings = _settings(given.pop("config"), given)
     for name in ("op", "queries", "output"):
         if name not in settings:
             raise typer.BadParameter("is needed", param_hint=f"'--{name}'")

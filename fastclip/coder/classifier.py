@@ -13,8 +13,8 @@ from fastclip.coder.prompts import KINDS, checked_kinds
 from fastclip.coder.protocol import deviations
 from fastclip.coder.representation import Coder, unit_images
 from fastclip.engine.checks import Array, as_indices, as_number, check_range
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.ops import group_max, similarity
-from fastclip.ops._count import pair_scores
 
 _ROWS = 4096  # images whose class scores are held at a time
 _PAIRS = 2**18  # pairs of candidates, of all images together, that are held at a time

@@ -19,8 +19,8 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import check_same_device
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.tensors import check_memory
-from fastclip.ops._count import pair_scores
 
 Prompts = Literal["max", "mean"]
 

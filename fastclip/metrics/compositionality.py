@@ -17,9 +17,9 @@ from fastclip.engine.checks import (
     as_rows,
     check_range,
 )
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.metrics._bootstrap import Means, bootstrap_means
 from fastclip.metrics._inputs import check_same_width, rows
-from fastclip.ops._count import pair_scores
 
 _PAIRS = 8192  # of image and text at a time: bounds the copies of rows
 

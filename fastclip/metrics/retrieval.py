@@ -19,8 +19,8 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import check_same_device
 from fastclip.engine.packing import pack
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.tensors import check_memory
-from fastclip.ops._count import pair_scores
 from fastclip.ops.rank import rank
 
 _PAIRS = 8192  # of image and caption at a time: bounds the copies of image rows

@@ -7,22 +7,14 @@ import torch
 from fastclip import _C
 from fastclip.engine.checks import (
     check_finite,
-    check_range,
     matrix,
     screen_keys,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import capturing, on_cuda, stream_of
-from fastclip.engine.library import implement, library
+from fastclip.engine.devices import capturing, on_cuda
 from fastclip.engine.packing import encode, parts_to_pack, worth_packing
-from fastclip.engine.transforms import constant
+from fastclip.engine.transforms import CONSTANT, call, define
 from fastclip.ops import _search_cuda
-
-
-def pair_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Return the exact score of each query with its keys ``indices``, [N] or [N, m]."""
-    scores: torch.Tensor = torch.ops.fastclip.pair_scores(queries, keys, indices)
-    return scores
 
 
 def count_ahead(
@@ -38,8 +30,8 @@ def count_ahead(
     A key is ahead where it scores higher than ``scores``, or the same with an index below
     ``ties``; both are [N].
     """
-    counted: tuple[torch.Tensor, torch.Tensor] = torch.ops.fastclip.count_ahead(
-        queries, keys, screen, scores, ties, per_key
+    counted: tuple[torch.Tensor, torch.Tensor] = call(
+        "count_ahead", queries, keys, screen, scores, ties, per_key
     )
     return counted
 
@@ -113,31 +105,10 @@ def _count_ahead_fake(
     )
 
 
-def _pair_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    check_finite("queries", queries)
-    check_range("targets", indices.flatten(), keys.shape[0], "keys")
-    indices = indices.contiguous()
-    scores = _pair_scores_fake(queries, keys, indices)
-    per_query = indices[0].numel() if len(indices) else 0
-    arguments = matrix(queries), matrix(keys), indices.data_ptr(), per_query, scores.data_ptr()
-    if on_cuda(queries):
-        with stream_of(queries) as stream:
-            _C.cuda.pair_scores(*arguments, stream)
-    else:
-        _C.pair_scores(*arguments, torch.get_num_threads())
-    return scores
-
-
-def _pair_scores_fake(
-    queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor
-) -> torch.Tensor:
-    return queries.new_empty(indices.shape, dtype=torch.float32)
-
-
-implement("count_ahead", _count_ahead)
-implement("pair_scores", _pair_scores)
-torch.library.register_fake("fastclip::count_ahead", _count_ahead_fake, lib=library)
-torch.library.register_fake("fastclip::pair_scores", _pair_scores_fake, lib=library)
-constant("count_ahead")
-constant("pair_scores")
+define(
+    "count_ahead(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties, bool"
+    " per_key) -> (Tensor, Tensor)",
+    _count_ahead,
+    _count_ahead_fake,
+    CONSTANT,
+)

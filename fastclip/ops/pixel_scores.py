@@ -17,9 +17,8 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda, stream_of, workspace
-from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
-from fastclip.engine.transforms import call, differentiable
+from fastclip.engine.transforms import Gradient, call, define
 
 _AT_ONCE = 4096  # tags and pixels, on CUDA devices
 
@@ -161,6 +160,10 @@ def _at(pixels: torch.Tensor, tags: torch.Tensor, locations: torch.Tensor) -> to
     return (pixels.reshape(*pixels.shape[:2], -1).float().gather(2, places) * tags.float().T).sum(1)
 
 
-implement("pixel_scores", _pixel_scores)
-torch.library.register_fake("fastclip::pixel_scores", _pixel_scores_fake, lib=library)
-differentiable("pixel_scores", _backward, _setup_context, _jvp)
+define(
+    "pixel_scores(Tensor pixels, Tensor tags, bool check_tags) -> (Tensor values, Tensor"
+    " locations)",
+    _pixel_scores,
+    _pixel_scores_fake,
+    Gradient(_backward, _setup_context, _jvp),
+)

@@ -18,10 +18,9 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import check_same_device, on_cuda, stream_of
-from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.tensors import as_target, check_apart, short
-from fastclip.engine.transforms import call, differentiable
+from fastclip.engine.transforms import Gradient, call, define
 
 
 def similarity(
@@ -168,8 +167,14 @@ def _jvp(
     return result
 
 
-implement("similarity", _similarity)
-implement("similarity_out", _similarity_out)
-torch.library.register_fake("fastclip::similarity", _similarity_fake, lib=library)
-torch.library.register_fake("fastclip::similarity_out", lambda *_: None, lib=library)
-differentiable("similarity", _backward, _setup_context, _jvp)
+define(
+    "similarity(Tensor queries, Tensor keys, ScalarType dtype, bool check_keys) -> Tensor",
+    _similarity,
+    _similarity_fake,
+    Gradient(_backward, _setup_context, _jvp),
+)
+define(
+    "similarity_out(Tensor queries, Tensor keys, Tensor(a!) out, bool check_keys) -> ()",
+    _similarity_out,
+    lambda *_: None,
+)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias, overload
+from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias, cast, overload
 
 import torch
 
 from fastclip import _C
+from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.arguments import K
 from fastclip.engine.checks import (
     Array,
     as_integer,
     as_rows,
     check_finite,
+    check_k,
     check_same_width,
     matrix,
     not_finite,
@@ -22,11 +25,11 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import ordered
-from fastclip.engine.library import implement, library
+from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.packing import encode, packed_from, parts_to_pack, worth_packing
 from fastclip.engine.scalars import INT64_MAX
-from fastclip.engine.transforms import call, differentiable, must_dispatch
+from fastclip.engine.transforms import Gradient, call, define, must_dispatch
 from fastclip.ops import _search_cuda
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 
@@ -43,7 +46,7 @@ class TopK(NamedTuple):
 @overload
 def topk(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     k: SupportsIndex,
     *,
     return_survivors: Literal[False] = ...,
@@ -51,14 +54,14 @@ def topk(
 @overload
 def topk(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     k: SupportsIndex,
     *,
     return_survivors: Literal[True],
 ) -> tuple[TopK, torch.Tensor]: ...
 def topk(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     k: SupportsIndex,
     *,
     return_survivors: bool = False,
@@ -80,7 +83,7 @@ def topk(
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         Their rows may have any stride.
     k : int, 1 <= k <= V
     return_survivors : bool, default False
@@ -124,20 +127,26 @@ def topk(
     tensors = plain_tensors()
     found: _Found | None = None
     if tensors is not None and 1 <= k <= INT64_MAX:
-        rows, threads = keys.rows if packed else keys, torch.get_num_threads()
+        rows = keys.rows if isinstance(keys, PackedKeys) else keys
+        threads = torch.get_num_threads()
         found = tensors.topk(queries, rows, packed, k, *packed_from(), threads)
         if found is not None:
             _check_found(found[2], queries.shape[0])
-        elif packed and (matrices := tensors.plain(queries, rows)) and 1 <= k <= matrices[1].rows:
+        elif (
+            isinstance(keys, PackedKeys)
+            and (matrices := tensors.plain(queries, rows))
+            and 1 <= k <= matrices[1].rows
+        ):
             codes = screen_keys(as_keys(keys)[1], keys.rows)
             found = _search(*matrices, codes, k)
     if found is None:
+        if elsewhere(keys):
+            best = answer(_BestKeys, queries, keys, k=k, return_survivors=return_survivors)
+            return cast(TopK, best)
         query_rows = as_rows("queries", queries)
         key_rows, screen = as_keys(keys)
         check_same_width(query_rows, key_rows)
-        count = key_rows.shape[0]
-        if not 1 <= k <= count:
-            raise ValueError(f"k: must be from 1 to the number of keys {count}, got {k}")
+        check_k(k, key_rows.shape[0])
         arguments = query_rows, key_rows, screen, k
         # Without an operator, the number of survivors need not become a tensor.
         found = call("topk", *arguments) if must_dispatch(*arguments) else _find(*arguments)
@@ -243,6 +252,50 @@ def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> t
     return (*picked_backward(ctx, grad_values), [None] * ctx.screen_tensors, None)
 
 
-implement("topk", _topk)
-torch.library.register_fake("fastclip::topk", _topk_fake, lib=library)
-differentiable("topk", _backward, _setup_context, picked_jvp)
+define(
+    "topk(Tensor queries, Tensor keys, Tensor[] screen, int k) -> (Tensor, Tensor, Tensor)",
+    _topk,
+    _topk_fake,
+    Gradient(_backward, _setup_context, picked_jvp),
+)
+
+
+@register
+class _BestKeys(Operation):
+    """The state holds the best so far, [N, min(k, keys so far)]: values and indices."""
+
+    name = "topk"
+    arguments = (K(),)
+    fields = ("indices", "values")
+    result = TopK
+    k: int
+
+    @property
+    def row_bytes(self) -> int:
+        return 128 * self.k  # two lists of 12 bytes, joined, sorted and cut
+
+    def workspace(self, rows: int, others: int) -> int:
+        return _search_cuda.topk_workspace(rows, others, self.sides.width, self.k)
+
+    def start(self, rows: int) -> State:
+        return torch.empty(rows, 0, dtype=torch.float32), torch.empty(rows, 0, dtype=torch.int64)
+
+    def add(self, state: State, block: Part, chunk: Part) -> State:
+        if len(chunk) == 0:
+            return state
+        values, indices = topk(block.rows, chunk.rows, min(self.k, len(chunk)))
+        return self.merge(state, (values, indices + chunk.begin))
+
+    def merge(self, first: State, second: State) -> State:
+        if 0 in (first[1].shape[1], second[1].shape[1]):
+            return first if second[1].shape[1] == 0 else second
+        if first[1].numel() and first[1].max() >= second[1].min():
+            first, second = _by_index(first, second)
+        return merge_best(first, second, self.k)
+
+
+def _by_index(first: State, second: State) -> tuple[State, State]:
+    """Return the keys of both in order of their indices, with nothing in the second."""
+    indices, order = torch.cat([first[1], second[1]], 1).sort(dim=1)
+    values = torch.cat([first[0], second[0]], 1).gather(1, order)
+    return (values, indices), (values[:, :0], indices[:, :0])

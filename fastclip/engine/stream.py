@@ -9,16 +9,53 @@ from dataclasses import dataclass
 import torch
 
 from fastclip import _C
-from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.buffers import Buffers, beside, side_stream, wait
+from fastclip.engine.operation import Operation, Part, State
+from fastclip.engine.packed import PackedKeys
 from fastclip.engine.packing import pack
-from fastclip.ops._merge import Chunk
-
-from ._buffers import Buffers, beside, side_stream, wait
-from ._inputs import check_finite
-from ._questions import Fields, Question
+from fastclip.engine.pair_scores import pair_scores
+from fastclip.engine.sources import RowSource, check_rows
 
 _MOST_CHUNK = 1 << 18  # rows; more at a time are no faster
 _LEAST_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Question:
+    """An operation, and the rows that it is about."""
+
+    operation: Operation
+    queries: RowSource
+    keys: RowSource
+
+    @property
+    def block(self) -> RowSource:
+        """The side whose rows have answers."""
+        return self.queries if self.operation.row == "query" else self.keys
+
+    @property
+    def others(self) -> RowSource:
+        """The side that is streamed past each block."""
+        return self.keys if self.operation.row == "query" else self.queries
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory of a row of the block, beside the row itself."""
+        targets = (
+            3 * self.others.row_bytes if self.operation.has_targets else 0
+        )  # read, sorted, moved
+        return self.operation.row_bytes + targets
+
+    @property
+    def other_bytes(self) -> int:
+        """Memory of what the operation needs for each row of the other side."""
+        operation = self.operation
+        columns = [getattr(operation, a.name) for a in operation.arguments if a.per == self._other]
+        return sum(column.row_bytes for column in columns)
+
+    @property
+    def _other(self) -> str:
+        return "key" if self.operation.row == "query" else "query"
 
 
 @dataclass(frozen=True)
@@ -52,12 +89,13 @@ def make_plan(
     if device.type == "cpu":
         fixed += torch.get_num_threads() * (24 * 512 * width + (18 << 20))
     else:
-        fixed += question.device_bytes + 8192 * width * 12  # the latter a sample of keys to pack
+        workspace = question.operation.workspace(len(block), len(others))
+        fixed += workspace + 8192 * width * 12  # the latter a sample of keys to pack
     per_row = 2 * block.row_bytes + question.row_bytes
     codes = _C.code_width(width) + 12
     per_resident = others.row_bytes + question.other_bytes + codes
     per_other = per_resident + others.row_bytes + question.other_bytes
-    align = _alignment(question)
+    align = question.operation.alignment() if len(others) else 1
     least = min(max(1, len(others)), max(_LEAST_CHUNK, align)) * per_other
     spare = memory - fixed
     rows = len(block) if shard_size is None else min(shard_size, len(block))
@@ -81,14 +119,6 @@ def make_plan(
     return Plan(rows, max(1, chunk), resident, device)
 
 
-def _alignment(question: Question) -> int:
-    if question.exact or not len(question.others):
-        return 1
-    return question.reducer(0, torch.empty(0, question.block.dim), None).alignment(
-        question.others.dim
-    )
-
-
 @dataclass(frozen=True)
 class _Step:
     """A chunk to read, and before it a block if it is the ``first`` that passes one."""
@@ -103,15 +133,15 @@ class _Step:
     last: bool
 
 
-def answers(
+def states(
     question: Question,
     plan: Plan,
     blocks: Sequence[tuple[int, range]],
     reader: Reader | None = None,
-) -> Iterator[tuple[int, Fields]]:
-    """Yield the number and the result of each block, reading ahead in a thread.
+) -> Iterator[tuple[int, State, torch.Tensor]]:
+    """Yield the number, the state and the rows of each block, reading ahead in a thread.
 
-    The plan's device must be the default one, the results are on the CPU.
+    The plan's device must be the default one. State and rows are good until the next ones.
     ``reader`` is given where one is used again, for what it keeps in memory.
 
     Raises
@@ -119,40 +149,50 @@ def answers(
     FeatureFileError
         A file cannot be read, or a row holds a NaN or an infinity.
     """
+    operation = question.operation
     steps = enumerate(_steps(question, plan, blocks))
     reader = reader or Reader(question, plan)
+    state: State = ()
     with ThreadPoolExecutor(1, thread_name_prefix="fastclip-read") as pool:
         step = next(steps, None)
         ahead = pool.submit(reader.read, *step) if step else None
-        block = torch.empty(0)
+        block = Part(torch.empty(0))
         while step is not None and ahead is not None:
             current = step[1]
-            new_block, read, chunk = ahead.result()
+            new_block, chunk = ahead.result()
             step = next(steps, None)
             ahead = pool.submit(reader.read, *step) if step else None
-            if current.first:
-                block = new_block
-                read = None if read is None else read.to(plan.device)
-                reducer = question.reducer(current.rows.start, block, read)
-                state = reducer.start(len(block))
-            del read
+            if new_block is not None:
+                block = _with_target_scores(new_block, plan.device)
+                if not (operation.once and current.turn):
+                    state = operation.start(len(block))
             try:
-                state = reducer.add(state, block, chunk)
+                state = operation.add(state, block, chunk)
             except ValueError as error:
-                rows, _ = as_keys(chunk.keys)
-                check_finite(question.others, rows, current.begin, error)
+                check_rows(question.others, chunk.tensor, current.begin, error)
                 raise
             del chunk
             wait(plan.device)  # the chunk after the next is read into the buffer of this one
             if current.last:
-                fields = question.result(block, reducer.finish(state))
-                yield current.number, {name: column.cpu() for name, column in fields.items()}
+                yield current.number, state, block.tensor
+
+
+def _with_target_scores(block: Part, device: torch.device) -> Part:
+    """Return the block with the scores of its targets in place of their rows."""
+    columns = {name: column.to(device) for name, column in block.columns.items()}
+    rows = columns.pop("target_rows", None)
+    if rows is not None:
+        own = torch.arange(len(block), device=device)
+        columns["target_scores"] = pair_scores(block.tensor, rows, own)
+    return Part(block.rows, block.begin, columns)
 
 
 def _steps(question: Question, plan: Plan, blocks: Sequence[tuple[int, range]]) -> Iterator[_Step]:
     for turn, (number, rows) in enumerate(blocks):
-        count = 0 if question.once and turn else len(question.others)
-        first = 0 if plan.resident else question.first_other(rows.start)
+        operation = question.operation
+        count = 0 if operation.once and turn else len(question.others)
+        # Where both sides are one set, rows before the block have met it.
+        first = rows.start if operation.sides.one_set and not plan.resident else 0
         starts = range(first, count, plan.chunk) or range(1)
         for begin in starts:
             end = min(begin + plan.chunk, count)
@@ -160,48 +200,50 @@ def _steps(question: Question, plan: Plan, blocks: Sequence[tuple[int, range]]) 
             yield _Step(number, rows, turn, begin, end, *ends)
 
 
-_Read = tuple[torch.Tensor, torch.Tensor | None, Chunk]
-"""The block if it is a new one, what its reducer needs, and the chunk."""
-
-
 class Reader:
     """Reads blocks and chunks into two buffers each, in turn, so that one can be used meanwhile.
 
-    These are on the plan's device, as chunks are; what else a question needs is on the CPU.
+    These are on the plan's device, as columns of chunks are; those of blocks are on the CPU.
     """
 
     def __init__(self, question: Question, plan: Plan) -> None:
         self._question, self._plan = question, plan
         self._blocks = Buffers(question.block, plan.block, plan.device)
         self._chunks = Buffers(question.others, plan.chunk, plan.device)
-        self._resident: Chunk | None = None
+        self._resident: Part | None = None
         self._stream = side_stream(plan.device)
 
-    def read(self, place: int, step: _Step) -> _Read:
+    def read(self, place: int, step: _Step) -> tuple[Part | None, Part]:
+        """Return the block, if it is a new one, and the chunk."""
         with beside(self._stream):
-            return self._read(place, step)
+            return self._block(step) if step.first else None, self._chunk(place, step)
 
-    def _read(self, place: int, step: _Step) -> _Read:
-        question = self._question
-        block, read = torch.empty(0), None
-        if step.first:
-            block = self._blocks.fill(step.turn, step.rows.start, len(step.rows))
-            check_finite(question.block, block, step.rows.start)
-            read = question.read(step.rows.start, step.rows.stop)
-        if self._resident is not None and step.end > step.begin:
-            return block, read, self._resident
-        rows = self._chunks.fill(place, step.begin, step.end - step.begin)
-        if not self._plan.resident or step.begin == step.end:
-            return block, read, self._chunk(rows, step.begin, step.end)
-        check_finite(question.others, rows, 0)
-        self.keep(pack(rows, copy=False))
-        assert self._resident is not None
-        return block, read, self._resident
+    def _block(self, step: _Step) -> Part:
+        question, begin, end = self._question, step.rows.start, step.rows.stop
+        rows = self._blocks.fill(step.turn, begin, end - begin)
+        check_rows(question.block, rows, begin)
+        columns = question.operation.columns(question.operation.row, begin, end)
+        if question.operation.has_targets:
+            columns["target_rows"] = question.others.take(columns["targets"])
+        return Part(rows, begin, columns)
 
-    def keep(self, others: PackedKeys) -> None:
+    def _chunk(self, place: int, step: _Step) -> Part:
+        begin, end = step.begin, step.end
+        if self._resident is not None and end > begin:
+            return self._resident
+        rows = self._chunks.fill(place, begin, end - begin)
+        if not self._plan.resident or begin == end:
+            return self._part(rows, begin, end)
+        check_rows(self._question.others, rows, 0)
+        return self.keep(pack(rows, copy=False))
+
+    def keep(self, others: PackedKeys) -> Part:
         """Keep all of the other side, packed: it is not read again."""
-        self._resident = self._chunk(others, 0, len(others))
+        self._resident = self._part(others, 0, len(others))
+        return self._resident
 
-    def _chunk(self, keys: torch.Tensor | PackedKeys, begin: int, end: int) -> Chunk:
-        of_keys = self._question.of_chunk(begin, end)
-        return Chunk(keys, begin, None if of_keys is None else of_keys.to(self._plan.device))
+    def _part(self, rows: torch.Tensor | PackedKeys, begin: int, end: int) -> Part:
+        operation = self._question.operation
+        columns = operation.columns("key" if operation.row == "query" else "query", begin, end)
+        device = self._plan.device
+        return Part(rows, begin, {name: numbers.to(device) for name, numbers in columns.items()})
