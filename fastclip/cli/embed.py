@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastclip.cli._common import printable, progress, writable_folder
+from fastclip.cli._common import Strict, list_reasons, progress, writable_folder
 from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
 
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ def images(
     ] = None,
     device: Device = "cpu",
     precision: ModelPrecision = Precision.fp32,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with status 1 if an image was skipped.")
-    ] = False,
+    strict: Strict = False,
 ) -> None:
     """Write the features of many images into a folder.
 
@@ -193,8 +191,5 @@ def _print_unreadable(output: Path, summary: EmbeddingSummary) -> None:
         return
     skipped = "1 image" if count == 1 else f"{count:,} images"
     listed = output / "unreadable.jsonl"
-    typer.echo(f"{skipped} skipped, listed in {listed}:", err=True)
-    for entry in summary.unreadable[:_SHOWN]:
-        typer.echo(f"  {printable(entry.name)}: {printable(entry.reason)}", err=True)
-    if count > _SHOWN:
-        typer.echo(f"  and {count - _SHOWN:,} more", err=True)
+    reasons = ((entry.name, entry.reason) for entry in summary.unreadable)
+    list_reasons(f"{skipped} skipped, listed in {listed}", reasons, _SHOWN)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from fastclip.cli._common import load, printable, progress, writable_folder
+from fastclip.cli._common import load, printable, progress, table, writable_folder
 from fastclip.cli._model import (
     Device,
     ModelPrecision,
@@ -350,18 +350,14 @@ def _picture(images: ImageSource | Features) -> Callable[[str], Any] | None:
 
 
 def _print(found: Openness, output: Path) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     result = found.expansion
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("", "Acc-C", "Acc-E", "Acc-S", "all classes"):
-        table.add_column(title, justify="right" if title else "left")
+    shown = table("", "Acc-C", "Acc-E", "Acc-S", "all classes")
     accuracies = (result.acc_c, result.acc_e, result.acc_s, result.acc_full)
-    table.add_row("accuracy", *(f"{100 * x:.1f}" for x in accuracies))
-    table.add_row("less Acc-C", "", *(f"{100 * (x - result.acc_c):+.1f}" for x in accuracies[1:]))
-    Console().print(table)
+    shown.add_row("accuracy", *(f"{100 * x:.1f}" for x in accuracies))
+    shown.add_row("less Acc-C", "", *(f"{100 * (x - result.acc_c):+.1f}" for x in accuracies[1:]))
+    Console().print(shown)
     for size, accuracy in zip(found.sizes, found.size_accuracy.tolist(), strict=True):
         typer.echo(f"{size:>9,} names: {100 * accuracy:.1f} %")
     words = found.adversarial

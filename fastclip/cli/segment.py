@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastclip.cli import _masks
-from fastclip.cli._common import printable, progress, writable_folder
+from fastclip.cli._common import Strict, printable, progress, writable_folder
 from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def command(
     window: _masks.Window = None,
     refine: _masks.Refine = False,
     method: _masks.Reading = _masks.Method.value,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with status 1 if an image was skipped.")
-    ] = False,
+    strict: Strict = False,
     device: Device = "cpu",
     precision: ModelPrecision = Precision.fp32,
 ) -> None:
