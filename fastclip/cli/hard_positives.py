@@ -67,7 +67,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Keep features here; after a kill, the same command goes on where it was.",
+            help="Keep features here, so that the same command resumes if interrupted.",
         ),
     ] = None,
     by: Annotated[By, typer.Option(help="What to split the figures by.")] = By.category,
@@ -77,18 +77,18 @@ def command(
     missing: Annotated[
         OnError, typer.Option(help="What to do where an image is missing or cannot be read.")
     ] = OnError.stop,
-    format: Annotated[Format, typer.Option(help="Of what is printed.")] = Format.table,
-    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of one forward pass.")] = 128,
+    format: Annotated[Format, typer.Option(help="Format of the printed results.")] = Format.table,
+    resamples: Annotated[int, typer.Option(min=0, help="Number of bootstrap resamples.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 128,
     device: Device = "cpu",
     precision: ModelPrecision = Precision.fp32,
 ) -> None:
     """Score captions, hard positives and hard negatives with their images.
 
     Original accuracy, augmented accuracy and brittleness of Kamath et al., ECCV 2024, with
-    bootstrap intervals. Of several hard positives of a caption the lowest score counts, of several
-    hard negatives the highest. Also measures how near the texts
-    are to each other without any image.
+    bootstrap intervals. Where a caption has several hard positives, the lowest score counts; where
+    it has several hard negatives, the highest. The command also measures, without any image, how
+    near the texts are to each other.
     """
     page = None if output is None else writable(output)
     folder = None if cache is None else writable_folder(cache)

@@ -22,16 +22,22 @@ def command(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", show_default=False)],
     model: ModelName,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Gets three files an image.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder of the results, three files per image."
+        ),
     ],
     pretrained: Pretrained = None,
     tags: Annotated[
-        str | None, typer.Option(help="Names with commas between them.", show_default=False)
+        str | None, typer.Option(help="Names, separated by commas.", show_default=False)
     ] = None,
     vocabulary: _masks.Vocabulary = None,
     background: Annotated[
         float | None,
-        typer.Option(help="Leave out pixels whose best cosine is below.", show_default=False),
+        typer.Option(
+            help="Label as background the pixels whose best cosine is below this.",
+            show_default=False,
+        ),
     ] = None,
     templates: _masks.Templates = _masks.Prompts.photo,
     size: _masks.Size = 448,

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 def command(
     images: Images,
     labels: Annotated[
-        Path, typer.Argument(metavar="LABELS", help="The class of each image, a name a line.")
+        Path, typer.Argument(metavar="LABELS", help="The class of each image, one name per line.")
     ],
     texts: Texts,
     model: ModelName = "tiny",
     pretrained: Pretrained = None,
     shots: Annotated[
-        str, typer.Option(metavar="N,...", help="Numbers of support images of each class.")
+        str, typer.Option(metavar="N,...", help="Numbers of support images per class.")
     ] = "1,2,4,8,16",
-    seeds: Annotated[int, typer.Option(min=1, help="How many draws of them.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="How many times to draw them.")] = 5,
     augmentations: Annotated[
         int,
         typer.Option(
