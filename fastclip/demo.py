@@ -164,7 +164,7 @@ class Pictures:
     scenes : tensor [S, 3, 128, 128]
         Pictures of two drawings each, from 0 to 1.
     own_captions : tuple of str
-        Of the S scenes.
+        Captions of the S scenes.
     captions : tuple of str
         All that were searched.
     found : TopK

@@ -45,9 +45,9 @@ class Requests(NamedTuple):
     """What a job will send, before it starts."""
 
     number: int
-    """Requests, but for replacements and answers that have to be asked for again."""
+    """Requests, without replacements and repeated questions."""
     characters: int
-    """Of the instructions and texts sent; of English text some four make a token."""
+    """Characters of the instructions and texts sent; in English about four make a token."""
     most_answer_tokens: int
     """If every answer is as long as one may be."""
 
@@ -61,7 +61,7 @@ class EndpointSource:
     Parameters
     ----------
     chat : ChatEndpoint, or another object with its ``ask``
-        Answers that it keeps cost nothing a second time: a job that was killed goes on.
+        Answers that it keeps cost nothing a second time, so an interrupted job can resume.
     name : str
         Kept in `ClassTexts.sources`, such as the model's.
     workers : int, at least 1

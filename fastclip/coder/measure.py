@@ -41,7 +41,7 @@ class CoderReport:
     accuracy : dict
         For each of `STEPS` and "and reranking".
     density : list of (texts per class, mean accuracy, lowest, highest)
-        First stage, with the name and so many random other texts of each class.
+        First stage, with the name and this many other texts of each class, drawn at random.
     confusions : list of (true name, other name, before reranking, after)
         The pairs that are taken for each other most often.
     """

@@ -98,10 +98,9 @@ def embed_images(
     `find_images`. An image that cannot be read gets no row and is listed in
     ``OUT/unreadable.jsonl``, with its index, name and reason.
 
-    A job that was killed goes on where it was when it is called again: shards that are finished
-    stay, those that are damaged are computed again. The files are then the same to the byte as
-    those of a job that was left alone, if ``batch_size`` and the device are the same, and the model
-    is deterministic.
+    Called again, an interrupted job resumes: finished shards stay, damaged ones are computed
+    again. The files are then the same to the byte as those of an uninterrupted job, if
+    ``batch_size`` and the device are the same, and the model is deterministic.
 
     Memory: a shard of features, ``4 shard_size d`` bytes, ``3 batch_size`` preprocessed images, and
     a whole picture per worker.
@@ -120,7 +119,7 @@ def embed_images(
     batch_size : int
         Images of one forward pass, >= 1.
     shard_size : int
-        Images of one shard, >= 1: what is computed again after a kill, at most.
+        Images of one shard, >= 1: the most that an interruption can cost.
     workers : int, optional
         Threads that read and decode while the model computes, >= 1; default: one per available
         processor, 8 at most.

@@ -32,7 +32,7 @@ _MOST_SHARDS = 10_000_000  # beyond that, listing them alone would fill memory
 def open_folder(
     output: Path, manifest: Mapping[str, object], files: Sequence[str], folders: Sequence[str]
 ) -> Iterator[None]:
-    """Begin a job in a new or empty folder, or go on with it, with no other process in it.
+    """Begin a job in a new or empty folder, or resume it, with no other process in it.
 
     Parameters
     ----------

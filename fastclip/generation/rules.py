@@ -164,7 +164,7 @@ def positives(caption: str, *, wordnet: WordNet | None = None) -> list[Edit]:
 def negatives(caption: str, *, wordnet: WordNet | None = None) -> list[Edit]:
     """All captions that say something else in nearly the same words, by the rules.
 
-    Parameters, order and result as of `positives`; WordNet gives antonyms.
+    Parameters, order and result are those of `positives`; WordNet gives antonyms.
 
     Examples
     --------

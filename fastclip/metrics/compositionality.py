@@ -144,7 +144,8 @@ def hard_positive_scores(
     categories : sequence of N str, optional
         Such as the kind of edit.
     resamples : int, default 1000
-        Of the bootstrap, which draws images with all of their items; 0 gives NaN intervals.
+        Number of bootstrap resamples, which draw images with all of their items; 0 gives NaN
+        intervals.
     confidence : float, between 0 and 1
     seed : int
 

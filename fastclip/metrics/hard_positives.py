@@ -107,7 +107,7 @@ def measure_hard_positives(
     model : Encoder
         A model of `fastclip.models.load`.
     folder : path
-        Where features are kept: called again, the work goes on where it was.
+        Where features are kept, so that a second call resumes.
     images : ItemImages, optional
         What `find_item_images` found for these items; those whose image is missing are left out.
         Without it, texts alone are measured.

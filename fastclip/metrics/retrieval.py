@@ -32,7 +32,7 @@ class RankSummary(NamedTuple):
     recall: dict[int, float]
     """For each k, the fraction of ranks that are at most k."""
     median_rank: int
-    """Of an even number of ranks the mean of the middle two, rounded down, as open_clip does."""
+    """For an even number of ranks, the mean of the middle two, rounded down as in open_clip."""
     mean_rank: float
 
 

@@ -110,7 +110,7 @@ class SegmentationScorer:
 
 @dataclass(frozen=True)
 class CaptionMaskScores:
-    """Result of `CaptionMaskScorer`: means over captions, but for the last; they sum to 1."""
+    """Result of `CaptionMaskScorer`: means over captions, except the last; they sum to 1."""
 
     captions: int
     iou: float

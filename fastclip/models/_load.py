@@ -56,7 +56,7 @@ def load(
     device : str or torch.device
         Such as ``"cpu"`` or ``"cuda"``.
     precision : str
-        ``"fp32"``; ``"bf16"`` or ``"fp16"`` (not on the CPU): weights of that type, but for those
+        ``"fp32"``; ``"bf16"`` or ``"fp16"`` (not on the CPU): weights of that type, except those
         that open_clip leaves in float32, and only for open_clip's own towers; ``"amp"``: weights
         in float32, computed with in bfloat16 where torch's autocast does so. Features are float32
         in any case.

@@ -35,7 +35,7 @@ def write_results(folder: Path, content: dict[str, Any]) -> None:
 
 
 def data_uri(image: Image, **options: Any) -> str:
-    """An image as it stands in the page itself; ``options`` as of ``Image.save``."""
+    """Return an image as the source of an ``<img>``; ``options`` are those of ``Image.save``."""
     file = io.BytesIO()
     image.save(file, **options)
     kind = options["format"].lower()

@@ -47,16 +47,17 @@ def train(
 ) -> Model:
     """Fine-tune a CLIP model on captions with hard negatives and hard positives.
 
-    Killed, the same call goes on from its last checkpoint and ends in the same weights as a run
-    that was left alone (on one device with one number of threads): every random choice follows
-    from the seed and the step. Dropout is off, and statistics of batch norms stay as they are.
+    After an interruption, the same call resumes from the last checkpoint and ends in the same
+    weights as an uninterrupted run (on one device with one number of threads): every random choice
+    follows from the seed and the step. Dropout is off, and statistics of batch norms stay as they
+    are.
     QuickGELU is kept where the model has it, in what is written, too.
 
     Where torch.distributed has been started, its ranks take each step together; all call this with
     the same arguments and see the same ``output``. Each encodes its share of a batch and gets the
     features of all (`fastclip.distributed.gather`), from which each computes the whole loss;
-    gradients are added up. Steps are so those of one process, up to the order of sums, and a run
-    may go on with another number of ranks. Rank 0 validates and writes, while the others wait: no
+    gradients are added up. Steps are therefore those of one process, up to the order of sums, and a
+    run may resume with another number of ranks. Rank 0 validates and writes; the others wait, no
     longer than the timeout of the process group.
 
     Parameters
@@ -73,7 +74,7 @@ def train(
         ``open_clip_config.json``   written last
         ``log.csv``                 loss, its parts and the learning rate of every step
         ``validation.csv``          what ``validate`` returned, by the number of steps before it
-        ``checkpoint.pt``           what going on needs
+        ``checkpoint.pt``           the state to resume from
         ==========================  ==============================================================
     settings : TrainingSettings, optional
     device : str or torch.device
@@ -84,7 +85,7 @@ def train(
         step. Where one falls further, training ends, with a warning, in the weights of the last
         validation that passed; ``validation_steps`` says how often that is looked at.
     tensorboard : bool
-        Write the contents of both tables for TensorBoard, too, into the folder ``tensorboard`` of
+        Also write the contents of both tables for TensorBoard, into the folder ``tensorboard`` of
         ``output``, with every checkpoint.
     progress : bool
         Show a bar with the parts of the loss on stderr, where that is a terminal.

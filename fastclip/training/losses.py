@@ -113,7 +113,7 @@ def negclip_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _al
     positives are not looked at. Yuksekgonul et al., *When and Why Vision-Language Models Behave
     like Bags-of-Words*, ICLR 2023; their hard images are ``hard_images`` of `TrainingSettings`.
 
-    Parameters and result as of `hard_positive_loss`.
+    Parameters and result are those of `hard_positive_loss`.
     """
     everyone = _everyone(batch, gather)
     along_negatives = _along_negatives(batch, everyone, scale)
@@ -131,8 +131,8 @@ def svlc_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone
     Doveh et al., *Teaching Structured Vision & Language Concepts to Vision & Language Models*,
     CVPR 2023. Positives compete with positives alone.
 
-    Parameters and result as of `hard_positive_loss`, but that ``loss`` is a sum; a part is left out
-    where the batch has no hard negative, or no hard positive.
+    Parameters and result are those of `hard_positive_loss`, except that ``loss`` is a sum; a part
+    is left out where the batch has no hard negative, or no hard positive.
     """
     everyone = _everyone(batch, gather)
     along_negatives = _along_negatives(batch, everyone, scale)
@@ -156,7 +156,7 @@ def svlc_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone
 def clip_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone) -> Parts:
     r"""CLIP's own loss, :math:`CE(v \to c) + CE(c \to v)`, the mean of the two; the control.
 
-    Parameters and result as of `hard_positive_loss`.
+    Parameters and result are those of `hard_positive_loss`.
     """
     captions_only = replace(batch, negatives=batch.negatives[:0], positives=batch.positives[:0])
     everyone = _everyone(captions_only, gather)

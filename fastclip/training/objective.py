@@ -47,7 +47,7 @@ class Objective(ABC, Generic[B]):
     ----------
     data : CaptionedData
     settings : RunSettings
-        A dataclass; a run goes on only where all of its fields are as they were.
+        A dataclass; a run resumes only with the same values of all fields.
     """
 
     data: CaptionedData
@@ -117,8 +117,8 @@ class HardCaptions(Objective[Batch]):
 class Batches(Generic[B]):
     """The batch of every step, a function of the seed and the step alone.
 
-    So a run that goes on after a kill sees what it would have seen, without any state to keep, and
-    each of several ranks knows the whole batch, of which it reads its share of the images.
+    So a resumed run sees what it would have seen without any state to keep, and each of several
+    ranks knows the whole batch, of which it reads its share of the images.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class Validation:
         Paths of images, and the name of the class of each. The vocabulary is the set of names, in
         the prompts of `fastclip.models.templates("imagenet-simple")`.
     retrieval : CaptionedImages, optional
-        Of `fastclip.data.find_captioned_images`: as of `fastclip.metrics.retrieval`.
+        What `fastclip.data.find_captioned_images` returned; scored by `fastclip.metrics.retrieval`.
 
     Attributes
     ----------

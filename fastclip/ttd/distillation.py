@@ -43,7 +43,7 @@ class TaggedData(Protocol):
 class DistillationSettings(RunSettings):
     """Settings of `distill`.
 
-    ``minimum``, ``gain`` and ``bias`` are as of `distillation_loss`.
+    ``minimum``, ``gain`` and ``bias`` are those of `distillation_loss`.
 
     Examples
     --------
@@ -218,7 +218,7 @@ def distill(
     Parameters
     ----------
     name, pretrained, output, device, validate, guard, tensorboard, progress
-        As of `fastclip.train`.
+        As for `fastclip.train`.
     data : TaggedData
         `TaggedImages`, or anything with its methods.
     settings : DistillationSettings, optional
@@ -231,7 +231,7 @@ def distill(
     Raises
     ------
     ValueError, ImportError
-        As of `fastclip.train`; or the model has no features of pixels by ``settings.method``.
+        As for `fastclip.train`; or the model has no features of pixels by ``settings.method``.
 
     Examples
     --------

@@ -71,7 +71,7 @@ def distillation_loss(
         What is compared with the target: ``sigmoid(gain * A + bias)``, A itself, or N(A). With
         "bce" only the first.
     gain, bias : float
-        Of the sigmoid.
+        Scale and offset in the sigmoid.
     tag_weight : float
         lambda.
     map_size : (H, W), optional

@@ -45,7 +45,7 @@ def segment(
     model : Model
     image : PIL image or path
     tags : sequence of T str, or their features [T, d], or PackedKeys
-        Thousands are no problem.
+        May be thousands.
     background, refine
         As in `label_features`; refined by this image.
     templates : sequence of str

@@ -74,7 +74,7 @@ def select_tags(
     minimum : float, optional
         Select no tag with a score below this, whatever its caption's others are.
     scale : float
-        Of the softmax: CLIP's logit scale.
+        Factor in the softmax: CLIP's logit scale.
 
     Returns
     -------

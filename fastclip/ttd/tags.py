@@ -48,7 +48,7 @@ def extract_tags(
     ``words``         Every word, as in figure 2 of TTD.
     ================= ==========================================================================
 
-    Nouns are found by one of two taggers. Which one is never up to what is installed.
+    Nouns are found by one of two taggers. The choice never depends on what happens to be installed.
 
     =========== ================================================================================
     ``wordnet`` A word is a noun if WordNet's list, which ships, has it as one, and a list of some

@@ -33,7 +33,7 @@ def write_scenes(
 ) -> None:
     """Write ``count`` scenes: images, masks, and ``captions.jsonl`` with a line per scene.
 
-    Pictures that are there already stay as they are, so a run that was stopped goes on; a scene
+    Existing pictures stay as they are, so an interrupted run can be resumed; a scene
     has the same pixels whatever ``count`` is.
 
     Parameters

@@ -77,7 +77,8 @@ def class_list(name: str, *, ensemble: bool = False) -> ClassList:
         20 superclasses of 5; two levels of BREEDS: 13 of 20 and 17 of 4 classes of ImageNet, whose
         folders are their WordNet ids.
     ensemble : bool, default False
-        The paper's several prompts, 18 for CIFAR and 7 for ImageNet, for ``"a photo of a {}."``.
+        Use the paper's several prompts (18 for CIFAR, 7 for ImageNet) in place of
+        ``"a photo of a {}."``.
 
     Raises
     ------

@@ -154,7 +154,7 @@ def vocabulary_expansion(
         of groups. M is at most 24, or any number in the first case, but above 24 the
         spread of the first curve is then NaN. A number: as many random orders for each target.
     seed : int, 0 to 2^32 - 1
-        Of the random orders; that of the paper's public script is 42.
+        Seed of the random orders; the paper's public script uses 42.
     protocol : "exact" or "authors"
         "authors": as the public script does it, with an int for ``permutations`` (it takes 3, or 2
         for three data sets). After the first order of a target, its first point
@@ -269,7 +269,7 @@ def _curve(by_group: _exact.Floats, std: _exact.Floats) -> ExpansionCurve:
 
 
 def _standard_error(by_trial: _exact.Floats) -> float:
-    """Of the mean over targets of means over their trials, from [M, T]."""
+    """Standard error of the mean over targets of means over their trials, from [M, T]."""
     count, trials = by_trial.shape
     if trials < 2:
         return float("nan")

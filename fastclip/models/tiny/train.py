@@ -1,6 +1,6 @@
 """Train the small model: ``python -m fastclip.models.tiny.train DRAWINGS --output DIR --seed 0``.
 
-Stopped at any time, the same command goes on from the last checkpoint.
+If interrupted, rerun the same command to resume from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -317,7 +317,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1)] = Recipe.steps,
     threads: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
-    """Train the small model, or go on with it."""
+    """Train the small model, or resume its training."""
     torch.set_num_threads(threads)
     train(load_drawings(drawings), output, seed, Recipe(steps=steps))
 
