@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,7 +82,10 @@ def read_picture(path: Path) -> Image:
 
 
 def save_picture(path: Path, picture: Image) -> None:
-    _whole(path, lambda part: picture.save(part, "PNG"))
+    from fastclip.data.files import replacing
+
+    with replacing(path) as part:
+        picture.save(part, "PNG")
 
 
 def save_mask(path: Path, mask: torch.Tensor) -> None:
@@ -106,17 +108,11 @@ def save_labels(path: Path, labels: torch.Tensor, count: int) -> None:
 
 
 def save_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-    _whole(path, lambda part: part.write_text(text, "utf-8"))
+    from fastclip.data.files import dump_json
+
+    dump_json(path, content, ensure_ascii=False, indent=1)
 
 
 def file_name(text: str) -> str:
     """A tag as part of a file's name."""
     return re.sub(r"[^\w-]+", "-", text)[:40].strip("-") or "tag"
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    from fastclip.data.files import replacing
-
-    with replacing(path) as part:
-        write(part)

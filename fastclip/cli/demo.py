@@ -12,7 +12,7 @@ from fastclip.cli._common import writable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fastclip.report import Demo, Pictures
+    from fastclip.demo import Demo, Pictures
 
 
 def command(
@@ -33,8 +33,8 @@ def command(
     from rich.text import Text
 
     from fastclip.config import config
-    from fastclip.report import run_demo, run_pictures, write_page
-    from fastclip.report.demo import COUNTERPART
+    from fastclip.demo import COUNTERPART, run_demo, run_pictures
+    from fastclip.report import write_page
 
     pictures = run_pictures(captions, progress=True)
     demo = run_demo()
@@ -67,7 +67,7 @@ def command(
 
 
 def _pictures(pictures: Pictures) -> Table:
-    from fastclip.report.pictures import share_within
+    from fastclip.demo import share_within
 
     table = _table()
     table.add_column("what is found")
@@ -97,7 +97,7 @@ def _recall(demo: Demo) -> Table:
 
 
 def _counterparts(demo: Demo) -> Table:
-    from fastclip.report.demo import VOCABULARIES
+    from fastclip.demo import VOCABULARIES
 
     table = _table()
     table.add_column("vocabulary")
@@ -109,7 +109,7 @@ def _counterparts(demo: Demo) -> Table:
 
 
 def _selection(demo: Demo) -> Table:
-    from fastclip.report.demo import VOCABULARIES
+    from fastclip.demo import VOCABULARIES
 
     assert demo.lvis.names is not None
     table = _table()

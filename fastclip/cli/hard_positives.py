@@ -20,7 +20,7 @@ from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pr
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fastclip.report.hard_positives import HardPositiveReport
+    from fastclip.metrics import HardPositiveReport
 
 _SHOWN = 10
 _TENSORS = ("caption_scores", "positive_scores", "negative_scores")
@@ -104,7 +104,8 @@ def command(
             pictures.require_all(images)
         _tell("missing images", pictures.missing)
 
-    from fastclip.report.hard_positives import measure_hard_positives, write_hard_positives_page
+    from fastclip.metrics import measure_hard_positives
+    from fastclip.report import write_hard_positives_page
 
     encoder = load_model(model, pretrained, device, precision)
     with _folder(folder) as place, ExitStack() as bars:

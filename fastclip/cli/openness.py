@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from fastclip.data import Features, ImageSource
     from fastclip.data.vocabularies import ClassList
+    from fastclip.metrics.openness import Openness
     from fastclip.models import Model
-    from fastclip.report import Openness
 
 _SCENES = "scenes"
 
@@ -154,7 +154,8 @@ def command(
     word_rows = _words(asked, words, models, target)
 
     from fastclip.data.vocabularies import related
-    from fastclip.report import measure_openness, write_openness
+    from fastclip.metrics.openness import measure_openness
+    from fastclip.report import write_openness
 
     keep = keep_related or is_scenes  # whose words are chosen so that none is true of a scene
     with warnings.catch_warnings(record=True) as said:

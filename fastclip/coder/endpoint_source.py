@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, SupportsIndex
 
 from fastclip.coder.prompts import spaced
 from fastclip.coder.texts import OneClass
+from fastclip.data.checks import check_at_least
 
 _FORM = "Answer with at most six lines, a short phrase in each, without numbers or other words."
 ATTRIBUTES = (
@@ -75,8 +76,7 @@ class EndpointSource:
     def __init__(self, chat: Chat, name: str, *, workers: SupportsIndex = 4) -> None:
         self.name = name
         self.workers = operator.index(workers)
-        if self.workers < 1:
-            raise ValueError(f"workers: at least 1 is needed, got {self.workers}")
+        check_at_least(1, workers=self.workers)
         self._chat = chat
         self._malformed: list[tuple[str, str]] = []
 

@@ -20,7 +20,7 @@ from fastclip.coder.prompts import (
     text_templates,
 )
 from fastclip.coder.protocol import deviations
-from fastclip.data.files import replacing
+from fastclip.data.files import dump_json
 
 FORMAT = "fastclip.class-texts"
 VERSION = 1
@@ -210,8 +210,7 @@ class ClassTexts:
                 for (name, other), features in self.one_to_one.items()
             ],
         }
-        with replacing(Path(path)) as part:
-            part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        dump_json(Path(path), content, indent=1, ensure_ascii=False)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ClassTexts:

@@ -7,10 +7,8 @@ import itertools
 import os
 import re
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
@@ -19,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .checks import check_at_least, check_strings
 from .files import bytes_of
 from .image_decoding import decode_image
 from .image_sources import ImageSource, find_images
 from .job import Job, Unreadable, open_job
+from .parallel import in_order, processors
 from .templates import check_templates
-from .texts import check_strings
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -155,9 +154,8 @@ def embed_images(
     ...     read_features(f"{folder}/out").names
     ('red.png',)
     """
-    _check_positive(batch_size=batch_size, shard_size=shard_size)
-    threads = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
-    _check_positive(workers=threads)
+    check_at_least(1, batch_size=batch_size, shard_size=shard_size, workers=workers)
+    threads = processors() if workers is None else workers
     images = source if isinstance(source, ImageSource) else find_images(source)
     inputs = {
         **_identity(model, model_name, pretrained),
@@ -229,7 +227,7 @@ def embed_texts(
     ...     read_features(f"{folder}/out")
     Features(2 x 256, named)
     """
-    _check_positive(batch_size=batch_size, shard_size=shard_size)
+    check_at_least(1, batch_size=batch_size, shard_size=shard_size)
     if templates is not None:
         check_templates(templates)
     inputs = {
@@ -252,12 +250,6 @@ def embed_texts(
                 report(len(batch))
             job.write(number, np.concatenate(parts), {"caption": texts[start:stop]})
         return _end(job, model.dim, kept)
-
-
-def _check_positive(**arguments: int) -> None:
-    for name, value in arguments.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}, allowed: 1 or more")
 
 
 def _digest(texts: Sequence[str]) -> str:
@@ -354,25 +346,9 @@ def _loaded(
             return Unreadable(index, name, str(error))
         return _Row(name, caption), preprocess(picture)
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), closing(in_order(load, indices, workers, ahead)) as loaded:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of them is an error here
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="fastclip-load")
-        try:
-            yield _in_order(pool, load, indices, ahead)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, call: Callable[[_T], _R], arguments: Iterable[_T], ahead: int
-) -> Iterator[_R]:
-    waiting: deque[Future[_R]] = deque()
-    for argument in arguments:
-        waiting.append(pool.submit(call, argument))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+        yield loaded
 
 
 def _encode_images(

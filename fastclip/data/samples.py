@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from fastclip.data.checks import check_choice
+
 from .features import Features
 from .reading import read_features
 
@@ -60,8 +62,7 @@ def load_sample(name: str) -> Features:
     >>> coco.names[:3], coco.features.shape, coco.metadata.template
     (('person', 'bicycle', 'car'), torch.Size([80, 512]), 'a {}')
     """
-    if name not in _SAMPLES:
-        raise ValueError(f"name is {name!r}, allowed: {', '.join(_SAMPLES)}")
+    check_choice("name", name, _SAMPLES)
     with sample_file(name) as path:
         return read_features(path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastclip.data.texts import check_strings
+from fastclip.data.checks import check_choice, check_strings
 
 _NAMES = {
     "imagenet": "OPENAI_IMAGENET_TEMPLATES",
@@ -37,8 +37,7 @@ def templates(name: str) -> tuple[str, ...]:
     >>> len(templates("imagenet")), templates("imagenet-simple")[0]
     (80, 'itap of a {}.')
     """
-    if name not in _NAMES:
-        raise ValueError(f"name: is {name!r}, allowed: {', '.join(_NAMES)}")
+    check_choice("name", name, _NAMES)
     import open_clip
 
     return tuple(template("{}") for template in getattr(open_clip, _NAMES[name]))

@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -77,15 +77,6 @@ def read_texts(path: str | os.PathLike[str], *, column: str | None = None) -> tu
     if not texts:
         raise ValueError(f"{path}: no text in it, allowed: at least one")
     return tuple(texts)
-
-
-def check_strings(name: str, strings: Sequence[str]) -> None:
-    """Check the argument ``name``: a sequence of str, and not a single one."""
-    if isinstance(strings, (str, bytes)) or not isinstance(strings, Sequence):
-        raise TypeError(f"{name}: a sequence of str is needed, got {type(strings).__name__}")
-    for i, text in enumerate(strings):
-        if not isinstance(text, str):
-            raise TypeError(f"{name}[{i}]: a str is needed, got {type(text).__name__}")
 
 
 def _open(path: Path) -> TextIO:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from fastclip.data import HardPositiveItem
 from fastclip.data.files import replacing
+from fastclip.data.parallel import in_order
 
 from . import instructions
-from ._parallel import in_order
 from .endpoint import ChatEndpoint
 from .meaning import reject_reason
 from .rules import negatives, positives

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from fastclip.data.checks import check_choice
 from fastclip.engine.checks import (
     Array,
     as_indices,
@@ -57,8 +58,7 @@ def as_inputs(
     image_features: Array, labels: Array, class_features: Array, prompts: Prompts = "max"
 ) -> Inputs:
     """Check the arguments that all functions here share."""
-    if prompts not in ("max", "mean"):
-        raise ValueError(f"prompts: must be 'max' or 'mean', got {prompts!r}")
+    check_choice("prompts", prompts, ("max", "mean"))
     images = rows("image_features", image_features)
     keys, per_class = _class_rows(class_features, prompts)
     check_same_width("class_features", keys, images)
@@ -115,13 +115,16 @@ def rows(name: str, features: Array) -> torch.Tensor:
     return found
 
 
-def check_same_width(name: str, found: torch.Tensor, images: torch.Tensor) -> None:
-    if found.shape[1] != images.shape[1]:
+def check_same_width(
+    name: str, found: torch.Tensor, others: torch.Tensor, of: str = "image_features"
+) -> None:
+    """Check that rows are as long as those of another argument, and on its device."""
+    if found.shape[1] != others.shape[1]:
         raise ValueError(
-            f"{name}: rows must be as long as those of image_features, "
-            f"got {found.shape[1]} and {images.shape[1]}"
+            f"{name}: rows must be as long as those of {of}, "
+            f"got {found.shape[1]} and {others.shape[1]}"
         )
-    check_same_device(name, found, "image_features", images)
+    check_same_device(name, found, of, others)
 
 
 def _class_rows(class_features: Array, prompts: Prompts) -> tuple[torch.Tensor, int]:

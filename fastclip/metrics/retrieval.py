@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, SupportsIndex
 
 import torch
 
+from fastclip.data.checks import check_at_least, check_choice
 from fastclip.engine.checks import (
     Array,
     as_indices,
@@ -95,8 +96,7 @@ def retrieval(
     >>> found.image_to_text
     RankSummary(recall={1: 0.552, 5: 0.808, 10: 0.892}, median_rank=1, mean_rank=4.888)
     """
-    if captions not in ("best", "each"):
-        raise ValueError(f"captions: must be 'best' or 'each', got {captions!r}")
+    check_choice("captions", captions, ("best", "each"))
     depths = [_positive(k) for k in ks]
     images, texts = _rows("image_features", image_features), _rows("text_features", text_features)
     if images.shape[1] != texts.shape[1]:
@@ -129,8 +129,7 @@ def _rows(name: str, features: Array) -> torch.Tensor:
 
 def _positive(k: SupportsIndex) -> int:
     k = as_integer("ks", k)
-    if k < 1:
-        raise ValueError(f"ks: each must be at least 1, got {k}")
+    check_at_least(1, ks=k)
     return k
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from fastclip.data.checks import check_at_least
+
 
 @dataclass(frozen=True)
 class SegmentationScores:
@@ -46,8 +48,7 @@ class SegmentationScorer:
     """
 
     def __init__(self, classes: int) -> None:
-        if classes < 1:
-            raise ValueError(f"classes: is {classes}, allowed: 1 or more")
+        check_at_least(1, classes=classes)
         self._classes = classes
         # Of each class: both, predicted, true. torchmetrics would count pairs of classes, C * C.
         self._counts = torch.zeros(3, classes, dtype=torch.int64)

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from fastclip.data.checks import check_at_least
+
 
 @dataclass(frozen=True)
 class TagScores:
@@ -140,9 +142,8 @@ class MeanAveragePrecision:
     def __init__(
         self, tags: int, *, bins: int = 1000, low: float = -1.0, high: float = 1.0
     ) -> None:
-        for name, value, least in (("tags", tags, 1), ("bins", bins, 2)):
-            if value < least:
-                raise ValueError(f"{name}: is {value}, allowed: {least} or more")
+        check_at_least(1, tags=tags)
+        check_at_least(2, bins=bins)
         if not low < high:
             raise ValueError(f"low, high: are {low}, {high}, allowed: low less than high")
         kind = _torchmetrics("MeanAveragePrecision").classification.MultilabelAveragePrecision

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fastclip.data.checks import check_at_least, check_strings
 from fastclip.data.templates import check_templates
-from fastclip.data.texts import check_strings
 from fastclip.models._dense import check_method, pixel_features, tower_of
 from fastclip.models._images import Picture, as_rgb, check_pictures
 from fastclip.models._text import text_features
@@ -172,7 +172,7 @@ class Model:
 
         def encode(start: int, stop: int) -> torch.Tensor:
             batch = self._prepare(images[start:stop], self.preprocess)
-            return _pooled(self.module.encode_image(batch, normalize=False))
+            return pooled(self.module.encode_image(batch, normalize=False))
 
         return self._encode("images", len(images), batch_size, progress, encode)
 
@@ -387,7 +387,7 @@ class Model:
                 )
 
 
-def _pooled(features: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+def pooled(features: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
     """The features alone, where a model returns its tokens beside them."""
     return features[0] if isinstance(features, tuple) else features
 
@@ -423,6 +423,5 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 def _at_least_one(name: str, n: SupportsIndex) -> int:
     number = operator.index(n)
-    if number < 1:
-        raise ValueError(f"{name}: must be at least 1, got {number}")
+    check_at_least(1, **{name: number})
     return number

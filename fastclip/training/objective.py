@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import numpy as np
 import torch
 
-from fastclip.models._model import _pooled
+from fastclip.models._model import pooled
 
 from ._ranks import ALONE, OneProcess
 from .data import Batch, Preprocess, SimilarImages, TrainingData, draw_texts, hard_images
@@ -98,7 +98,7 @@ class HardCaptions(Objective[Batch]):
         return Batch(images, **draw_texts(self.data, shares, chosen, rng))
 
     def encode_images(self, module: Any, images: torch.Tensor) -> torch.Tensor:
-        return _pooled(module.encode_image(images, normalize=False))
+        return pooled(module.encode_image(images, normalize=False))
 
     def loss(self, batch: Batch, images: torch.Tensor, texts: torch.Tensor, module: Any) -> Parts:
         sizes = len(batch.captions), len(batch.negatives), len(batch.positives)

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 
+from fastclip.data.checks import check_choice
 from fastclip.ttd._counts import as_counts
 from fastclip.ttd.masks import tag_maps, tag_masks, text_mask
 from fastclip.ttd.selection import select_tags
@@ -121,10 +122,8 @@ def distillation_loss(
 
 def check_options(distance: str, student: str) -> None:
     """Raise ValueError for a distance or student that there is not, or that do not go together."""
-    if distance not in get_args(Distance):
-        raise ValueError(f"distance: is {distance!r}, allowed: {', '.join(get_args(Distance))}")
-    if student not in get_args(Student):
-        raise ValueError(f"student: is {student!r}, allowed: {', '.join(get_args(Student))}")
+    check_choice("distance", distance, get_args(Distance))
+    check_choice("student", student, get_args(Student))
     if distance == "bce" and student != "sigmoid":
         raise ValueError(f"student: is {student!r}, allowed with distance 'bce': sigmoid")
 

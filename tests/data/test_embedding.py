@@ -372,8 +372,8 @@ def test_texts(model, tmp_path, templates):
             r"templates\[1\]: .* got 'a'",
         ),
         (["a"], {"templates": ["{} {}"]}, ValueError, r"templates\[0\]: one \{\} is needed"),
-        (["a"], {"batch_size": 0}, ValueError, "batch_size is 0, allowed: 1 or more"),
-        (["a"], {"shard_size": -1}, ValueError, "shard_size is -1, allowed: 1 or more"),
+        (["a"], {"batch_size": 0}, ValueError, "batch_size: is 0, allowed: 1 or more"),
+        (["a"], {"shard_size": -1}, ValueError, "shard_size: is -1, allowed: 1 or more"),
     ],
 )
 def test_wrong_arguments(model, tmp_path, texts, options, error, reason):
@@ -383,7 +383,7 @@ def test_wrong_arguments(model, tmp_path, texts, options, error, reason):
 
 
 def test_wrong_workers(model, photos, tmp_path):
-    with pytest.raises(ValueError, match="workers is 0, allowed: 1 or more"):
+    with pytest.raises(ValueError, match="workers: is 0, allowed: 1 or more"):
         embed_images(photos, model, tmp_path / "out", workers=0)
 
 

@@ -183,8 +183,8 @@ def test_settings(changes: dict[str, Any], message: str) -> None:
         dataclasses.replace(FAST, **changes)
 
 
-def test_method_of_another_tower(folder: Path) -> None:
-    with pytest.raises(ValueError, match="method: is 'values', allowed for"):
+def test_unknown_method(folder: Path) -> None:
+    with pytest.raises(ValueError, match="method: is 'values', allowed: value, value-only"):
         run(folder, "out", method="values")
 
 

@@ -51,9 +51,9 @@ def command(
     """
     target = writable_folder(output)
     target.mkdir(exist_ok=True)
-    from fastclip.coder import ClassTexts, CoderClassifier
+    from fastclip.coder import ClassTexts, CoderClassifier, measure_coder
     from fastclip.coder.protocol import deviations
-    from fastclip.report import measure_coder, write_coder
+    from fastclip.report import write_coder
 
     chosen = as_protocol(protocol)
     if "labels-choose" in deviations(chosen) and labels is None:

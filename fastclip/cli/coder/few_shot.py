@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,7 +65,7 @@ def command(
     target.mkdir(exist_ok=True)
     from fastclip.coder import ClassTexts, few_shot_curve
     from fastclip.data import Features
-    from fastclip.data.files import replacing
+    from fastclip.data.files import dump_json, replacing
 
     numbers = _shots(shots)
     source = source_of(images)
@@ -94,9 +93,8 @@ def command(
             embed_support=augmented if augmentations else None,
             progress=report,
         )
-    with replacing(target / "few-shot.json") as part:
-        content = [{**point._asdict(), "augmentations": augmentations} for point in points]
-        part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    content = [{**point._asdict(), "augmentations": augmentations} for point in points]
+    dump_json(target / "few-shot.json", content, indent=1)
     from fastclip.report.coder_figures import few_shot_curves
     from fastclip.report.openness_figures import write_png
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from fastclip.data.checks import check_at_least
+
 from .drawings import LEVELS, Drawings
 
 Kind = Literal["single", "pair", "several"]
@@ -89,8 +91,7 @@ class SceneMaker:
     """
 
     def __init__(self, drawings: Drawings, seed: int, *, augment: bool = False) -> None:
-        if seed < 0:
-            raise ValueError(f"seed is {seed}, must be 0 or more")
+        check_at_least(0, seed=seed)
         self.drawings = drawings
         self.seed = seed
         self.augment = augment

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fastclip.data.checks import check_choice
 from fastclip.data.templates import templates as templates_of
 
 PHOTO = ("a photo of a {}.",)
@@ -91,8 +92,7 @@ def class_list(name: str, *, ensemble: bool = False) -> ClassList:
     (68, ('newt', 'axolotl'), 'salamander')
     """
     lists = _shipped()
-    if name not in ("cifar100", "entity13", "living17"):
-        raise ValueError(f"name is {name!r}, allowed: cifar100, entity13, living17")
+    check_choice("name", name, ("cifar100", "entity13", "living17"))
     by_group: dict[str, list[str]] = lists[name]
     members = [(group, member) for group in by_group for member in by_group[group]]
     order = list(by_group)

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, SupportsIndex
 import numpy as np
 import torch
 
+from fastclip.data.checks import check_at_least, check_choice
 from fastclip.engine.checks import Array, as_integer
 from fastclip.metrics._inputs import (
     Inputs,
@@ -242,8 +243,7 @@ def vocabulary_expansion(
 
 def _orders(permutations: Literal["all"] | SupportsIndex, protocol: Protocol) -> int | None:
     """How many orders to draw; None for all."""
-    if protocol not in ("exact", "authors"):
-        raise ValueError(f"protocol: must be 'exact' or 'authors', got {protocol!r}")
+    check_choice("protocol", protocol, ("exact", "authors"))
     if isinstance(permutations, str):
         if permutations != "all":
             raise ValueError(f"permutations: must be 'all' or a number, got {permutations!r}")
@@ -251,8 +251,7 @@ def _orders(permutations: Literal["all"] | SupportsIndex, protocol: Protocol) ->
             raise ValueError("permutations: must be a number with protocol 'authors', got 'all'")
         return None
     orders = as_integer("permutations", permutations)
-    if orders < 1:
-        raise ValueError(f"permutations: must be at least 1, got {orders}")
+    check_at_least(1, permutations=orders)
     return orders
 
 
