@@ -33,7 +33,9 @@ class Method(str, Enum):
 Vocabulary = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE|wordnet", help="Names, as of `embed-texts`, or nouns.", show_default=False
+        metavar="FILE|wordnet",
+        help="A file of names, as for `embed-texts`, or WordNet's nouns.",
+        show_default=False,
     ),
 ]
 Templates = Annotated[
@@ -42,17 +44,24 @@ Templates = Annotated[
         help="'a photo of a {}.', the name alone, OpenAI's 80 for ImageNet, or 7 of them."
     ),
 ]
-Size = Annotated[int, typer.Option(min=1, help="Of the shorter side that the model gets, pixels.")]
+Size = Annotated[int, typer.Option(min=1, help="Shorter side of the model's input, in pixels.")]
 Scales = Annotated[
     list[float] | None,
-    typer.Option(help="Average over sizes, such as 0.5, 1, 1.5 and 2 of it. May be repeated."),
+    typer.Option(
+        help="Average over several sizes: repeat it with factors such as 0.5, 1, 1.5 and 2."
+    ),
 ]
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
 Window = Annotated[
-    int | None, typer.Option(min=1, help="Encode overlapping squares of so many pixels.")
+    int | None,
+    typer.Option(min=1, help="Side of overlapping squares to encode one by one, in pixels."),
 ]
-Reading = Annotated[Method, typer.Option("--method", help="How pixels are read from the model.")]
-Refine = Annotated[bool, typer.Option("--refine", help="Let masks follow the image's edges: PAMR.")]
+Reading = Annotated[
+    Method, typer.Option("--method", help="How features of pixels are read from the model.")
+]
+Refine = Annotated[
+    bool, typer.Option("--refine", help="Refine masks along the edges of the image (PAMR).")
+]
 
 
 def read_vocabulary(vocabulary: str) -> tuple[str, ...]:

@@ -21,7 +21,9 @@ _WAIT = timedelta(days=1)  # at most, for what rank 0 does alone, such as valida
 
 Output = Annotated[
     Path,
-    typer.Option("--output", "-o", metavar="DIR", help="Gets the model, checkpoints and logs."),
+    typer.Option(
+        "--output", "-o", metavar="DIR", help="Folder of the model, checkpoints and logs."
+    ),
 ]
 ZeroShot = Annotated[
     Path | None,
@@ -32,7 +34,7 @@ ZeroShot = Annotated[
     ),
 ]
 TensorBoard = Annotated[
-    bool, typer.Option("--tensorboard", help="Log for TensorBoard, too, in DIR/tensorboard.")
+    bool, typer.Option("--tensorboard", help="Also log for TensorBoard, in DIR/tensorboard.")
 ]
 
 

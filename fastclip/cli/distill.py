@@ -31,16 +31,21 @@ def command(
     model: ModelName,
     output: _run.Output,
     pretrained: Pretrained = None,
-    image_column: Annotated[str, typer.Option(help="Of a table.")] = "image",
-    caption_column: Annotated[str, typer.Option(help="Of a table.")] = "caption",
+    image_column: Annotated[str, typer.Option(help="Column of a table with the paths.")] = "image",
+    caption_column: Annotated[
+        str, typer.Option(help="Column of a table with the captions.")
+    ] = "caption",
     words: Annotated[Words, typer.Option(help="Which words of a caption are tags.")] = Words.nouns,
-    tagger: Annotated[Tagger, typer.Option(help="Of nouns and phrases.")] = Tagger.wordnet,
+    tagger: Annotated[Tagger, typer.Option(help="What finds nouns and phrases.")] = Tagger.wordnet,
     *,
     settings: DistillationSettings,
     zero_shot: _run.ZeroShot = None,
     retrieval: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Watch R@1 both ways on captioned images, as of DATA."),
+        typer.Option(
+            metavar="DATA",
+            help="Watch R@1 in both directions on captioned images in a format of DATA.",
+        ),
     ] = None,
     guard: Annotated[
         float | None,
@@ -55,8 +60,8 @@ def command(
 ) -> None:
     """Fine-tune a CLIP model so that captions find all of the things that they name.
 
-    Text-tag self-distillation (TTD). Run again after a kill, it goes on from its last checkpoint.
-    Several processes or GPUs share each batch under torchrun, as with `train`.
+    Text-tag self-distillation (TTD). If interrupted, rerun the same command to resume from the last
+    checkpoint. Under torchrun, several processes or GPUs share each batch, as with `train`.
     """
     target = writable_folder(output)
     if guard is not None and zero_shot is None and retrieval is None:

@@ -24,12 +24,13 @@ def command(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="Captions with hard negatives and hard positives, as of `hard-positives`.",
+            help="Captions with hard negatives and hard positives, in a format that "
+            "`hard-positives` reads.",
             show_default=False,
         ),
     ],
     images: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the images are.", show_default=False)
+        Path, typer.Option(metavar="DIR", help="Folder of the images.", show_default=False)
     ],
     model: ModelName,
     output: _run.Output,
@@ -40,7 +41,8 @@ def command(
         Path | None, typer.Option(metavar="DATA", help="Validate with this benchmark.")
     ] = None,
     benchmark_images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Its images, if elsewhere.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Images of the benchmark, if they are elsewhere."),
     ] = None,
     zero_shot: _run.ZeroShot = None,
     tensorboard: _run.TensorBoard = False,
@@ -48,9 +50,9 @@ def command(
 ) -> None:
     """Fine-tune a CLIP model so that it tells meanings apart and accepts other wordings.
 
-    Run again after a kill, it goes on from its last checkpoint. Dropout is off, and statistics of
-    batch norms stay as they are. Hard images are drawn from the 3 most similar ones. Several
-    processes or GPUs share each batch under torchrun:
+    If interrupted, rerun the same command to resume from the last checkpoint. Dropout is off, and
+    the statistics of batch norms stay as they are. Hard images are drawn from the 3 most similar
+    ones. Under torchrun, several processes or GPUs share each batch:
     torchrun --nproc-per-node 2 -m fastclip train ...
     """
     target = writable_folder(output)

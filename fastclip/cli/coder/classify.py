@@ -33,7 +33,9 @@ def command(
     pretrained: Pretrained = None,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The class of each image, a name a line: to measure."),
+        typer.Option(
+            metavar="FILE", help="The class of each image, one name per line, to measure accuracy."
+        ),
     ] = None,
     output: Output = Path("coder"),
     templates: Templates = "default",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastclip.cli._common import progress, writable_folder
+from fastclip.cli._common import progress, table, writable_folder
 from fastclip.cli._model import Device, ModelName, Pretrained, load_model
 from fastclip.cli.coder._common import (
     Images,
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 def command(
     images: Images,
     labels: Annotated[
-        Path, typer.Argument(metavar="LABELS", help="The class of each image, a name a line.")
+        Path, typer.Argument(metavar="LABELS", help="The class of each image, one name per line.")
     ],
     texts: Texts,
     model: ModelName = "tiny",
     pretrained: Pretrained = None,
     shots: Annotated[
-        str, typer.Option(metavar="N,...", help="Numbers of support images of each class.")
+        str, typer.Option(metavar="N,...", help="Numbers of support images per class.")
     ] = "1,2,4,8,16",
-    seeds: Annotated[int, typer.Option(min=1, help="How many draws of them.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="How many times to draw them.")] = 5,
     augmentations: Annotated[
         int,
         typer.Option(
@@ -133,19 +133,15 @@ def _shots(shots: str) -> list[int]:
 
 
 def _print_curve(points: list[CurvePoint], shots: list[int]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title="accuracy, mean and half of the range over seeds")
-    table.add_column("method")
-    for number in shots:
-        table.add_column(str(number), justify="right")
+    shown = table("method", *map(str, shots))
+    shown.title = "accuracy, mean and half of the range over seeds"
     for method in dict.fromkeys(point.method for point in points):
         row: list[Any] = []
         for number in shots:
             found = [p.accuracy for p in points if (p.method, p.shots) == (method, number)]
             spread = (max(found) - min(found)) / 2
             row.append(f"{sum(found) / len(found):.3f} ±{spread:.3f}")
-        table.add_row(method, *row)
-    Console().print(table)
+        shown.add_row(method, *row)
+    Console().print(shown)
