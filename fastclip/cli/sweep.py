@@ -6,35 +6,27 @@ import inspect
 import os
 import re
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
 from fastclip.cli._common import progress, writable_folder
+from fastclip.ops import OPERATIONS
 
 if TYPE_CHECKING:
     from fastclip.data import Rows
 
 
 class _RunUnlessNamed(TyperGroup):
-    """``fastclip sweep CONFIG`` and ``fastclip sweep --op ...`` are ``fastclip sweep run ...``.
-
-    Which operations there are, and what they take, is known once torch is imported: only this
-    command and its help wait for that.
-    """
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return ["run", *super().list_commands(ctx)]
-
-    def get_command(self, ctx: Any, name: str) -> Any:
-        return _run_command() if name == "run" else super().get_command(ctx, name)
+    """``fastclip sweep CONFIG`` and ``fastclip sweep --op ...`` are ``fastclip sweep run ...``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in ("run", *self.commands) and args[0] != "--help":
+        if args and args[0] not in self.commands and args[0] != "--help":
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -65,37 +57,38 @@ _Source = "A .npy, .safetensors or .parquet file (FILE:ARRAY or FILE:COLUMN name
 _Source += "a folder of .npy or .parquet shards, a URL of either, or a sample."
 
 
-def _run_command() -> Any:
-    from fastclip.ops import OPERATIONS
+def _with_arguments(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command an option for each argument of an operation, in place of ``arguments``."""
+    hints = get_type_hints(command, include_extras=True)
+    shared = list(inspect.signature(command).parameters.values())[:-1]
+    parameters = [one.replace(annotation=hints[one.name]) for one in shared]
+    for a in {a.name: a for kind in OPERATIONS.values() for a in kind.arguments}.values():
+        of = [op for op, kind in OPERATIONS.items() if a.name in kind.argument_names()]
+        text = inspect.getdoc(a) or ""
+        names = (f"-{a.name}", f"--{a.name}") if len(a.name) == 1 else ()
+        option = _option(
+            f"Of {', '.join(of)}: {text[0].lower()}{text[1:]}", *names, metavar=a.metavar
+        )
+        parameters.append(
+            inspect.Parameter(
+                a.name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=None,
+                annotation=Annotated[a.type | None, option],
+            )
+        )
 
-    def command(**given: Any) -> None:
-        _run(given)
+    def run(**given: Any) -> None:
+        command(**given)
 
-    parameters = dict(inspect.signature(_options, eval_str=True).parameters)
-    parameters["op"] = _parameter("op", str, _option(f"{', '.join(OPERATIONS)}."))
-    for kind in OPERATIONS.values():
-        for a in kind.arguments:
-            of = [op for op, other in OPERATIONS.items() if a.name in other.argument_names()]
-            names = (f"-{a.name}", f"--{a.name}") if len(a.name) == 1 else ()
-            help = f"Of {', '.join(of)}: {inspect.getdoc(a)}"
-            option = _option(help, *names, metavar=a.metavar)
-            parameters[a.name] = _parameter(a.name, a.type, option)
-    command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
-    command.__annotations__ = {name: p.annotation for name, p in parameters.items()}
-    run = typer.Typer()
-    run.command("run", help="Run a sweep or go on with it; the word 'run' may be left out.")(
-        command
-    )
-    return typer.main.get_command(run)
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
 
 
-def _parameter(name: str, type: type, option: Any) -> inspect.Parameter:
-    annotation = Annotated[type | None, option]  # type: ignore[valid-type]
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return inspect.Parameter(name, kind, default=None, annotation=annotation)
-
-
-def _options(
+@app.command("run", help="Run a sweep or go on with it; the word 'run' may be left out.")
+@_with_arguments
+def run(
     config: Annotated[
         Path | None,
         typer.Argument(
@@ -105,7 +98,7 @@ def _options(
             show_default=False,
         ),
     ] = None,
-    op: str | None = None,
+    op: Annotated[str | None, _option(f"{', '.join(OPERATIONS)}.")] = None,
     queries: Annotated[str | None, _option(_Source, metavar="SOURCE")] = None,
     keys: Annotated[
         str | None,
@@ -143,13 +136,11 @@ def _options(
     workers: Annotated[
         int | None, _option("Of --engine ray, of one CPU each. Default: all CPUs.")
     ] = None,
+    **arguments: Any,
 ) -> None:
-    """What all operations share."""
-
-
-def _run(given: dict[str, Any]) -> None:
     """Run a sweep, or go on with it."""
-    settings = _settings(given.pop("config"), given)
+    given = {name: value for name, value in locals().items() if name not in ("config", "arguments")}
+    settings = _settings(config, given | arguments)
     for name in ("op", "queries", "output"):
         if name not in settings:
             raise typer.BadParameter("is needed", param_hint=f"'--{name}'")

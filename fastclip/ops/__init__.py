@@ -64,6 +64,7 @@ from fastclip.ops.pixel_scores import PixelScores, pixel_scores
 from fastclip.ops.rank import rank
 from fastclip.ops.refine_masks import refine_masks
 from fastclip.ops.similarity import similarity
+from fastclip.ops.softmax_topk import SoftmaxTopK, softmax_topk
 from fastclip.ops.topk import TopK, topk
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "PackedKeys",
     "PixelLabels",
     "PixelScores",
+    "SoftmaxTopK",
     "TopK",
     "cache_logits",
     "count_above",
@@ -87,5 +89,6 @@ __all__ = [
     "rank",
     "refine_masks",
     "similarity",
+    "softmax_topk",
     "topk",
 ]

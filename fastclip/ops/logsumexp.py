@@ -99,7 +99,7 @@ def logsumexp(queries: Array, keys: Keys, scale: SupportsFloat | torch.Tensor) -
         if matrices:
             return _compute(*matrices, number, check_keys=not packed)
         if elsewhere(keys):
-            return cast(torch.Tensor, answer(_LogSumExp, queries, keys, scale=number))
+            return cast(torch.Tensor, answer(LogSumExp, queries, keys, scale=number))
         scale = torch.tensor(number, dtype=torch.float64, device="cpu")
     scale = as_tensor("scale", scale)
     check_device("scale", scale)
@@ -219,7 +219,7 @@ define(
 
 
 @register
-class _LogSumExp(Operation):
+class LogSumExp(Operation):
     """The state holds what each of up to 64 parts of the keys gave: maxima and sums, [parts, N].
 
     Chunks may come in any order and be merged in any way as long as none begins or ends inside of a

@@ -141,7 +141,7 @@ def topk(
             found = _search(*matrices, codes, k)
     if found is None:
         if elsewhere(keys):
-            best = answer(_BestKeys, queries, keys, k=k, return_survivors=return_survivors)
+            best = answer(BestKeys, queries, keys, k=k, return_survivors=return_survivors)
             return cast(TopK, best)
         query_rows = as_rows("queries", queries)
         key_rows, screen = as_keys(keys)
@@ -261,7 +261,7 @@ define(
 
 
 @register
-class _BestKeys(Operation):
+class BestKeys(Operation):
     """The state holds the best so far, [N, min(k, keys so far)]: values and indices."""
 
     name = "topk"

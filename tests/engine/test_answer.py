@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "group_beats": {"groups": GROUPS, "targets": torch.arange(N)},
     "group_mean": {"groups": GROUPS},
     "logsumexp": {"scale": 2.5},
+    "softmax_topk": {"k": 4, "scale": 2.5},
     "cache_logits": {
         "values": torch.from_numpy(RNG.standard_normal((V, 5), np.float32)),
         "beta": 1,

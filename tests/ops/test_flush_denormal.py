@@ -95,6 +95,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "logsumexp": lambda: fastclip.logsumexp(Q, K, 3e38),
     "logsumexp, float16": lambda: fastclip.logsumexp(Q, HALF, 1e7),
     "logsumexp, denormal scale": lambda: fastclip.logsumexp(LARGE_Q, LARGE_K, SCALE),
+    "softmax_topk": lambda: fastclip.softmax_topk(SMALL_Q, SMALL_K, 5, 3e38),
     "gaussian_potential": lambda: fastclip.gaussian_potential(SMALL_K, t=3e38),
     "gaussian_potential, pairs": lambda: fastclip.gaussian_potential(K, SMALL_Q, t=3e38),
     "cache_logits": lambda: fastclip.cache_logits(Q, SMALL_K, K, 2.0),
@@ -169,6 +170,7 @@ IN_CHUNKS: dict[str, dict[str, Any]] = {
     "group_max": {"groups": torch.arange(700) % 9},
     "group_beats": {"groups": torch.arange(700) % 9, "targets": TARGETS},
     "logsumexp": {"scale": 3e38},
+    "softmax_topk": {"k": 5, "scale": 3e38},
     "cache_logits": {"values": K, "beta": 2.0},
     "group_mean": {"groups": torch.arange(700) % 9},
 }
