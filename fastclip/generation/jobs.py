@@ -88,8 +88,8 @@ def generate_by_endpoint(
     """Ask a chat model for one hard positive of each of four kinds, and for a hard negative.
 
     "swap" is asked for only where there is an "and". Texts that `reject_reason` rejects are left
-    out. Every answer is kept in the endpoint's cache, so that a call after an interruption asks only
-    for what is missing.
+    out. The endpoint's cache keeps every answer, so that a call after an interruption asks only for
+    what is missing.
 
     Parameters
     ----------
