@@ -144,8 +144,8 @@ class Operation(ABC):
     def row_bytes(self) -> int:
         """Memory of a row's state and answer, with the copies that merging and writing make."""
 
-    def workspace(self, rows: int, others: int) -> int:
-        """Return the bytes that a call works in on a CUDA device, at most."""
+    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
+        """Return the bytes that a call works in on a CUDA device, at most; both are on ``meta``."""
         raise NotImplementedError
 
     def alignment(self) -> int:

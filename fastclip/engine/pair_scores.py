@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from fastclip import _C
-from fastclip.engine.checks import check_finite, check_range, matrix, with_adjacent_elements
-from fastclip.engine.devices import on_cuda, stream_of
+from fastclip.engine.checks import check_finite, check_range, with_adjacent_elements
+from fastclip.engine.kernels import run
 from fastclip.engine.transforms import CONSTANT, call, define
 
 
@@ -21,26 +20,19 @@ def _pair_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tenso
     check_finite("queries", queries)
     check_range("targets", indices.flatten(), keys.shape[0], "keys")
     indices = indices.contiguous()
-    scores = _pair_scores_fake(queries, keys, indices)
-    per_query = indices[0].numel() if len(indices) else 0
-    arguments = matrix(queries), matrix(keys), indices.data_ptr(), per_query, scores.data_ptr()
-    if on_cuda(queries):
-        with stream_of(queries) as stream:
-            _C.cuda.pair_scores(*arguments, stream)
-    else:
-        _C.pair_scores(*arguments, torch.get_num_threads())
+    scores = _empty(queries, keys, indices)
+    table, out = (x[:, None] if x.ndim == 1 else x for x in (indices, scores))
+    run("pair_scores", queries, keys, table, out)
     return scores
 
 
-def _pair_scores_fake(
-    queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor
-) -> torch.Tensor:
+def _empty(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     return queries.new_empty(indices.shape, dtype=torch.float32)
 
 
 define(
     "pair_scores(Tensor queries, Tensor keys, Tensor indices) -> Tensor",
     _pair_scores,
-    _pair_scores_fake,
+    _empty,
     CONSTANT,
 )

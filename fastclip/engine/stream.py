@@ -89,8 +89,10 @@ def make_plan(
     if device.type == "cpu":
         fixed += torch.get_num_threads() * (24 * 512 * width + (18 << 20))
     else:
-        workspace = question.operation.workspace(len(block), len(others))
-        fixed += workspace + 8192 * width * 12  # the latter a sample of keys to pack
+        sides = question.queries, question.keys
+        queries, keys = (torch.empty(len(rows), rows.dim, device="meta") for rows in sides)
+        # The latter is a sample of keys to pack.
+        fixed += question.operation.workspace(queries, keys) + 8192 * width * 12
     per_row = 2 * block.row_bytes + question.row_bytes
     codes = _C.code_width(width) + 12
     per_resident = others.row_bytes + question.other_bytes + codes

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.checks import (
     check_finite,
-    matrix,
-    screen_keys,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import capturing, on_cuda
-from fastclip.engine.packing import encode, parts_to_pack, worth_packing
+from fastclip.engine.devices import capturing
+from fastclip.engine.kernels import run, workspace_bytes
+from fastclip.engine.packing import empty_screen, encode, parts_to_pack, worth_packing
 from fastclip.engine.transforms import CONSTANT, call, define
-from fastclip.ops import _search_cuda
 
 
 def count_ahead(
@@ -70,27 +67,26 @@ def _count(
     ties: torch.Tensor,
     per_key: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    counts, survivors = _count_ahead_fake(queries, keys, screen, scores, ties, per_key)
-    if on_cuda(queries):
-        _search_cuda.count_ahead(queries, keys, screen, scores, ties, per_key, counts, survivors)
-        return counts, survivors
-    address = counts.zero_().data_ptr()
-    survivors.fill_(
-        _C.count_ahead(
-            matrix(queries),
-            matrix(keys),
-            screen_keys(screen, keys),
-            scores.data_ptr(),
-            ties.data_ptr(),
-            0 if per_key else address,
-            address if per_key else 0,
-            torch.get_num_threads(),
-        )
-    )
+    counts, survivors = _empty_counts(queries, keys, screen, scores, ties, per_key)
+    both = (None, counts) if per_key else (counts, None)
+    limits = scores.contiguous(), ties.contiguous()
+    run("count_ahead", queries, keys, screen, *limits, *both, survivors)
     return counts, survivors
 
 
-def _count_ahead_fake(
+def search_room(queries: torch.Tensor, keys: torch.Tensor) -> int:
+    """Return how many bytes a search against thresholds works in on a device, at most.
+
+    Of packed keys; it is the same for all questions that know what scores must pass.
+    """
+    screen, scores = empty_screen(keys), queries.new_empty(len(queries), dtype=torch.float32)
+    counts, survivors = _empty_counts(queries, keys, screen, scores, scores, False)
+    return workspace_bytes(
+        "count_ahead", queries, keys, screen, scores, counts, counts, None, survivors
+    )
+
+
+def _empty_counts(
     queries: torch.Tensor,
     keys: torch.Tensor,
     screen: list[torch.Tensor],
@@ -109,6 +105,6 @@ define(
     "count_ahead(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties, bool"
     " per_key) -> (Tensor, Tensor)",
     _count_ahead,
-    _count_ahead_fake,
+    _empty_counts,
     CONSTANT,
 )

@@ -15,17 +15,15 @@ from fastclip.engine.checks import (
     as_rows,
     check_finite,
     check_same_width,
-    matrix,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import check_same_device, on_cuda, stream_of, workspace
+from fastclip.engine.devices import check_same_device, on_cuda
 from fastclip.engine.floats import rounded, to_double
+from fastclip.engine.kernels import run
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import as_keys, finite_rows
 from fastclip.engine.transforms import Gradient, call, define, once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, longest
-
-_QUERIES = 2048  # at a time, on CUDA devices
 
 
 def cache_logits(queries: Array, keys: Keys, values: Array, beta: SupportsFloat) -> torch.Tensor:
@@ -118,23 +116,12 @@ def _cache_logits(
     if check_keys:
         check_finite("keys", keys)
     check_finite("values", values)
-    out = _cache_logits_fake(queries, keys, values, beta, check_keys)
-    arguments = matrix(queries), matrix(keys), matrix(values), beta, out.data_ptr()
-    if on_cuda(queries):
-        memory, at_once = workspace(
-            "cache_logits",
-            lambda rows: _C.cuda.cache_logits_workspace(*arguments[:2], values.shape[1], rows),
-            min(len(queries), _QUERIES),
-            queries,
-        )
-        with stream_of(queries) as stream:
-            _C.cuda.cache_logits(*arguments, at_once, memory.data_ptr(), stream)
-    else:
-        _C.cache_logits(*arguments, 0, torch.get_num_threads())
+    out = _empty(queries, keys, values, beta, check_keys)
+    run("cache_logits", queries, keys, values, beta, out, None)
     return out
 
 
-def _cache_logits_fake(
+def _empty(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
@@ -193,7 +180,7 @@ define(
     "cache_logits(Tensor queries, Tensor keys, Tensor values, float beta, bool check_keys) ->"
     " Tensor",
     _cache_logits,
-    _cache_logits_fake,
+    _empty,
     Gradient(_backward, _setup_context),
 )
 define(
@@ -237,15 +224,7 @@ class _CacheLogits(Operation):
             return self.merge(state, (to_double(found),))
         queries, keys = with_adjacent_elements(queries), finite_rows(chunk.rows)
         values = with_adjacent_elements(values)
-        _C.cache_logits(
-            matrix(queries),
-            matrix(keys),
-            matrix(values),
-            self.beta,
-            0,
-            state[0].data_ptr(),
-            torch.get_num_threads(),
-        )
+        _C.cache_logits(queries, keys, values, self.beta, None, *state, torch.get_num_threads())
         return state
 
     def merge(self, first: State, second: State) -> State:

@@ -12,8 +12,7 @@ from fastclip.engine.arguments import Per, Side, Sides, ThresholdPerQuery, as_si
 from fastclip.engine.checks import Array, as_rows, as_thresholds, check_same_width
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import as_keys
-from fastclip.ops import _search_cuda
-from fastclip.ops._count import count_ahead
+from fastclip.ops._count import count_ahead, search_room
 
 
 @overload
@@ -132,9 +131,8 @@ class _CountAbove(Operation):
         packed = _C.code_width(self.sides.width) + 12  # a block of keys is packed on the way
         return 64 + (packed if self.row == "key" else 0)
 
-    def workspace(self, rows: int, others: int) -> int:
-        most = max(rows, others)
-        return _search_cuda.fixed_workspace(most, most, self.sides.width)
+    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
+        return search_room(queries, keys)
 
     def start(self, rows: int) -> State:
         return (torch.zeros(rows, dtype=torch.int64),)

@@ -6,7 +6,6 @@ from typing import Literal, SupportsIndex, cast, overload
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.answer import Keys, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups, Targets
 from fastclip.engine.checks import (
@@ -15,17 +14,17 @@ from fastclip.engine.checks import (
     as_rows,
     check_finite,
     check_same_width,
-    matrix,
-    screen_keys,
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.groups import as_groups, check_groups
+from fastclip.engine.kernels import run
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import as_keys
+from fastclip.engine.packing import encode, worth_packing
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.transforms import CONSTANT, call, define
-from fastclip.ops import _search_cuda
+from fastclip.ops._count import search_room
 
 
 @overload
@@ -146,29 +145,17 @@ def _beats(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the bits of groups, some of which may be without a key, and how many survived."""
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    if not screen:
+    if not screen and on_cuda(keys) and worth_packing(queries, keys):
+        screen = encode(keys)
+    elif not screen:
         check_finite("keys", keys)
-    bits, survivors = _group_beats_fake(queries, keys, screen, scores, ties, groups, num_groups)
-    if on_cuda(queries):
-        _search_cuda.group_beats(queries, keys, screen, scores, ties, groups, bits, survivors)
-        return bits, survivors
-    survivors.fill_(
-        _C.group_beats(
-            matrix(queries),
-            matrix(keys),
-            screen_keys(screen, keys),
-            scores.data_ptr(),
-            ties.data_ptr(),
-            groups.data_ptr(),
-            bits.shape[1],
-            bits.zero_().data_ptr(),
-            torch.get_num_threads(),
-        )
-    )
-    return bits, survivors
+    result = _empty(queries, keys, screen, scores, ties, groups, num_groups)
+    of_rows = (x.contiguous() for x in (scores, ties, groups))
+    run("group_beats", queries, keys, screen, *of_rows, *result)
+    return result
 
 
-def _group_beats_fake(
+def _empty(
     queries: torch.Tensor,
     keys: torch.Tensor,
     screen: list[torch.Tensor],
@@ -187,7 +174,7 @@ define(
     "group_beats(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties, Tensor"
     " groups, int num_groups) -> (Tensor, Tensor)",
     _group_beats,
-    _group_beats_fake,
+    _empty,
     CONSTANT,
 )
 
@@ -205,8 +192,8 @@ class _GroupBeats(Operation):
     def row_bytes(self) -> int:
         return self.groups.num_groups // 2 + 128
 
-    def workspace(self, rows: int, others: int) -> int:
-        return _search_cuda.fixed_workspace(rows, others, self.sides.width)
+    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
+        return search_room(queries, keys)
 
     def start(self, rows: int) -> State:
         return (torch.zeros(rows, -(-self.groups.num_groups // 64), dtype=torch.int64),)

@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple, SupportsIndex, cast, overload
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.answer import Keys, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups
 from fastclip.engine.checks import (
@@ -14,18 +13,16 @@ from fastclip.engine.checks import (
     as_rows,
     check_finite,
     check_same_width,
-    matrix,
-    screen_keys,
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import ordered
 from fastclip.engine.groups import as_groups, check_groups
+from fastclip.engine.kernels import run, workspace_bytes
 from fastclip.engine.operation import LAST, Operation, Part, State, register
 from fastclip.engine.packed import as_keys
-from fastclip.engine.packing import encode, worth_packing
+from fastclip.engine.packing import empty_screen, encode, worth_packing
 from fastclip.engine.transforms import Gradient, call, define
-from fastclip.ops import _search_cuda
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 
 
@@ -131,32 +128,25 @@ def _group_max(
     check_finite("queries", queries)
     check_groups(groups, num_groups)
     if not screen:
-        # The screen needs keys of a group to be next to each other.
-        in_order = not on_cuda(keys) and bool((groups[1:] >= groups[:-1]).all())
-        if in_order and worth_packing(queries, keys):
+        # On the CPU, the screen needs keys of a group to be next to each other.
+        may_screen = on_cuda(keys) or bool((groups[1:] >= groups[:-1]).all())
+        if may_screen and worth_packing(queries, keys):
             screen = encode(keys)
         else:
             check_finite("keys", keys)
-    values, indices, survivors = _group_max_fake(queries, keys, screen, groups, num_groups)
-    if on_cuda(queries):
-        _search_cuda.group_max(queries, keys, screen, groups, values, indices, survivors)
-        return values, indices, survivors
-    survivors.fill_(
-        _C.group_max(
-            matrix(queries),
-            matrix(keys),
-            screen_keys(screen, keys),
-            groups.data_ptr(),
-            num_groups,
-            values.data_ptr(),
-            indices.data_ptr(),
-            torch.get_num_threads(),
-        )
-    )
-    return values, indices, survivors
+    result = _empty(queries, keys, screen, groups, num_groups)
+    run("group_max", queries, keys, screen, groups.contiguous(), *result)
+    return result
 
 
-def _group_max_fake(
+def room(queries: torch.Tensor, keys: torch.Tensor, num_groups: int) -> int:
+    """Return how many bytes the search of packed keys works in on a device, at most."""
+    screen, groups = empty_screen(keys), keys.new_empty(len(keys), dtype=torch.int64)
+    result = _empty(queries, keys, screen, groups, num_groups)
+    return workspace_bytes("group_max", queries, keys, screen, groups, *result)
+
+
+def _empty(
     queries: torch.Tensor,
     keys: torch.Tensor,
     screen: list[torch.Tensor],
@@ -186,7 +176,7 @@ define(
     "group_max(Tensor queries, Tensor keys, Tensor[] screen, Tensor groups, int num_groups) ->"
     " (Tensor, Tensor, Tensor)",
     _group_max,
-    _group_max_fake,
+    _empty,
     Gradient(_backward, _setup_context, picked_jvp),
 )
 
@@ -205,9 +195,8 @@ class _GroupMax(Operation):
     def row_bytes(self) -> int:
         return 64 * self.groups.num_groups
 
-    def workspace(self, rows: int, others: int) -> int:
-        sizes = rows, others, self.sides.width, self.groups.num_groups
-        return _search_cuda.group_max_workspace(*sizes)
+    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
+        return room(queries, keys, self.groups.num_groups)
 
     def start(self, rows: int) -> State:
         shape = rows, self.groups.num_groups

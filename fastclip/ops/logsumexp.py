@@ -16,20 +16,18 @@ from fastclip.engine.checks import (
     as_rows,
     as_tensor,
     check_finite,
+    check_row,
     check_same_width,
     check_some_rows,
-    matrix,
-    not_finite,
-    plain_tensors,
+    try_plain,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import check_device, on_cuda, stream_of, workspace
+from fastclip.engine.devices import check_device, on_cuda
+from fastclip.engine.kernels import run
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import PackedKeys, as_keys, finite_rows
 from fastclip.engine.transforms import Gradient, call, define, once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, log_sums, longest
-
-_QUERIES = 16384  # at a time, on CUDA devices
 
 
 def logsumexp(queries: Array, keys: Keys, scale: SupportsFloat | torch.Tensor) -> torch.Tensor:
@@ -93,11 +91,13 @@ def logsumexp(queries: Array, keys: Keys, scale: SupportsFloat | torch.Tensor) -
     packed = isinstance(keys, PackedKeys)
     if not isinstance(scale, torch.Tensor):
         number = as_number("scale", scale)
-        tensors = plain_tensors()
-        rows = keys.rows if isinstance(keys, PackedKeys) else keys
-        matrices = tensors and tensors.plain(queries, rows)
-        if matrices:
-            return _compute(*matrices, number, check_keys=not packed)
+        if try_plain():
+            rows = keys.rows if isinstance(keys, PackedKeys) else keys
+            threads = torch.get_num_threads()
+            found = _C.plain_logsumexp(queries, rows, number, not packed, threads)
+            if found is not None:
+                check_row(found[1], len(queries))
+                return found[0]
         if elsewhere(keys):
             return cast(torch.Tensor, answer(LogSumExp, queries, keys, scale=number))
         scale = torch.tensor(number, dtype=torch.float64, device="cpu")
@@ -121,35 +121,17 @@ def _logsumexp(
 ) -> torch.Tensor:
     number = as_number("scale", scale)
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    if not on_cuda(queries):
-        return _compute(matrix(queries), matrix(keys), number, check_keys)
-    check_finite("queries", queries)
-    if check_keys:
-        check_finite("keys", keys)
-    out = _logsumexp_fake(queries, keys, scale, check_keys)
-    arguments = matrix(queries), matrix(keys), number, out.data_ptr()
-    memory, at_once = workspace(
-        "logsumexp",
-        lambda rows: _C.cuda.logsumexp_workspace(*arguments[:2], rows),
-        min(len(queries), _QUERIES),
-        queries,
-    )
-    with stream_of(queries) as stream:
-        _C.cuda.logsumexp(*arguments, at_once, memory.data_ptr(), stream)
+    if on_cuda(queries):
+        check_finite("queries", queries)
+        if check_keys:
+            check_finite("keys", keys)
+    out = _empty(queries, keys, scale, check_keys)
+    row = run("logsumexp", queries, keys, number, check_keys, out)
+    check_row(row, len(queries))
     return out
 
 
-def _compute(queries: _C.Matrix, keys: _C.Matrix, scale: float, check_keys: bool) -> torch.Tensor:
-    count = queries.rows
-    out = torch.empty(count, dtype=torch.float32, device="cpu")
-    threads = torch.get_num_threads()
-    row = _C.logsumexp(queries, keys, check_keys, scale, out.data_ptr(), threads)
-    if row >= 0:
-        raise not_finite("queries", row) if row < count else not_finite("keys", row - count)
-    return out
-
-
-def _logsumexp_fake(
+def _empty(
     queries: torch.Tensor, keys: torch.Tensor, scale: torch.Tensor, check_keys: bool
 ) -> torch.Tensor:
     return queries.new_empty(queries.shape[0], dtype=torch.float32)
@@ -206,7 +188,7 @@ def _logsumexp_backward_fake(
 define(
     "logsumexp(Tensor queries, Tensor keys, Tensor scale, bool check_keys) -> Tensor",
     _logsumexp,
-    _logsumexp_fake,
+    _empty,
     Gradient(_backward, _setup_context),
 )
 define(
@@ -254,38 +236,21 @@ class LogSumExp(Operation):
             raise ValueError(f"begin: a multiple of {self._block} is needed, got {chunk.begin}")
         queries = with_adjacent_elements(block.tensor)
         keys = finite_rows(chunk.rows)
-        _C.logsumexp_add(
-            matrix(queries),
-            matrix(keys),
-            self.scale,
-            chunk.begin,
-            self.sides.keys,
-            state[0].data_ptr(),
-            state[1].data_ptr(),
-            torch.get_num_threads(),
-        )
+        threads = torch.get_num_threads()
+        place = chunk.begin, self.sides.keys
+        _C.logsumexp_add(queries, keys, self.scale, *place, *state, threads)
         return state
 
     def merge(self, first: State, second: State) -> State:
-        (max_, sum_), (other_max, other_sum) = first, second
-        _C.logsumexp_merge(
-            max_.data_ptr(),
-            sum_.data_ptr(),
-            other_max.data_ptr(),
-            other_sum.data_ptr(),
-            max_.numel(),
-            self.scale,
-        )
+        _C.logsumexp_merge(*first, *second, self.scale, torch.get_num_threads())
         return first
 
     def join(self, states: Sequence[State]) -> State:
         return tuple(torch.cat(parts, 1) for parts in zip(*states, strict=True))
 
     def finish(self, state: State, rows: torch.Tensor) -> torch.Tensor:
-        parts, count = state[0].shape
-        out = torch.empty(count, dtype=torch.float32)
-        max_, sum_ = (part.data_ptr() for part in state)
-        _C.logsumexp_finish(max_, sum_, parts, count, self.scale, out.data_ptr())
+        out = torch.empty(state[0].shape[1], dtype=torch.float32)
+        _C.logsumexp_finish(*state, self.scale, out, torch.get_num_threads())
         return out
 
     def over_ranks(self) -> Operation:

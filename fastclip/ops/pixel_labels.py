@@ -8,7 +8,6 @@ from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.checks import (
     Array,
     as_integer,
@@ -18,16 +17,14 @@ from fastclip.engine.checks import (
     check_finite,
     check_finite_pixels,
     check_k,
-    matrix,
     pixel_rows,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import capturing, on_cuda, stream_of, workspace
+from fastclip.engine.devices import capturing, on_cuda
+from fastclip.engine.kernels import run
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.scalars import INT64_MAX
 from fastclip.engine.transforms import CONSTANT, call, define
-
-_SCORES = 1 << 24  # of some images at a time, about, on CUDA devices
 
 
 class PixelLabels(NamedTuple):
@@ -157,38 +154,16 @@ def _pixel_labels(
     check_finite_pixels("pixels", pixels, rows)
     if check_tags:
         check_finite("tags", tags)
-    result = _pixel_labels_fake(pixels, tags, size, k, background, check_tags)
-    values, indices, survivors = result
-    images, _, h, w = pixels.shape
-    shape = (h, w, size[0], size[1], k)
-    arguments = (
-        matrix(rows),
-        images,
-        matrix(tags),
-        shape,
-        -math.inf if background is None else background,
-        values.data_ptr(),
-        indices.data_ptr(),
-        survivors.data_ptr(),
-    )
-    if not on_cuda(rows):
-        _C.pixel_labels(*arguments, torch.get_num_threads())
-        return result
-    overflow = rows.new_empty((), dtype=torch.int32)
-    memory, at_once = workspace(
-        "pixel_labels",
-        lambda count: _C.cuda.pixel_labels_workspace(matrix(rows), matrix(tags), shape, count),
-        min(images, max(1, _SCORES // (h * w * len(tags)))),
-        rows,
-    )
-    with stream_of(rows) as stream:
-        _C.cuda.pixel_labels(*arguments, overflow.data_ptr(), at_once, memory.data_ptr(), stream)
-    if not capturing(rows) and overflow.item():
+    result = _empty(pixels, tags, size, k, background, check_tags)
+    overflow = rows.new_empty((), dtype=torch.int32) if on_cuda(rows) else None
+    least = -math.inf if background is None else background
+    run("pixel_labels", rows, *pixels.shape[2:], tags, least, *result, overflow)
+    if overflow is not None and not capturing(rows) and overflow.item():
         raise OverflowError("pixels, tags: a score is beyond +-2^126, interpolation could overflow")
     return result
 
 
-def _pixel_labels_fake(
+def _empty(
     pixels: torch.Tensor,
     tags: torch.Tensor,
     size: tuple[int, int],
@@ -208,6 +183,6 @@ define(
     "pixel_labels(Tensor pixels, Tensor tags, SymInt[2] size, int k, float? background, bool"
     " check_tags) -> (Tensor values, Tensor indices, Tensor survivors)",
     _pixel_labels,
-    _pixel_labels_fake,
+    _empty,
     CONSTANT,
 )

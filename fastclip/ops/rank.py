@@ -12,8 +12,7 @@ from fastclip.engine.checks import Array, as_indices, as_rows, check_same_width
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import as_keys
 from fastclip.engine.pair_scores import pair_scores
-from fastclip.ops import _search_cuda
-from fastclip.ops._count import count_ahead
+from fastclip.ops._count import count_ahead, search_room
 
 
 @overload
@@ -106,8 +105,8 @@ class _Rank(Operation):
     fields = ("rank",)
     row_bytes = 64
 
-    def workspace(self, rows: int, others: int) -> int:
-        return _search_cuda.fixed_workspace(rows, others, self.sides.width)
+    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
+        return search_room(queries, keys)
 
     def start(self, rows: int) -> State:
         return (torch.zeros(rows, dtype=torch.int64),)

@@ -1,5 +1,5 @@
 #include "cuda/arch/device.h"
-#include "cuda/ops.h"
+#include "cuda/arch/versions.h"
 
 namespace fastclip::cuda {
 

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
 #include "cuda/arch/screen.cuh"
 #include "cuda/engine/workspace.h"
-#include "cuda/ops.h"
+#include "fastclip/backends.h"
+#include "fastclip/matrix.h"
 
 namespace fastclip::cuda {
 
@@ -19,6 +22,17 @@ inline int64_t keys_at_a_time(int64_t num_queries, int64_t num_keys, int64_t max
   return std::clamp<int64_t>(steps, 1,
                              std::max<int64_t>(1, ceil_div<int64_t>(num_keys, kKeyStep))) *
          kKeyStep;
+}
+
+// Of the codes of the keys, 0 without a screen.
+inline int64_t width_of(const ScreenKeys* screen) { return screen == nullptr ? 0 : screen->width; }
+
+// The kernels number keys in 32 bits.
+inline void check_number_of_keys(const Matrix& keys) {
+  if (keys.rows <= kMostKeys) return;
+  throw std::invalid_argument("keys: at most " + std::to_string(kMostKeys) +
+                              " can be searched at a time on a CUDA device, got " +
+                              std::to_string(keys.rows));
 }
 
 // The arrays of CodedQueries, and what bounds the keys as a whole.

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "cuda/arch/device.h"
-#include "cuda/ops.h"
+#include "fastclip/ops/find_nonfinite.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -64,7 +64,9 @@ void find(const Matrix& rows, int64_t* row, Stream stream) {
 
 }  // namespace
 
-void find_nonfinite(const Matrix& rows, int64_t* row, Stream stream) {
+void find_nonfinite(const FindNonfiniteCall& call, Stream stream) {
+  const Matrix& rows = call.rows;
+  int64_t* row = call.row.data;
   fill(row, 0x7f, sizeof *row, stream);
   switch (rows.dtype) {
     case DType::kFloat32:

@@ -21,17 +21,10 @@ __global__ void threshold_kernel(CodedQueries queries, const float* scores,
 
 }  // namespace
 
-FixedPlan::FixedPlan(int64_t num_queries, int64_t num_keys, int64_t max_queries, int64_t max_pairs,
-                     int64_t max_open)
-    : queries(std::max<int64_t>(1, std::min(num_queries, max_queries))),
-      keys(keys_at_a_time(queries, num_keys, max_pairs)),
-      open(std::min(max_open, queries * keys)) {}
-
-int64_t fixed_workspace(const FixedPlan& plan, int64_t width) {
-  Workspace workspace;
-  FixedMemory(workspace, plan, width);
-  return workspace.bytes();
-}
+FixedPlan::FixedPlan(int64_t num_queries, int64_t num_keys, int64_t at_once)
+    : queries(std::max<int64_t>(1, std::min(num_queries, at_once))),
+      keys(keys_at_a_time(queries, num_keys, tuning().search_pairs)),
+      open(std::min(tuning().search_open, queries * keys)) {}
 
 void begin_fixed(const Matrix& queries, const ScreenKeys& keys, const float* scores,
                  const QueryArrays& arrays, ScreenThreshold* thresholds, Stream stream) {

@@ -13,7 +13,7 @@
 #include <cmath>
 
 #include "cuda/engine/split_tile.cuh"
-#include "cuda/ops.h"
+#include "fastclip/matrix.h"
 #include "fastclip/screen.h"
 
 namespace fastclip::cuda {

@@ -26,7 +26,8 @@
 #include "cuda/arch/ptx.h"
 #include "cuda/engine/value_tile.cuh"
 #include "cuda/engine/workspace.h"
-#include "cuda/ops.h"
+#include "fastclip/backends.h"
+#include "fastclip/matrix.h"
 #include "fastclip/screen.h"
 
 namespace fastclip::cuda {

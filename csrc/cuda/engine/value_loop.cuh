@@ -8,7 +8,7 @@
 #include <algorithm>
 
 #include "cuda/engine/value_tile.cuh"
-#include "cuda/ops.h"
+#include "fastclip/backends.h"
 #include "fastclip/logsumexp.h"
 
 namespace fastclip::cuda {

@@ -3,7 +3,8 @@
 #include "cuda/engine/split_tile.cuh"
 #include "cuda/engine/value_tile.cuh"
 #include "cuda/engine/workspace.h"
-#include "cuda/ops.h"
+#include "cuda/tuning.h"
+#include "fastclip/ops/cache_logits.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -115,13 +116,15 @@ __global__ void add_sums(const float* sums, int64_t parts, int64_t queries, int6
 
 }  // namespace
 
-int64_t cache_logits_workspace(const Matrix& queries, const Matrix& keys, int64_t columns,
-                               int64_t at_once) {
-  return Memory(nullptr, queries, keys, columns, at_once).all.bytes();
+Room cache_logits_room(const CacheLogitsCall& call, int64_t most) {
+  const int64_t queries = rows_at_once(call.queries.rows, tuning().cache_queries, most);
+  return {queries, Memory(nullptr, call.queries, call.keys, call.values.cols, queries).all.bytes()};
 }
 
-void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& values, double beta,
-                  float* out, int64_t at_once, void* workspace, Stream stream) {
+void cache_logits(const CacheLogitsCall& call, int64_t at_once, void* workspace, Stream stream) {
+  const auto &queries = call.queries, &keys = call.keys, &values = call.values;
+  const double beta = call.beta;
+  float* out = call.out.data;
   if (keys.rows == 0) return zero(out, queries.rows * values.cols * sizeof(float), stream);
   Memory memory(workspace, queries, keys, values.cols, at_once);
   const Matrix weights{reinterpret_cast<const char*>(memory.weights), DType::kFloat32,

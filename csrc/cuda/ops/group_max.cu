@@ -6,7 +6,8 @@
 #include "cuda/engine/order.cuh"
 #include "cuda/engine/pair_list.cuh"
 #include "cuda/engine/screen_launch.cuh"
-#include "cuda/ops.h"
+#include "cuda/tuning.h"
+#include "fastclip/ops/group_max.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -115,6 +116,19 @@ __global__ void write_kernel(const ScoredKey* best, int64_t count, float* values
   indices[i] = key_of(best[i]);
 }
 
+// As FixedPlan.
+struct GroupPlan {
+  GroupPlan(const GroupMaxCall& call, int64_t at_once) : groups(call.values.sizes[1]) {
+    constexpr int64_t kMostEntries = int64_t{1} << 25;  // of queries and groups
+    const int64_t most = std::max<int64_t>(1, kMostEntries / groups);
+    queries = std::max<int64_t>(1, std::min({call.queries.rows, at_once, most}));
+    keys = keys_at_a_time(queries, call.keys.rows, tuning().search_pairs);
+    open = std::min(tuning().search_open, queries * keys);
+  }
+
+  int64_t groups, queries, keys, open;
+};
+
 struct Memory {
   Memory(Workspace& workspace, const GroupPlan& plan, int64_t width)
       : arrays(workspace, padded_queries(plan.queries), width),
@@ -130,29 +144,23 @@ struct Memory {
 
 }  // namespace
 
-GroupPlan::GroupPlan(int64_t num_queries, int64_t num_keys, int64_t num_groups, int64_t max_queries,
-                     int64_t max_pairs, int64_t max_open)
-    : groups(num_groups) {
-  constexpr int64_t kMostEntries = int64_t{1} << 25;  // of queries and groups
-  const int64_t most = std::max<int64_t>(1, kMostEntries / num_groups);
-  queries = std::max<int64_t>(1, std::min({num_queries, max_queries, most}));
-  keys = keys_at_a_time(queries, num_keys, max_pairs);
-  open = std::min(max_open, queries * keys);
-}
-
-int64_t group_max_workspace(const GroupPlan& plan, int64_t width) {
+Room group_max_room(const GroupMaxCall& call, int64_t most) {
+  const GroupPlan plan(call, std::min(most, tuning().search_queries));
   Workspace workspace;
-  Memory(workspace, plan, width);
-  return workspace.bytes();
+  Memory(workspace, plan, width_of(call.screen));
+  return {plan.queries, workspace.bytes()};
 }
 
-void group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen_keys,
-               const GroupPlan& plan, const int64_t* groups_of_keys, float* values,
-               int64_t* indices, int64_t* scored, void* memory, Stream stream) {
+void group_max(const GroupMaxCall& call, int64_t at_once, void* memory, Stream stream) {
+  const auto &queries = call.queries, &keys = call.keys;
+  const ScreenKeys* screen_keys = call.screen;
+  int64_t* scored = call.survivors.data;
+  check_number_of_keys(keys);
+  const GroupPlan plan(call, at_once);
   zero(scored, sizeof(int64_t), stream);
-  const Groups groups{groups_of_keys, plan.groups};
+  const Groups groups{call.groups.data, plan.groups};
   Workspace workspace(memory);
-  Memory parts(workspace, plan, screen_keys != nullptr ? screen_keys->width : 0);
+  Memory parts(workspace, plan, width_of(screen_keys));
   if (screen_keys != nullptr && queries.rows > 0) bound_keys(*screen_keys, parts.arrays, stream);
   for (int64_t first = 0; first < queries.rows; first += plan.queries) {
     const Matrix rows = queries.slice(first, std::min(first + plan.queries, queries.rows));
@@ -164,19 +172,19 @@ void group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* scre
     } else {
       zero(parts.lower, sizeof(uint32_t) * entries, stream);
       const CodedQueries coded = encode_queries(rows, *screen_keys, parts.arrays, stream);
-      ScreenCall call{coded.codes, coded.tiles(), *screen_keys, 0, keys.rows};
-      screen(call, LowerSink{coded, groups, parts.lower}, stream);
+      ScreenCall screening{coded.codes, coded.tiles(), *screen_keys, 0, keys.rows};
+      screen(screening, LowerSink{coded, groups, parts.lower}, stream);
       for (int64_t key = 0; key < keys.rows; key += plan.keys) {
-        call.first_key = key;
-        call.last_key = std::min(key + plan.keys, keys.rows);
-        parts.list.begin(rows.rows, call.first_key, call.last_key, stream);
-        screen(call, UpperSink{coded, groups, parts.lower, parts.list}, stream);
+        screening.first_key = key;
+        screening.last_key = std::min(key + plan.keys, keys.rows);
+        parts.list.begin(rows.rows, screening.first_key, screening.last_key, stream);
+        screen(screening, UpperSink{coded, groups, parts.lower, parts.list}, stream);
         certify(parts.list, rows, keys, take, scored, stream);
       }
     }
     launch(write_kernel, static_cast<unsigned>(ceil_div<int64_t>(entries, kThreads)), kThreads, 0,
-           stream, parts.best, entries, values + first * groups.count,
-           indices + first * groups.count);
+           stream, parts.best, entries, call.values.data + first * groups.count,
+           call.indices.data + first * groups.count);
   }
 }
 

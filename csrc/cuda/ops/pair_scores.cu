@@ -1,6 +1,6 @@
 // Scores of given pairs.
 #include "cuda/engine/exact_score.cuh"
-#include "cuda/ops.h"
+#include "fastclip/ops/pair_scores.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -17,10 +17,10 @@ __global__ void pair_scores_kernel(Matrix queries, Matrix keys, const int64_t* i
 
 }  // namespace
 
-void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices,
-                 int64_t per_query, float* out, Stream stream) {
-  const int64_t blocks = ceil_div(queries.rows * per_query * kLanes, int64_t{kThreads});
-  launch(pair_scores_kernel, blocks, kThreads, 0, stream, queries, keys, indices, per_query, out);
+void pair_scores(const PairScoresCall& call, Stream stream) {
+  const int64_t blocks = ceil_div(call.indices.count() * kLanes, int64_t{kThreads});
+  launch(pair_scores_kernel, blocks, kThreads, 0, stream, call.queries, call.keys,
+         call.indices.data, call.indices.sizes[1], call.out.data);
 }
 
 }  // namespace fastclip::cuda

@@ -1,7 +1,7 @@
 // The block of exact scores itself: tiles of 32 queries by 32 keys, of which half a warp does 4 by
 // 8, a thread being one of the 16 lanes of all its pairs.
 #include "cuda/engine/exact_score.cuh"
-#include "cuda/ops.h"
+#include "fastclip/ops/similarity.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -117,11 +117,11 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 }  // namespace
 
-void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& out,
-                Stream stream) {
+void similarity(const SimilarityCall& call, Stream stream) {
+  const auto &queries = call.queries, &keys = call.keys;
   const int64_t tiles =
       ceil_div<int64_t>(queries.rows, kTile) * ceil_div<int64_t>(keys.rows, kTile);
-  launch(similarity_kernel, tiles, kThreads, 0, stream, queries, keys, out);
+  launch(similarity_kernel, tiles, kThreads, 0, stream, queries, keys, call.out);
 }
 
 }  // namespace fastclip::cuda

@@ -8,7 +8,8 @@
 #include "cuda/engine/order.cuh"
 #include "cuda/engine/pair_list.cuh"
 #include "cuda/engine/screen_launch.cuh"
-#include "cuda/ops.h"
+#include "cuda/tuning.h"
+#include "fastclip/ops/topk.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -365,22 +366,23 @@ void screened_topk(State state, const Output& out, const QueryArrays& arrays, St
   exact_topk(state, out, false, stream);
 }
 
-}  // namespace
-
-TopKPlan::TopKPlan(int64_t num_queries, int64_t k, int64_t max_queries, int64_t max_candidates)
-    : k(k) {
-  constexpr int64_t kMost = 8192, kEntries = int64_t{1} << 24, kMostEntries = int64_t{1} << 26;
-  constexpr int64_t kMostQueries = 16384;
-  candidates = std::max<int64_t>(1024, next_power_of_two(static_cast<int>(8 * k)));
-  // Fewer phases where there is room for more candidates.
-  while (candidates < kMost && 2 * candidates * padded_queries(num_queries) <= kEntries) {
-    candidates *= 2;
+// So many queries at a time, with room for so many candidates each.
+struct TopKPlan {
+  TopKPlan(const TopKCall& call, int64_t at_once) : k(call.values.sizes[1]) {
+    constexpr int64_t kMost = 8192, kEntries = int64_t{1} << 24, kMostEntries = int64_t{1} << 26;
+    constexpr int64_t kMostQueries = 16384;
+    candidates = std::max<int64_t>(1024, next_power_of_two(static_cast<int>(8 * k)));
+    // Fewer phases where there is room for more candidates.
+    while (candidates < kMost && 2 * candidates * padded_queries(call.queries.rows) <= kEntries) {
+      candidates *= 2;
+    }
+    candidates = std::min(candidates, tuning().topk_candidates);
+    queries = std::max<int64_t>(
+        1, std::min({call.queries.rows, at_once, kMostQueries, kMostEntries / candidates}));
   }
-  candidates = std::min(candidates, max_candidates);
-  queries = std::min({num_queries, max_queries, kMostQueries, kMostEntries / candidates});
-}
 
-namespace {
+  int64_t k, queries, candidates;
+};
 
 struct Memory {
   Memory(Workspace& workspace, const TopKPlan& plan, int64_t width)
@@ -393,18 +395,25 @@ struct Memory {
 
 }  // namespace
 
-int64_t topk_workspace(const TopKPlan& plan, int64_t width) {
+Room topk_room(const TopKCall& call, int64_t most) {
+  const TopKPlan plan(call, std::min(most, tuning().topk_queries));
   Workspace workspace;
-  Memory(workspace, plan, width);
-  return workspace.bytes();
+  Memory(workspace, plan, width_of(call.screen));
+  return {plan.queries, workspace.bytes()};
 }
 
-void topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, const TopKPlan& plan,
-          float* values, int64_t* indices, int64_t* scored, void* memory, Stream stream) {
+void topk(const TopKCall& call, int64_t at_once, void* memory, Stream stream) {
+  const auto &queries = call.queries, &keys = call.keys;
+  const ScreenKeys* screen = call.screen;
+  float* values = call.values.data;
+  int64_t* indices = call.indices.data;
+  int64_t* scored = call.survivors.data;
+  check_number_of_keys(keys);
+  const TopKPlan plan(call, at_once);
   zero(scored, sizeof(int64_t), stream);
   if (queries.rows == 0) return;
   Workspace workspace(memory);
-  Memory parts(workspace, plan, screen != nullptr ? screen->width : 0);
+  Memory parts(workspace, plan, width_of(screen));
   State& state = parts.state;
   state.k = static_cast<int>(plan.k);
   if (screen != nullptr) {
