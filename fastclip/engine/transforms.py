@@ -17,6 +17,7 @@ from fastclip.engine.library import KERNELS, implement, library
 from fastclip.engine.tensors import has_memory
 
 _functions: dict[str, type[torch.autograd.Function]] = {}
+_functions_of_operators: dict[str, str] = {}
 _modes = torch._C._len_torch_dispatch_stack
 _traced = torch._C._get_tracing_state  # by torch.jit.trace
 _backward_task = torch._C._current_graph_task_id  # below 0 outside of a backward
@@ -70,8 +71,7 @@ def call(name: str, *arguments: Any) -> Any:
 
 def _public(name: str) -> str:
     """Return the public function that the user has called."""
-    parts = {"similarity_out": "similarity with out", "group_mean_keys": "group_mean"}
-    return parts.get(name, name.removesuffix("_backward"))
+    return _functions_of_operators.get(name, name.removesuffix("_backward"))
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def define(
     kernel: Callable[..., Any],
     empty: Callable[..., Any],
     gradient: Gradient | Literal["constant"] | None = None,
+    function: str | None = None,
 ) -> None:
     """Define an operator that torch sees.
 
@@ -110,8 +111,12 @@ def define(
         Allocates the results: what a compiler needs to know.
     gradient : Gradient or CONSTANT, optional
         Without, the operator refuses transforms of torch.func and forward mode.
+    function : str, optional
+        What messages call the operator by, where the user has called a function of another name.
     """
     name = schema.partition("(")[0]
+    if function is not None:
+        _functions_of_operators[name] = function
     library.define(schema)
     implement(name, kernel)
     torch.library.register_fake(f"fastclip::{name}", empty, lib=library)

@@ -157,6 +157,7 @@ define(
     _group_mean_keys,
     _group_mean_keys_fake,
     Gradient(_backward, _setup_context),
+    function="group_mean",
 )
 
 

@@ -177,4 +177,5 @@ define(
     "similarity_out(Tensor queries, Tensor keys, Tensor(a!) out, bool check_keys) -> ()",
     _similarity_out,
     lambda *_: None,
+    function="similarity with out",
 )

@@ -126,6 +126,7 @@ define(
     _softmax_of,
     _empty,
     Gradient(_backward, _setup_context),
+    function="softmax_topk",
 )
 
 
