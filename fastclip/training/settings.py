@@ -116,7 +116,7 @@ class RunSettings(Settings):
     )
 
     def rate_at(self, step: int, steps: int) -> float:
-        """The learning rate of a step, from 0, of ``steps``."""
+        """Return the learning rate of a step, from 0, of ``steps``."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         left = (step - self.warmup) / max(1, steps - self.warmup)
