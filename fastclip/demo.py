@@ -77,11 +77,11 @@ class Demo:
         return 3 * len(self.images) * len(self.captions) + len(self.lvis) * names
 
     def counterparts(self, vocabulary: str) -> int:
-        """How many LVIS classes have a name of cosine >= ``COUNTERPART`` in ``vocabulary``."""
+        """Count the LVIS classes with a name of cosine >= ``COUNTERPART`` in ``vocabulary``."""
         return int((self.nearest[vocabulary].values >= COUNTERPART).sum())
 
     def selection(self) -> list[int]:
-        """12 LVIS classes, from the best to the worst counterpart.
+        """Choose 12 LVIS classes, from the best to the worst counterpart.
 
         They lie at evenly spaced quantiles of the best cosine over the three vocabularies.
         """
@@ -120,14 +120,14 @@ def run_demo() -> Demo:
 
 
 def match(keys: Features, found: TopK, row: int, place: int) -> dict[str, Any]:
-    """Name and score of what was found for a row, at a place from 0."""
+    """Return name and score of what was found for a row, at a place from 0."""
     assert keys.names is not None
     name = keys.names[int(found.indices[row, place])]
     return {"name": name.strip(), "score": found.values[row, place].item()}
 
 
 def evenly_spaced(length: int, count: int) -> torch.Tensor:
-    """``count`` places from the first to the last of ``length``."""
+    """Return ``count`` places from the first to the last of ``length``."""
     return torch.arange(count) * (length - 1) // (count - 1)
 
 
@@ -187,7 +187,7 @@ class Pictures:
     seconds: float
 
     def shown_drawings(self) -> list[Example]:
-        """12 drawings, evenly spaced from the best to the worst rank of the right name."""
+        """Choose 12 drawings, evenly spaced from the best to the worst rank of the right name."""
         images = compose(
             self.drawings,
             [placed_alone(self.drawings, i) for i in range(len(self.drawings))],
@@ -197,7 +197,7 @@ class Pictures:
         return _examples(images, right, self.names, self.named, self.name_ranks, 12)
 
     def shown_scenes(self) -> list[Example]:
-        """12 scenes, evenly spaced from the best to the worst rank of their own caption."""
+        """Choose 12 scenes, evenly spaced from the best to the worst rank of their own caption."""
         return _examples(
             self.scenes, self.own_captions, self.captions, self.found, self.caption_ranks, 12
         )
@@ -266,7 +266,7 @@ def run_pictures(captions: int = CAPTIONS, *, progress: bool = False) -> Picture
 
 
 def share_within(ranks: torch.Tensor, k: int) -> float:
-    """Share of ``ranks`` that are among the first k."""
+    """Return the share of ``ranks`` that are among the first k."""
     return float((ranks < k).float().mean())
 
 

@@ -3,7 +3,7 @@
 Python, from the top: ``cli``; ``report``; the methods of papers with what they need; ``sweep`` and
 ``distributed``; ``ops``; ``engine``; ``data`` (features, files, rows), which needs none of these.
 C++: ``bindings`` on headers of operations; per backend ``ops`` on ``engine`` on ``isa`` or ``arch``
-on ``include``, and no backend on another.
+on ``tuning.h`` on ``include``, and no backend on another.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LAYERS = (
     {"cli", "__main__"},
 )
 
-CPP_LAYERS = ("include", "isa", "engine", "ops", "bindings")
+CPP_LAYERS = ("include", "tuning", "isa", "engine", "ops", "bindings")
 FOR_BINDINGS = re.compile(r"(include|bindings)/|(cpu|cuda)/ops(/\w+)?\.h")
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from fastclip.training.settings import RunSettings, declared
+from fastclip.training.settings import RunSettings
 
 _WAIT = timedelta(days=1)  # at most, for what rank 0 does alone, such as validation
 
@@ -67,14 +67,13 @@ def _options(kind: type[RunSettings]) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(kind)
     shared = [one.name for one in fields(RunSettings)]
     for one in sorted(fields(kind), key=lambda one: one.name in shared):
-        about = declared(one)
-        if about is None:
+        if not one.metadata:
             continue
-        name = f"--{one.name.replace('_', '-')}"
-        option = typer.Option(name, min=about.low, max=about.high, help=about.text)
-        if about.choices:
+        text, low, high, choices = one.metadata.values()
+        option = typer.Option(f"--{one.name.replace('_', '-')}", min=low, max=high, help=text)
+        if choices:
             make: Any = Enum
-            hints[one.name] = make(one.name, [(value, value) for value in about.choices], type=str)
+            hints[one.name] = make(one.name, [(value, value) for value in choices], type=str)
         yield inspect.Parameter(
             one.name,
             inspect.Parameter.KEYWORD_ONLY,

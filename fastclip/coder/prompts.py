@@ -137,7 +137,7 @@ def checked_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
 
 
 def spaced(name: str) -> str:
-    """Spaces for underscores."""
+    """Return a name with spaces for underscores."""
     return " ".join(name.replace("_", " ").split())
 
 

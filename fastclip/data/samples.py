@@ -22,7 +22,7 @@ _SAMPLES = {
 
 
 def samples() -> dict[str, str]:
-    """Names of the samples and a line on each.
+    """Return the names of the samples with a line on each.
 
     Never compare rows of different models: their features do not share a space.
 
@@ -36,7 +36,7 @@ def samples() -> dict[str, str]:
 
 
 def load_sample(name: str) -> Features:
-    """Real features by name, memory-mapped, in the bits in which they were published.
+    """Load real features by name, memory-mapped, in the bits in which they were published.
 
     Parameters
     ----------

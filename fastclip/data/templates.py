@@ -13,7 +13,7 @@ _NAMES = {
 
 
 def templates(name: str) -> tuple[str, ...]:
-    """Prompt templates of OpenAI's CLIP, for `Model.encode_text`.
+    """Return prompt templates of OpenAI's CLIP, for `Model.encode_text`.
 
     Parameters
     ----------

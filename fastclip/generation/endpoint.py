@@ -77,7 +77,7 @@ class ChatEndpoint:
         self._asked: dict[str, Future[str]] = {}
 
     def ask(self, instruction: str, text: str) -> str:
-        """The model's answer to an instruction and a text, from the cache if it is there.
+        """Return the model's answer to an instruction and a text, from the cache if possible.
 
         Raises
         ------

@@ -91,7 +91,7 @@ class SegmentationScorer:
         self._images += 1 if labels.ndim == 2 else len(labels)
 
     def compute(self) -> SegmentationScores:
-        """The scores of all images so far.
+        """Return the scores of all images so far.
 
         Raises
         ------
@@ -179,7 +179,7 @@ class CaptionMaskScorer:
         self._empty += int((~some).sum())
 
     def compute(self) -> CaptionMaskScores:
-        """The scores of all captions so far.
+        """Return the scores of all captions so far.
 
         Raises
         ------

@@ -84,7 +84,7 @@ class TagScorer:
         self._metrics.update(selected.flatten().cpu().int(), present.flatten().cpu().int())
 
     def compute(self) -> TagScores:
-        """The scores of all words so far.
+        """Return the scores of all words so far.
 
         Raises
         ------
@@ -177,7 +177,7 @@ class MeanAveragePrecision:
         self._metric.update(share.float().cpu(), target.cpu())
 
     def compute(self) -> AveragePrecision:
-        """The average precisions of all images so far.
+        """Return the average precisions of all images so far.
 
         Raises
         ------

@@ -26,13 +26,13 @@ class TrainingData(Protocol):
         """How many captions there are."""
 
     def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
-        """The images of some captions, [B, 3, H, W] float32, preprocessed."""
+        """Return the images of some captions, [B, 3, H, W] float32, preprocessed."""
 
     def texts(self, index: int) -> tuple[str, Sequence[str], Sequence[str]]:
-        """A caption, its hard negatives and its hard positives; these two can be empty."""
+        """Return a caption, its hard negatives and its hard positives; these can be empty."""
 
     def digest(self) -> str:
-        """A text that is another one if the data are."""
+        """Return a text that changes with the data."""
 
 
 class SimilarImages(Protocol):
@@ -109,7 +109,7 @@ class ItemData:
 
 
 def similar_images(image_features: torch.Tensor, k: int = 3) -> torch.Tensor:
-    """The k images that look most like each, for the hard images of NegCLIP.
+    """Find the k images that look most like each, for the hard images of NegCLIP.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class BatchFeatures:
 
 
 def hard_positive_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone) -> Parts:
-    r"""CLIP's loss twice, for captions and for hard positives, against all hard negatives.
+    r"""Compute CLIP's loss twice, for captions and for hard positives, against all hard negatives.
 
     .. math::
         L = \tfrac14 \left(
@@ -107,7 +107,7 @@ def hard_positive_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather
 
 
 def negclip_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone) -> Parts:
-    r"""CLIP's loss with hard negatives among the texts.
+    r"""Compute CLIP's loss with hard negatives among the texts.
 
     The mean of :math:`\mathrm{CE}(v \to c \mid c, n)` and :math:`\mathrm{CE}(c \to v)`; hard
     positives are not looked at. Yuksekgonul et al., *When and Why Vision-Language Models Behave
@@ -154,7 +154,7 @@ def svlc_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone
 
 
 def clip_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone) -> Parts:
-    r"""CLIP's own loss, :math:`CE(v \to c) + CE(c \to v)`, the mean of the two; the control.
+    r"""Compute CLIP's own loss, the mean of :math:`CE(v \to c)` and :math:`CE(c \to v)`.
 
     Parameters and result are those of `hard_positive_loss`.
     """

@@ -15,26 +15,6 @@ from .losses import LOSSES
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
-@dataclass(frozen=True)
-class Declared:
-    """What is known of a setting: what it does, for people, and what it may be."""
-
-    text: str
-    low: float | None
-    high: float | None
-    choices: tuple[str, ...]
-
-    def check(self, name: str, value: Any) -> None:
-        """Raise ValueError, naming the setting, where ``value`` is not allowed."""
-        if self.choices:
-            check_choice(name, value, self.choices)
-        elif self.low is not None and self.high is not None:
-            if not self.low <= value <= self.high:
-                raise ValueError(f"{name}: is {value}, allowed: {self.low:g} to {self.high:g}")
-        elif self.low is not None:
-            check_at_least(self.low, **{name: value})
-
-
 def setting(
     default: Any,
     text: str,
@@ -44,13 +24,8 @@ def setting(
     choices: tuple[str, ...] = (),
 ) -> Any:
     """Declare a field of `Settings`; the command line has an option for it."""
-    return field(default=default, metadata={"declared": Declared(text, low, high, choices)})
-
-
-def declared(one: Field[Any]) -> Declared | None:
-    """What `setting` has declared of a field, if it has."""
-    found: Declared | None = one.metadata.get("declared")
-    return found
+    about = {"text": text, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True)
@@ -71,13 +46,9 @@ class Settings:
                 known[name] = kind, value
         lines = ["Attributes", "----------"]
         for name, (kind, one) in known.items():
-            about = declared(one)
-            if about is not None:
-                indent = " " * 4
-                lines += [
-                    f"{name} : {kind}, default {one.default!r}",
-                    textwrap.fill(about.text, 96, initial_indent=indent, subsequent_indent=indent),
-                ]
+            if one.metadata:
+                lines.append(f"{name} : {kind}, default {one.default!r}")
+                lines.append(textwrap.indent(textwrap.fill(one.metadata["text"], 92), " " * 4))
         text, mark, examples = inspect.cleandoc(cls.__doc__ or "").partition("Examples\n")
         cls.__doc__ = "\n".join([text.rstrip(), "", *lines, "", mark + examples])
 
@@ -89,10 +60,15 @@ class Settings:
         ValueError
             One is out of range; the message names it.
         """
-        for one in fields(self):
-            about = declared(one)
-            if about is not None:
-                about.check(one.name, getattr(self, one.name))
+        for one in (one for one in fields(self) if one.metadata):
+            name, value = one.name, getattr(self, one.name)
+            low, high, choices = (one.metadata[key] for key in ("low", "high", "choices"))
+            if choices:
+                check_choice(name, value, choices)
+            elif high is not None and not low <= value <= high:
+                raise ValueError(f"{name}: is {value}, allowed: {low:g} to {high:g}")
+            elif low is not None:
+                check_at_least(low, **{name: value})
 
 
 @dataclass(frozen=True)
@@ -140,7 +116,7 @@ class RunSettings(Settings):
     )
 
     def rate_at(self, step: int, steps: int) -> float:
-        """The learning rate of a step, from 0, of ``steps``."""
+        """Return the learning rate of a step, from 0, of ``steps``."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         left = (step - self.warmup) / max(1, steps - self.warmup)

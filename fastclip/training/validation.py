@@ -84,7 +84,7 @@ class Validation:
 
 
 def read_classes(table: Path) -> tuple[list[Path], tuple[str, ...]]:
-    """The images and class names of a table, for ``zero_shot``; paths are relative to it."""
+    """Read images and class names from a table, for ``zero_shot``; paths are relative to it."""
     names = read_texts(table, column="image")
     return [table.parent / name for name in names], read_texts(table, column="class")
 

@@ -30,13 +30,13 @@ class TaggedData(Protocol):
         """How many captions there are."""
 
     def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
-        """The images of some captions, [B, 3, H, W] float32, preprocessed."""
+        """Return the images of some captions, [B, 3, H, W] float32, preprocessed."""
 
     def texts(self, index: int) -> tuple[str, Sequence[str]]:
-        """A caption and its tags."""
+        """Return a caption and its tags."""
 
     def digest(self) -> str:
-        """A text that is another one if the data are."""
+        """Return a text that changes with the data."""
 
 
 @dataclass(frozen=True)

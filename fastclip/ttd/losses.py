@@ -34,7 +34,7 @@ def distillation_loss(
     tag_weight: float = 1.0,
     map_size: tuple[int, int] | None = None,
 ) -> dict[str, torch.Tensor]:
-    r"""The two losses of TTD (Jo et al., ECCV 2024).
+    r"""Compute the two losses of TTD (Jo et al., ECCV 2024).
 
     With A_i the heat map of tag i and A_y that of the caption (`tag_maps`), T+ the tags that
     `select_tags` selects, N the min-max over the pixels of a map and sg a stopped gradient:

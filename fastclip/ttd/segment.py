@@ -95,7 +95,7 @@ def encode_tags(
     *,
     progress: bool = False,
 ) -> torch.Tensor:
-    """Features [T, d] of tags in prompts, averaged; ValueError for one that does not fit.
+    """Encode tags in prompts, averaged: [T, d]; ValueError for one that does not fit.
 
     Examples
     --------

@@ -28,7 +28,7 @@ def dense_features(
     window: SupportsIndex | None = None,
     method: str = "value",
 ) -> torch.Tensor:
-    """Features of an image's patches, averaged over scales, flips and overlapping windows.
+    """Encode an image's patches, averaged over scales, flips and overlapping windows.
 
     A tag's score is linear in them, so that the scores of the mean features are the mean scores:
     averages over views cost the same for one tag and for thousands. Features of each view have unit

@@ -63,7 +63,7 @@ class Scene:
 
 
 def generator(seed: int, index: int, stream: int = 0) -> np.random.Generator:
-    """The generator of one scene; ``stream`` keeps independent uses of it apart."""
+    """Return the generator of one scene; ``stream`` keeps independent uses of it apart."""
     return np.random.Generator(np.random.Philox(key=[seed, (index << 8) | stream]))
 
 
@@ -158,13 +158,13 @@ class SceneMaker:
 
 
 def placed_alone(drawings: Drawings, row: int) -> Scene:
-    """Drawing number ``row`` in the middle of a white picture, over 85 % of its side."""
+    """Place drawing number ``row`` in the middle of a white picture, over 85 % of its side."""
     white = Background("white", (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 0.0, 1.0)
     return Scene((Placed(row, int(drawings.name_index[row]), 0.5, 0.5, 0.85),), white)
 
 
 def exchanged(scene: Scene) -> Scene:
-    """The scene with the first two drawings in each other's place and size."""
+    """Return the scene with the first two drawings in each other's place and size."""
     first, second, *others = scene.objects
     return replace(
         scene,

@@ -46,7 +46,7 @@ class ClassList:
         return len(self.names)
 
     def labels(self, images: Sequence[str]) -> list[int]:
-        """The class of each image, that of the folder it is in.
+        """Return the class of each image, that of its folder.
 
         Parameters
         ----------
