@@ -15,11 +15,10 @@ from fastclip.engine.packed import PackedKeys
 from fastclip.engine.sharded import ShardedKeys
 from fastclip.engine.sources import MemoryRows, as_source
 from fastclip.engine.stream import Question, make_plan, states
+from fastclip.engine.tuning import TUNING
 
 Keys: TypeAlias = "Array | PackedKeys | Rows | ShardedKeys"
 """Keys wherever they are; `fastclip.ops` says what each means."""
-
-_MEMORY = 1 << 30  # bytes that rows in files may take; sweeps have an argument for it
 
 
 def elsewhere(keys: Any) -> bool:
@@ -71,7 +70,7 @@ def _streamed(
         raise ValueError(
             f"queries: are on device '{device}', 'cpu' is needed for {kind.name} of keys in files"
         )
-    plan = make_plan(question, _MEMORY, None, device)
+    plan = make_plan(question, TUNING.stream_bytes, None, device)
     count, size = len(question.block), max(1, plan.block)
     ranges = [range(i, min(i + size, count)) for i in range(0, max(1, count), size)]
     with device:

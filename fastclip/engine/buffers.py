@@ -8,8 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from fastclip.engine.sources import MemoryRows, RowSource
-
-_PINNED = 16 << 20  # bytes of rows that are copied at a time
+from fastclip.engine.tuning import TUNING
 
 
 class Buffers:
@@ -38,7 +37,7 @@ class Buffers:
         return part
 
     def _copy(self, begin: int, part: torch.Tensor) -> None:
-        step = max(1, _PINNED // max(1, self._rows.row_bytes))
+        step = max(1, TUNING.pinned_bytes // max(1, self._rows.row_bytes))
         if self._pinned is None:
             self._pinned = self._empty(min(step, self._size), torch.device("cpu"), pin_memory=True)
         for first in range(0, len(part), step):

@@ -18,8 +18,7 @@ import torch
 from fastclip.data.formats import file_errors, map_npy
 from fastclip.engine.checks import Array, as_indices, as_tensor, as_thresholds, check_range
 from fastclip.engine.floats import to_float
-
-_BLOCK = 1 << 20  # numbers
+from fastclip.engine.tuning import TUNING
 
 
 class Column(Protocol):
@@ -68,8 +67,8 @@ class Integers:
         return self._checked(begin, end)
 
     def blocks(self) -> Iterator[torch.Tensor]:
-        for begin in range(0, self._count, _BLOCK):
-            yield self[begin : begin + _BLOCK]
+        for begin in range(0, self._count, TUNING.column_numbers):
+            yield self[begin : begin + TUNING.column_numbers]
 
     def check_range(self, limit: int, of: str) -> None:
         """Check that all are from 0 to ``limit`` - 1."""
@@ -77,8 +76,8 @@ class Integers:
         def check(part: torch.Tensor) -> None:
             check_range(self.name, part, limit, of)
 
-        for begin in range(0, self._count, _BLOCK):
-            self._checked(begin, min(begin + _BLOCK, self._count), check)
+        for begin in range(0, self._count, TUNING.column_numbers):
+            self._checked(begin, min(begin + TUNING.column_numbers, self._count), check)
 
     def described(self) -> dict[str, object]:
         """Return a hash of the numbers, whatever their dtype."""
@@ -116,8 +115,8 @@ class Thresholds:
             thresholds = _numbers("thresholds", source, "np.float32")
         self._one = not getattr(thresholds, "shape", ())
         found = as_thresholds(thresholds, 1 if self._one else count, device)
-        for begin in range(0, len(found), _BLOCK):
-            nan = torch.isnan(found[begin : begin + _BLOCK]).nonzero()
+        for begin in range(0, len(found), TUNING.column_numbers):
+            nan = torch.isnan(found[begin : begin + TUNING.column_numbers]).nonzero()
             if len(nan):
                 raise ValueError(f"thresholds: NaN at {begin + int(nan[0])}")
         self._numbers = found.expand(count)
@@ -130,7 +129,7 @@ class Thresholds:
             number = to_float(self._numbers[0]) if len(self._numbers) else 0.0
             return {"thresholds": described_number(number)}
         digest = hashlib.sha256(f"torch.float32 ({len(self._numbers)},)".encode())
-        for part in self._numbers.split(_BLOCK):
+        for part in self._numbers.split(TUNING.column_numbers):
             digest.update(part.contiguous().numpy().data)
         return {"thresholds_sha256": digest.hexdigest()}
 

@@ -14,8 +14,7 @@ from fastclip.engine.groups import check_count, check_sizes
 from fastclip.engine.operation import Operation, Part, State
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.sharded import ShardedKeys
-
-_QUERIES = 16384  # of all ranks together, at a time
+from fastclip.engine.tuning import TUNING
 
 
 class _Call(NamedTuple):
@@ -99,7 +98,7 @@ def _blocks(
 ) -> Iterator[_Block]:
     """Yield the queries of all ranks, at least one block."""
     columns = operation.columns("query", 0, len(own))
-    size = max(1, _QUERIES // keys.ranks.size)
+    size = max(1, TUNING.rank_queries // keys.ranks.size)
     for begin in range(0, max(1, most), size):
         sent = (x[begin : begin + size] for x in (own, *columns.values()))
         found = keys.ranks.share(*sent)

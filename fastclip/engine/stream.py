@@ -15,9 +15,7 @@ from fastclip.engine.packed import PackedKeys
 from fastclip.engine.packing import pack
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.sources import RowSource, check_rows
-
-_MOST_CHUNK = 1 << 18  # rows; more at a time are no faster
-_LEAST_CHUNK = 256
+from fastclip.engine.tuning import TUNING
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def make_plan(
     per_resident = others.row_bytes + question.other_bytes + codes
     per_other = per_resident + others.row_bytes + question.other_bytes
     align = question.operation.alignment() if len(others) else 1
-    least = min(max(1, len(others)), max(_LEAST_CHUNK, align)) * per_other
+    least = min(max(1, len(others)), max(TUNING.least_chunk_rows, align)) * per_other
     spare = memory - fixed
     rows = len(block) if shard_size is None else min(shard_size, len(block))
     for_chunks = spare // 2 if shard_size is None else spare - rows * per_row
@@ -113,7 +111,7 @@ def make_plan(
     resident = len(others) * per_resident <= for_chunks
     chunk = len(others)
     if not resident:
-        chunk = min(_MOST_CHUNK, for_chunks // per_other)
+        chunk = min(TUNING.most_chunk_rows, for_chunks // per_other)
         chunk = max(chunk // align, 1) * align
     if shard_size is None:
         used = chunk * (per_resident if resident else per_other)

@@ -29,11 +29,11 @@ from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.packing import (
     empty_screen,
     encode,
-    packed_from,
     parts_to_pack,
     worth_packing,
 )
 from fastclip.engine.transforms import Gradient, call, define
+from fastclip.engine.tuning import TUNING
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 
 
@@ -132,8 +132,9 @@ def topk(
         codes: tuple[torch.Tensor, ...] = ()
         if isinstance(keys, PackedKeys):
             rows, codes = keys.rows, (keys.codes, keys.bounds, keys.center)
+        least = TUNING.pack_from_queries, TUNING.pack_from_keys
         threads = torch.get_num_threads()
-        found = _C.plain_topk(queries, rows, codes, k, *packed_from(), threads)
+        found = _C.plain_topk(queries, rows, codes, k, *least, threads)
     if found is not None:
         check_row(found[3], queries.shape[0])
     else:

@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import fastclip
 from fastclip.distributed import RankError, ShardedKeys, gather
-from fastclip.engine import rounds
+from fastclip.engine.tuning import TUNING
 from fastclip.training import LOSSES, BatchFeatures
 
 potential = import_module("fastclip.ops.gaussian_potential")  # the function has its name
@@ -277,8 +277,8 @@ def check_strided_rows(group: Group) -> None:
 def check_many_rounds(group: Group) -> None:
     """Queries that take several blocks, more of them on some ranks than on others."""
     problem = problems()[-1]
-    before = rounds._QUERIES
-    rounds._QUERIES = 7 * group.size
+    before = TUNING.rank_queries
+    TUNING.rank_queries = 7 * group.size
     try:
         cuts = group.spreads(len(problem.queries))[1]
         keys = ShardedKeys.split(problem.keys, group.group)
@@ -293,7 +293,7 @@ def check_many_rounds(group: Group) -> None:
         begin = keys.begin
         assert np.array_equal(counts, expected[begin : begin + len(keys.local)])
     finally:
-        rounds._QUERIES = before
+        TUNING.rank_queries = before
 
 
 def check_split_of_a_mapped_file(group: Group) -> None:

@@ -13,6 +13,7 @@ import torch
 import fastclip
 from fastclip.data import open_rows
 from fastclip.engine import answer, stream
+from fastclip.engine.tuning import TUNING
 
 pytestmark = pytest.mark.host
 
@@ -113,7 +114,7 @@ def test_kinds_of_queries(queries: torch.Tensor, keys: fastclip.data.Rows) -> No
 
 def test_memory_is_bounded(keys: fastclip.data.Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks are as small as what is allowed asks for."""
-    monkeypatch.setattr(answer, "_MEMORY", 70 << 20)
+    monkeypatch.setattr(TUNING, "stream_bytes", 70 << 20)
     read: list[int] = []
     real = fastclip.data.Rows.read
 

@@ -21,6 +21,7 @@ from fastclip.data.job_folder import lock
 from fastclip.engine import buffers, devices, stream
 from fastclip.engine.devices import EMULATED
 from fastclip.engine.stream import make_plan
+from fastclip.engine.tuning import TUNING
 
 host = pytest.mark.host
 
@@ -62,7 +63,7 @@ def files(rows, tmp_path_factory):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(stream, "_MOST_CHUNK", CHUNK)
+    monkeypatch.setattr(TUNING, "most_chunk_rows", CHUNK)
     real = stream.make_plan
 
     def plan(question, *arguments):
@@ -197,7 +198,7 @@ def test_pairs_of_one_set(rows, files, tmp_path, small_chunks, device):
 @host
 @pytest.mark.parametrize("kind", [".npy", "-tables"])
 def test_rows_are_copied_in_pieces(kind, rows, files, monkeypatch):
-    monkeypatch.setattr(buffers, "_PINNED", 64 * 4 * D)
+    monkeypatch.setattr(TUNING, "pinned_bytes", 64 * 4 * D)
     both = buffers.Buffers(open_rows(files / f"keys{kind}"), 300, torch.device("cpu"))
     both._pinned = torch.empty(64, D)  # as if it were
     for begin, count in ((0, 300), (300, 200), (95, 1), (7, 0)):
