@@ -406,7 +406,7 @@ def on_ranks(question: Question, queries: torch.Tensor, keys: torch.Tensor) -> A
 
 def call_on_ranks(op: str, queries: torch.Tensor, keys: Any, question: Question) -> Any:
     """All that depends on how a function is called on several ranks."""
-    return getattr(fastclip.distributed, op)(queries, keys, **question.arguments)
+    return getattr(fastclip, op)(queries, keys, **question.arguments)
 
 
 @contextmanager
