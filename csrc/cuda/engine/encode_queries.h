@@ -7,8 +7,7 @@
 
 #include "cuda/arch/screen.cuh"
 #include "cuda/engine/workspace.h"
-#include "fastclip/backends.h"
-#include "fastclip/matrix.h"
+#include "fastclip/operation.h"
 
 namespace fastclip::cuda {
 

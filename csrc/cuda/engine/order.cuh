@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cuda/arch/device.h"
-#include "fastclip/backends.h"
+#include "fastclip/operation.h"
 #include "fastclip/ordered.h"
 
 namespace fastclip::cuda {

@@ -26,8 +26,7 @@
 #include "cuda/arch/ptx.h"
 #include "cuda/engine/value_tile.cuh"
 #include "cuda/engine/workspace.h"
-#include "fastclip/backends.h"
-#include "fastclip/matrix.h"
+#include "fastclip/operation.h"
 #include "fastclip/screen.h"
 
 namespace fastclip::cuda {

@@ -8,8 +8,8 @@
 #include <algorithm>
 
 #include "cuda/engine/value_tile.cuh"
-#include "fastclip/backends.h"
 #include "fastclip/logsumexp.h"
+#include "fastclip/operation.h"
 
 namespace fastclip::cuda {
 
