@@ -90,7 +90,7 @@ def make_plan(
         sides = question.queries, question.keys
         queries, keys = (torch.empty(len(rows), rows.dim, device="meta") for rows in sides)
         # The latter is a sample of keys to pack.
-        fixed += question.operation.workspace(queries, keys) + 8192 * width * 12
+        fixed += question.operation.workspace(queries, keys) + _C.center_sample * width * 12
     per_row = 2 * block.row_bytes + question.row_bytes
     codes = _C.code_width(width) + 12
     per_resident = others.row_bytes + question.other_bytes + codes

@@ -132,9 +132,16 @@ def topk(
         codes: tuple[torch.Tensor, ...] = ()
         if isinstance(keys, PackedKeys):
             rows, codes = keys.rows, (keys.codes, keys.bounds, keys.center)
-        least = TUNING.pack_from_queries, TUNING.pack_from_keys
-        threads = torch.get_num_threads()
-        found = _C.plain_topk(queries, rows, codes, k, *least, threads)
+        found = _C.plain_topk(
+            queries,
+            rows,
+            codes,
+            k,
+            TUNING.pack_from_queries,
+            TUNING.pack_from_keys,
+            TUNING.always_screen,
+            torch.get_num_threads(),
+        )
     if found is not None:
         check_row(found[3], queries.shape[0])
     else:

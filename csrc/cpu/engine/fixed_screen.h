@@ -122,12 +122,13 @@ class FixedScreen {
 // many pairs were scored exactly.
 template <class Make>
 int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& keys,
-                     const ScreenKeys* codes, const float* scores, int threads,
+                     const ScreenKeys* codes, const float* scores, Screening screening, int threads,
                      Interrupt& interrupt, Make&& make) {
   threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
   const Plan plan(queries.rows, keys.rows, tuning::kFixedQueryBlock, tuning::kScreenedPartKeys,
                   threads);
-  const Screens screens = screens_for(isa, codes, std::min(plan.query_block, queries.rows));
+  const Screens screens =
+      screens_for(isa, codes, std::min(plan.query_block, queries.rows), screening);
   std::atomic<int64_t> scored{0};
   parallel_for(plan.tasks(), threads, interrupt, [&](int64_t index) {
     const int64_t first_query = index / plan.key_parts * plan.query_block;

@@ -1,7 +1,6 @@
 #include "cpu/engine/screen.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 
 #include "cpu/tuning.h"
@@ -9,8 +8,6 @@
 
 namespace fastclip::cpu {
 namespace {
-
-std::atomic<bool> screen_always{false};
 
 double center_length(const ScreenKeys& keys) {
   double squares = 0;
@@ -27,9 +24,6 @@ SeededRotation::SeededRotation(int64_t width)
   const float scale = rotation_scale(log2_block_);
   for (int64_t i = 0; i < width; ++i) signs_[i] = rotation_keeps_sign(i) ? scale : -scale;
 }
-
-void always_screen(bool always) { screen_always = always; }
-bool screens_always() { return screen_always; }
 
 double longest_key(const ScreenKeys& keys) {
   float longest = 0;

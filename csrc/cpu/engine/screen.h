@@ -11,6 +11,7 @@
 #include "cpu/isa/kernels.h"
 #include "cpu/tuning.h"
 #include "fastclip/matrix.h"
+#include "fastclip/operation.h"
 #include "fastclip/screen.h"
 
 namespace fastclip::cpu {
@@ -152,21 +153,16 @@ struct Screens {
   double longest_key;  // of the codes
 };
 
-// For tests: use the screen whenever there is one, also where exact scores would be faster.
-void always_screen(bool always);
-bool screens_always();
-
-inline bool worth_float_screen(int64_t queries) {
-  return queries > tuning::kFewFloatQueries || screens_always();
-}
-
-inline Screens screens_for(const Kernels& isa, const ScreenKeys* codes, int64_t queries) {
+inline Screens screens_for(const Kernels& isa, const ScreenKeys* codes, int64_t queries,
+                           Screening screening) {
   Screens screens{};
   if (codes != nullptr && isa.query_levels > 0) {
     screens.codes[screens.count++] = codes;
     screens.longest_key = longest_key(*codes);
   }
-  if (worth_float_screen(queries)) screens.codes[screens.count++] = nullptr;
+  if (queries > tuning::kFewFloatQueries || screening == Screening::kAlways) {
+    screens.codes[screens.count++] = nullptr;
+  }
   return screens;
 }
 

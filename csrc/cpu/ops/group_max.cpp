@@ -154,7 +154,7 @@ class ScreenedGroupMax {
 
 }  // namespace
 
-void group_max(const GroupMaxCall& call, int threads, Interrupt& interrupt) {
+void group_max(const GroupMaxCall& call, Screening screening, int threads, Interrupt& interrupt) {
   const auto &queries = call.queries, &keys = call.keys;
   const int64_t *groups = call.groups.data, num_groups = call.values.sizes[1];
   const Kernels& isa = kernels();
@@ -163,7 +163,7 @@ void group_max(const GroupMaxCall& call, int threads, Interrupt& interrupt) {
       std::clamp<int64_t>(ceil_div(queries.rows, threads), 1, tuning::kGroupQueryBlock);
   Screens screens{};
   if (std::is_sorted(groups, groups + keys.rows))
-    screens = screens_for(isa, call.screen, block_rows);
+    screens = screens_for(isa, call.screen, block_rows, screening);
   std::atomic<int64_t> scored{0};
   parallel_for(ceil_div(queries.rows, block_rows), threads, interrupt, [&](int64_t task) {
     const int64_t first = task * block_rows;

@@ -77,12 +77,13 @@ std::vector<ScoredPair> in_order(std::deque<std::vector<ScoredPair>>& parts, int
 
 }  // namespace
 
-std::vector<ScoredPair> pairs_above(const PairsAboveCall& call, int threads, Interrupt& interrupt) {
+std::vector<ScoredPair> pairs_above(const PairsAboveCall& call, Screening screening, int threads,
+                                    Interrupt& interrupt) {
   std::mutex mutex;
   std::deque<std::vector<ScoredPair>> parts;  // stays put while it grows
   const std::vector<float> scores(call.queries.rows, call.threshold);
-  search_fixed(kernels(), call.queries, call.keys, call.screen, scores.data(), threads, interrupt,
-               [&](int64_t first_query, int64_t rows) {
+  search_fixed(kernels(), call.queries, call.keys, call.screen, scores.data(), screening, threads,
+               interrupt, [&](int64_t first_query, int64_t rows) {
                  std::lock_guard lock(mutex);
                  return PairTask{call.threshold, call.later_only, first_query, rows,
                                  parts.emplace_back()};
