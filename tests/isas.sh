@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs tests/cpp/isa_test, which tries every instruction set without Python: here with
+# Runs isa_test (tests/cpp), which tries every instruction set without Python: here with
 # AddressSanitizer and UBSan, and on emulated ARM processors with and without the dot product. Every
 # instruction set must give the same bits. BIN holds cmake and ninja.
 set -euo pipefail

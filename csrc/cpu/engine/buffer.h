@@ -9,12 +9,14 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/tuning.h"
+
 namespace fastclip::cpu {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
-// Blocks that one thread keeps, at most 16 MiB.
+// Blocks that one thread keeps.
 class KeptBlocks {
  public:
   struct Block {
@@ -59,7 +61,7 @@ class KeptBlocks {
 #if defined(FASTCLIP_SANITIZE)
   static constexpr int64_t kMost = 0;  // the sanitizer should see every buffer come and go
 #else
-  static constexpr int64_t kMost = 16 << 20;
+  static constexpr int64_t kMost = tuning::kKeptBytes;
 #endif
   std::vector<Block> blocks_;
   int64_t total_ = 0;

@@ -8,11 +8,10 @@
 #include <vector>
 
 #include "cpu/engine/screen.h"
+#include "cpu/tuning.h"
 #include "fastclip/view.h"
 
 namespace fastclip::cpu {
-
-inline constexpr int64_t kFixedQueryBlock = 512;
 
 // What a key must pass: a higher score, or an equal one with an index below `tie`.
 struct Threshold {
@@ -34,9 +33,8 @@ inline std::vector<Threshold> join_thresholds(const Array<const float>& scores,
 // A block of queries with its thresholds.
 class FixedScreen {
  public:
-  FixedScreen(const Kernels& kernels, BlockScreen& block, const float* scores)
-      : kernels_(kernels),
-        block_(block),
+  FixedScreen(BlockScreen& block, const float* scores)
+      : block_(block),
         maybe_(block.num_queries()),
         sure_(block.num_queries()),
         query_counts_(block.num_queries()),
@@ -57,17 +55,16 @@ class FixedScreen {
   int64_t num_keys() const { return block_.num_keys(); }
 
   // Finds the pairs of the block's panels that may reach their threshold.
-  void run() { run(call()); }
+  void find() { sort(block_.find_hits({maybe_.data(), hits_.get()})); }
 
   // The same, but pairs that surely pass their threshold are only counted.
   void count(bool per_key) {
     std::fill(query_counts_.begin(), query_counts_.end(), 0);
     std::fill(key_counts_.begin(), key_counts_.end(), 0);
-    ScreenCall counting = call();
-    counting.sure = sure_.data();
-    counting.query_counts = query_counts_.data();
-    counting.key_counts = per_key ? key_counts_.data() : nullptr;
-    run(counting);
+    sort(block_.count_sure({{maybe_.data(), hits_.get()},
+                            sure_.data(),
+                            query_counts_.data(),
+                            per_key ? key_counts_.data() : nullptr}));
   }
   const std::vector<int32_t>& query_counts() const { return query_counts_; }
   const std::vector<int32_t>& key_counts() const { return key_counts_; }  // from first_key() on
@@ -96,16 +93,9 @@ class FixedScreen {
   }
 
  private:
-  ScreenCall call() {
-    ScreenCall call = block_.call();
-    call.thresholds = maybe_.data();
-    call.hits = hits_.get();
-    return call;
-  }
-
   // The keys of one query are found in increasing order: putting the queries in order is enough.
-  void run(const ScreenCall& call) {
-    found_ = kernels_.screen(call);
+  void sort(int64_t found) {
+    found_ = found;
     std::fill(places_.begin(), places_.end(), 0);
     for (int64_t h = 0; h < found_; ++h) ++places_[hits_.get()[h].query + 1];
     std::partial_sum(places_.begin(), places_.end(), places_.begin());
@@ -115,9 +105,8 @@ class FixedScreen {
     }
   }
 
-  static constexpr int64_t kBatch = 16;  // pairs scored at a time
+  static constexpr int64_t kBatch = tuning::kFixedBatch;
 
-  const Kernels& kernels_;
   BlockScreen& block_;
   std::vector<float> maybe_, sure_;
   std::vector<int32_t> query_counts_, key_counts_;
@@ -136,7 +125,8 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
                      const ScreenKeys* codes, const float* scores, int threads,
                      Interrupt& interrupt, Make&& make) {
   threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
-  const Plan plan(queries.rows, keys.rows, kFixedQueryBlock, kScreenKeys, threads);
+  const Plan plan(queries.rows, keys.rows, tuning::kFixedQueryBlock, tuning::kScreenedPartKeys,
+                  threads);
   const Screens screens = screens_for(isa, codes, std::min(plan.query_block, queries.rows));
   std::atomic<int64_t> scored{0};
   parallel_for(plan.tasks(), threads, interrupt, [&](int64_t index) {
@@ -151,7 +141,7 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
       FixedScreen fixed;
       decltype(task)& of;
 
-      int64_t allowance() const { return kFewSurvivors; }
+      int64_t allowance() const { return tuning::kFewSurvivors; }
       int64_t screen() {
         of.screened(fixed);
         return fixed.scored();
@@ -160,9 +150,7 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
     };
     scored += search_keys(
         isa, rows, keys, first_key, last_key, screens, interrupt,
-        [&](BlockScreen& block) {
-          return Search{FixedScreen(isa, block, scores + first_query), task};
-        },
+        [&](BlockScreen& block) { return Search{FixedScreen(block, scores + first_query), task}; },
         [&](const float* block, int64_t ld, int64_t begin, int64_t count) {
           task.exact(block, ld, begin, count);
         });

@@ -12,20 +12,16 @@
 #include "cpu/engine/buffer.h"
 #include "cpu/engine/threads.h"
 #include "cpu/isa/kernels.h"
+#include "cpu/tuning.h"
 #include "fastclip/exact_score.h"
 #include "fastclip/matrix.h"
 
 namespace fastclip::cpu {
 
-// Rows per block. A float64 key block stays in half of a 1 MiB L2 cache while the queries pass over
-// it; a query block is converted once per sweep, so that it may be larger than that.
-inline constexpr int64_t kKeyBlockBytes = 512 << 10;
-inline constexpr int64_t kMaxKeyBlock = 256;
-inline constexpr int64_t kMaxQueryBlock = 256;
-
 inline int64_t key_block_rows(int64_t steps, int64_t key_tile) {
   const int64_t row_bytes = std::max<int64_t>(1, steps) * kLanes * 8;
-  return round_up(std::clamp<int64_t>(kKeyBlockBytes / row_bytes, 1, kMaxKeyBlock), key_tile);
+  return round_up(std::clamp<int64_t>(tuning::kKeyBlockBytes / row_bytes, 1, tuning::kMaxKeyBlock),
+                  key_tile);
 }
 
 // The lowest row found to hold a NaN or an infinity, if any.
@@ -82,7 +78,7 @@ void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, in
     return nonfinite == nullptr ||
            check_finite(kernels, keys, begin, count, scores.get(), *nonfinite);
   };
-  if (queries.rows <= kFewQueries) {
+  if (queries.rows <= tuning::kFewQueries) {
     for (int64_t begin = first_key; begin < last_key; begin += block) {
       if (interrupt.poll()) return;
       const int64_t count = std::min(block, last_key - begin);
@@ -110,13 +106,12 @@ void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, in
   }
 }
 
-// Threads that are worth waking: a wake-up takes about as long as this many products.
+// Threads that are worth waking.
 inline int useful_threads(int threads, int64_t queries, int64_t keys, int64_t cols) {
-  constexpr double kProductsPerThread = 2.5e5;
   const double products = static_cast<double>(queries) * static_cast<double>(keys) *
                           static_cast<double>(std::max<int64_t>(cols, 1));
   return static_cast<int>(
-      std::clamp(products / kProductsPerThread, 1.0, std::max(1.0, 1.0 * threads)));
+      std::clamp(products / tuning::kProductsPerThread, 1.0, std::max(1.0, 1.0 * threads)));
 }
 
 // Cuts queries x keys into tasks. Queries are split where there are enough of them, since what is
@@ -124,10 +119,9 @@ inline int useful_threads(int threads, int64_t queries, int64_t keys, int64_t co
 // that every thread has something to do. A part has at least `key_block` keys, if there are so
 // many.
 struct Plan {
-  static constexpr int64_t kPartStep = 32;  // parts begin at multiples of it
+  static constexpr int64_t kPartMultiple = 32;  // where parts begin
   Plan(int64_t queries, int64_t keys, int64_t max_query_block, int64_t key_block, int threads) {
-    constexpr int64_t kEnoughQueries = 32, kFewestQueries = 8;  // of a task
-    constexpr int64_t kTasksPerThread = 4;  // evens out threads of unequal speed
+    using namespace tuning;
     int64_t blocks = std::max<int64_t>(1, ceil_div(queries, max_query_block));
     if (blocks > threads) {
       blocks = round_up(blocks, threads);
@@ -141,7 +135,7 @@ struct Plan {
                                                               std::max<int64_t>(query_blocks, 1));
     int64_t parts = std::clamp<int64_t>(keys / key_block, 1, wanted);
     if (parts > threads) parts -= parts % threads;
-    keys_per_part = round_up(std::max<int64_t>(1, ceil_div(keys, parts)), kPartStep);
+    keys_per_part = round_up(std::max<int64_t>(1, ceil_div(keys, parts)), kPartMultiple);
     key_parts = ceil_div(keys, keys_per_part);
   }
 

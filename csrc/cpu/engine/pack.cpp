@@ -9,6 +9,7 @@
 #include "cpu/engine/mainloop.h"
 #include "cpu/engine/screen.h"
 #include "cpu/isa/isa.h"
+#include "cpu/tuning.h"
 #include "fastclip/element.h"
 #include "fastclip/ops/pack.h"
 
@@ -17,8 +18,7 @@ namespace {
 
 // Any vector would do as the centre; a sample's mean is nearly as good as the mean of all.
 void sample_mean(const Matrix& keys, float* center, Interrupt& interrupt) {
-  constexpr int64_t kSample = 8192;
-  const int64_t count = std::min(keys.rows, kSample);
+  const int64_t count = std::min(keys.rows, tuning::kCenterSample);
   std::vector<double> sums(keys.cols);
   for (int64_t i = 0; i < count && !interrupt.poll(); ++i) {
     const int64_t at = i * keys.rows / count;
@@ -57,7 +57,7 @@ void interleave(const int8_t* rows, int64_t count, int64_t width, uint8_t* panel
 }  // namespace
 
 int64_t pack(const PackCall& call, int threads, Interrupt& interrupt) {
-  constexpr int64_t kPanelsPerTask = 16;
+  constexpr int64_t kPanelsPerTask = tuning::kPanelsPerPackTask;
   const Matrix& keys = call.keys;
   const int64_t width = code_width(keys.cols), padded = padded_keys(keys.rows);
   float* center = call.center.data;

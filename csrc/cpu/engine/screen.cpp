@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "cpu/tuning.h"
 #include "fastclip/element.h"
 
 namespace fastclip::cpu {
@@ -45,18 +46,18 @@ PairScorer::PairScorer(const Kernels& kernels, const Matrix& queries, const Matr
 
 void PairScorer::prefetch(int64_t key) const {
   const int64_t bytes = keys_.cols * size_of(keys_.dtype);
-  if (keys_.rows * bytes <= kKeyBlockBytes) return;  // they are near
+  if (keys_.rows * bytes <= tuning::kKeyBlockBytes) return;  // they are near
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(keys_.row(key) + at);
 }
 
 BlockScreen::BlockScreen(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
-                         const ScreenKeys* codes, double longest_key)
+                         const ScreenKeys* codes, double longest_key, const PairScorer& scorer)
     : kernels_(kernels),
       num_queries_(queries.rows),
       keys_(keys),
       codes_(codes),
       longest_key_(longest_key),
-      scorer_(kernels, queries, keys),
+      scorer_(scorer),
       coefficients_(queries.rows),
       gamma_(round_up(queries.rows, 4)),
       scale_(queries.rows, 1.0),
@@ -153,16 +154,6 @@ bool BlockScreen::go_to(int64_t first, int64_t last) {
   panels_.keys = count;
   panels_.cols = panels_.width = keys_.cols;
   return reach_ * longest < kLargestScore;
-}
-
-ScreenCall BlockScreen::call() const {
-  ScreenCall call{};
-  call.codes = query_codes_.get();
-  call.floats = query_floats_;
-  call.coefficients = coefficients_.data();
-  call.num_queries = num_queries();
-  call.keys = panels_;
-  return call;
 }
 
 }  // namespace fastclip::cpu

@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/kernels.h"
+#include "cpu/tuning.h"
 #include "fastclip/matrix.h"
 #include "fastclip/screen.h"
 
@@ -29,9 +31,7 @@ class SeededRotation {
 // The right factor of (3) in screen.h: a bound on the largest |k|.
 double longest_key(const ScreenKeys& keys);
 
-inline constexpr int64_t kScreenKeys = 256;  // at least, where the keys are split
-inline constexpr int64_t kMaxPanels = 8;     // in one call of the kernel
-inline constexpr int64_t kMaxPanelKeys = kMaxPanels * kPanel;
+inline constexpr int64_t kMaxPanelKeys = tuning::kMaxPanels * kPanel;
 
 // Exact scores of single pairs of a block of queries, for what the screen could not decide.
 class PairScorer {
@@ -54,16 +54,19 @@ class PairScorer {
 // float32.
 class BlockScreen {
  public:
-  // `codes` may be null; `longest_key` is of the codes.
+  // `scorer` is of the same queries and keys; `codes` may be null; `longest_key` is of the codes.
   BlockScreen(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
-              const ScreenKeys* codes, double longest_key);
+              const ScreenKeys* codes, double longest_key, const PairScorer& scorer);
 
-  // Goes to panels [first, last) of the keys, at most kMaxPanels. False where (3) does
-  // not hold.
+  // Goes to panels [first, last) of the keys, at most tuning::kMaxPanels. False where (3) does not
+  // hold.
   bool go_to(int64_t first, int64_t last);
 
-  // Of the panels gone to. Keys are counted from the first of them.
-  ScreenCall call() const;
+  // The kernels of the screen, on the panels gone to. Keys are counted from the first of them.
+  int64_t find_hits(const FindHits& to) const { return kernels_.find_hits(operands(), to); }
+  int64_t count_sure(const CountSure& to) const { return kernels_.count_sure(operands(), to); }
+  void write_uppers(const WriteUppers& to) const { kernels_.write_uppers(operands(), to); }
+  void write_bounds(const WriteBounds& to) const { kernels_.write_bounds(operands(), to); }
   // The right side of (2) in units of s_q, but for gamma.
   float margin(int64_t i, int64_t key) const {
     return coefficients_[i].alpha * panels_.error[key] + coefficients_[i].beta * panels_.norm[key];
@@ -86,6 +89,9 @@ class BlockScreen {
   const PairScorer& scorer() const { return scorer_; }
 
  private:
+  ScreenOperands operands() const {
+    return {query_codes_.get(), query_floats_, coefficients_.data(), num_queries_, panels_};
+  }
   void encode_queries(const Matrix& queries);
   void bound_queries(const Matrix& queries);
   FloatRows float_rows(const Matrix& rows, AlignedBuffer<float>& converted) const;
@@ -96,7 +102,7 @@ class BlockScreen {
   const Matrix keys_;
   const ScreenKeys* codes_;
   const double longest_key_;
-  const PairScorer scorer_;
+  const PairScorer& scorer_;
   ScreenKeys panels_;
   int64_t first_key_ = 0;
   std::vector<ScreenQuery> coefficients_;
@@ -111,15 +117,9 @@ class BlockScreen {
   float norms_[kMaxPanelKeys] = {};
 };
 
-// A search gives up a screen where more of the pairs survive than this: a pair scored alone costs
-// several times its share of a block of exact scores. It asks after every call of the kernel, about
-// the last kWindow keys at most, so that little is lost where all survive.
-inline constexpr int64_t kWindow = 4096;
-inline constexpr double kWorthScreening = 1.0 / 8;
-inline constexpr int64_t kFewSurvivors = 16;  // an allowance where nothing needs to be found first
-
 // Walks over panels [first, last): screen() looks at those that `block` has gone to and returns how
-// many pairs survived so far; `allowance` of them a query are no sign of anything.
+// many pairs survived so far; `allowance` of them a query are no sign of anything. Whether too many
+// survive is asked after every call, so that little is lost where all do.
 // Returns the first panel that was not screened because too many pairs survived, a score could
 // overflow, or because of an interrupt.
 template <class Screen>
@@ -127,16 +127,16 @@ int64_t walk_panels(BlockScreen& block, int64_t first, int64_t last, int64_t all
                     Interrupt& interrupt, Screen&& screen) {
   int64_t window = first, before = 0;
   while (first < last && !interrupt.poll()) {
-    const int64_t end = std::min(first + kMaxPanels, last);
+    const int64_t end = std::min(first + tuning::kMaxPanels, last);
     if (!block.go_to(first, end)) return first;
     const int64_t survivors = screen();
     first = end;
     const auto keys = static_cast<double>((first - window) * kPanel);
-    const double most = kWorthScreening * keys + static_cast<double>(allowance);
+    const double most = tuning::kWorthScreening * keys + static_cast<double>(allowance);
     if (static_cast<double>(survivors - before) > most * static_cast<double>(block.num_queries())) {
       return first;
     }
-    if ((first - window) * kPanel >= kWindow) {
+    if ((first - window) * kPanel >= tuning::kScreenWindow) {
       window = first;
       before = survivors;
     }
@@ -156,8 +156,9 @@ struct Screens {
 void always_screen(bool always);
 bool screens_always();
 
-// One or two queries are bound by memory: exact scores take as long as bounds.
-inline bool worth_float_screen(int64_t queries) { return queries > 2 || screens_always(); }
+inline bool worth_float_screen(int64_t queries) {
+  return queries > tuning::kFewFloatQueries || screens_always();
+}
 
 inline Screens screens_for(const Kernels& isa, const ScreenKeys* codes, int64_t queries) {
   Screens screens{};
@@ -179,8 +180,10 @@ int64_t search_keys(const Kernels& isa, const Matrix& queries, const Matrix& key
                     Interrupt& interrupt, Make&& make, Exact&& exact,
                     NonFiniteRow* nonfinite = nullptr) {
   int64_t scored = 0, panel = first_key / kPanel;
+  std::optional<PairScorer> scorer;
+  if (screens.count > 0) scorer.emplace(isa, queries, keys);
   for (int s = 0; s < screens.count && panel * kPanel < last_key; ++s) {
-    BlockScreen block(isa, queries, keys, screens.codes[s], screens.longest_key);
+    BlockScreen block(isa, queries, keys, screens.codes[s], screens.longest_key, *scorer);
     auto search = make(block);
     panel = walk_panels(block, panel, ceil_div(last_key, kPanel), search.allowance(), interrupt,
                         [&] { return search.screen(); });

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "cpu/tuning.h"
 #include "fastclip/ordered.h"
 
 namespace fastclip::cpu {
@@ -21,9 +22,8 @@ inline SortedKey sorted_key(float score, int64_t index) { return {~ordered(score
 
 // Sorts n keys, best first. `other` has room for as many.
 inline void sort_keys(SortedKey* keys, SortedKey* other, int64_t n) {
-  constexpr int64_t kFew = 64;
   constexpr int kDigits = 4, kValues = 256;
-  if (n <= kFew) {
+  if (n <= tuning::kFewToCompare) {
     std::sort(keys, keys + n, [](const SortedKey& a, const SortedKey& b) {
       return a.place < b.place || (a.place == b.place && a.index < b.index);
     });

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 
+#include "cpu/tuning.h"
 #include "fastclip/exact_score.h"
 
 namespace fastclip::cpu {
@@ -52,11 +53,10 @@ class Job {
 // Waits a little while without sleeping: to wake a thread takes longer than many a call.
 template <class Done>
 void spin(Done&& done) {
-  constexpr std::chrono::microseconds kPatience{100};
-  constexpr int kLooksPerTime = 64;  // reading the time takes longer than a look
+  constexpr std::chrono::microseconds kPatience{tuning::kSpinMicroseconds};
   const auto begin = std::chrono::steady_clock::now();
   while (std::chrono::steady_clock::now() - begin < kPatience) {
-    for (int look = 0; look < kLooksPerTime; ++look) {
+    for (int look = 0; look < tuning::kLooksPerTime; ++look) {
       if (done()) return;
     }
   }

@@ -13,29 +13,23 @@
 #include "cpu/engine/mainloop.h"
 #include "cpu/engine/threads.h"
 #include "cpu/isa/kernels.h"
+#include "cpu/tuning.h"
 #include "fastclip/logsumexp.h"
 #include "fastclip/matrix.h"
 
 namespace fastclip::cpu {
 
-// A packed key block stays in half of a 1 MiB L2 cache while tiles of queries pass over it; packing
-// a block of keys pays from some hundred queries on.
-inline constexpr int64_t kValueKeyBytes = 512 << 10;
-inline constexpr int64_t kValueQueryBytes = 2 << 20;
-inline constexpr int64_t kMaxValueRows = 512;
-
 // Blocks and parts of one question.
 struct ValuePlan {
   ValuePlan(const ValueKernels& kernels, int64_t num_queries, int64_t num_keys, int64_t cols) {
-    constexpr int64_t kMaxKeyBlock = 256;  // scores that are summed up in float32
-    constexpr int64_t kPartKeys = 8192, kMaxParts = 64, kEnoughTasks = 64;
+    using namespace tuning;
     const int64_t row_bytes = std::max<int64_t>(1, cols) * 4;
     const auto rows = [&](int64_t bytes, int64_t most, int64_t tile) {
       return round_up(std::clamp<int64_t>(bytes / row_bytes, 1, most), tile);
     };
-    query_block = rows(kValueQueryBytes, kMaxValueRows, kernels.query_tile);
+    query_block = rows(kValueQueryBytes, kMaxValueQueries, kernels.query_tile);
     query_blocks = ceil_div(num_queries, query_block);
-    key_block = std::min(rows(kValueKeyBytes, kMaxKeyBlock, kernels.key_tile),
+    key_block = std::min(rows(kValueKeyBytes, kMaxValueKeys, kernels.key_tile),
                          round_up(std::max<int64_t>(1, num_keys), kernels.key_tile));
     part_keys = round_up(std::max(kPartKeys, ceil_div(num_keys, kMaxParts)), key_block);
     parts = ceil_div(num_keys, part_keys);
@@ -62,7 +56,7 @@ void value_sweep(const ValueKernels& kernels, ValueKernels::Score* score, const 
   kernels.pack(queries.slice(0, whole_tiles), tile, packed_queries.get());
   kernels.pack(queries.slice(whole_tiles, queries.rows), std::max<int64_t>(1, queries.rows % tile),
                packed_queries.get() + whole_tiles * cols);
-  if (score == kernels.products && queries.rows <= kFewQueries) {
+  if (score == kernels.products && queries.rows <= tuning::kFewQueries) {
     for (int64_t begin = first_key; begin < last_key; begin += block) {
       if (interrupt.poll()) return;
       const int64_t end = std::min(begin + block, last_key);

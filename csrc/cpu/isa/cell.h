@@ -3,6 +3,7 @@
 
 #include "cpu/isa/kernels.h"
 #include "cpu/isa/vectors.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -59,9 +60,7 @@ struct CellKernels : Vectors<W> {
   }
 
  private:
-  // Rows worked on together: the comparison with the best so far has a latency that one row alone
-  // would wait for.
-  static constexpr int64_t kRows = kCellRows;
+  static constexpr int64_t kRows = tuning::kCellRows;
 
   static void add(CornerBounds& bounds, float low, float lowest, float highest) {
     if (low > bounds.best_low) bounds.best_low = low;
@@ -120,7 +119,7 @@ struct CellKernels : Vectors<W> {
   }
 
   static void label_k_best(const Cell& cell, int64_t y, int64_t x, int64_t r) {
-    constexpr int64_t kTogether = 8;  // tags tested at once against the k-th best
+    constexpr int64_t kTogether = tuning::kCellTags;
     const Floats weight = V::load(cell.x_weights + x);
     const float* edges = cell.edges + r * 2 * cell.edge_stride;
     float* best = cell.best;

@@ -1,11 +1,11 @@
-// Rows to int8 codes: centre, rotate, round (screen.h). Included by each instruction set's file:
-// vectors of a fixed number of lanes, which the compiler makes of what that set has, and nothing
-// from the standard library.
+// Rows to int8 codes: centre, rotate, round (screen.h). Vectors have a fixed number of lanes, which
+// the compiler makes of what the instruction set has.
 #pragma once
 
 #include <cstdint>
 
 #include "cpu/isa/kernels.h"
+#include "cpu/isa/vectors.h"
 #include "fastclip/float16.h"
 #include "fastclip/matrix.h"
 #include "fastclip/screen.h"
@@ -19,13 +19,6 @@ constexpr int64_t kEncodeLanes = 16;
 typedef float Floats16 __attribute__((vector_size(64)));
 typedef int32_t Ints16 __attribute__((vector_size(64)));
 typedef int8_t Bytes16 __attribute__((vector_size(16)));
-
-template <class Vec>
-Vec load_vector(const void* from) {
-  Vec v;
-  __builtin_memcpy(&v, from, sizeof(v));
-  return v;
-}
 
 template <class Stored, class ToFloat>
 void load_centred(const char* row, int64_t cols, const Rotation& rotation, const float* center,
@@ -73,7 +66,7 @@ inline void short_butterflies(float* x, int64_t n) {
   constexpr Floats16 by4 = {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1};
   constexpr Floats16 by8 = {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
   for (int64_t i = 0; i < n; i += 16) {
-    Floats16 v = load_vector<Floats16>(x + i);
+    Floats16 v = load<Floats16>(x + i);
     v = butterfly(v, lanes ^ 1, by1);
     v = butterfly(v, lanes ^ 2, by2);
     v = butterfly(v, lanes ^ 4, by4);
@@ -113,7 +106,7 @@ inline void rotate(float* x, const Rotation& rotation) {
 inline float largest_magnitude(const float* x, int64_t n) {
   Ints16 largest = {};  // positive floats are ordered as their bits are; a NaN is above infinity
   for (int64_t i = 0; i < n; i += 16) {
-    const Ints16 magnitude = load_vector<Ints16>(x + i) & 0x7fffffff;
+    const Ints16 magnitude = load<Ints16>(x + i) & 0x7fffffff;
     largest = magnitude > largest ? magnitude : largest;
   }
   int32_t bits = 0;
@@ -156,7 +149,7 @@ inline void quantise(const float* x, int64_t width, int levels, int8_t* codes, R
   Floats16 length = {}, error = {}, code_sum = {}, code_length = {};
   for (int64_t i = 0; i < width; i += 16) {
     constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded
-    const Floats16 scaled = load_vector<Floats16>(x + i) * inverse;
+    const Floats16 scaled = load<Floats16>(x + i) * inverse;
     const Floats16 shifted = scaled + kToInteger;
     const Floats16 rounded = shifted - kToInteger;
     const Floats16 rest = scaled - rounded;

@@ -16,8 +16,6 @@ struct Rotation {
   const float* signs;  // [width]
 };
 
-inline constexpr int64_t kFewQueries = 4;  // too few to pay for a conversion of the keys
-
 struct Pair {
   int64_t query, key;
 };
@@ -30,26 +28,43 @@ struct FloatRows {
   const float* row(int64_t i) const { return first + i * stride; }
 };
 
-// A block of queries against all panels of `keys`, which has codes or rows of floats as the queries
-// do.
-struct ScreenCall {
+// A block of queries and panels of keys, which have codes or rows of floats alike.
+struct ScreenOperands {
   const int8_t* codes;              // [num_queries][keys.width]
   FloatRows floats;                 // [num_queries][keys.cols]
   const ScreenQuery* coefficients;  // [num_queries]
-  const float* thresholds;          // [num_queries]
   int64_t num_queries;
   ScreenKeys keys;
-  // Takes the pairs with x + alpha E_k + beta N_k >= thresholds[query]; has room for all pairs.
+};
+
+// What the screen is to do with x and margin = alpha E_k + beta N_k of all pairs of its operands.
+
+// Writes the pairs with x + margin >= thresholds[query]; there is room for all pairs.
+struct FindHits {
+  const float* thresholds;  // [num_queries]
   Hit* hits;
-  // When counting: pairs with x - (alpha E_k + beta N_k) >= sure[query] are no hits but add one to
-  // query_counts[query] and key_counts[key].
-  const float* sure = nullptr;
-  int32_t* query_counts = nullptr;
-  int32_t* key_counts = nullptr;  // may be null
-  // When not null: x + alpha E_k + beta N_k of all pairs is written there, at query * uppers_stride
-  // + key, for whole panels, and nothing else is done.
-  float* uppers = nullptr;
-  int64_t uppers_stride = 0;
+};
+
+// The same, but pairs with x - margin >= sure[query] are no hits: they add one to
+// query_counts[query] and, unless it is null, to key_counts[key].
+struct CountSure {
+  FindHits hits;
+  const float* sure;  // [num_queries]
+  int32_t* query_counts;
+  int32_t* key_counts;  // for whole panels
+};
+
+// uppers[query * stride + key] = x + margin, for whole panels.
+struct WriteUppers {
+  float* uppers;
+  int64_t stride;
+};
+
+// The same, and lowers[query * stride + key] = x - margin.
+struct WriteBounds {
+  float* lowers;
+  float* uppers;
+  int64_t stride;
 };
 
 // Keys [begin, end) of those that one query has upper bounds for.
@@ -63,8 +78,6 @@ struct CornerBounds {
   float best_low;  // the best of the tags' smallest corners
   float largest;   // the largest magnitude
 };
-
-inline constexpr int64_t kCellRows = 4;  // rows of a cell that are worked on together
 
 // A cell of four neighbouring feature pixels, the tags that may win in it and where its output
 // goes.
@@ -81,7 +94,7 @@ struct Cell {
   float* values;     // output pixel (y, x), place j: at j * place_stride + y * row_stride + x
   int64_t* indices;
   int64_t row_stride, place_stride;
-  float* edges;        // workspace [kCellRows][2][edge_stride]
+  float* edges;        // workspace [tuning::kCellRows][2][edge_stride]
   float* best;         // workspace [k][16]
   int32_t* best_tags;  // workspace [k][16]
 };
@@ -122,8 +135,8 @@ struct ValueKernels {
   // [rows / tile][cols][tile]; what lies beyond the last row is left as it is.
   void (*pack)(const Matrix& rows, int64_t tile, float* out);
   Score* products;
-  // The same, to the bit, of num_queries <= kFewQueries and keys as they are stored: these would
-  // take longer to pack than to multiply.
+  // The same, to the bit, of num_queries <= tuning::kFewQueries and keys as they are stored: these
+  // would take longer to pack than to multiply.
   void (*products_in_place)(const float* queries, int64_t num_queries, const Matrix& keys,
                             float* scores, int64_t ld);
   Score* distances;  // -||q - k||^2, from the differences
@@ -187,15 +200,18 @@ struct Kernels {
   // Largest code of a query: 127, or less where products of pairs are added in 16 bits. 0: float32
   // is the faster screen on this instruction set.
   int query_levels;
-  // Returns how many hits there are.
-  int64_t (*screen)(const ScreenCall& call);
+  // The first two return how many hits there are.
+  int64_t (*find_hits)(const ScreenOperands& operands, const FindHits& to);
+  int64_t (*count_sure)(const ScreenOperands& operands, const CountSure& to);
+  void (*write_uppers)(const ScreenOperands& operands, const WriteUppers& to);
+  void (*write_bounds)(const ScreenOperands& operands, const WriteBounds& to);
   // squares[i] = the sum of the squares of each row; has room for a multiple of four.
   void (*sum_squares)(const FloatRows& rows, int64_t count, int64_t cols, float* squares);
   // The largest bound of the run, and its key.
-  float (*favourite)(const KeyRun& run, int64_t& key);
+  float (*argmax)(const KeyRun& run, int64_t& key);
   // Writes the keys of the run whose bound is at least `threshold` and returns how many they are.
   // `keys` has room for kLanes more than those of the run.
-  int64_t (*reaching)(const KeyRun& run, float threshold, int32_t* keys);
+  int64_t (*compress)(const KeyRun& run, float threshold, int32_t* keys);
 
   // --- selection; all can be read and written up to a multiple of kLanes entries ---
   // The k-th largest of n numbers, 1 <= k <= n; none may be NaN. Infinite ones are allowed. With

@@ -16,6 +16,6 @@ struct Avx2 : Avx2Base {
 
 }  // namespace
 
-const Kernels kAvx2 = avx2_kernels<Avx2>("avx2");
+constinit const Kernels kAvx2 = make_kernels<Avx2>("avx2");
 
 }  // namespace fastclip::cpu

@@ -15,6 +15,6 @@ struct Avx2Vnni : Avx2Base {
 
 }  // namespace
 
-const Kernels kAvx2Vnni = avx2_kernels<Avx2Vnni>("avx2_vnni");
+constinit const Kernels kAvx2Vnni = make_kernels<Avx2Vnni>("avx2_vnni");
 
 }  // namespace fastclip::cpu

@@ -16,6 +16,6 @@ struct Avx512 : Avx512Base {
 
 }  // namespace
 
-const Kernels kAvx512 = avx512_kernels<Avx512>("avx512");
+constinit const Kernels kAvx512 = make_kernels<Avx512>("avx512");
 
 }  // namespace fastclip::cpu

@@ -15,6 +15,6 @@ struct Avx512Vnni : Avx512Base {
 
 }  // namespace
 
-const Kernels kAvx512Vnni = avx512_kernels<Avx512Vnni>("avx512_vnni");
+constinit const Kernels kAvx512Vnni = make_kernels<Avx512Vnni>("avx512_vnni");
 
 }  // namespace fastclip::cpu

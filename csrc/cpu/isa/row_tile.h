@@ -1,5 +1,5 @@
 // float32 products of rows where they lie, in the order that is fastest: for bounds, which hold in
-// any order. What tile.h says about the standard library holds here.
+// any order.
 #pragma once
 
 #include <cstdint>

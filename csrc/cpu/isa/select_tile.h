@@ -1,12 +1,12 @@
-// Selection among the numbers of a row, written once over vectors. What screen_tile.h says of Isa
-// and what tile.h says about the standard library holds here. Isa::compress, where there is one,
-// puts the lanes whose bits are set first.
+// Selection among the numbers of a row, written once over the vectors of an Isa (kernel_table.h).
 #pragma once
 
 #include <cstdint>
 #include <utility>
 
 #include "cpu/isa/kernels.h"
+#include "cpu/isa/vectors.h"
+#include "cpu/tuning.h"
 #include "fastclip/ordered.h"
 
 namespace fastclip::cpu {
@@ -19,7 +19,7 @@ struct SelectTile {
   static constexpr int kLanes32 = sizeof(Ints) / 4;
   static constexpr float kInfinity = __builtin_inff();
 
-  static float favourite(const KeyRun& run, int64_t& key) {
+  static float argmax(const KeyRun& run, int64_t& key) {
     const int64_t begin = first_vector(run);
     Floats most = Floats{} - kInfinity;
     Ints at = {};
@@ -43,7 +43,7 @@ struct SelectTile {
     return best;
   }
 
-  static int64_t reaching(const KeyRun& run, float threshold, int32_t* keys) {
+  static int64_t compress(const KeyRun& run, float threshold, int32_t* keys) {
     int64_t count = 0;
     for (int64_t j = first_vector(run); j < run.end; j += kLanes32) {
       uint32_t passed = Isa::at_least(load<Floats>(run.uppers + j), threshold);
@@ -58,29 +58,28 @@ struct SelectTile {
   // they were spread evenly, in turns with the middle, and where that is slow with the middle of
   // their representations.
   static float kth_largest(const float* x, int64_t n, int64_t k, int64_t more) {
-    constexpr int kByValue = 16;
     if (k == 1) return largest_up_to(x, n, kInfinity);
     if (k == n) return smallest(x, n);
-    // It is from low to high; `reaching` numbers reach low, `above` are above high.
+    // It is from low to high; `reach_low` numbers reach low, `above` are above high.
     uint32_t low = ordered(smallest(x, n)), high = ordered(largest_up_to(x, n, kInfinity));
-    int64_t reaching = n, above = 0;
+    int64_t reach_low = n, above = 0;
     float few[kFew];
     for (int step = 0; low < high; ++step) {
       const float least_left = from_ordered(low), most_left = from_ordered(high);
-      if (reaching - above == 1) return largest_up_to(x, n, most_left);
-      if (reaching - above <= kFew && n > kFew) {
+      if (reach_low - above == 1) return largest_up_to(x, n, most_left);
+      if (reach_low - above <= kFew && n > kFew) {
         n = within(x, n, least_left, most_left, few);
         x = few;
         k -= above;
-        reaching = n;
+        reach_low = n;
         above = 0;
       }
       uint32_t middle = low + (high - low) / 2 + 1;
-      if (step < kByValue) {
+      if (step < tuning::kStepsByValue) {
         const float share =
             step % 2 != 0 ? 0.5f
                           : (static_cast<float>(k - above) + 0.5f * static_cast<float>(more)) /
-                                static_cast<float>(reaching - above);
+                                static_cast<float>(reach_low - above);
         const float value = share * least_left + (1.0f - share) * most_left;
         const uint32_t place = ordered(value);
         if (value - value == 0) middle = place <= low ? low + 1 : place > high ? high : place;
@@ -90,7 +89,7 @@ struct SelectTile {
       if (count >= k) {
         if (count - k < more) return pivot;
         low = middle;
-        reaching = count;
+        reach_low = count;
       } else {
         // The place before that of 0 is empty: -0 has that of 0.
         high = ordered(pivot) - (pivot == 0 ? 2 : 1);
@@ -132,20 +131,8 @@ struct SelectTile {
   }
 
  private:
-  static constexpr int64_t kFew = 64;
+  static constexpr int64_t kFew = tuning::kFewToSearch;
   static constexpr bool kCompresses = requires { Isa::compress(Ints{}, 0u); };
-
-  template <class Vec>
-  static Vec load(const void* from) {
-    Vec v;
-    __builtin_memcpy(&v, from, sizeof(v));
-    return v;
-  }
-
-  template <class Vec>
-  static void store(void* to, Vec v) {
-    __builtin_memcpy(to, &v, sizeof(v));
-  }
 
   static Ints lane_numbers() {
     int32_t numbers[kLanes32];

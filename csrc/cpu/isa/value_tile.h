@@ -1,5 +1,5 @@
 // The float32 kernels of one instruction set, for answers that are numbers rather than choices.
-// Written once over vectors of W floats; what tile.h says about the standard library holds here.
+// Written once over vectors of W floats.
 //
 // A score is a sum of chunks of kChunk products, each chunk summed one after the other: its error
 // is at most (kChunk + d / kChunk) * 2^-24 * sum |q_i k_i|, and does not depend on the tile it lies
@@ -10,6 +10,7 @@
 
 #include "cpu/isa/kernels.h"
 #include "cpu/isa/vectors.h"
+#include "cpu/tuning.h"
 #include "fastclip/float16.h"
 #include "fastclip/matrix.h"
 
@@ -19,19 +20,14 @@ namespace {  // each instruction set keeps its own copy
 // A tile holds MR x NV accumulators of W floats in registers.
 template <int W, int MR, int NV>
 struct ValueTile {
-  static constexpr int kKeys = W * NV;
+  static constexpr int kQueries = MR, kKeys = W * NV;
   static constexpr int64_t kChunk = 64;
-  static_assert(MR >= kFewQueries);
+  static_assert(MR >= tuning::kFewQueries);
 
-  typedef float Floats __attribute__((vector_size(W * 4)));
+  using V = Vectors<W>;
+  using Floats = typename V::Floats;
+  using Ints = typename V::Ints;
   typedef float Halves __attribute__((vector_size(W * 2)));
-  typedef int32_t Ints __attribute__((vector_size(W * 4)));
-
-  static constexpr ValueKernels kernels() {
-    return {
-        MR,      kKeys,   pack,    products, products_in_place, distances, distances_from_products,
-        largest, sum_exp, exp_rows};
-  }
 
   static void pack(const Matrix& rows, int64_t tile, float* out) {
     switch (rows.dtype) {
@@ -53,13 +49,13 @@ struct ValueTile {
                                 float* scores, int64_t ld) {
     switch (keys.dtype) {
       case DType::kFloat32:
-        return pick_in_place<kFewQueries, float>(queries, num_queries, keys, scores, ld,
-                                                 [](float x) { return x; });
+        return pick_in_place<tuning::kFewQueries, float>(queries, num_queries, keys, scores, ld,
+                                                         [](float x) { return x; });
       case DType::kFloat16:
-        return pick_in_place<kFewQueries, uint16_t>(queries, num_queries, keys, scores, ld,
-                                                    [](uint16_t x) { return half_to_float(x); });
+        return pick_in_place<tuning::kFewQueries, uint16_t>(
+            queries, num_queries, keys, scores, ld, [](uint16_t x) { return half_to_float(x); });
       case DType::kBFloat16:
-        return pick_in_place<kFewQueries, uint16_t>(
+        return pick_in_place<tuning::kFewQueries, uint16_t>(
             queries, num_queries, keys, scores, ld,
             [](uint16_t x) { return bfloat16_to_float(x); });
     }
@@ -73,8 +69,8 @@ struct ValueTile {
   static void distances_from_products(float* scores, int64_t count, float query_norm,
                                       const float* key_norms) {
     for (int64_t j = 0; j < count; j += W) {
-      const Floats s = 2.0f * load(scores + j) - (query_norm + load(key_norms + j));
-      store(scores + j, s > 0.0f ? Floats{} : s);
+      const Floats s = 2.0f * V::load(scores + j) - (query_norm + V::load(key_norms + j));
+      V::store(scores + j, s > 0.0f ? Floats{} : s);
     }
   }
 
@@ -82,9 +78,9 @@ struct ValueTile {
     float max = scores[0];
     int64_t j = 0;
     if (count >= W) {
-      Floats lanes = load(scores);
+      Floats lanes = V::load(scores);
       for (j = W; j + W <= count; j += W) {
-        const Floats s = load(scores + j);
+        const Floats s = V::load(scores + j);
         lanes = s > lanes ? s : lanes;
       }
       for (int w = 0; w < W; ++w) max = lane(lanes, w) > max ? lane(lanes, w) : max;
@@ -96,7 +92,7 @@ struct ValueTile {
   static double sum_exp(const float* scores, int64_t count, float scale, float shift) {
     Floats lanes = {};
     int64_t j = 0;
-    for (; j + W <= count; j += W) lanes += exp(scale * (load(scores + j) - shift));
+    for (; j + W <= count; j += W) lanes += exp(scale * (V::load(scores + j) - shift));
     double sum = 0;
     for (int w = 0; w < W; ++w) sum += lane(lanes, w);
     if (j < count) {
@@ -110,19 +106,11 @@ struct ValueTile {
 
   static void exp_rows(float* scores, int64_t count, float scale, float shift) {
     for (int64_t j = 0; j < count; j += W) {
-      store(scores + j, exp(scale * (load(scores + j) - shift)));
+      V::store(scores + j, exp(scale * (V::load(scores + j) - shift)));
     }
   }
 
  private:
-  static Floats load(const float* from) {
-    Floats v;
-    __builtin_memcpy(&v, from, sizeof(v));
-    return v;
-  }
-
-  static void store(float* to, Floats v) { __builtin_memcpy(to, &v, sizeof(v)); }
-
   // GCC takes a subscript of a vector only where its type is a template parameter of the function.
   template <class Vec>
   static float lane(const Vec& v, int w) {
@@ -161,7 +149,7 @@ struct ValueTile {
     for (int64_t i = 0; i < length; ++i) {
       Floats k[NV];
 #pragma GCC unroll 16
-      for (int v = 0; v < NV; ++v) k[v] = load(keys + i * kKeys + v * W);
+      for (int v = 0; v < NV; ++v) k[v] = V::load(keys + i * kKeys + v * W);
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
         const Floats q = Floats{} + queries[i * M + m];
@@ -181,12 +169,12 @@ struct ValueTile {
 #pragma GCC unroll 16
       for (int v = 0; v < NV; ++v) {
         float* to = scores + m * ld + v * W;
-        store(to, add ? load(to) + sums[m][v] : sums[m][v]);
+        V::store(to, add ? V::load(to) + sums[m][v] : sums[m][v]);
       }
     }
   }
 
-  // The sums of M <= kFewQueries queries fit in registers beside W vectors of keys.
+  // The sums of M <= tuning::kFewQueries queries fit in registers beside W vectors of keys.
   template <int M, class Stored, class ToFloat>
   static void pick_in_place(const float* queries, int64_t num_queries, const Matrix& keys,
                             float* scores, int64_t ld, ToFloat to_float) {
@@ -221,7 +209,7 @@ struct ValueTile {
           }
         }
       }
-      for (int m = 0; m < M; ++m) store(scores + m * ld + j, totals[m]);
+      for (int m = 0; m < M; ++m) V::store(scores + m * ld + j, totals[m]);
     }
   }
 
@@ -239,7 +227,7 @@ struct ValueTile {
     for (int64_t c = first; c < cols; ++c) {
       float column[W];
       for (int r = 0; r < W; ++r) column[r] = to_float(element<Stored>(rows[r], c));
-      add_products<M>(queries + c * M, load(column), sums);
+      add_products<M>(queries + c * M, V::load(column), sums);
     }
   }
 
@@ -286,7 +274,7 @@ struct ValueTile {
           Floats v[W];
           turn<Stored>(square, c, v, to_float);
 #pragma GCC unroll 16
-          for (int r = 0; r < W; ++r) store(out + (c + r) * tile + i, v[r]);
+          for (int r = 0; r < W; ++r) V::store(out + (c + r) * tile + i, v[r]);
         }
       }
       for (int64_t i = 0; i < count; ++i) {
@@ -324,13 +312,13 @@ struct ValueTile {
     for (int r = 0; r < kHalf; ++r) {
       for (int half = 0; half < 2; ++half) {
         const int64_t from = col + half * kHalf;
-        v[r + half * kHalf] = Vectors<W>::join(load_half<Stored>(rows[r], from, to_float),
-                                               load_half<Stored>(rows[r + kHalf], from, to_float));
+        v[r + half * kHalf] = V::join(load_half<Stored>(rows[r], from, to_float),
+                                      load_half<Stored>(rows[r + kHalf], from, to_float));
       }
     }
-    Vectors<W>::template exchange<1>(v);
-    if constexpr (W > 4) Vectors<W>::template exchange<2>(v);
-    if constexpr (W > 8) Vectors<W>::template exchange<4>(v);
+    V::template exchange<1>(v);
+    if constexpr (W > 4) V::template exchange<2>(v);
+    if constexpr (W > 8) V::template exchange<4>(v);
   }
 
   template <class Stored, class ToFloat>

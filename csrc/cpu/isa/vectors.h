@@ -1,11 +1,22 @@
-// Vectors of W floats for the files compiled per instruction set; see tile.h for what may not be
-// used here.
+// Vectors of W floats for the files compiled per instruction set.
 #pragma once
 
 #include <cstdint>
 
 namespace fastclip::cpu {
 namespace {  // each instruction set keeps its own copy
+
+template <class Vec>
+Vec load(const void* from) {
+  Vec v;
+  __builtin_memcpy(&v, from, sizeof(v));
+  return v;
+}
+
+template <class Vec>
+void store(void* to, Vec v) {
+  __builtin_memcpy(to, &v, sizeof(v));
+}
 
 template <int W>
 struct Vectors {

@@ -22,12 +22,13 @@
 #include "cpu/engine/threads.h"
 #include "cpu/isa/isa.h"
 #include "cpu/isa/kernels.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
 namespace {
 
 constexpr int64_t kFresh = 64;
-constexpr int64_t kImages = 32;  // of one task
+constexpr int64_t kImages = tuning::kGridImages;
 
 class Layout {
  public:

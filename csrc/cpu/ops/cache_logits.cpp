@@ -2,12 +2,13 @@
 
 #include "cpu/engine/value_loop.h"
 #include "cpu/isa/isa.h"
+#include "cpu/tuning.h"
 #include "fastclip/element.h"
 
 namespace fastclip::cpu {
 namespace {
 
-constexpr int64_t kColumns = 1024;  // of `values`, for one task
+constexpr int64_t kColumns = tuning::kCacheColumns;
 
 // Rows [begin, begin + count) and columns [first, last) of `values`, as the keys of a product over
 // the rows: [columns / tile][count][tile].
@@ -67,7 +68,7 @@ void cache_logits(const CacheLogitsCall& call, int threads, Interrupt& interrupt
   // The keys are not split: a part of the result for each part of them could outgrow the result.
   // The queries may be cut by the number of threads, since a query's sums do not depend on others.
   const int64_t column_blocks = ceil_div(values.cols, kColumns);
-  const int64_t tasks = 4 * threads;  // at least, to even out threads of unequal speed
+  const int64_t tasks = tuning::kTasksPerThread * threads;  // at least
   const int64_t block = std::clamp<int64_t>(round_up(ceil_div(queries.rows, tasks), isa.query_tile),
                                             isa.query_tile, plan.query_block);
   parallel_for(

@@ -6,6 +6,7 @@
 #include "cpu/engine/fixed_screen.h"
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
+#include "cpu/tuning.h"
 #include "fastclip/ops/count_ahead.h"
 #include "fastclip/ops/pair_scores.h"
 
@@ -87,7 +88,7 @@ void count_ahead(const CountAheadCall& call, int threads, Interrupt& interrupt) 
 void pair_scores(const PairScoresCall& call, int threads, Interrupt& interrupt) {
   const auto &queries = call.queries, &keys = call.keys;
   const int64_t per_query = call.indices.sizes[1];
-  constexpr int64_t kQueries = 256, kPairs = 256;
+  constexpr int64_t kQueries = tuning::kPairQueries, kPairs = tuning::kPairBatch;
   const Kernels& isa = kernels();
   parallel_for(ceil_div(queries.rows, kQueries), threads, interrupt, [&](int64_t task) {
     const int64_t first = task * kQueries;

@@ -5,6 +5,7 @@
 
 #include "cpu/engine/value_loop.h"
 #include "cpu/isa/isa.h"
+#include "cpu/tuning.h"
 #include "fastclip/element.h"
 #include "fastclip/logsumexp.h"
 
@@ -12,13 +13,12 @@ namespace fastclip::cpu {
 namespace {
 
 std::vector<double> mean_row(const Matrix& rows, int threads, Interrupt& interrupt) {
-  constexpr int64_t kColumns = 64;  // of one task; whole columns, so that threads change no sum
-  constexpr int64_t kRows = 1024;   // between two looks at the interrupt
+  constexpr int64_t kColumns = tuning::kColumnsPerTask;  // whole ones: threads change no sum
   std::vector<double> mean(rows.cols);
   parallel_for(ceil_div(rows.cols, kColumns), threads, interrupt, [&](int64_t task) {
     const int64_t last = std::min((task + 1) * kColumns, rows.cols);
     for (int64_t i = 0; i < rows.rows; ++i) {
-      if (i % kRows == 0 && interrupt.poll()) return;
+      if (i % tuning::kRowsPerPoll == 0 && interrupt.poll()) return;
       for (int64_t c = task * kColumns; c < last; ++c) mean[c] += element(rows, i, c);
     }
     for (int64_t c = task * kColumns; c < last; ++c) mean[c] /= static_cast<double>(rows.rows);
@@ -33,7 +33,7 @@ struct Centred {
         norms(rows.rows + 64),
         count(rows.rows),
         cols(rows.cols) {
-    constexpr int64_t kRows = 64;  // of one task
+    constexpr int64_t kRows = tuning::kCentredRows;
     parallel_for(ceil_div(rows.rows, kRows), threads, interrupt, [&](int64_t task) {
       for (int64_t i = task * kRows; i < std::min((task + 1) * kRows, rows.rows); ++i) {
         double norm = 0;

@@ -28,7 +28,7 @@ struct BeatsTask {
   }
 
   void screened(FixedScreen& screen) {
-    screen.run();
+    screen.find();
     screen.decide(
         [&](int64_t i, int64_t key, bool sure) {
           if (is_set(i, groups[key])) return false;

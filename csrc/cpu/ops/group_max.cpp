@@ -9,12 +9,11 @@
 #include "cpu/engine/mainloop.h"
 #include "cpu/engine/screen.h"
 #include "cpu/isa/isa.h"
+#include "cpu/tuning.h"
 #include "fastclip/scored_key.h"
 
 namespace fastclip::cpu {
 namespace {
-
-constexpr int64_t kQueryBlock = 1024;
 
 // Best score and key of each group for a block of queries; -1 where none was seen.
 struct Best {
@@ -51,14 +50,11 @@ class ScreenedGroupMax {
         contests_(kMaxPairs, Contents::kAnything),
         pairs_(kMaxPairs, Contents::kAnything) {}
 
-  int64_t allowance() const { return kFewSurvivors; }
+  int64_t allowance() const { return tuning::kFewSurvivors; }
 
   // Looks at the panels that the block has gone to. Returns how many pairs were scored so far.
   int64_t screen() {
-    ScreenCall call = block_.call();
-    call.uppers = uppers_.get();
-    call.uppers_stride = kMaxPanelKeys;
-    kernels_.screen(call);
+    block_.write_uppers({uppers_.get(), kMaxPanelKeys});
     first_key_ = block_.first_key();
     const int64_t count = block_.num_keys();
     const int64_t* groups = best_.groups + first_key_;
@@ -68,9 +64,10 @@ class ScreenedGroupMax {
       runs_.push_back({begin, end});
       begin = end;
     }
-    for (int64_t i = 0; i < call.num_queries; i += kTogether) {
+    const int64_t queries = block_.num_queries();
+    for (int64_t i = 0; i < queries; i += kTogether) {
       num_contests_ = 0;
-      for (int64_t q = i; q < std::min(i + kTogether, call.num_queries); ++q) pick_favourites(q);
+      for (int64_t q = i; q < std::min(i + kTogether, queries); ++q) pick_largest(q);
       score_pairs();
       for (int64_t c = 0; c < num_contests_; ++c) pick_rivals(c);
       score_pairs();
@@ -84,9 +81,7 @@ class ScreenedGroupMax {
   int64_t finish() const { return scored_; }
 
  private:
-  // Queries whose pairs are scored together: enough pairs for the kernel, and their float64 rows
-  // fit the first-level cache.
-  static constexpr int64_t kTogether = 8;
+  static constexpr int64_t kTogether = tuning::kGroupQueries;
   static constexpr int64_t kMaxPairs = kTogether * kMaxPanelKeys;
 
   struct Run {
@@ -95,21 +90,21 @@ class ScreenedGroupMax {
 
   // The keys of a run, for one query.
   struct Contest {
-    int64_t query, favourite;
+    int64_t query, argmax;
     KeyRun run;
     ScoredKey best;
   };
 
-  void pick_favourites(int64_t i) {
+  void pick_largest(int64_t i) {
     for (const auto& [begin, end] : runs_) {
       const KeyRun run = {uppers_.get() + i * kMaxPanelKeys, begin, end};
       // The group may have begun in an earlier call.
       const ScoredKey best = best_.get(i, first_key_ + begin);
-      int64_t favourite;
-      const float upper = kernels_.favourite(run, favourite);
+      int64_t argmax;
+      const float upper = kernels_.argmax(run, argmax);
       if (best.index >= 0 && upper < threshold_of(i, best)) continue;
-      contests_.get()[num_contests_] = {i, favourite, run, best};
-      add_pair(num_contests_++, favourite);
+      contests_.get()[num_contests_] = {i, argmax, run, best};
+      add_pair(num_contests_++, argmax);
     }
   }
 
@@ -117,9 +112,9 @@ class ScreenedGroupMax {
     const Contest& contest = contests_.get()[c];
     int32_t keys[kMaxPanelKeys + kLanes];
     const int64_t count =
-        kernels_.reaching(contest.run, threshold_of(contest.query, contest.best), keys);
+        kernels_.compress(contest.run, threshold_of(contest.query, contest.best), keys);
     for (int64_t r = 0; r < count; ++r) {
-      if (keys[r] != contest.favourite) add_pair(c, keys[r]);
+      if (keys[r] != contest.argmax) add_pair(c, keys[r]);
     }
   }
 
@@ -164,7 +159,8 @@ void group_max(const GroupMaxCall& call, int threads, Interrupt& interrupt) {
   const int64_t *groups = call.groups.data, num_groups = call.values.sizes[1];
   const Kernels& isa = kernels();
   // Keys are not split: with few queries and many groups, merging would cost as much as it gains.
-  const int64_t block_rows = std::clamp<int64_t>(ceil_div(queries.rows, threads), 1, kQueryBlock);
+  const int64_t block_rows =
+      std::clamp<int64_t>(ceil_div(queries.rows, threads), 1, tuning::kGroupQueryBlock);
   Screens screens{};
   if (std::is_sorted(groups, groups + keys.rows))
     screens = screens_for(isa, call.screen, block_rows);

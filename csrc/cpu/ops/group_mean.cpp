@@ -5,18 +5,18 @@
 
 #include "cpu/engine/buffer.h"
 #include "cpu/engine/threads.h"
+#include "cpu/tuning.h"
 #include "fastclip/element.h"
 
 namespace fastclip::cpu {
 
 void group_sums(const GroupSumsCall& call, int threads, Interrupt& interrupt) {
-  constexpr int64_t kColumns = 64;  // of one task; whole columns, so that threads change no sum
-  constexpr int64_t kRows = 1024;   // between two looks at the interrupt
+  constexpr int64_t kColumns = tuning::kColumnsPerTask;  // whole ones: threads change no sum
   const Matrix& keys = call.keys;
   parallel_for(ceil_div(keys.cols, kColumns), threads, interrupt, [&](int64_t task) {
     const int64_t last = std::min((task + 1) * kColumns, keys.cols);
     for (int64_t i = 0; i < keys.rows; ++i) {
-      if (i % kRows == 0 && interrupt.poll()) return;
+      if (i % tuning::kRowsPerPoll == 0 && interrupt.poll()) return;
       double* to = call.sums.data + call.groups[i] * keys.cols;
       for (int64_t c = task * kColumns; c < last; ++c) to[c] += element(keys, i, c);
     }
@@ -24,9 +24,9 @@ void group_sums(const GroupSumsCall& call, int threads, Interrupt& interrupt) {
 }
 
 void round_means(const RoundMeansCall& call, int threads, Interrupt& interrupt) {
-  constexpr int64_t kNumbers = 1 << 18;  // of one task: a thread is not worth waking for less
   const int64_t rows = call.sums.sizes[0], cols = call.sums.sizes[1];
-  const int64_t per_task = std::max<int64_t>(1, kNumbers / std::max<int64_t>(1, cols));
+  const int64_t per_task =
+      std::max<int64_t>(1, tuning::kRoundTaskNumbers / std::max<int64_t>(1, cols));
   parallel_for(ceil_div(rows, per_task), threads, interrupt, [&](int64_t task) {
     for (int64_t i = task * per_task; i < std::min((task + 1) * per_task, rows); ++i) {
       const auto count = static_cast<double>(call.counts.data == nullptr ? 1 : call.counts[i]);

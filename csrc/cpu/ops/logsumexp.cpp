@@ -7,6 +7,7 @@
 #include "cpu/engine/mainloop.h"
 #include "cpu/engine/value_loop.h"
 #include "cpu/isa/isa.h"
+#include "cpu/tuning.h"
 #include "fastclip/ops/find_nonfinite.h"
 #include "fastclip/ops/logsumexp.h"
 
@@ -45,7 +46,8 @@ int64_t logsumexp(const LogSumExpCall& call, int threads, Interrupt& interrupt) 
   const int64_t query = find_nonfinite({queries, {}}, threads, interrupt);
   if (query >= 0) return query;
   // A pass of its own over the keys would be a large part of what few queries take.
-  const bool check_scores = call.check_keys && 0 < queries.rows && queries.rows <= kFewQueries;
+  const bool check_scores =
+      call.check_keys && 0 < queries.rows && queries.rows <= tuning::kFewQueries;
   if (call.check_keys && !check_scores) {
     const int64_t key = find_nonfinite({keys, {}}, threads, interrupt);
     if (key >= 0) return queries.rows + key;

@@ -10,6 +10,7 @@
 #include "cpu/engine/fixed_screen.h"
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -25,7 +26,7 @@ struct PairTask {
   bool counts(int64_t query, int64_t key) const { return !later_only || key > query; }
 
   void screened(FixedScreen& screen) {
-    screen.run();
+    screen.find();
     screen.decide([&](int64_t i, int64_t key, bool) { return counts(first_query + i, key); },
                   [&](int64_t i, int64_t key, float score) {
                     if (score > threshold) found.push_back({first_query + i, key, score});
@@ -47,8 +48,8 @@ struct PairTask {
 // All pairs by query, then key. Step by step, so that an interrupt is heard among billions of them.
 std::vector<ScoredPair> in_order(std::deque<std::vector<ScoredPair>>& parts, int64_t queries,
                                  int threads, Interrupt& interrupt) {
-  constexpr size_t kPairs = 1 << 16;         // between two looks at the interrupt
-  constexpr int64_t kQueries = 64;           // of one task
+  constexpr size_t kPairs = tuning::kPairsPerPoll;
+  constexpr int64_t kQueries = tuning::kSortedQueries;
   std::vector<int64_t> places(queries + 1);  // where the next pair of each query goes
   for (const auto& part : parts) {
     for (size_t p = 0; p < part.size() && (p % kPairs != 0 || !interrupt.poll()); ++p) {

@@ -7,6 +7,7 @@
 
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
+#include "cpu/tuning.h"
 #include "fastclip/bilinear.h"
 #include "fastclip/ops/similarity.h"
 
@@ -58,9 +59,6 @@ class Screen {
   std::vector<float> low_, high_, sorted_;
 };
 
-// Of the parts that large cells are cut into: tags times output pixels, and columns.
-constexpr int64_t kInterpolations = 1 << 24, kLeastColumns = 64;
-
 struct Image {
   const float* scores;  // [h * w, tags]
   int64_t tags;
@@ -75,7 +73,8 @@ int64_t label_row_of_cells(const Kernels& isa, const Image& image, const PixelLa
   const int64_t stride = round_up(image.tags, 16);
   Screen screen(image.tags, call.k(), call.background);
   std::vector<int64_t> survivors(static_cast<size_t>(image.tags));
-  AlignedBuffer<float> corners(4 * stride), edges(kCellRows * 2 * stride), best(16 * call.k());
+  AlignedBuffer<float> corners(4 * stride), edges(tuning::kCellRows * 2 * stride),
+      best(16 * call.k());
   AlignedBuffer<int32_t> best_tags(16 * call.k());
   int64_t total = 0;
   for (int64_t x = 0; x < call.w && !interrupt.poll(); ++x) {
@@ -115,9 +114,11 @@ int64_t label_row_of_cells(const Kernels& isa, const Image& image, const PixelLa
       });
     };
     // A cell that would take long is cut, to listen for an interrupt.
-    const int64_t pixels = kInterpolations / std::max<int64_t>(1, count * call.k());
-    const int64_t width = std::min(std::max(pixels / kCellRows, kLeastColumns), xs.count(x));
-    const int64_t height = std::max<int64_t>(1, pixels / width / kCellRows) * kCellRows;
+    const int64_t pixels = tuning::kCellInterpolations / std::max<int64_t>(1, count * call.k());
+    const int64_t width =
+        std::min(std::max(pixels / tuning::kCellRows, tuning::kCellColumns), xs.count(x));
+    const int64_t height =
+        std::max<int64_t>(1, pixels / width / tuning::kCellRows) * tuning::kCellRows;
     for (int64_t top = 0; top < ys.count(y); top += height) {
       for (int64_t left = 0; left < xs.count(x) && !interrupt.poll(); left += width) {
         label(top, left, std::min(height, ys.count(y) - top), std::min(width, xs.count(x) - left));

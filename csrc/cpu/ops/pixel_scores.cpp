@@ -5,6 +5,7 @@
 
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -36,7 +37,7 @@ void pixel_scores(const PixelScoresCall& call, int threads, Interrupt& interrupt
   const int64_t key_block = key_block_rows(lane_steps(tags.cols), isa.key_tile);
   // Images alone keep many threads busy; only a few of them are split further.
   const int threads_per_image = static_cast<int>(ceil_div(threads, images));
-  const Plan plan(tags.rows, area, kMaxQueryBlock, key_block, threads_per_image);
+  const Plan plan(tags.rows, area, tuning::kMaxQueryBlock, key_block, threads_per_image);
   // A task scores a block of tags with a part of an image's pixels. Every score may be -infinity.
   std::vector<Nearest> nearest(static_cast<size_t>(images * plan.key_parts * tags.rows));
 

@@ -13,6 +13,7 @@
 
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
 namespace {

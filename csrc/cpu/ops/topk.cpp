@@ -3,16 +3,16 @@
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
 #include "cpu/ops/topk_plan.h"
+#include "cpu/tuning.h"
 #include "fastclip/ops/find_nonfinite.h"
 
 namespace fastclip::cpu {
 namespace {
 
-// Queries of one task, fewer where k is large: a thread's candidates stay within about 16 MiB.
+// Queries of one task, fewer where k is large.
 int64_t query_block_rows(int64_t keys, int64_t k) {
-  constexpr int64_t kCandidateBytes = 16 << 20;
   const int64_t per_query = TopK::capacity(keys, k) * TopK::kEntryBytes;
-  return std::clamp<int64_t>(kCandidateBytes / per_query, 1, kMaxQueryBlock);
+  return std::clamp<int64_t>(tuning::kCandidateBytes / per_query, 1, tuning::kMaxQueryBlock);
 }
 
 void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, int64_t k,
@@ -38,17 +38,10 @@ void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, i
               });
 }
 
-// Finding the candidates of a query takes as long as exact scores of some keys, the more the larger
-// k is: measured with 1 to 256 queries of 512 and 1,280 numbers.
-bool worth_screening(int64_t keys, int64_t k) {
-  return screens_always() || keys >= std::max<int64_t>((k <= 128 ? 8 : 16) * k, 64);
-}
-
 }  // namespace
 
 bool worth_codes(int64_t queries, int64_t keys, int64_t k) {
-  return screens_always() || (keys >= 256 && worth_screening(keys, k) &&
-                              (!worth_float_screen(queries) || keys >= 64 * k));
+  return screens_always() || tuning::worth_codes(queries, keys, k);
 }
 
 int64_t topk(const TopKCall& call, int threads, Interrupt& interrupt) {
@@ -61,7 +54,8 @@ int64_t topk(const TopKCall& call, int threads, Interrupt& interrupt) {
   const Kernels& isa = kernels();
   const ScreenKeys* screening = worth_codes(queries.rows, keys.rows, k) ? codes : nullptr;
   const Screens screens = screens_for(isa, screening, queries.rows);
-  const bool screened = screens.count > 0 && worth_screening(keys.rows, k);
+  const bool worth = screens_always() || tuning::worth_screening(keys.rows, k);
+  const bool screened = screens.count > 0 && worth;
   if (queries.rows == 0) {
     return codes == nullptr ? find_nonfinite({keys, {}}, threads, interrupt) : -1;
   }

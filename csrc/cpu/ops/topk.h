@@ -9,6 +9,7 @@
 #include "cpu/engine/buffer.h"
 #include "cpu/engine/sort_keys.h"
 #include "cpu/isa/kernels.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
 
@@ -26,9 +27,9 @@ class TopK {
         sorted_(2 * std::max(k, kFewToSort), Contents::kAnything),
         states_(queries) {}
 
-  // Entries held for each query: enough beyond k that a selection is paid for by many appends.
+  // Entries held for each query.
   static int64_t capacity(int64_t keys, int64_t k) {
-    return round_up(std::min(keys, 4 * k + 64), kLanes);
+    return round_up(std::min(keys, tuning::topk_entries(k)), kLanes);
   }
 
   // Adds the scores of keys [first_key, first_key + count). Keys of one query must arrive in
@@ -88,8 +89,8 @@ class TopK {
   }
 
  private:
-  static constexpr int64_t kChunk = 32;      // scores tested at once against the threshold
-  static constexpr int64_t kFewToSort = 32;  // without a selection before
+  static constexpr int64_t kChunk = tuning::kGateChunk;
+  static constexpr int64_t kFewToSort = tuning::kFewToSort;
 
   struct State {
     int64_t size = 0;
@@ -127,7 +128,7 @@ class TopK {
 
   // Drops entries that are not among the best k, not all of them where that is quicker.
   void shrink(int64_t query) {
-    const int64_t more = k_ / 4;
+    const int64_t more = tuning::topk_slack(k_);
     keep_best(query, more);
     if (states_.get()[query].size > k_ + more) select(query);  // ties
   }

@@ -7,11 +7,11 @@
 
 #include "cpu/engine/screen.h"
 #include "cpu/ops/topk_plan.h"
+#include "cpu/tuning.h"
 
 namespace fastclip::cpu {
 namespace {
 
-constexpr int64_t kQueryBlock = 512;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Keys that the screen let pass, of each query in order, with bounds on their exact scores in units
@@ -20,7 +20,9 @@ class Candidates {
  public:
   static constexpr int64_t kEntryBytes = 2 * sizeof(float) + sizeof(int64_t);
 
-  static constexpr int64_t capacity(int64_t k) { return round_up(3 * k + 128, kLanes); }
+  static constexpr int64_t capacity(int64_t k) {
+    return round_up(tuning::topk_candidates(k), kLanes);
+  }
 
   Candidates(int64_t queries, int64_t k)
       : capacity_(capacity(k)),
@@ -50,8 +52,8 @@ class ScreenedTopK {
       : kernels_(kernels),
         block_(block),
         k_(k),
-        few_(k + std::min<int64_t>(k, 16)),
-        window_(keys_near(keys)),
+        few_(tuning::topk_few(k)),
+        window_(resident_keys(keys)),
         best_(best),
         floor_(block.num_queries(), -kInfinity),
         thresholds_(block.num_queries(), -kInfinity),
@@ -62,19 +64,17 @@ class ScreenedTopK {
     for (int64_t i = 0; i < block.num_queries(); ++i) raise_to_best(i);
   }
 
-  // The best k must be found first, and those that the screen cannot tell from them.
-  int64_t allowance() const { return 2 * k_ + 64; }
+  int64_t allowance() const { return tuning::topk_allowance(k_); }
 
   // Looks at the panels that the block has gone to. Returns how many pairs survived so far: one
   // that is dropped without a score costs a part of one with a score.
   int64_t screen() {
-    if (!begun_) return begin();
-    ScreenCall call = block_.call();
-    call.thresholds = thresholds_.data();
-    call.hits = hits_.get();
-    const int64_t count = kernels_.screen(call);
-    add(hits_.get(), count);
-    return scored_ + survivors_ / 4;
+    if (begun_) {
+      find();
+    } else {
+      begin();
+    }
+    return scored_ + survivors_ / tuning::kSurvivorsPerScore;
   }
 
   // Scores what is left exactly. Returns how many pairs were scored in all.
@@ -84,69 +84,77 @@ class ScreenedTopK {
   }
 
  private:
-  static constexpr int64_t kFolded = 64;
-  static constexpr int64_t kBatch = 32;  // pairs scored at a time
+  static constexpr int64_t kFolded = tuning::kFoldedSets, kBatch = tuning::kRescoreBatch;
 
-  // Keys that stay in the second-level cache while all queries are scored with them.
-  static int64_t keys_near(const Matrix& keys) {
-    return kKeyBlockBytes / std::max<int64_t>(1, keys.cols * size_of(keys.dtype)) + 1;
+  // Keys that are resident in the L2 while all queries are scored with them.
+  static int64_t resident_keys(const Matrix& keys) {
+    return tuning::kKeyBlockBytes / std::max<int64_t>(1, keys.cols * size_of(keys.dtype)) + 1;
+  }
+
+  // A key with bounds on its score, in units of s_q from q.c.
+  struct Candidate {
+    int64_t query, key;  // the latter from the first key of the block on
+    float lower, upper;
+  };
+
+  void find() {
+    const Hit* hits = hits_.get();
+    add(block_.find_hits({thresholds_.data(), hits_.get()}), [&](int64_t h) {
+      const Hit& hit = hits[h];
+      const float margin = block_.margin(hit.query, hit.key) + block_.gamma(hit.query);
+      return Candidate{hit.query, hit.key, hit.x - margin, hit.x + margin};
+    });
   }
 
   // Nothing is known yet to drop pairs by. The first keys give a floor: the k-th best of their
   // lower bounds or, cheaper, of the best bounds of kFolded sets that they are dealt to.
-  int64_t begin() {
+  void begin() {
     begun_ = true;
-    AlignedBuffer<float> uppers(block_.num_queries() * kMaxPanelKeys, Contents::kAnything);
-    ScreenCall call = block_.call();
-    call.uppers = uppers.get();
-    call.uppers_stride = kMaxPanelKeys;
-    kernels_.screen(call);
-    const int64_t keys = block_.num_keys();
-    int32_t reaching[kMaxPanelKeys + kLanes];
-    float lowers[kMaxPanelKeys];
+    const int64_t size = block_.num_queries() * kMaxPanelKeys, keys = block_.num_keys();
+    AlignedBuffer<float> lowers(size, Contents::kAnything), uppers(size, Contents::kAnything);
+    block_.write_bounds({lowers.get(), uppers.get(), kMaxPanelKeys});
+    int32_t passed[kMaxPanelKeys + kLanes];
     for (int64_t i = 0; i < block_.num_queries(); ++i) {
+      const float* lower = lowers.get() + i * kMaxPanelKeys;
       const float* upper = uppers.get() + i * kMaxPanelKeys;
-      // x of key j, again.
-      const auto x = [&](int64_t j) { return upper[j] - block_.margin(i, j); };
-      if (keys >= k_) {
-        for (int64_t j = 0; j < keys; ++j) {
-          lowers[j] = x(j) - (block_.margin(i, j) + block_.gamma(i));
-        }
-        int64_t sets = keys;
-        if (4 * k_ <= kFolded && keys > kFolded) {
-          for (int64_t begin = kFolded; begin < keys; begin += kFolded) {
-            const float* next = lowers + begin;
-            const int64_t count = std::min(kFolded, keys - begin);
-            for (int64_t j = 0; j < count; ++j) lowers[j] = std::max(lowers[j], next[j]);
-          }
-          sets = kFolded;
-        }
-        raise(i, kernels_.kth_largest(lowers, sets, k_, k_ / 4));
-      }
-      const int64_t count = kernels_.reaching({upper, 0, keys}, thresholds_[i], reaching);
-      for (int64_t r = 0; r < count; ++r) {
-        hits_.get()[r] = {static_cast<int32_t>(i), reaching[r], x(reaching[r])};
-      }
-      add(hits_.get(), count);
+      const float gamma = block_.gamma(i);
+      if (keys >= k_) raise(i, kth_lower(lower, keys) - gamma);
+      const int64_t count = kernels_.compress({upper, 0, keys}, thresholds_[i], passed);
+      add(count, [&](int64_t c) {
+        return Candidate{i, passed[c], lower[passed[c]] - gamma, upper[passed[c]] + gamma};
+      });
     }
-    return scored_ + survivors_ / 4;
   }
 
-  // Hits of one query come in runs, of as many as share a vector.
-  void add(const Hit* hits, int64_t count) {
-    for (int64_t h = 0; h < count;) {
-      const int64_t i = hits[h].query;
-      const float floor = floor_[i], gamma = block_.gamma(i);
+  float kth_lower(const float* lower, int64_t keys) const {
+    const int64_t more = tuning::topk_slack(k_);
+    if (4 * k_ > kFolded || keys <= kFolded) return kernels_.kth_largest(lower, keys, k_, more);
+    float best[kFolded];
+    std::copy_n(lower, kFolded, best);
+    for (int64_t begin = kFolded; begin < keys; begin += kFolded) {
+      const int64_t count = std::min(kFolded, keys - begin);
+      for (int64_t j = 0; j < count; ++j) best[j] = std::max(best[j], lower[begin + j]);
+    }
+    return kernels_.kth_largest(best, kFolded, k_, more);
+  }
+
+  // Takes in at(0) ... at(count - 1). Those of one query come in runs.
+  template <class At>
+  void add(int64_t count, At&& at) {
+    for (int64_t c = 0; c < count;) {
+      const int64_t i = at(c).query;
+      const float floor = floor_[i];
       float* lowers = candidates_.lowers(i);
       float* uppers = candidates_.uppers(i);
       int64_t* keys = candidates_.keys(i);
       const int64_t begin = candidates_.count(i), end = candidates_.capacity();
       int64_t to = begin;
-      for (; h < count && hits[h].query == i && to < end; ++h) {
-        const float margin = block_.margin(i, hits[h].key) + gamma;
-        lowers[to] = hits[h].x - margin;
-        uppers[to] = hits[h].x + margin;
-        keys[to] = block_.first_key() + hits[h].key;
+      for (; c < count && to < end; ++c) {
+        const Candidate candidate = at(c);
+        if (candidate.query != i) break;
+        lowers[to] = candidate.lower;
+        uppers[to] = candidate.upper;
+        keys[to] = block_.first_key() + candidate.key;
         to += uppers[to] >= floor ? 1 : 0;
       }
       survivors_ += to - begin;
@@ -172,7 +180,8 @@ class ScreenedTopK {
       // The k most promising ones first; few of the others are left after that.
       first_[i] = -kInfinity;
       if (count <= few_) continue;
-      first_[i] = kernels_.kth_largest(candidates_.uppers(i), count, k_, k_ / 16);
+      first_[i] =
+          kernels_.kth_largest(candidates_.uppers(i), count, k_, tuning::topk_first_slack(k_));
       rest = true;
     }
     score([&](int64_t i, float upper) { return upper >= first_[i]; });
@@ -187,7 +196,7 @@ class ScreenedTopK {
   void drop(int64_t i) {
     int64_t& count = candidates_.count(i);
     float* lowers = candidates_.lowers(i);
-    if (count > few_) raise(i, kernels_.kth_largest(lowers, count, k_, k_ / 4));
+    if (count > few_) raise(i, kernels_.kth_largest(lowers, count, k_, tuning::topk_slack(k_)));
     count = kernels_.keep_at_least(floor_[i], count, candidates_.uppers(i), lowers,
                                    candidates_.keys(i));
   }
@@ -267,15 +276,12 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
                       int64_t* indices, int threads, Interrupt& interrupt) {
   std::atomic<int64_t> scored{0};
   const int64_t candidate_bytes = Candidates::kEntryBytes * Candidates::capacity(k);
-  // Keys that stay near can be passed over often, so that the queries stay near as well.
-  const bool near = keys.rows * keys.cols * size_of(keys.dtype) <= kKeyBlockBytes;
+  const bool resident = keys.rows * keys.cols * size_of(keys.dtype) <= tuning::kKeyBlockBytes;
   const int64_t block =
-      std::clamp<int64_t>((16 << 20) / candidate_bytes, 1, near ? kQueryBlock / 8 : kQueryBlock);
-  // Each part of the keys has its own k best to find, which takes as long as to screen some
-  // thousand keys, the more the larger k is. Very few queries cannot be split instead.
-  const int64_t key_block =
-      queries.rows >= 16 ? std::max<int64_t>(4096, 512 * k) : std::max<int64_t>(kScreenKeys, 8 * k);
-  static_assert(Plan::kPartStep % kPanel == 0);
+      std::clamp<int64_t>(tuning::kCandidateBytes / candidate_bytes, 1,
+                          resident ? tuning::kResidentQueryBlock : tuning::kScreenedQueryBlock);
+  const int64_t key_block = tuning::topk_part_keys(queries.rows, k);
+  static_assert(Plan::kPartMultiple % kPanel == 0);
   const Plan plan(queries.rows, keys.rows, block, key_block, threads);
   reduce_topk(
       isa, plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,

@@ -20,9 +20,9 @@
 //   |exact score - q.c - s_q x| <= s_q (alpha E_k + beta N_k + gamma)                      (2)
 //
 // x and the right side are evaluated in float32, in which q8.k8 <= 2^24 * 4 is rounded too: at most
-// seven roundings of numbers no larger than alpha (N_k + E_k) + beta N_k, two of which take x back
-// out of an upper bound. The stored E_k is larger by 2^-20 (N_k + E_k) and the stored N_k and alpha
-// by 2^-20 of themselves, which covers them twice.
+// seven roundings of numbers no larger than alpha (N_k + E_k) + beta N_k, the last two of which add
+// the margin and gamma to x. The stored E_k is larger by 2^-20 (N_k + E_k) and the stored N_k and
+// alpha by 2^-20 of themselves, which covers them twice.
 //
 // Keys that are not packed are screened in float32 with s_q = s_k = 1, c = 0 and x the sum of the d
 // products in any order: |x - q.k| <= ((1 + 2^-24)^(d+1) - 1) sum |q_i k_i| + d 2^-149, and

@@ -1,6 +1,5 @@
-// The kernels of one instruction set, written once over vectors of W doubles. Included by one file
-// per instruction set, compiled with that set's flags. Nothing from the standard library may be
-// instantiated here: the linker keeps one copy of an inline function, and it could be this one.
+// Exact scores (exact_score.h) of blocks and of single pairs, written once over vectors of W
+// doubles.
 #pragma once
 
 #if defined(__AVX512F__)
@@ -19,7 +18,8 @@ namespace {  // each instruction set keeps its own copy
 
 // A tile holds MR x NR accumulators of W doubles in registers.
 template <int W, int MR, int NR>
-struct Tile {
+struct ExactTile {
+  static constexpr int kKeys = NR;
   static constexpr int kPasses = static_cast<int>(kLanes) / W;
 
   typedef double Doubles __attribute__((vector_size(W * 8)));
@@ -69,6 +69,7 @@ struct Tile {
   }
 
  private:
+  // GCC takes a vector type that depends on W as a template argument of members only.
   template <class Vec>
   static Vec load(const void* from) {
     Vec v;

@@ -56,8 +56,6 @@ struct GridTile {
     return range;
   }
 
-  static constexpr GridKernels kernels() { return {add_and_multiply, where_ahead}; }
-
  private:
   template <class Vector, class T>
   static Vector load(const T* from) {

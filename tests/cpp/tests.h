@@ -1,0 +1,16 @@
+// Tests without a case of their own, each for one instruction set and number of threads.
+#pragma once
+
+#include "run.h"
+
+namespace fastclip::tests {
+
+void check_buffers(Run& run);
+void check_grid(Run& run);
+void check_plans(Run& run);
+void check_selection(Run& run);
+void check_threads(Run& run);
+void check_topk_of_parts(Run& run);
+void check_walk(Run& run);
+
+}  // namespace fastclip::tests
