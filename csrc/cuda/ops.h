@@ -6,27 +6,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "cuda/arch/runtime.h"
+#include "cuda/engine/ordered_key.h"
+#include "cuda/engine/rows.h"
+#include "cuda/ops/plans.h"
 #include "fastclip/matrix.h"
 #include "fastclip/screen.h"
 
-struct CUstream_st;  // what cudaStream_t points to
-
 namespace fastclip::cuda {
-
-using Stream = CUstream_st*;
-
-// Whether the kernels run on the CPU.
-bool emulated();
-
-// As CUDA counts them: 13000 is 13.0. The driver's is 0 where there is none.
-int toolkit_version();
-int driver_version();
-
-// 80 for compute capability 8.0.
-int capability_of(int device);
-
-// *row becomes the lowest row that holds a NaN or an infinity, or some number beyond the last row.
-void find_nonfinite(const Matrix& rows, int64_t* row, Stream stream);
 
 // out[i, j] = exact score of query i and key j, rounded from float32 to out's type.
 void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& out, Stream stream);
@@ -35,23 +22,7 @@ void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& 
 void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices,
                  int64_t per_query, float* out, Stream stream);
 
-// Codes [rows padded to whole panels, width] and bounds [3, padded] of keys, centred on `center`:
-// the arrays of ScreenKeys, but that the codes are at code_offset (screen.cuh).
-void pack(const Matrix& keys, const float* center, uint8_t* codes, float* bounds, Stream stream);
-
-// The most keys that one call can search.
-inline constexpr int64_t kMostKeys = 0x7fffffff;
-
 inline constexpr int64_t kMostBest = 1024;  // k of topk
-
-// How topk goes about its work: so many queries at a time, with room for so many candidates each.
-struct TopKPlan {
-  // The limits are there to save memory; max_candidates must be a power of two, at least 256, and
-  // at least k.
-  TopKPlan(int64_t num_queries, int64_t k, int64_t max_queries, int64_t max_candidates);
-
-  int64_t k, queries, candidates;
-};
 
 // Bytes of `memory`; `width` is that of the codes of the keys, 0 without a screen.
 int64_t topk_workspace(const TopKPlan& plan, int64_t width);
@@ -60,19 +31,6 @@ int64_t topk_workspace(const TopKPlan& plan, int64_t width);
 // null. *scored becomes the number of pairs that were scored exactly.
 void topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen, const TopKPlan& plan,
           float* values, int64_t* indices, int64_t* scored, void* memory, Stream stream);
-
-// How searches against known thresholds go about their work: so many queries and keys at a time,
-// with room for so many pairs that the screen leaves open.
-struct FixedPlan {
-  // At most max_queries, and about max_pairs pairs of which max_open may be open, at a time.
-  FixedPlan(int64_t num_queries, int64_t num_keys, int64_t max_queries, int64_t max_pairs,
-            int64_t max_open);
-
-  int64_t queries, keys, open;
-};
-
-// Bytes of `memory`; `width` is that of the codes of the keys, 0 without a screen.
-int64_t fixed_workspace(const FixedPlan& plan, int64_t width);
 
 // A key is ahead of a query's threshold with a higher score, or with an equal one and an index
 // below ties[query]. per_query becomes how many keys are ahead of each query's threshold, per_key
@@ -89,14 +47,6 @@ void group_beats(const Matrix& queries, const Matrix& keys, const ScreenKeys* sc
                  const FixedPlan& plan, const float* scores, const int64_t* ties,
                  const int64_t* groups, int64_t words, uint64_t* bits, int64_t* scored,
                  void* memory, Stream stream);
-
-// How group_max goes about its work, as in FixedPlan.
-struct GroupPlan {
-  GroupPlan(int64_t num_queries, int64_t num_keys, int64_t num_groups, int64_t max_queries,
-            int64_t max_pairs, int64_t max_open);
-
-  int64_t groups, queries, keys, open;
-};
 
 int64_t group_max_workspace(const GroupPlan& plan, int64_t width);
 

@@ -3,13 +3,15 @@
 
 #include <algorithm>
 
+#include "cuda/arch/code_layout.h"
 #include "cuda/arch/device.h"
-#include "cuda/arch/screen.cuh"
+#include "cuda/tuning.h"
 #include "fastclip/element.h"
+#include "fastclip/screen.h"
 
 namespace fastclip::cuda {
 
-inline constexpr int kEncodeThreads = 128;
+inline constexpr int kEncodeThreads = tuning::Encode::kThreads;
 
 // Rows minus `center` (which may be null), rotated.
 struct Encoding {
@@ -24,7 +26,8 @@ struct Encoding {
   FASTCLIP_HD double error() const { return rotation_error(log2_block, width >> log2_block); }
   size_t shared_bytes() const { return coded ? bytes_of_row() : 0; }
   unsigned blocks(int64_t count) const {
-    return static_cast<unsigned>(std::min<int64_t>(count, 16 * multiprocessors()));
+    return static_cast<unsigned>(
+        std::min<int64_t>(count, tuning::Encode::kBlocks * multiprocessors()));
   }
 
   Matrix rows;

@@ -4,7 +4,8 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kBoundThreads = 256;
+using Tuning = tuning::Encode;
+constexpr int kBoundThreads = tuning::kThreads;
 
 __global__ void bound_keys_kernel(ScreenKeys keys, QueryArrays arrays) {
   unsigned longest = 0;
@@ -60,7 +61,8 @@ __global__ void __launch_bounds__(kEncodeThreads)
 void bound_keys(const ScreenKeys& keys, const QueryArrays& arrays, Stream stream) {
   zero(arrays.longest_key, sizeof(unsigned), stream);
   const int64_t blocks =
-      std::min<int64_t>(ceil_div<int64_t>(keys.keys, 4 * kBoundThreads), 4 * multiprocessors());
+      std::min<int64_t>(ceil_div<int64_t>(keys.keys, Tuning::kKeysAThread * kBoundThreads),
+                        Tuning::kBoundBlocks * multiprocessors());
   launch(bound_keys_kernel, static_cast<unsigned>(blocks), kBoundThreads, 0, stream, keys, arrays);
 }
 

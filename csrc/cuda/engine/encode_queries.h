@@ -1,25 +1,24 @@
 // A block of queries, coded on the device for the screen.
 #pragma once
 
-#include <algorithm>
-
-#include "cuda/arch/screen.cuh"
+#include "cuda/arch/mainloop_params.cuh"
+#include "cuda/engine/plan.h"
 #include "cuda/engine/workspace.h"
-#include "cuda/ops.h"
+#include "fastclip/matrix.h"
 
 namespace fastclip::cuda {
 
-constexpr int64_t padded_queries(int64_t count) {
-  return (count + kQueryTile - 1) / kQueryTile * kQueryTile;
-}
+// A block of queries as the screen sees it.
+struct CodedQueries {
+  const int8_t* codes;              // [padded, width], at code_offset
+  const ScreenQuery* coefficients;  // [padded]
+  const float* gamma;               // [padded], of screen.h
+  const double* scale;              // [padded], s_q
+  const double* offset;             // [padded], q.c
+  int64_t count;
 
-// So many keys that a ScreenCall has about max_pairs pairs.
-inline int64_t keys_at_a_time(int64_t num_queries, int64_t num_keys, int64_t max_pairs) {
-  const int64_t steps = max_pairs / padded_queries(num_queries) / kKeyStep;
-  return std::clamp<int64_t>(steps, 1,
-                             std::max<int64_t>(1, ceil_div<int64_t>(num_keys, kKeyStep))) *
-         kKeyStep;
-}
+  FASTCLIP_HD int64_t tiles() const { return ceil_div<int64_t>(count, kQueryTile); }
+};
 
 // The arrays of CodedQueries, and what bounds the keys as a whole.
 struct QueryArrays {

@@ -3,7 +3,7 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = tuning::kThreads;
 
 __global__ void threshold_kernel(CodedQueries queries, const float* scores,
                                  ScreenThreshold* thresholds) {
@@ -20,12 +20,6 @@ __global__ void threshold_kernel(CodedQueries queries, const float* scores,
 }
 
 }  // namespace
-
-FixedPlan::FixedPlan(int64_t num_queries, int64_t num_keys, int64_t max_queries, int64_t max_pairs,
-                     int64_t max_open)
-    : queries(std::max<int64_t>(1, std::min(num_queries, max_queries))),
-      keys(keys_at_a_time(queries, num_keys, max_pairs)),
-      open(std::min(max_open, queries * keys)) {}
 
 int64_t fixed_workspace(const FixedPlan& plan, int64_t width) {
   Workspace workspace;

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
+#include "cuda/arch/mainloop.cuh"
 #include "cuda/engine/encode_queries.h"
 #include "cuda/engine/pair_list.cuh"
-#include "cuda/engine/screen_launch.cuh"
 
 namespace fastclip::cuda {
 

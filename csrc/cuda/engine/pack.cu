@@ -1,6 +1,6 @@
 // Codes and bounds of keys.
 #include "cuda/engine/encode.cuh"
-#include "cuda/ops.h"
+#include "cuda/engine/rows.h"
 
 namespace fastclip::cuda {
 namespace {

@@ -1,9 +1,10 @@
 // Pairs that a screen could not decide, gathered in a list of bounded length and scored exactly.
-// A strip (screen.cuh) whose pairs find no room there is marked, and all its pairs are scored.
+// A strip (mainloop_params.cuh) whose pairs find no room there is marked, and all its pairs are
+// scored.
 #pragma once
 
-#include "cuda/arch/screen.cuh"
 #include "cuda/engine/exact_score.cuh"
+#include "cuda/engine/screen.cuh"
 #include "cuda/engine/workspace.h"
 
 namespace fastclip::cuda {
@@ -31,7 +32,7 @@ class PairList {
   }
 
   // Empties the list, for keys from `first_key` to `last_key`.
-  void begin(int64_t queries, int64_t first_key, int64_t last_key, cudaStream_t stream) {
+  void begin(int64_t queries, int64_t first_key, int64_t last_key, Stream stream) {
     queries_ = queries;
     first_key_ = first_key;
     last_key_ = last_key;
@@ -96,12 +97,12 @@ __device__ inline void add(int64_t* total, int64_t count) {
   atomicAdd(reinterpret_cast<unsigned long long*>(total), static_cast<unsigned long long>(count));
 }
 
-inline constexpr int kCertifyThreads = 256;
+inline constexpr int kCertifyThreads = tuning::Rescore::kThreads;
 inline constexpr int kCertifyHalfWarps = kCertifyThreads / static_cast<int>(kLanes);
 
 // Calls take(query, key, score) for each pair of the list, on one thread.
 template <class Take>
-__global__ void __launch_bounds__(kCertifyThreads, 2)
+__global__ void __launch_bounds__(kCertifyThreads, tuning::Rescore::kBlocks)
     certify_pairs_kernel(PairList list, Matrix queries, Matrix keys, Take take, int64_t* scored) {
   const int64_t size = list.size();
   int64_t count = 0;
@@ -119,7 +120,7 @@ __global__ void __launch_bounds__(kCertifyThreads, 2)
 
 // The same for each pair of the strips that are marked, or of all strips.
 template <class Take>
-__global__ void __launch_bounds__(kCertifyThreads, 2)
+__global__ void __launch_bounds__(kCertifyThreads, tuning::Rescore::kBlocks)
     certify_strips_kernel(PairList list, Matrix queries, Matrix keys, Take take, bool all,
                           int64_t* scored) {
   if (!all && !list.overflowed()) return;
@@ -147,8 +148,8 @@ __global__ void __launch_bounds__(kCertifyThreads, 2)
 // Decides what the screen left open.
 template <class Take>
 void certify(const PairList& list, const Matrix& queries, const Matrix& keys, const Take& take,
-             int64_t* scored, cudaStream_t stream) {
-  const auto blocks = static_cast<unsigned>(8 * multiprocessors());
+             int64_t* scored, Stream stream) {
+  const auto blocks = static_cast<unsigned>(tuning::Rescore::kGridBlocks * multiprocessors());
   launch(certify_pairs_kernel<Take>, blocks, kCertifyThreads, 0, stream, list, queries, keys, take,
          scored);
   launch(certify_strips_kernel<Take>, blocks, kCertifyThreads, 0, stream, list, queries, keys, take,
@@ -158,9 +159,10 @@ void certify(const PairList& list, const Matrix& queries, const Matrix& keys, co
 // Scores all pairs exactly.
 template <class Take>
 void certify_all(PairList list, const Matrix& queries, const Matrix& keys, const Take& take,
-                 int64_t* scored, cudaStream_t stream) {
+                 int64_t* scored, Stream stream) {
   list.begin(queries.rows, 0, keys.rows, stream);
-  launch(certify_strips_kernel<Take>, static_cast<unsigned>(8 * multiprocessors()), kCertifyThreads,
+  launch(certify_strips_kernel<Take>,
+         static_cast<unsigned>(tuning::Rescore::kGridBlocks * multiprocessors()), kCertifyThreads,
          0, stream, list, queries, keys, take, true, scored);
 }
 

@@ -12,8 +12,8 @@
 
 #include <cmath>
 
-#include "cuda/engine/split_tile.cuh"
-#include "cuda/ops.h"
+#include "cuda/arch/value_tile.cuh"
+#include "cuda/engine/split_rows.cuh"
 #include "fastclip/screen.h"
 
 namespace fastclip::cuda {
@@ -67,7 +67,7 @@ inline int64_t whole_tiles(int64_t rows) {
 }
 
 inline void launch_norms(const Matrix& rows, double factor, float* norms, Stream stream) {
-  constexpr int kThreads = 256;
+  constexpr int kThreads = tuning::kThreads;
   launch(row_norms, dim3(ceil_div<int64_t>(rows.rows * kWarp, kThreads)), dim3(kThreads), 0, stream,
          rows, factor, norms);
 }
@@ -80,17 +80,12 @@ inline double reach_factor(int64_t cols) {
 // scores [whole_tiles(rows), whole_tiles(columns)]
 inline void launch_products(const SplitRows& rows, const SplitRows& columns, float* scores,
                             Stream stream) {
-  const auto write = [&](const auto& tile) {
+  visit_split_tile(rows, columns, [&](const auto& tile) {
     using Tile = std::decay_t<decltype(tile)>;
     const int64_t pitch = whole_tiles(columns.rows);
     launch(write_products<Tile>, dim3(whole_tiles(rows.rows) / Tile::kRows, pitch / Tile::kColumns),
            dim3(Tile::kThreads), sizeof(typename Tile::Shared), stream, tile, scores, pitch);
-  };
-  if (rows.low == nullptr) {
-    write(SplitTile<1>(rows, columns));
-  } else {
-    write(SplitTile<2>(rows, columns));
-  }
+  });
 }
 
 }  // namespace fastclip::cuda

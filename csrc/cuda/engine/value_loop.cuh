@@ -7,15 +7,12 @@
 
 #include <algorithm>
 
-#include "cuda/engine/value_tile.cuh"
-#include "cuda/ops.h"
+#include "cuda/arch/value_tile.cuh"
 #include "fastclip/logsumexp.h"
 
 namespace fastclip::cuda {
 
-struct ValueParts {
-  static constexpr int64_t kEnoughParts = 128, kLeastKeys = 1024, kMostKeys = 65536;
-
+struct ValueParts : tuning::ValueLoop {
   explicit ValueParts(int64_t num_keys)
       : keys(ceil_div(std::clamp(ceil_div(num_keys, kEnoughParts), kLeastKeys, kMostKeys),
                       int64_t{ValueTile::kColumns}) *
@@ -127,7 +124,7 @@ __global__ void merge_parts(const LogSumExp* states, int64_t queries, int64_t pa
 template <class Take>
 void launch_merge(const LogSumExp* states, int64_t queries, int64_t parts, double scale, bool first,
                   bool last, LogSumExp* totals, Take take, Stream stream) {
-  constexpr int kThreads = 128;
+  constexpr int kThreads = tuning::ValueLoop::kMergeThreads;
   launch(merge_parts<Take>, dim3(ceil_div<int64_t>(queries, kThreads)), dim3(kThreads), 0, stream,
          states, queries, parts, scale, first, last, totals, take);
 }

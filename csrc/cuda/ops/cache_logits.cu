@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "cuda/engine/split_tile.cuh"
-#include "cuda/engine/value_tile.cuh"
+#include "cuda/arch/value_tile.cuh"
+#include "cuda/engine/split_rows.cuh"
 #include "cuda/engine/workspace.h"
 #include "cuda/ops.h"
 
@@ -10,25 +10,27 @@ namespace {
 
 // The weights of a block of queries and keys are in device memory between two products. Sums over
 // kSumKeys keys are computed in float32, these sums added in float64, in order.
-constexpr int64_t kSumKeys = 256;
-constexpr int64_t kWeights = 1 << 22;        // of a block, about
-constexpr int64_t kSums = int64_t{1} << 24;  // of a block, about
+using Tuning = tuning::CacheLogits;
+constexpr int64_t kSumKeys = Tuning::kSumKeys;
 
-int64_t round_up(int64_t x, int64_t to) { return ceil_div(std::max<int64_t>(x, 1), to) * to; }
+// At least one multiple.
+int64_t up_to(int64_t x, int64_t multiple_of) {
+  return round_up(std::max<int64_t>(x, 1), multiple_of);
+}
 
 struct Memory {
   Memory(void* workspace, const Matrix& all_queries, const Matrix& all_keys, int64_t num_columns,
          int64_t at_once)
-      : queries(round_up(at_once, ValueTile::kRows)),
-        keys(std::min(round_up(all_keys.rows, kSumKeys), round_up(kWeights / queries, kSumKeys))),
+      : queries(up_to(at_once, ValueTile::kRows)),
+        keys(std::min(up_to(all_keys.rows, kSumKeys), up_to(Tuning::kWeights / queries, kSumKeys))),
         parts(keys / kSumKeys),
-        columns(std::min(round_up(num_columns, ValueTile::kColumns),
-                         round_up(kSums / (queries * parts), ValueTile::kColumns))),
+        columns(std::min(up_to(num_columns, ValueTile::kColumns),
+                         up_to(Tuning::kSums / (queries * parts), ValueTile::kColumns))),
         with_low(!both_are_short(all_queries, all_keys)),
         all(workspace),
         largest(all.take<float>(2)),
-        split_queries(all, at_once, all_keys.cols, with_low),
-        split_keys(all, std::min(keys, all_keys.rows), all_keys.cols, with_low),
+        split_queries(take_split_rows(all, at_once, all_keys.cols, with_low)),
+        split_keys(take_split_rows(all, std::min(keys, all_keys.rows), all_keys.cols, with_low)),
         weights(all.take<float>(queries * keys)),
         sums(all.take<float>(queries * parts * columns)),
         totals(all.take<double>(queries * columns)) {}
@@ -142,19 +144,15 @@ void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& value
         const int64_t parts = ceil_div(last - j, kSumKeys);
         const Matrix some_keys = keys.slice(j, last);
         launch_split(some_keys, memory.split_keys, stream);
-        if (memory.with_low) {
-          launch_weigh(SplitTile<2>(memory.split_queries, memory.split_keys), sharpness, precision,
-                       true, memory, stream);
-        } else {
-          launch_weigh(SplitTile<1>(memory.split_queries, memory.split_keys), sharpness, precision,
-                       true, memory, stream);
-        }
+        visit_split_tile(memory.split_queries, memory.split_keys, [&](const auto& tile) {
+          launch_weigh(tile, sharpness, precision, true, memory, stream);
+        });
         launch_weigh(FloatTile<false>(some_queries, some_keys), sharpness, precision, false, memory,
                      stream);
         launch(sum_values, dim3(tiles(some_queries.rows), tiles(columns), parts),
                dim3(ValueTile::kThreads), 0, stream, weights, values.slice(j, last), c, memory.sums,
                memory.queries, memory.columns);
-        constexpr int kThreads = 256;
+        constexpr int kThreads = tuning::kThreads;
         launch(add_sums, dim3(ceil_div<int64_t>(some_queries.rows * memory.columns, kThreads)),
                dim3(kThreads), 0, stream, memory.sums, parts, memory.queries, memory.columns,
                j == 0, memory.totals, last == keys.rows, some_queries.rows, columns,

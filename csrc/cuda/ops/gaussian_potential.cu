@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "cuda/engine/split_tile.cuh"
+#include "cuda/engine/split_rows.cuh"
 #include "cuda/engine/value_loop.cuh"
 #include "cuda/engine/workspace.h"
 #include "cuda/ops.h"
@@ -10,7 +10,6 @@ namespace {
 
 // Beyond t times the largest squared norm, ||x||^2 + ||y||^2 - 2 xy loses digits that count.
 constexpr double kLargestExponent = 8;
-constexpr int64_t kSplitBytes = int64_t{128} << 20;  // of rows of y at a time, about
 
 // Rows less a centre, in float32, the squared norms of what is left, and the largest of these.
 struct Centred {
@@ -79,7 +78,7 @@ struct KeepTotal {
   __device__ void operator()(int64_t, const LogSumExp&) const {}
 };
 
-constexpr int kTotalThreads = 256;
+constexpr int kTotalThreads = tuning::kThreads;
 
 // One block.
 __global__ void total(const LogSumExp* states, int64_t count, double t, double log_pairs,
@@ -99,14 +98,14 @@ __global__ void total(const LogSumExp* states, int64_t count, double t, double l
 struct Memory {
   Memory(void* workspace, int64_t x, int64_t y, int64_t cols, bool symmetric, int64_t at_once)
       : parts(y),
-        parts_at_once(parts.within(kSplitBytes / (SplitRows::padded(cols) * 4))),
+        parts_at_once(parts.within(tuning::ValueLoop::kSplitBytes / (SplitRows::padded(cols) * 4))),
         all(workspace),
         largest(all.take<unsigned>(1)),
         centred_x{all.take<float>(x * cols), all.take<float>(x), largest},
         centred_y(symmetric ? centred_x
                             : Centred{all.take<float>(y * cols), all.take<float>(y), largest}),
-        split_x(all, at_once, cols, true),
-        split_y(all, std::min(parts_at_once * parts.keys, y), cols, true),
+        split_x(take_split_rows(all, at_once, cols, true)),
+        split_y(take_split_rows(all, std::min(parts_at_once * parts.keys, y), cols, true)),
         states(all.take<LogSumExp>(at_once * parts_at_once)),
         of_rows(all.take<LogSumExp>(x)) {}
 
@@ -121,7 +120,7 @@ struct Memory {
 };
 
 void launch_centre(const Matrix& rows, const double* centre, Centred out, Stream stream) {
-  constexpr int kThreads = 256;
+  constexpr int kThreads = tuning::kThreads;
   launch(centre_rows, dim3(ceil_div<int64_t>(rows.rows * kWarp, kThreads)), dim3(kThreads), 0,
          stream, rows, centre, out);
 }

@@ -2,16 +2,16 @@
 //
 // The keys are screened twice: first for the best lower bound of each group, then for the keys
 // whose upper bound reaches it. These are scored exactly.
+#include "cuda/arch/mainloop.cuh"
 #include "cuda/engine/encode_queries.h"
-#include "cuda/engine/order.cuh"
+#include "cuda/engine/ordered_key.h"
 #include "cuda/engine/pair_list.cuh"
-#include "cuda/engine/screen_launch.cuh"
 #include "cuda/ops.h"
 
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = tuning::kThreads;
 
 struct Groups {
   const int64_t* of_keys;
@@ -28,7 +28,7 @@ struct Rows {
   float gamma[2];  // infinite where nothing is known, NaN where there is no query
 };
 
-// Keeps the best lower bound of each query and group, as a number of order.cuh.
+// Keeps the best lower bound of each query and group, as a number of ordered.h.
 struct LowerSink {
   CodedQueries queries;
   Groups groups;
@@ -100,14 +100,14 @@ struct UpperSink {
 
 struct GroupTake {
   Groups groups;
-  ScoredKey* best;  // [queries, groups]
+  OrderedKey* best;  // [queries, groups]
 
   __device__ void operator()(int64_t query, int64_t key, float score) const {
-    atomicMax(best + query * groups.count + groups.of_keys[key], scored_key(score, key));
+    atomicMax(best + query * groups.count + groups.of_keys[key], ordered_key(score, key));
   }
 };
 
-__global__ void write_kernel(const ScoredKey* best, int64_t count, float* values,
+__global__ void write_kernel(const OrderedKey* best, int64_t count, float* values,
                              int64_t* indices) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
@@ -119,26 +119,16 @@ struct Memory {
   Memory(Workspace& workspace, const GroupPlan& plan, int64_t width)
       : arrays(workspace, padded_queries(plan.queries), width),
         lower(workspace.take<uint32_t>(plan.queries * plan.groups)),
-        best(workspace.take<ScoredKey>(plan.queries * plan.groups)),
+        best(workspace.take<OrderedKey>(plan.queries * plan.groups)),
         list(workspace, plan.open, PairList::strips(plan.queries, plan.keys)) {}
 
   QueryArrays arrays;
   uint32_t* lower;
-  ScoredKey* best;
+  OrderedKey* best;
   PairList list;
 };
 
 }  // namespace
-
-GroupPlan::GroupPlan(int64_t num_queries, int64_t num_keys, int64_t num_groups, int64_t max_queries,
-                     int64_t max_pairs, int64_t max_open)
-    : groups(num_groups) {
-  constexpr int64_t kMostEntries = int64_t{1} << 25;  // of queries and groups
-  const int64_t most = std::max<int64_t>(1, kMostEntries / num_groups);
-  queries = std::max<int64_t>(1, std::min({num_queries, max_queries, most}));
-  keys = keys_at_a_time(queries, num_keys, max_pairs);
-  open = std::min(max_open, queries * keys);
-}
 
 int64_t group_max_workspace(const GroupPlan& plan, int64_t width) {
   Workspace workspace;
@@ -157,7 +147,7 @@ void group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* scre
   for (int64_t first = 0; first < queries.rows; first += plan.queries) {
     const Matrix rows = queries.slice(first, std::min(first + plan.queries, queries.rows));
     const int64_t entries = rows.rows * groups.count;
-    zero(parts.best, sizeof(ScoredKey) * entries, stream);
+    zero(parts.best, sizeof(OrderedKey) * entries, stream);
     const GroupTake take{groups, parts.best};
     if (screen_keys == nullptr) {
       certify_all(parts.list, rows, keys, take, scored, stream);

@@ -5,7 +5,7 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kColumns = 32, kRows = 8;
+constexpr int kColumns = tuning::GroupMean::kColumns, kRows = tuning::GroupMean::kRows;
 
 // One block for a group and kColumns columns. Thread (c, r) adds every kRows-th row from r on.
 __global__ void group_means_kernel(Matrix keys, const int64_t* order, const int64_t* starts,

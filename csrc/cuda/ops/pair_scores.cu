@@ -5,7 +5,7 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = tuning::kThreads;
 
 __global__ void pair_scores_kernel(Matrix queries, Matrix keys, const int64_t* indices,
                                    int64_t per_query, float* out) {

@@ -13,8 +13,8 @@
 #include <algorithm>
 
 #include "cuda/engine/exact_score.cuh"
-#include "cuda/engine/order.cuh"
 #include "cuda/engine/pixel_screen.cuh"
+#include "cuda/engine/select.cuh"
 #include "cuda/engine/workspace.h"
 #include "cuda/ops.h"
 #include "fastclip/bilinear.h"
@@ -22,7 +22,8 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+using Tuning = tuning::PixelLabels;
+constexpr int kThreads = Tuning::kThreads;
 
 struct Axis {
   int64_t in, out;
@@ -116,7 +117,7 @@ struct CornerBounds {
 };
 
 // Step 2. One block for each cell.
-__global__ void __launch_bounds__(kThreads, 8) mark_survivors(Images images) {
+__global__ void __launch_bounds__(kThreads, Tuning::kMarkBlocks) mark_survivors(Images images) {
   const Cell cell(images, blockIdx.x);
   if (cell.empty()) return;
   const float level = kth_best(images, [&](int64_t tag) {
@@ -153,7 +154,7 @@ __global__ void score_marked(Images images) {
 // The tags that survive in a cell by their exact scores, in increasing order, a part at a time.
 class Survivors {
  public:
-  static constexpr int kHeld = 512;
+  static constexpr int kHeld = Tuning::kHeld;
 
   struct Shared {
     float4 corners[kHeld];
@@ -243,7 +244,7 @@ __device__ float lerp(float a, float b, float weight) {
 // The best survivor at each of kPixels neighbouring outputs.
 class Best {
  public:
-  static constexpr int kPixels = 4;
+  static constexpr int kPixels = Tuning::kPixels;
 
   __device__ Best(const Labels& labels, int64_t at)
       : values_(labels.values + at), indices_(labels.indices + at) {}
@@ -340,7 +341,7 @@ class KBest {
 
 // Step 4. One block for each cell; a thread takes kPixels outputs of a row at a time.
 template <class Reducer>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, Tuning::kLabelBlocks)
     label_cells(Images images, Labels labels, int64_t* survivor_counts, int32_t* too_large) {
   constexpr int kPixels = Reducer::kPixels;
   __shared__ Survivors::Shared shared;
@@ -395,8 +396,8 @@ struct Memory {
         scores(all.take<float>(whole_tiles(count) * whole_tiles(tags.rows))),
         norms(all.take<float>(tags.rows)),
         reach(all.take<float>(count)),
-        split_tags(all, tags.rows, tags.cols, with_low),
-        split_pixels(all, count, tags.cols, with_low),
+        split_tags(take_split_rows(all, tags.rows, tags.cols, with_low)),
+        split_pixels(take_split_rows(all, count, tags.cols, with_low)),
         marks(all.take<unsigned>(count * words)) {}
 
   int64_t count, words;

@@ -8,7 +8,7 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = tuning::kThreads;
 
 // Values of no pixel: worse than any, at the first one.
 __global__ void begin(float* values, int64_t* locations, int64_t count) {
@@ -93,8 +93,8 @@ struct Memory {
         all(workspace),
         reach(all.take<float>(tags.rows)),
         norms(all.take<float>(pixels.rows)),
-        split_tags(all, std::min(tags.rows, at_once), tags.cols, with_low),
-        split_pixels(all, std::min(pixels.rows, at_once), tags.cols, with_low),
+        split_tags(take_split_rows(all, std::min(tags.rows, at_once), tags.cols, with_low)),
+        split_pixels(take_split_rows(all, std::min(pixels.rows, at_once), tags.cols, with_low)),
         scores(all.take<float>(whole_tiles(std::min(tags.rows, at_once)) *
                                whole_tiles(std::min(pixels.rows, at_once)))) {}
 

@@ -8,7 +8,7 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = tuning::kThreads;
 constexpr int kDirections = 8;  // neighbours at each dilation
 
 // Some of the dilations, as a parameter of a kernel: so that any number of them gets to the device
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // One iteration. One thread for each pixel and kMasks masks: their weights are the same.
-constexpr int kMasks = 8;
+constexpr int kMasks = tuning::RefineMasks::kMasks;
 
 __global__ void __launch_bounds__(kThreads)
     weighted_means(const float* weights, const float* masks, const float* low, const float* high,

@@ -6,12 +6,13 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kTile = 32;
-constexpr int kQueries = 4;
-constexpr int kKeys = 8;
+using Tuning = tuning::Similarity;
+constexpr int kTile = Tuning::kTile;
+constexpr int kQueries = Tuning::kQueries;
+constexpr int kKeys = Tuning::kKeys;
 constexpr int kHalfWarps = kTile / kQueries * (kTile / kKeys);
 constexpr int kThreads = kHalfWarps * kLanes;
-constexpr int kColumns = 32;  // at a time
+constexpr int kColumns = Tuning::kColumns;
 // The two halves of a warp read rows that are kKeys apart: in the other half of the banks.
 constexpr int kPitch = kColumns + 2;
 constexpr int kLoads = 2 * kTile * kColumns / kThreads;

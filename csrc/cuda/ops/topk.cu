@@ -4,18 +4,18 @@
 // so far: what is above goes to the query's candidates, unsorted. Where these overflow, the phase
 // is repeated for the query with the threshold that the candidates it has give; if that does not
 // help, exact scores of all keys decide. At the end the candidates are scored exactly.
+#include "cuda/arch/mainloop.cuh"
 #include "cuda/engine/encode_queries.h"
-#include "cuda/engine/order.cuh"
 #include "cuda/engine/pair_list.cuh"
-#include "cuda/engine/screen_launch.cuh"
+#include "cuda/engine/select.cuh"
 #include "cuda/ops.h"
 
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+using Tuning = tuning::TopK;
+constexpr int kThreads = Tuning::kThreads;
 constexpr int kHalfWarps = kThreads / static_cast<int>(kLanes);
-constexpr int kRetries = 2;
 
 // A pair that the screen let pass: x of screen.h.
 struct Candidate {
@@ -53,8 +53,8 @@ struct State {
     failed[atomicAdd(num_failed, 1)] = static_cast<int>(q);
   }
 
-  __device__ ScoredKey* parts(int64_t q) const {
-    return reinterpret_cast<ScoredKey*>(candidates + q * capacity);
+  __device__ OrderedKey* parts(int64_t q) const {
+    return reinterpret_cast<OrderedKey*>(candidates + q * capacity);
   }
 
   CodedQueries queries{};
@@ -80,7 +80,7 @@ struct Output {
   int64_t* indices;  // [queries, k]
   int64_t* scored;   // pairs that were scored exactly
 
-  __device__ void write(int64_t at, ScoredKey best) const {
+  __device__ void write(int64_t at, OrderedKey best) const {
     values[at] = score_of(best);
     indices[at] = key_of(best);
   }
@@ -130,7 +130,7 @@ __global__ void begin_kernel(State state) {
 }
 
 // Calls score(i), which returns an exact score in every lane of half a warp, for k candidates with
-// the best upper bounds, given as numbers of order.cuh. Returns the lowest in every thread: a bound
+// the best upper bounds, given as numbers of ordered.h. Returns the lowest in every thread: a bound
 // on the k-th best score of all keys.
 template <class Score>
 __device__ float score_best(const uint32_t* upper, int count, int k, Score score) {
@@ -157,7 +157,7 @@ __device__ float score_best(const uint32_t* upper, int count, int k, Score score
 
 // After the keys from `first_key` on were screened: raises the threshold of a query and drops the
 // candidates below it. `retry`: only those queries that were screened again.
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
     raise_kernel(State state, Output out, int64_t first_key, bool retry, bool last_try) {
   const int64_t q = blockIdx.x;
   const float screened = retry ? state.retry_thresholds[q] : state.thresholds[q];
@@ -222,12 +222,13 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 // Scores the candidates of a query exactly, first those with the best upper bounds, and writes the
 // best.
-__global__ void __launch_bounds__(kThreads, 2) finish_kernel(State state, Output out) {
+__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
+    finish_kernel(State state, Output out) {
   const int64_t q = blockIdx.x;
   if (std::isnan(state.thresholds[q])) return;
   const int k = state.k;
   const int count = state.counts[q];
-  auto* best = dynamic_shared<ScoredKey>();
+  auto* best = dynamic_shared<OrderedKey>();
   auto* upper = reinterpret_cast<uint32_t*>(best + state.capacity);
   __shared__ int scored;
   const Candidate* stored = state.candidates + q * state.capacity;
@@ -241,7 +242,7 @@ __global__ void __launch_bounds__(kThreads, 2) finish_kernel(State state, Output
     const int32_t key = stored[i].key;
     const float value = exact_score(out.queries, q, out.keys, key);
     if (threadIdx.x % kLanes == 0) {
-      best[i] = scored_key(value, key);
+      best[i] = ordered_key(value, key);
       atomicAdd(&scored, 1);
     }
     return value;
@@ -257,9 +258,9 @@ __global__ void __launch_bounds__(kThreads, 2) finish_kernel(State state, Output
 }
 
 // The best keys of a failed query (of any if `all`) among each of `parts` parts of all keys.
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
     exact_kernel(State state, Output out, int parts, int room, bool all) {
-  auto* best = dynamic_shared<ScoredKey>();  // [room], a power of two and at least k + kThreads
+  auto* best = dynamic_shared<OrderedKey>();  // [room], a power of two and at least k + kThreads
   __shared__ int size;
   const int64_t queries = all ? out.queries.rows : *state.num_failed;
   const int k = state.k;
@@ -268,7 +269,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int64_t part = item % parts;
     const int64_t begin = out.keys.rows * part / parts;
     const int64_t end = out.keys.rows * (part + 1) / parts;
-    ScoredKey kth = 0;
+    OrderedKey kth = 0;
     __syncthreads();
     if (threadIdx.x == 0) size = 0;
     const auto select = [&] {
@@ -285,7 +286,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       __syncthreads();
       const int64_t last = min(first + kThreads, end);
       for (int64_t j = first + threadIdx.x / kLanes; j < last; j += kHalfWarps) {
-        const ScoredKey scored = scored_key(exact_score(out.queries, q, out.keys, j), j);
+        const OrderedKey scored = ordered_key(exact_score(out.queries, q, out.keys, j), j);
         if (threadIdx.x % kLanes == 0 && scored > kth) best[atomicAdd(&size, 1)] = scored;
       }
     }
@@ -296,9 +297,9 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
     merge_parts_kernel(State state, Output out, int parts, int room, bool all) {
-  auto* best = dynamic_shared<ScoredKey>();  // [room], a power of two and at least parts * k
+  auto* best = dynamic_shared<OrderedKey>();  // [room], a power of two and at least parts * k
   const int64_t queries = all ? out.queries.rows : *state.num_failed;
   const int k = state.k;
   for (int64_t item = blockIdx.x; item < queries; item += gridDim.x) {
@@ -315,24 +316,24 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 void exact_topk(const State& state, const Output& out, bool all, Stream stream) {
   const int k = state.k;
-  const int parts = static_cast<int>(
-      std::clamp<int64_t>(std::min<int64_t>(state.capacity / k, out.keys.rows / kThreads), 1, 256));
+  const int parts = static_cast<int>(std::clamp<int64_t>(
+      std::min<int64_t>(state.capacity / k, out.keys.rows / kThreads), 1, Tuning::kMostParts));
   const int select_room = next_power_of_two(k + kThreads),
             merge_room = next_power_of_two(parts * k);
-  const int64_t most = int64_t{4} * multiprocessors();
+  const int64_t most = int64_t{Tuning::kExactBlocks} * multiprocessors();
   launch(exact_kernel, static_cast<unsigned>(std::min(out.queries.rows * parts, most)), kThreads,
-         select_room * sizeof(ScoredKey), stream, state, out, parts, select_room, all);
+         select_room * sizeof(OrderedKey), stream, state, out, parts, select_room, all);
   launch(merge_parts_kernel, static_cast<unsigned>(std::min(out.queries.rows, most)), kThreads,
-         merge_room * sizeof(ScoredKey), stream, state, out, parts, merge_room, all);
+         merge_room * sizeof(OrderedKey), stream, state, out, parts, merge_room, all);
 }
 
 // Keys of the phase after `seen` ones were screened: few enough that candidates do not overflow as
 // long as keys come in no particular order. A screen lets some times k pass of keys k times as
 // many.
 int64_t next_phase(int64_t seen, int64_t k, int64_t capacity) {
-  constexpr int64_t kSurvivors = 16;  // for each of the k best, on real features
-  const int64_t factor = std::clamp<int64_t>(capacity / (kSurvivors * k), 1, 31);
-  return ceil_div<int64_t>(seen * factor, kKeyStep) * kKeyStep;
+  const int64_t factor =
+      std::clamp<int64_t>(capacity / (Tuning::kSurvivors * k), 1, Tuning::kMostGrowth);
+  return ceil_div<int64_t>(seen * factor, kKeyAlignment) * kKeyAlignment;
 }
 
 void screened_topk(State state, const Output& out, const QueryArrays& arrays, Stream stream) {
@@ -349,11 +350,11 @@ void screened_topk(State state, const Output& out, const QueryArrays& arrays, St
                     std::min(seen + keys, state.keys.keys)};
     CandidateSink sink{state.queries.coefficients, state.thresholds, state.counts, state.candidates,
                        state.capacity};
-    for (int attempt = 0; attempt <= kRetries; ++attempt) {
+    for (int attempt = 0; attempt <= Tuning::kRetries; ++attempt) {
       screen(call, sink, stream);
       zero(state.num_retry, (1 + tiles) * sizeof(int), stream);
       launch(raise_kernel, rows, kThreads, shared, stream, state, out, seen, attempt > 0,
-             attempt == kRetries);
+             attempt == Tuning::kRetries);
       if (seen == 0) break;  // the first keys all have room
       sink.thresholds = state.retry_thresholds;
       call.tile_list = state.retry_list;
@@ -364,23 +365,6 @@ void screened_topk(State state, const Output& out, const QueryArrays& arrays, St
   launch(finish_kernel, rows, kThreads, shared, stream, state, out);
   exact_topk(state, out, false, stream);
 }
-
-}  // namespace
-
-TopKPlan::TopKPlan(int64_t num_queries, int64_t k, int64_t max_queries, int64_t max_candidates)
-    : k(k) {
-  constexpr int64_t kMost = 8192, kEntries = int64_t{1} << 24, kMostEntries = int64_t{1} << 26;
-  constexpr int64_t kMostQueries = 16384;
-  candidates = std::max<int64_t>(1024, next_power_of_two(static_cast<int>(8 * k)));
-  // Fewer phases where there is room for more candidates.
-  while (candidates < kMost && 2 * candidates * padded_queries(num_queries) <= kEntries) {
-    candidates *= 2;
-  }
-  candidates = std::min(candidates, max_candidates);
-  queries = std::min({num_queries, max_queries, kMostQueries, kMostEntries / candidates});
-}
-
-namespace {
 
 struct Memory {
   Memory(Workspace& workspace, const TopKPlan& plan, int64_t width)

@@ -1,15 +1,15 @@
 // The screen with the mainloop of the current device.
 #pragma once
 
-#include "cuda/arch/screen_sm80.cuh"
+#include "cuda/arch/mainloop_sm80.cuh"
 #ifdef FASTCLIP_SM90A  // the build has code for it
-#include "cuda/arch/screen_sm90.cuh"
+#include "cuda/arch/mainloop_sm90.cuh"
 #endif
 
 namespace fastclip::cuda {
 
 template <class Sink>
-void screen(const ScreenCall& call, const Sink& sink, cudaStream_t stream) {
+void screen(const ScreenCall& call, const Sink& sink, Stream stream) {
 #ifdef FASTCLIP_SM90A
   if (capability() == 90) return sm90::screen(call, sink, stream);
 #endif

@@ -5,16 +5,17 @@
 
 #include <algorithm>
 
+#include "cuda/arch/mainloop_params.cuh"
 #include "cuda/arch/ptx.h"
-#include "cuda/arch/screen.cuh"
 
 namespace fastclip::cuda {
 namespace sm80 {
 
-inline constexpr int kKeyTile = 128;
-inline constexpr int kStages = 3;
-inline constexpr int kThreads = 128;  // 2 x 2 warps of 64 queries x 64 keys
-inline constexpr int kBlocks = 2;     // on a multiprocessor
+using Tuning = tuning::MainloopSm80;
+inline constexpr int kKeyTile = Tuning::kKeyTile;
+inline constexpr int kStages = Tuning::kStages;
+inline constexpr int kThreads = Tuning::kThreads;
+static_assert(kQueryTile == 128 && kKeyTile == 128 && kThreads == 128, "2 x 2 warps of 64 x 64");
 
 struct Shared {
   uint8_t queries[kStages][kQueryTile * kStep];
@@ -77,7 +78,8 @@ __device__ inline void multiply_step(const Shared& shared, int stage, int (&dots
 }
 
 template <class Sink>
-__global__ void __launch_bounds__(kThreads, kBlocks) screen_kernel(ScreenCall call, Sink sink) {
+__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
+    screen_kernel(ScreenCall call, Sink sink) {
   Shared& shared = *dynamic_shared<Shared>();
   const int64_t query_tiles = call.tile_list == nullptr ? call.query_tiles : *call.tile_count;
   const int64_t tiles = query_tiles * ceil_div<int64_t>(call.num_keys(), kKeyTile);
@@ -119,11 +121,11 @@ __global__ void __launch_bounds__(kThreads, kBlocks) screen_kernel(ScreenCall ca
 }
 
 template <class Sink>
-void screen(const ScreenCall& call, const Sink& sink, cudaStream_t stream) {
+void screen(const ScreenCall& call, const Sink& sink, Stream stream) {
   const int64_t tiles = call.query_tiles * ceil_div<int64_t>(call.num_keys(), kKeyTile);
   // Few blocks look for work themselves where there may be none.
   const int64_t most =
-      call.tile_list != nullptr ? int64_t{kBlocks} * multiprocessors() : 0x7fffffff;
+      call.tile_list != nullptr ? int64_t{Tuning::kBlocks} * multiprocessors() : 0x7fffffff;
   launch(screen_kernel<Sink>, static_cast<unsigned>(std::min(tiles, most)), kThreads,
          sizeof(Shared), stream, call, sink);
 }

@@ -1,5 +1,4 @@
 #include "cuda/arch/device.h"
-#include "cuda/ops.h"
 
 namespace fastclip::cuda {
 

@@ -3,14 +3,14 @@
 //
 // A block keeps a tile of keys in shared memory and goes through the tiles of queries with it, so
 // that keys come from memory once and each byte of a query serves 256 keys. Codes lie in memory as
-// wgmma takes them (screen.cuh): a copy of a block of codes is one instruction without a tensor
+// wgmma takes them (code_layout.h): a copy of a block of codes is one instruction without a tensor
 // map.
 //
 // The first warp-group copies: one warp keys, one queries, one the keys' bounds. The two others,
 // the consumers, each multiply 64 queries by the 256 keys, in turns, so that one has the tensor
 // cores while the other is in its sink. All stages of the queries serve the one whose turn it is.
 //
-// Rows of more than kKeySlots steps (768 codes) do not stay: keys are then copied again for each
+// Rows of more than kKeyStages steps (768 codes) do not stay: keys are then copied again for each
 // tile of queries, and both consumers take the same step at a time.
 //
 // The floors, for a multiprocessor, rows of 512 codes and 64 queries of a consumer by 256 keys:
@@ -27,21 +27,23 @@
 
 #include <algorithm>
 
+#include "cuda/arch/mainloop_params.cuh"
 #include "cuda/arch/ptx_sm90.h"
-#include "cuda/arch/screen.cuh"
 
 namespace fastclip::cuda {
 namespace sm90 {
 
-inline constexpr int kKeyTile = 256;
-inline constexpr int kConsumers = 2;  // warp-groups
+using Tuning = tuning::MainloopSm90;
+inline constexpr int kKeyTile = Tuning::kKeyTile;
+inline constexpr int kConsumers = Tuning::kConsumers;
 inline constexpr int kQueries = kQueryTile / kConsumers;
-inline constexpr int kKeySlots = 12;    // steps of a tile of keys
-inline constexpr int kQueryStages = 6;  // steps of the queries of a consumer
+inline constexpr int kKeyStages = Tuning::kKeyStages;      // k-tiles of keys
+inline constexpr int kQueryStages = Tuning::kQueryStages;  // k-tiles of the queries of a consumer
+inline constexpr int kBoundsStages = Tuning::kBoundsStages;
 inline constexpr int kWarpGroup = 128;
 inline constexpr int kWarps = kWarpGroup / kWarp;  // of a warp-group
 inline constexpr int kThreads = (1 + kConsumers) * kWarpGroup;
-static_assert(kQueries == 64, "as wgmma has it");
+static_assert(kQueries == 64 && kKeyTile == 256, "as wgmma has it");
 static_assert(kQueryStages % kConsumers == 0, "step by step, each consumer has places of its own");
 
 // Places that a copying warp fills in turn and consumers give back.
@@ -76,17 +78,17 @@ struct Cursor {
 };
 
 struct Shared {
-  uint8_t keys[kKeySlots][kKeyTile * kStep];
+  uint8_t keys[kKeyStages][kKeyTile * kStep];
   int8_t queries[kQueryStages][kQueries * kStep];
   TileBounds<kKeyTile> bounds[2];
-  Ring<kKeySlots> key_ring;
+  Ring<kKeyStages> key_ring;
   Ring<kQueryStages> query_ring;
   Ring<2> bounds_ring;
   MemoryBarrier turns[kConsumers];
 };
 static_assert(sizeof(Shared) <= 227 * 1024);
 
-using KeyCursor = Cursor<kKeySlots>;
+using KeyCursor = Cursor<kKeyStages>;
 using QueryCursor = Cursor<kQueryStages>;
 using BoundsCursor = Cursor<2>;
 
@@ -101,7 +103,7 @@ class Tiles {
  public:
   __device__ explicit Tiles(const ScreenCall& call)
       : steps(static_cast<int>(call.keys.width / kStep)),
-        keys_stay(steps <= kKeySlots),
+        keys_stay(steps <= kKeyStages),
         list_(call.tile_list),
         first_key_(call.first_key),
         queries_(call.tile_list == nullptr ? call.query_tiles : *call.tile_count) {
@@ -272,20 +274,20 @@ __global__ void __launch_bounds__(kThreads, 1)
   // From lane 0, so that the compiler knows it to be the same in all.
   const int warp = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
   if (warp < kWarps) {
-    fewer_registers<40>();
+    fewer_registers<Tuning::kProducerRegisters>();
     const bool first_lane = threadIdx.x % kWarp == 0;
     if (warp == 0 && first_lane) copy_keys(shared, call, tiles);
     if (warp == 1 && first_lane) copy_queries(shared, call, tiles);
     if (warp == 2) load_bounds(shared, call, tiles);
   } else {
-    more_registers<232>();
+    more_registers<Tuning::kConsumerRegisters>();
     consume(shared, tiles, warp / kWarps - 1, sink);
   }
 #endif
 }
 
 template <class Sink>
-void screen(const ScreenCall& call, const Sink& sink, cudaStream_t stream) {
+void screen(const ScreenCall& call, const Sink& sink, Stream stream) {
   const int64_t tiles = call.query_tiles * ceil_div<int64_t>(call.num_keys(), kKeyTile);
   const int64_t blocks = std::min<int64_t>(tiles, multiprocessors());
   launch(screen_kernel<Sink>, static_cast<unsigned>(blocks), kThreads, sizeof(Shared), stream, call,

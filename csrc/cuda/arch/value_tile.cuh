@@ -6,6 +6,7 @@
 #pragma once
 
 #include "cuda/arch/device.h"
+#include "cuda/tuning.h"
 #include "fastclip/element.h"
 #include "fastclip/float16.h"
 #include "fastclip/matrix.h"
@@ -14,17 +15,16 @@ namespace fastclip::cuda {
 
 // 256 threads hold 8 x 8 products each. A warp covers 32 rows and 64 columns, so that what its
 // lanes read from shared memory at once is 64 or 128 different bytes.
-struct ValueTile {
-  static constexpr int kRows = 128, kColumns = 128, kThreads = 256;
-  static constexpr int kSide = 8;    // of the square of one thread
-  static constexpr int kDepth = 16;  // terms in shared memory at a time
+struct ValueTile : tuning::ValueTile {
   static constexpr int kChunk = 64;
   static constexpr int kPitch = 132;  // numbers from one term to the next
 
   struct Shared {
-    float rows[2][kDepth][kPitch];
-    float columns[2][kDepth][kPitch];
+    float rows[2][kTileK][kPitch];
+    float columns[2][kTileK][kPitch];
   };
+  static_assert(kRows == 128 && kColumns == 128 && kThreads == 256 && kSide == 8 && kTileK == 16,
+                "as row(), column() and the sides have it");
 
   // The rows and columns of the calling thread.
   __device__ static int row(int i) {
@@ -128,7 +128,7 @@ __device__ __forceinline__ void multiply(Rows rows, Columns columns, int64_t ter
 #pragma unroll
     for (int j = 0; j < T::kSide; ++j) products[i][j] = chunk[i][j] = 0;
   }
-  const int64_t steps = ceil_div<int64_t>(terms, T::kDepth);
+  const int64_t steps = ceil_div<int64_t>(terms, T::kTileK);
   if (steps == 0) return;
   rows.fetch(0);
   columns.fetch(0);
@@ -140,13 +140,13 @@ __device__ __forceinline__ void multiply(Rows rows, Columns columns, int64_t ter
   for (int64_t step = 0; step < steps; ++step) {
     const bool more = step + 1 < steps;
     if (more) {
-      rows.fetch((step + 1) * T::kDepth);
-      columns.fetch((step + 1) * T::kDepth);
+      rows.fetch((step + 1) * T::kTileK);
+      columns.fetch((step + 1) * T::kTileK);
     }
     const auto* left = shared.rows[step % 2];
     const auto* right = shared.columns[step % 2];
 #pragma unroll
-    for (int t = 0; t < T::kDepth; ++t) {
+    for (int t = 0; t < T::kTileK; ++t) {
       float a[T::kSide], b[T::kSide];
 #pragma unroll
       for (int i = 0; i < T::kSide; ++i) {
@@ -166,7 +166,7 @@ __device__ __forceinline__ void multiply(Rows rows, Columns columns, int64_t ter
         }
       }
     }
-    if (!more || step % (T::kChunk / T::kDepth) == T::kChunk / T::kDepth - 1) {
+    if (!more || step % (T::kChunk / T::kTileK) == T::kChunk / T::kTileK - 1) {
 #pragma unroll
       for (int i = 0; i < T::kSide; ++i) {
 #pragma unroll

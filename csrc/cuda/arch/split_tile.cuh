@@ -21,40 +21,26 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 
 #include "cuda/arch/ptx.h"
-#include "cuda/engine/value_tile.cuh"
-#include "cuda/engine/workspace.h"
-#include "cuda/ops.h"
-#include "fastclip/screen.h"
+#include "cuda/tuning.h"
 
 namespace fastclip::cuda {
 
 // Rows in the form above; without `low` where float16 numbers or their like are split.
 struct SplitRows {
-  static constexpr int64_t kStep = 32;
+  static constexpr int64_t kTileK = tuning::SplitTile::kTileK;
 
   static int64_t padded(int64_t cols) {
-    return ceil_div(std::max<int64_t>(cols, 1), kStep) * kStep;
+    return ceil_div(std::max<int64_t>(cols, 1), kTileK) * kTileK;
   }
 
-  SplitRows(Workspace& workspace, int64_t most_rows, int64_t cols, bool with_low)
-      : width(padded(cols)),
-        high(workspace.take<uint16_t>(most_rows * width)),
-        low(with_low ? workspace.take<uint16_t>(most_rows * width) : nullptr),
-        exponents(workspace.take<int>(most_rows)) {}
-
   int64_t rows = 0;
-  int64_t width;
-  uint16_t* high;  // [rows, width]
-  uint16_t* low;
-  int* exponents;  // row i of the matrix is 2^exponents[i] (high + low)
+  int64_t width = 0;
+  uint16_t* high = nullptr;  // [rows, width]
+  uint16_t* low = nullptr;
+  int* exponents = nullptr;  // row i of the matrix is 2^exponents[i] (high + low)
 };
-
-inline bool both_are_short(const Matrix& rows, const Matrix& columns) {
-  return rows.dtype != DType::kFloat32 && columns.dtype != DType::kFloat32;
-}
 
 // x * 2^exponent for |x| < 2^100; the exponent may be beyond those of float32. Where the result is
 // no denormal number, it is exact.
@@ -64,96 +50,16 @@ __device__ inline float times_power_of_two(float x, int exponent) {
   return x * power(half) * power(max(exponent, -252) - half);
 }
 
-// One warp for each row.
-static __global__ void split_rows(Matrix rows, SplitRows out) {
-  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
-  if (row >= rows.rows) return;
-  const int lane = threadIdx.x % kWarp;
-  float largest = 0;
-  for (int64_t c = lane; c < rows.cols; c += kWarp) {
-    largest = fmaxf(largest, fabsf(element(rows, row, c)));
-  }
-  for (int half = kWarp / 2; half > 0; half /= 2) {
-    largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, half));
-  }
-  int exponent = 0;  // largest = [0.5, 1) * 2^exponent
-  frexpf(largest, &exponent);
-  exponent -= 15;
-  for (int64_t c = lane; c < out.width; c += kWarp) {
-    const float x = c < rows.cols ? times_power_of_two(element(rows, row, c), -exponent) : 0.0f;
-    const uint16_t high = float_to_half(x);
-    out.high[row * out.width + c] = high;
-    if (out.low != nullptr) {
-      out.low[row * out.width + c] = float_to_half(x - half_to_float(high));
-    }
-  }
-  if (lane == 0) out.exponents[row] = exponent;
-}
-
-inline void launch_split(const Matrix& rows, SplitRows& out, Stream stream) {
-  constexpr int kThreads = 256;
-  out.rows = rows.rows;
-  launch(split_rows, dim3(ceil_div<int64_t>(rows.rows * kWarp, kThreads)), dim3(kThreads), 0,
-         stream, rows, out);
-}
-
-// *largest = the largest length of a row, or what it was if that is more; not less than 0. Warps
-// take rows in turn.
-static __global__ void largest_length(Matrix rows, float* largest) {
-  const int64_t warps = int64_t{gridDim.x} * blockDim.x / kWarp;
-  double most = 0;
-  for (int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp; row < rows.rows;
-       row += warps) {
-    double sum = 0;
-    for (int64_t c = threadIdx.x % kWarp; c < rows.cols; c += kWarp) {
-      const double x = element(rows, row, c);
-      sum += x * x;
-    }
-    for (int half = kWarp / 2; half > 0; half /= 2) sum += __shfl_xor_sync(kAllLanes, sum, half);
-    most = max(most, sum);
-  }
-  if (threadIdx.x % kWarp == 0) {
-    // The bits of floats that are not negative are in the order of the floats.
-    atomicMax(reinterpret_cast<unsigned*>(largest),
-              __float_as_uint(round_up_to_float(sqrt(most) * (1 + 1e-9))));
-  }
-}
-
-inline void launch_largest_length(const Matrix& rows, float* largest, Stream stream) {
-  constexpr int kThreads = 256;
-  const int64_t blocks = std::min<int64_t>(ceil_div<int64_t>(rows.rows * kWarp, kThreads), 1024);
-  launch(largest_length, dim3(blocks), dim3(kThreads), 0, stream, rows, largest);
-}
-
-// Whether tensor cores are precise enough for exp(scale * score): what is lost of very unequal
-// numbers in a row, the second term above, then changes no exponent by more than kMost. Known on
-// the device alone, so that the kernels for both cases are launched and one has nothing to do.
-struct Precision {
-  static constexpr double kMost = 2.5e-7;
-
-  double factor;         // lost_factor(scale, d)
-  const float* largest;  // the largest lengths of a row on each side
-
-  __device__ bool enough() const {
-    return factor * (static_cast<double>(largest[0]) * largest[1]) <= kMost;
-  }
-};
-
-inline double lost_factor(double scale, int64_t cols) {
-  return std::abs(scale) * 0x1p-38 * std::sqrt(static_cast<double>(cols));
-}
-
 // 8 warps of 64 rows and 32 columns. A thread holds 8 x 8 products, as in ValueTile. kParts is 1
 // where there is no `low`.
 template <int kParts>
-class SplitTile {
+class SplitTile : public tuning::SplitTile {
  public:
-  static constexpr int kRows = 128, kColumns = 128, kThreads = 256, kSide = 8;
-  static constexpr int kStages = 3;
+  static_assert(kRows == 128 && kColumns == 128 && kThreads == 256 && kSide == 8);
 
   struct Shared {
-    uint16_t rows[kStages][kParts][kRows * SplitRows::kStep];  // high, low
-    uint16_t columns[kStages][kParts][kColumns * SplitRows::kStep];
+    uint16_t rows[kStages][kParts][kRows * kTileK];  // high, low
+    uint16_t columns[kStages][kParts][kColumns * kTileK];
   };
 
   SplitTile(const SplitRows& rows, const SplitRows& columns) : rows_(rows), columns_(columns) {}
@@ -177,7 +83,7 @@ class SplitTile {
 #pragma unroll
       for (int j = 0; j < kSide; ++j) products[i][j] = 0;
     }
-    const int steps = static_cast<int>(rows_.width / SplitRows::kStep);
+    const int steps = static_cast<int>(rows_.width / kTileK);
     __syncthreads();  // earlier uses of `shared` have ended
 #pragma unroll
     for (int s = 0; s < kStages - 1; ++s) {
@@ -200,19 +106,18 @@ class SplitTile {
  private:
   // Rows of 64 bytes: the 16-byte pieces of eight rows lie in different banks.
   __device__ static int offset(int row, int piece) {
-    return row * static_cast<int>(SplitRows::kStep) + ((piece ^ (row >> 1 & 3)) << 3);
+    return row * kTileK + ((piece ^ (row >> 1 & 3)) << 3);
   }
 
-  __device__ static void load_side(uint16_t (&to)[kParts][kRows * SplitRows::kStep],
-                                   const SplitRows& from, int64_t first, int64_t step) {
+  __device__ static void load_side(uint16_t (&to)[kParts][kRows * kTileK], const SplitRows& from,
+                                   int64_t first, int64_t step) {
     static_assert(kRows == kColumns);
 #pragma unroll
     for (int i = 0; i < kRows * 4 / kThreads; ++i) {
       const int at = i * kThreads + static_cast<int>(threadIdx.x);
       const int row = at / 4, piece = at % 4;
       const bool valid = first + row < from.rows;
-      const int64_t source =
-          (valid ? first + row : first) * from.width + step * SplitRows::kStep + 8 * piece;
+      const int64_t source = (valid ? first + row : first) * from.width + step * kTileK + 8 * piece;
       cp_async_16(to[0] + offset(row, piece), from.high + source, valid);
       if constexpr (kParts == 2) {
         cp_async_16(to[1] + offset(row, piece), from.low + source, valid);

@@ -1,0 +1,120 @@
+// Rows made ready for SplitTile, and whether what it loses of them counts.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "cuda/arch/split_tile.cuh"
+#include "cuda/engine/workspace.h"
+#include "fastclip/element.h"
+#include "fastclip/float16.h"
+#include "fastclip/screen.h"
+
+namespace fastclip::cuda {
+
+// Room for the split form of at most so many rows.
+inline SplitRows take_split_rows(Workspace& workspace, int64_t most_rows, int64_t cols,
+                                 bool with_low) {
+  SplitRows rows;
+  rows.width = SplitRows::padded(cols);
+  rows.high = workspace.take<uint16_t>(most_rows * rows.width);
+  if (with_low) rows.low = workspace.take<uint16_t>(most_rows * rows.width);
+  rows.exponents = workspace.take<int>(most_rows);
+  return rows;
+}
+
+// Calls visit(tile) with the tile for rows and columns that both have, or both lack, `low`.
+template <class Visit>
+void visit_split_tile(const SplitRows& rows, const SplitRows& columns, Visit visit) {
+  if (rows.low == nullptr) {
+    visit(SplitTile<1>(rows, columns));
+  } else {
+    visit(SplitTile<2>(rows, columns));
+  }
+}
+
+inline bool both_are_short(const Matrix& rows, const Matrix& columns) {
+  return rows.dtype != DType::kFloat32 && columns.dtype != DType::kFloat32;
+}
+
+// One warp for each row.
+static __global__ void split_rows(Matrix rows, SplitRows out) {
+  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  if (row >= rows.rows) return;
+  const int lane = threadIdx.x % kWarp;
+  float largest = 0;
+  for (int64_t c = lane; c < rows.cols; c += kWarp) {
+    largest = fmaxf(largest, fabsf(element(rows, row, c)));
+  }
+  for (int half = kWarp / 2; half > 0; half /= 2) {
+    largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, half));
+  }
+  int exponent = 0;  // largest = [0.5, 1) * 2^exponent
+  frexpf(largest, &exponent);
+  exponent -= 15;
+  for (int64_t c = lane; c < out.width; c += kWarp) {
+    const float x = c < rows.cols ? times_power_of_two(element(rows, row, c), -exponent) : 0.0f;
+    const uint16_t high = float_to_half(x);
+    out.high[row * out.width + c] = high;
+    if (out.low != nullptr) {
+      out.low[row * out.width + c] = float_to_half(x - half_to_float(high));
+    }
+  }
+  if (lane == 0) out.exponents[row] = exponent;
+}
+
+inline void launch_split(const Matrix& rows, SplitRows& out, Stream stream) {
+  constexpr int kThreads = tuning::kThreads;
+  out.rows = rows.rows;
+  launch(split_rows, dim3(ceil_div<int64_t>(rows.rows * kWarp, kThreads)), dim3(kThreads), 0,
+         stream, rows, out);
+}
+
+// *largest = the largest length of a row, or what it was if that is more; not less than 0. Warps
+// take rows in turn.
+static __global__ void largest_length(Matrix rows, float* largest) {
+  const int64_t warps = int64_t{gridDim.x} * blockDim.x / kWarp;
+  double most = 0;
+  for (int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp; row < rows.rows;
+       row += warps) {
+    double sum = 0;
+    for (int64_t c = threadIdx.x % kWarp; c < rows.cols; c += kWarp) {
+      const double x = element(rows, row, c);
+      sum += x * x;
+    }
+    for (int half = kWarp / 2; half > 0; half /= 2) sum += __shfl_xor_sync(kAllLanes, sum, half);
+    most = max(most, sum);
+  }
+  if (threadIdx.x % kWarp == 0) {
+    // The bits of floats that are not negative are in the order of the floats.
+    atomicMax(reinterpret_cast<unsigned*>(largest),
+              __float_as_uint(round_up_to_float(sqrt(most) * (1 + 1e-9))));
+  }
+}
+
+inline void launch_largest_length(const Matrix& rows, float* largest, Stream stream) {
+  constexpr int kThreads = tuning::kThreads;
+  const int64_t blocks = std::min<int64_t>(ceil_div<int64_t>(rows.rows * kWarp, kThreads),
+                                           tuning::Rows::kLengthBlocks);
+  launch(largest_length, dim3(blocks), dim3(kThreads), 0, stream, rows, largest);
+}
+
+// Whether tensor cores are precise enough for exp(scale * score): what is lost of very unequal
+// numbers in a row, the second term above, then changes no exponent by more than kMost. Known on
+// the device alone, so that the kernels for both cases are launched and one has nothing to do.
+struct Precision {
+  static constexpr double kMost = 2.5e-7;
+
+  double factor;         // lost_factor(scale, d)
+  const float* largest;  // the largest lengths of a row on each side
+
+  __device__ bool enough() const {
+    return factor * (static_cast<double>(largest[0]) * largest[1]) <= kMost;
+  }
+};
+
+inline double lost_factor(double scale, int64_t cols) {
+  return std::abs(scale) * 0x1p-38 * std::sqrt(static_cast<double>(cols));
+}
+
+}  // namespace fastclip::cuda
