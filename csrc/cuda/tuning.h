@@ -26,7 +26,7 @@ namespace tuning {
 inline constexpr int kThreads = 256;
 
 // arch/mainloop_sm80.cuh. A warp holds 64 x 64 products, 128 registers of the 255 that a thread may
-// have. Stages take 48 KB, so that two blocks fit wherever a block may have 99 KB.
+// have. A block takes 50.5 KB of shared memory: two fit on 8.0 and 9.0, one on 8.6 and 8.9.
 struct MainloopSm80 {
   static constexpr int kKeyTile = 128;
   static constexpr int kStages = 3;

@@ -8,12 +8,12 @@
 
 namespace fastclip::cuda {
 
-template <class Sink>
-void screen(const ScreenCall& call, const Sink& sink, Stream stream) {
+template <class Epilogue>
+void screen(const MainloopParams& params, const Epilogue& epilogue, Stream stream) {
 #ifdef FASTCLIP_SM90A
-  if (capability() == 90) return sm90::screen(call, sink, stream);
+  if (capability() == 90) return sm90::screen(params, epilogue, stream);
 #endif
-  sm80::screen(call, sink, stream);
+  sm80::screen(params, epilogue, stream);
 }
 
 }  // namespace fastclip::cuda

@@ -1,21 +1,22 @@
-// The screen (fastclip/screen.h) on the device: what mainloops and sinks agree on.
+// The screen (fastclip/screen.h) on the device: what mainloops and epilogues agree on.
 //
 // A mainloop multiplies the codes of a block of queries by those of a range of keys on tensor
-// cores and hands the products to a sink while they are in registers; no matrix of scores is ever
-// in memory. One mainloop per architecture family (mainloop_sm80.cuh, ...), one sink per question.
+// cores and hands the products to an epilogue while they are in registers; no matrix of scores is
+// ever in memory. One mainloop per architecture family (mainloop_sm80.cuh, ...), one epilogue per
+// question.
 //
-// A sink takes strips of 16 queries by 64 keys, each from one warp:
+// An epilogue takes strips of 16 queries by 64 keys, each from one warp:
 //
 //   __device__ void operator()(const int (&dots)[8][4], const Strip& strip) const;
 //
 // All 32 lanes call it together. Lane l brings q8 . (k8 + 128) of
 //   dots[n][2 h + c]: row 8 h + l / 4, column 8 n + 2 (l % 4) + c        (h, c < 2; n < 8)
 // of the strip, which is how mma.m16n8k32 and wgmma leave their results. Rows and columns of strips
-// are multiples of 16 and 64. Sinks are copied to the device as arguments of the kernel.
+// are multiples of 16 and 64. Epilogues are copied to the device as arguments of the kernel.
 //
 // Arrays that belong to queries are padded to whole tiles of kQueryTile; padding and queries that
 // are not screened have NaN as thresholds. Columns without a key have NaN as scale. So a comparison
-// that a pair must pass is false for what is not there, and no sink asks about borders.
+// that a pair must pass is false for what is not there, and no epilogue asks about borders.
 #pragma once
 
 #include <cfloat>
@@ -31,7 +32,7 @@ inline constexpr int kStripQueries = 16;
 inline constexpr int kStripKeys = 64;
 
 // What a mainloop does: all strips of some tiles of queries and the keys [first_key, last_key).
-struct ScreenCall {
+struct MainloopParams {
   const int8_t* queries;  // codes [query_tiles * kQueryTile, width], at code_offset
   int64_t query_tiles;
   ScreenKeys keys;  // codes [padded keys, width], at code_offset
@@ -52,13 +53,13 @@ struct TileBounds {
 
   // All `threads` threads of a group call this; a barrier must follow. Keys that overflowed have
   // infinite bounds: no query is screened then, but 0 times infinity would be NaN.
-  __device__ void load(const ScreenCall& call, int64_t first_key, int thread, int threads) {
+  __device__ void load(const MainloopParams& params, int64_t first_key, int thread, int threads) {
     for (int j = thread; j < keys; j += threads) {
       const int64_t key = first_key + j;
-      const bool valid = key < call.last_key;
-      scale[j] = valid ? call.keys.scale[key] : NAN;
-      error[j] = valid ? fminf(call.keys.error[key], FLT_MAX) : 0;
-      norm[j] = valid ? fminf(call.keys.norm[key], FLT_MAX) : 0;
+      const bool valid = key < params.last_key;
+      scale[j] = valid ? params.keys.scale[key] : NAN;
+      error[j] = valid ? fminf(params.keys.error[key], FLT_MAX) : 0;
+      norm[j] = valid ? fminf(params.keys.norm[key], FLT_MAX) : 0;
     }
   }
 };

@@ -1,6 +1,6 @@
-// The mainloop for devices from compute capability 8.0 on: mma.sync, and copies to shared memory
-// some steps ahead. Two blocks share a multiprocessor, so that one's sink runs beside the other's
-// products.
+// The mainloop for devices from compute capability 8.0 on: mma.sync, fed by a pipeline of k-tiles
+// that are copied to shared memory (cp.async). Where two blocks fit on a multiprocessor, one's
+// epilogue runs beside the other's products.
 #pragma once
 
 #include <algorithm>
@@ -18,39 +18,40 @@ inline constexpr int kThreads = Tuning::kThreads;
 static_assert(kQueryTile == 128 && kKeyTile == 128 && kThreads == 128, "2 x 2 warps of 64 x 64");
 
 struct Shared {
-  uint8_t queries[kStages][kQueryTile * kStep];
-  uint8_t keys[kStages][kKeyTile * kStep];
+  uint8_t queries[kStages][kQueryTile * kTileK];
+  uint8_t keys[kStages][kKeyTile * kTileK];
   TileBounds<kKeyTile> bounds;
 };
 
-// Starts to copy the blocks of codes of one step of `rows` rows, zeros in place of those from
+// Starts to copy one k-tile of `rows` rows from `first` on, with zeros in place of those from
 // `last` on.
 template <int rows>
 __device__ inline void load_blocks(uint8_t* to, const void* codes, int64_t first, int64_t last,
-                                   int64_t step, int64_t width) {
+                                   int64_t k_tile, int64_t width) {
   constexpr int kPieces = kBlockBytes / 16;
 #pragma unroll
-  for (int i = 0; i < rows * kStep / 16 / kThreads; ++i) {
+  for (int i = 0; i < rows * kTileK / 16 / kThreads; ++i) {
     const int at = i * kThreads + static_cast<int>(threadIdx.x);
     const int64_t row = first + at / kPieces * kPanel;
     const bool valid = row < last;
-    const int64_t from = block_offset(valid ? row : first, step, width) + at % kPieces * 16;
+    const int64_t from = block_offset(valid ? row : first, k_tile, width) + at % kPieces * 16;
     cp_async_16(to + 16 * at, static_cast<const uint8_t*>(codes) + from, valid);
   }
 }
 
-// Step `step` of tile (query_tile, first_key).
-__device__ inline void load_step(Shared& shared, int stage, const ScreenCall& call,
-                                 int64_t query_tile, int64_t first_key, int64_t step) {
-  const int64_t width = call.keys.width;
+// Fills a stage with a k-tile of both operands.
+__device__ inline void load_k_tile(Shared& shared, int stage, const MainloopParams& params,
+                                   int64_t query_tile, int64_t first_key, int64_t k_tile) {
+  const int64_t width = params.keys.width;
   const int64_t first_query = query_tile * kQueryTile;
-  load_blocks<kQueryTile>(shared.queries[stage], call.queries, first_query,
-                          first_query + kQueryTile, step, width);
-  load_blocks<kKeyTile>(shared.keys[stage], call.keys.codes, first_key, call.last_key, step, width);
+  load_blocks<kQueryTile>(shared.queries[stage], params.queries, first_query,
+                          first_query + kQueryTile, k_tile, width);
+  load_blocks<kKeyTile>(shared.keys[stage], params.keys.codes, first_key, params.last_key, k_tile,
+                        width);
 }
 
-// dots[m][n] += the products of this warp's 64 queries and 64 keys over one step.
-__device__ inline void multiply_step(const Shared& shared, int stage, int (&dots)[4][8][4]) {
+// dots[m][n] += the products of this warp's 64 queries and 64 keys over one k-tile.
+__device__ inline void multiply_k_tile(const Shared& shared, int stage, int (&dots)[4][8][4]) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int tile = lane / 8, row = lane % 8;  // of the four that ldmatrix loads
 #pragma unroll
@@ -77,33 +78,33 @@ __device__ inline void multiply_step(const Shared& shared, int stage, int (&dots
   }
 }
 
-template <class Sink>
+template <class Epilogue>
 __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
-    screen_kernel(ScreenCall call, Sink sink) {
+    screen_kernel(MainloopParams params, Epilogue epilogue) {
   Shared& shared = *dynamic_shared<Shared>();
-  const int64_t query_tiles = call.tile_list == nullptr ? call.query_tiles : *call.tile_count;
-  const int64_t tiles = query_tiles * ceil_div<int64_t>(call.num_keys(), kKeyTile);
-  const int steps = static_cast<int>(call.keys.width / kStep);
+  const int64_t query_tiles = params.tile_list == nullptr ? params.query_tiles : *params.tile_count;
+  const int64_t tiles = query_tiles * ceil_div<int64_t>(params.num_keys(), kKeyTile);
+  const int k_tiles = static_cast<int>(params.keys.width / kTileK);
   // Neighbouring blocks work on the same keys, which then come from memory once.
   for (int64_t t = blockIdx.x; t < tiles; t += gridDim.x) {
     const int64_t nth = t % query_tiles;
-    const int64_t query_tile = call.tile_list == nullptr ? nth : call.tile_list[nth];
-    const int64_t first_key = call.first_key + t / query_tiles * kKeyTile;
+    const int64_t query_tile = params.tile_list == nullptr ? nth : params.tile_list[nth];
+    const int64_t first_key = params.first_key + t / query_tiles * kKeyTile;
 
 #pragma unroll
-    for (int s = 0; s < kStages - 1; ++s) {
-      if (s < steps) load_step(shared, s, call, query_tile, first_key, s);
+    for (int k = 0; k < kStages - 1; ++k) {
+      if (k < k_tiles) load_k_tile(shared, k, params, query_tile, first_key, k);
       cp_async_commit();
     }
-    shared.bounds.load(call, first_key, threadIdx.x, kThreads);
+    shared.bounds.load(params, first_key, threadIdx.x, kThreads);
     int dots[4][8][4] = {};
-    for (int s = 0; s < steps; ++s) {
+    for (int k = 0; k < k_tiles; ++k) {
       cp_async_wait<kStages - 2>();
-      __syncthreads();  // step s is there, and all are done with the stage that is loaded next
-      const int next = s + kStages - 1;
-      if (next < steps) load_step(shared, next % kStages, call, query_tile, first_key, next);
+      __syncthreads();  // k-tile k is there, and nobody reads the stage that is filled next
+      const int next = k + kStages - 1;
+      if (next < k_tiles) load_k_tile(shared, next % kStages, params, query_tile, first_key, next);
       cp_async_commit();
-      multiply_step(shared, s % kStages, dots);
+      multiply_k_tile(shared, k % kStages, dots);
     }
 
     const int warp = threadIdx.x / kWarp;
@@ -113,21 +114,21 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
                 shared.bounds.norm + column};
 #pragma unroll
     for (int m = 0; m < 4; ++m) {
-      sink(dots[m], strip);
+      epilogue(dots[m], strip);
       strip.first_query += kStripQueries;
     }
     __syncthreads();  // before the next tile is loaded
   }
 }
 
-template <class Sink>
-void screen(const ScreenCall& call, const Sink& sink, Stream stream) {
-  const int64_t tiles = call.query_tiles * ceil_div<int64_t>(call.num_keys(), kKeyTile);
-  // Few blocks look for work themselves where there may be none.
+template <class Epilogue>
+void screen(const MainloopParams& params, const Epilogue& epilogue, Stream stream) {
+  const int64_t tiles = params.query_tiles * ceil_div<int64_t>(params.num_keys(), kKeyTile);
+  // How much there is of a list only the device knows: a few blocks share it.
   const int64_t most =
-      call.tile_list != nullptr ? int64_t{Tuning::kBlocks} * multiprocessors() : 0x7fffffff;
-  launch(screen_kernel<Sink>, static_cast<unsigned>(std::min(tiles, most)), kThreads,
-         sizeof(Shared), stream, call, sink);
+      params.tile_list != nullptr ? int64_t{Tuning::kBlocks} * multiprocessors() : 0x7fffffff;
+  launch(screen_kernel<Epilogue>, static_cast<unsigned>(std::min(tiles, most)), kThreads,
+         sizeof(Shared), stream, params, epilogue);
 }
 
 }  // namespace sm80

@@ -74,7 +74,7 @@ class SplitTile : public tuning::SplitTile {
   __device__ static int column(int j) {
     return threadIdx.x / kWarp % 4 * 32 + j / 2 * 8 + threadIdx.x % 4 * 2 + j % 2;
   }
-  __device__ static int place_in_row() { return threadIdx.x / kWarp % 4 * 4 + threadIdx.x % 4; }
+  __device__ static int thread_in_row() { return threadIdx.x / kWarp % 4 * 4 + threadIdx.x % 4; }
 
   __device__ __forceinline__ void multiply(int64_t first_row, int64_t first_column, Shared& shared,
                                            float (&products)[kSide][kSide]) const {
@@ -83,21 +83,21 @@ class SplitTile : public tuning::SplitTile {
 #pragma unroll
       for (int j = 0; j < kSide; ++j) products[i][j] = 0;
     }
-    const int steps = static_cast<int>(rows_.width / kTileK);
+    const int k_tiles = static_cast<int>(rows_.width / kTileK);
     __syncthreads();  // earlier uses of `shared` have ended
 #pragma unroll
-    for (int s = 0; s < kStages - 1; ++s) {
-      if (s < steps) load(shared, s, first_row, first_column, s);
+    for (int k = 0; k < kStages - 1; ++k) {
+      if (k < k_tiles) load(shared, k, first_row, first_column, k);
       cp_async_commit();
     }
-    for (int s = 0; s < steps; ++s) {
+    for (int k = 0; k < k_tiles; ++k) {
       cp_async_wait<kStages - 2>();
-      __syncthreads();  // step s is there, and all are done with the stage that is loaded next
-      const int next = s + kStages - 1;
-      if (next < steps) load(shared, next % kStages, first_row, first_column, next);
+      __syncthreads();  // k-tile k is there, and nobody reads the stage that is filled next
+      const int next = k + kStages - 1;
+      if (next < k_tiles) load(shared, next % kStages, first_row, first_column, next);
       cp_async_commit();
 #pragma unroll 1
-      for (int half = 0; half < 2; ++half) add(shared, s % kStages, half, products);
+      for (int half = 0; half < 2; ++half) add(shared, k % kStages, half, products);
     }
     __syncthreads();
     scale(first_row, first_column, products);
@@ -110,14 +110,15 @@ class SplitTile : public tuning::SplitTile {
   }
 
   __device__ static void load_side(uint16_t (&to)[kParts][kRows * kTileK], const SplitRows& from,
-                                   int64_t first, int64_t step) {
+                                   int64_t first, int64_t k_tile) {
     static_assert(kRows == kColumns);
 #pragma unroll
     for (int i = 0; i < kRows * 4 / kThreads; ++i) {
       const int at = i * kThreads + static_cast<int>(threadIdx.x);
       const int row = at / 4, piece = at % 4;
       const bool valid = first + row < from.rows;
-      const int64_t source = (valid ? first + row : first) * from.width + step * kTileK + 8 * piece;
+      const int64_t source =
+          (valid ? first + row : first) * from.width + k_tile * kTileK + 8 * piece;
       cp_async_16(to[0] + offset(row, piece), from.high + source, valid);
       if constexpr (kParts == 2) {
         cp_async_16(to[1] + offset(row, piece), from.low + source, valid);
@@ -126,9 +127,9 @@ class SplitTile : public tuning::SplitTile {
   }
 
   __device__ void load(Shared& shared, int stage, int64_t first_row, int64_t first_column,
-                       int64_t step) const {
-    load_side(shared.rows[stage], rows_, first_row, step);
-    load_side(shared.columns[stage], columns_, first_column, step);
+                       int64_t k_tile) const {
+    load_side(shared.rows[stage], rows_, first_row, k_tile);
+    load_side(shared.columns[stage], columns_, first_column, k_tile);
   }
 
   // Adds 16 terms to this warp's products.

@@ -36,7 +36,7 @@ struct ValueTile : tuning::ValueTile {
     return warp % 2 * 64 + lane % 8 * 4 + j / 4 * 32 + j % 4;
   }
   // Which of the 16 threads with the same rows it is.
-  __device__ static int place_in_row() { return threadIdx.x / kWarp % 2 * 8 + threadIdx.x % 8; }
+  __device__ static int thread_in_row() { return threadIdx.x / kWarp % 2 * 8 + threadIdx.x % 8; }
 };
 
 // Brings eight adjacent elements of a row at a time from device memory to registers.
@@ -128,8 +128,8 @@ __device__ __forceinline__ void multiply(Rows rows, Columns columns, int64_t ter
 #pragma unroll
     for (int j = 0; j < T::kSide; ++j) products[i][j] = chunk[i][j] = 0;
   }
-  const int64_t steps = ceil_div<int64_t>(terms, T::kTileK);
-  if (steps == 0) return;
+  const int64_t k_tiles = ceil_div<int64_t>(terms, T::kTileK);
+  if (k_tiles == 0) return;
   rows.fetch(0);
   columns.fetch(0);
   __syncthreads();
@@ -137,14 +137,14 @@ __device__ __forceinline__ void multiply(Rows rows, Columns columns, int64_t ter
   columns.store(shared.columns[0]);
   __syncthreads();
   const int row = T::row(0), column = T::column(0);
-  for (int64_t step = 0; step < steps; ++step) {
-    const bool more = step + 1 < steps;
+  for (int64_t k = 0; k < k_tiles; ++k) {
+    const bool more = k + 1 < k_tiles;
     if (more) {
-      rows.fetch((step + 1) * T::kTileK);
-      columns.fetch((step + 1) * T::kTileK);
+      rows.fetch((k + 1) * T::kTileK);
+      columns.fetch((k + 1) * T::kTileK);
     }
-    const auto* left = shared.rows[step % 2];
-    const auto* right = shared.columns[step % 2];
+    const auto* left = shared.rows[k % 2];
+    const auto* right = shared.columns[k % 2];
 #pragma unroll
     for (int t = 0; t < T::kTileK; ++t) {
       float a[T::kSide], b[T::kSide];
@@ -166,7 +166,7 @@ __device__ __forceinline__ void multiply(Rows rows, Columns columns, int64_t ter
         }
       }
     }
-    if (!more || step % (T::kChunk / T::kTileK) == T::kChunk / T::kTileK - 1) {
+    if (!more || k % (T::kChunk / T::kTileK) == T::kChunk / T::kTileK - 1) {
 #pragma unroll
       for (int i = 0; i < T::kSide; ++i) {
 #pragma unroll
@@ -177,8 +177,8 @@ __device__ __forceinline__ void multiply(Rows rows, Columns columns, int64_t ter
       }
     }
     if (more) {
-      rows.store(shared.rows[(step + 1) % 2]);
-      columns.store(shared.columns[(step + 1) % 2]);
+      rows.store(shared.rows[(k + 1) % 2]);
+      columns.store(shared.columns[(k + 1) % 2]);
     }
     __syncthreads();
   }

@@ -56,8 +56,8 @@ void begin_fixed(const Matrix& queries, const ScreenKeys& keys, const float* sco
                  const QueryArrays& arrays, ScreenThreshold* thresholds, Stream stream);
 
 // What all searches against fixed thresholds do. For each block of queries make(first) returns
-// `take`, which gets the exact scores, and a function that makes a sink of a FixedMemory, for pairs
-// of which it leaves the undecided ones in the list.
+// `take`, which gets the exact scores, and a function that makes a epilogue of a FixedMemory, for
+// pairs of which it leaves the undecided ones in the list.
 template <class Make>
 void search_fixed(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen_keys,
                   const FixedPlan& plan, const float* scores, int64_t* scored, void* memory,
@@ -70,17 +70,17 @@ void search_fixed(const Matrix& queries, const Matrix& keys, const ScreenKeys* s
     const Matrix rows = queries.slice(first, std::min(first + plan.queries, queries.rows));
     const auto task = make(first);
     if (screen_keys == nullptr) {
-      certify_all(parts.list, rows, keys, task.take, scored, stream);
+      rescore_all(parts.list, rows, keys, task.take, scored, stream);
       continue;
     }
     begin_fixed(rows, *screen_keys, scores + first, parts.arrays, parts.thresholds, stream);
     for (int64_t key = 0; key < keys.rows; key += plan.keys) {
       const int64_t last = std::min(key + plan.keys, keys.rows);
       parts.list.begin(rows.rows, key, last, stream);
-      const ScreenCall call{parts.arrays.codes, padded_queries(rows.rows) / kQueryTile,
-                            *screen_keys, key, last};
-      screen(call, task.sink(parts), stream);
-      certify(parts.list, rows, keys, task.take, scored, stream);
+      const MainloopParams params{parts.arrays.codes, padded_queries(rows.rows) / kQueryTile,
+                                  *screen_keys, key, last};
+      screen(params, task.epilogue(parts), stream);
+      rescore(parts.list, rows, keys, task.take, scored, stream);
     }
   }
 }

@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   auto* all = reinterpret_cast<LogSumExp*>(&shared);
 #pragma unroll
   for (int i = 0; i < kSide; ++i) {
-    all[Tile::row(i) * kThreadsPerRow + Tile::place_in_row()] = state[i];
+    all[Tile::row(i) * kThreadsPerRow + Tile::thread_in_row()] = state[i];
   }
   __syncthreads();
   const int query = first_query + static_cast<int>(threadIdx.x);

@@ -29,7 +29,7 @@ struct CountTake {
 };
 
 // Counts the pairs that surely pass; the others that may go to the list.
-struct CountSink {
+struct CountEpilogue {
   const ScreenQuery* coefficients;
   const ScreenThreshold* thresholds;
   PairList list;
@@ -65,7 +65,7 @@ struct CountSink {
 struct CountTask {
   CountTake take;
 
-  CountSink sink(const FixedMemory& memory) const {
+  CountEpilogue epilogue(const FixedMemory& memory) const {
     return {memory.arrays.coefficients, memory.thresholds, memory.list, take.totals};
   }
 };

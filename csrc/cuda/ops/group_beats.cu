@@ -36,7 +36,7 @@ struct BeatsTake {
 
 // Sets the groups of keys that surely pass; of the others, those whose group is not set yet go to
 // the list.
-struct BeatsSink {
+struct BeatsEpilogue {
   const ScreenQuery* coefficients;
   const ScreenThreshold* thresholds;
   PairList list;
@@ -63,7 +63,7 @@ struct BeatsSink {
 struct BeatsTask {
   BeatsTake take;
 
-  BeatsSink sink(const FixedMemory& memory) const {
+  BeatsEpilogue epilogue(const FixedMemory& memory) const {
     return {memory.arrays.coefficients, memory.thresholds, memory.list, take.bits};
   }
 };

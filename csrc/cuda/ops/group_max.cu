@@ -18,7 +18,7 @@ struct Groups {
   int64_t count;
 };
 
-// What both sinks know of the strip's queries.
+// What both epilogues know of the strip's queries.
 struct Rows {
   __device__ Rows(const CodedQueries& queries, const Strip& strip)
       : coefficients{queries.coefficients[strip.query(0)], queries.coefficients[strip.query(1)]},
@@ -29,7 +29,7 @@ struct Rows {
 };
 
 // Keeps the best lower bound of each query and group, as a number of ordered.h.
-struct LowerSink {
+struct LowerEpilogue {
   CodedQueries queries;
   Groups groups;
   uint32_t* lower;  // [queries, groups]
@@ -66,7 +66,7 @@ struct LowerSink {
   }
 };
 
-struct UpperSink {
+struct UpperEpilogue {
   CodedQueries queries;
   Groups groups;
   const uint32_t* lower;
@@ -150,18 +150,18 @@ void group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* scre
     zero(parts.best, sizeof(OrderedKey) * entries, stream);
     const GroupTake take{groups, parts.best};
     if (screen_keys == nullptr) {
-      certify_all(parts.list, rows, keys, take, scored, stream);
+      rescore_all(parts.list, rows, keys, take, scored, stream);
     } else {
       zero(parts.lower, sizeof(uint32_t) * entries, stream);
       const CodedQueries coded = encode_queries(rows, *screen_keys, parts.arrays, stream);
-      ScreenCall call{coded.codes, coded.tiles(), *screen_keys, 0, keys.rows};
-      screen(call, LowerSink{coded, groups, parts.lower}, stream);
+      MainloopParams params{coded.codes, coded.tiles(), *screen_keys, 0, keys.rows};
+      screen(params, LowerEpilogue{coded, groups, parts.lower}, stream);
       for (int64_t key = 0; key < keys.rows; key += plan.keys) {
-        call.first_key = key;
-        call.last_key = std::min(key + plan.keys, keys.rows);
-        parts.list.begin(rows.rows, call.first_key, call.last_key, stream);
-        screen(call, UpperSink{coded, groups, parts.lower, parts.list}, stream);
-        certify(parts.list, rows, keys, take, scored, stream);
+        params.first_key = key;
+        params.last_key = std::min(key + plan.keys, keys.rows);
+        parts.list.begin(rows.rows, params.first_key, params.last_key, stream);
+        screen(params, UpperEpilogue{coded, groups, parts.lower, parts.list}, stream);
+        rescore(parts.list, rows, keys, take, scored, stream);
       }
     }
     launch(write_kernel, static_cast<unsigned>(ceil_div<int64_t>(entries, kThreads)), kThreads, 0,

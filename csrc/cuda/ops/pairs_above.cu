@@ -7,7 +7,7 @@ namespace {
 
 // Puts pairs that may pass into the list; with `later_only` those alone whose key is more than
 // `shift` after the query.
-struct PairSink {
+struct PairEpilogue {
   const ScreenQuery* coefficients;
   const ScreenThreshold* thresholds;
   PairList list;
@@ -37,10 +37,10 @@ struct Memory {
   ScreenThreshold* thresholds;
 };
 
-__global__ void __launch_bounds__(kCertifyThreads, 2)
-    list_scores_kernel(Matrix queries, Matrix keys, const Pair* pairs, int64_t count,
+__global__ void __launch_bounds__(kRescoreThreads, 2)
+    list_scores_kernel(Matrix queries, Matrix keys, const OpenPair* pairs, int64_t count,
                        float* scores) {
-  const int64_t i = int64_t{blockIdx.x} * kCertifyHalfWarps + threadIdx.x / kLanes;
+  const int64_t i = int64_t{blockIdx.x} * kRescoreHalfWarps + threadIdx.x / kLanes;
   if (i >= count) return;
   const float score = exact_score(queries, pairs[i].query, keys, pairs[i].key);
   if (threadIdx.x % kLanes == 0) scores[i] = score;
@@ -62,17 +62,17 @@ void maybe_above(const Matrix& queries, const ScreenKeys& keys, int64_t first_ke
   bound_keys(keys, parts.arrays, stream);
   begin_fixed(queries, keys, thresholds, parts.arrays, parts.thresholds, stream);
   zero(count, sizeof(unsigned), stream);
-  const ScreenCall call{parts.arrays.codes, padded_queries(queries.rows) / kQueryTile, keys,
-                        first_key, last_key};
-  const PairList list(reinterpret_cast<Pair*>(pairs), capacity, count);
-  screen(call, PairSink{parts.arrays.coefficients, parts.thresholds, list, later_only, shift},
+  const MainloopParams params{parts.arrays.codes, padded_queries(queries.rows) / kQueryTile, keys,
+                              first_key, last_key};
+  const PairList list(reinterpret_cast<OpenPair*>(pairs), capacity, count);
+  screen(params, PairEpilogue{parts.arrays.coefficients, parts.thresholds, list, later_only, shift},
          stream);
 }
 
 void list_scores(const Matrix& queries, const Matrix& keys, const int32_t* pairs, int64_t count,
                  float* scores, Stream stream) {
-  launch(list_scores_kernel, static_cast<unsigned>(ceil_div<int64_t>(count, kCertifyHalfWarps)),
-         kCertifyThreads, 0, stream, queries, keys, reinterpret_cast<const Pair*>(pairs), count,
+  launch(list_scores_kernel, static_cast<unsigned>(ceil_div<int64_t>(count, kRescoreHalfWarps)),
+         kRescoreThreads, 0, stream, queries, keys, reinterpret_cast<const OpenPair*>(pairs), count,
          scores);
 }
 

@@ -86,7 +86,7 @@ struct Output {
   }
 };
 
-struct CandidateSink {
+struct CandidateEpilogue {
   const ScreenQuery* coefficients;
   const float* thresholds;
   int* counts;
@@ -346,21 +346,21 @@ void screened_topk(State state, const Output& out, const QueryArrays& arrays, St
          kThreads, 0, stream, state);
   for (int64_t seen = 0; seen < state.keys.keys;) {
     const int64_t keys = seen == 0 ? state.capacity : next_phase(seen, state.k, state.capacity);
-    ScreenCall call{state.queries.codes, tiles, state.keys, seen,
-                    std::min(seen + keys, state.keys.keys)};
-    CandidateSink sink{state.queries.coefficients, state.thresholds, state.counts, state.candidates,
-                       state.capacity};
+    MainloopParams params{state.queries.codes, tiles, state.keys, seen,
+                          std::min(seen + keys, state.keys.keys)};
+    CandidateEpilogue epilogue{state.queries.coefficients, state.thresholds, state.counts,
+                               state.candidates, state.capacity};
     for (int attempt = 0; attempt <= Tuning::kRetries; ++attempt) {
-      screen(call, sink, stream);
+      screen(params, epilogue, stream);
       zero(state.num_retry, (1 + tiles) * sizeof(int), stream);
       launch(raise_kernel, rows, kThreads, shared, stream, state, out, seen, attempt > 0,
              attempt == Tuning::kRetries);
       if (seen == 0) break;  // the first keys all have room
-      sink.thresholds = state.retry_thresholds;
-      call.tile_list = state.retry_list;
-      call.tile_count = state.num_retry;
+      epilogue.thresholds = state.retry_thresholds;
+      params.tile_list = state.retry_list;
+      params.tile_count = state.num_retry;
     }
-    seen = call.last_key;
+    seen = params.last_key;
   }
   launch(finish_kernel, rows, kThreads, shared, stream, state, out);
   exact_topk(state, out, false, stream);
