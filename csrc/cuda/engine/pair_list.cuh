@@ -31,11 +31,16 @@ class PairList {
     return ceil_div<int64_t>(queries, kStripQueries) * ceil_div<int64_t>(keys, kStripKeys);
   }
 
-  // Empties the list, for keys from `first_key` to `last_key`.
-  void begin(int64_t queries, int64_t first_key, int64_t last_key, Stream stream) {
+  // Sets what strips there are: those of keys from `first_key` to `last_key`.
+  void cover(int64_t queries, int64_t first_key, int64_t last_key) {
     queries_ = queries;
     first_key_ = first_key;
     last_key_ = last_key;
+  }
+
+  // Empties the list, for these strips, of which there are no more than it was made for.
+  void begin(int64_t queries, int64_t first_key, int64_t last_key, Stream stream) {
+    cover(queries, first_key, last_key);
     zero(count_, sizeof(unsigned) * (1 + words()), stream);
   }
 
@@ -156,11 +161,11 @@ void rescore(const PairList& list, const Matrix& queries, const Matrix& keys, co
          false, scored);
 }
 
-// Scores all pairs exactly.
+// Scores all pairs exactly, also more of them than the list was made for.
 template <class Take>
 void rescore_all(PairList list, const Matrix& queries, const Matrix& keys, const Take& take,
                  int64_t* scored, Stream stream) {
-  list.begin(queries.rows, 0, keys.rows, stream);
+  list.cover(queries.rows, 0, keys.rows);
   launch(rescore_strips_kernel<Take>,
          static_cast<unsigned>(tuning::Rescore::kGridBlocks * multiprocessors()), kRescoreThreads,
          0, stream, list, queries, keys, take, true, scored);
