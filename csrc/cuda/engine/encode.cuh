@@ -4,8 +4,7 @@
 #include <algorithm>
 
 #include "cuda/arch/code_layout.h"
-#include "cuda/arch/device.h"
-#include "cuda/tuning.h"
+#include "cuda/arch/threads.cuh"
 #include "fastclip/element.h"
 #include "fastclip/screen.h"
 
@@ -48,9 +47,7 @@ __device__ void block_sum(double (&values)[n]) {
   __shared__ double parts[kEncodeThreads / kWarp][n];
 #pragma unroll
   for (int i = 0; i < n; ++i) {
-    for (int half = 16; half > 0; half /= 2) {
-      values[i] += __shfl_xor_sync(kAllLanes, values[i], half);
-    }
+    values[i] = warp_sum(values[i]);
     if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp][i] = values[i];
   }
   __syncthreads();

@@ -20,7 +20,7 @@ __global__ void bound_keys_kernel(ScreenKeys keys, QueryArrays arrays) {
   for (int64_t j = threadIdx.x; j < keys.cols; j += kWarp) {
     squares += static_cast<double>(keys.center[j]) * keys.center[j];
   }
-  for (int half = 16; half > 0; half /= 2) squares += __shfl_xor_sync(kAllLanes, squares, half);
+  squares = warp_sum(squares);
   if (threadIdx.x == 0) *arrays.center_length = sqrt(squares) * (1 + kSlack);
 }
 

@@ -3,11 +3,9 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = tuning::kThreads;
-
 __global__ void threshold_kernel(CodedQueries queries, const float* scores,
                                  ScreenThreshold* thresholds) {
-  const int64_t q = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int64_t q = global_thread();
   if (q >= queries.tiles() * kQueryTile) return;
   if (q >= queries.count) {
     thresholds[q] = {NAN, NAN};
@@ -30,9 +28,8 @@ int64_t fixed_workspace(const FixedPlan& plan, int64_t width) {
 void begin_fixed(const Matrix& queries, const ScreenKeys& keys, const float* scores,
                  const QueryArrays& arrays, ScreenThreshold* thresholds, Stream stream) {
   const CodedQueries coded = encode_queries(queries, keys, arrays, stream);
-  const int64_t padded = coded.tiles() * kQueryTile;
-  launch(threshold_kernel, static_cast<unsigned>(ceil_div<int64_t>(padded, kThreads)), kThreads, 0,
-         stream, coded, scores, thresholds);
+  launch(threshold_kernel, blocks_for(coded.tiles() * kQueryTile), tuning::kThreads, 0, stream,
+         coded, scores, thresholds);
 }
 
 }  // namespace fastclip::cuda

@@ -3,6 +3,7 @@
 // scored.
 #pragma once
 
+#include "cuda/arch/threads.cuh"
 #include "cuda/engine/exact_score.cuh"
 #include "cuda/engine/screen.cuh"
 #include "cuda/engine/workspace.h"
@@ -96,11 +97,6 @@ class PairList {
   unsigned* count_;  // of pairs that there were, also of those without room
   unsigned* marked_;
 };
-
-__device__ inline void add(int64_t* total, int64_t count) {
-  if (count == 0) return;
-  atomicAdd(reinterpret_cast<unsigned long long*>(total), static_cast<unsigned long long>(count));
-}
 
 inline constexpr int kRescoreThreads = tuning::Rescore::kThreads;
 inline constexpr int kRescoreHalfWarps = kRescoreThreads / static_cast<int>(kLanes);

@@ -35,14 +35,9 @@ struct PixelScreen {
 
 // norms[i] >= factor * |row i|. One warp for each row.
 static __global__ void row_norms(Matrix rows, double factor, float* norms) {
-  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  const int64_t row = global_thread() / kWarp;
   if (row >= rows.rows) return;
-  double sum = 0;
-  for (int64_t c = threadIdx.x % kWarp; c < rows.cols; c += kWarp) {
-    const double x = element(rows, row, c);
-    sum += x * x;
-  }
-  for (int half = kWarp / 2; half > 0; half /= 2) sum += __shfl_xor_sync(kAllLanes, sum, half);
+  const double sum = squared_length(rows, row);
   if (threadIdx.x % kWarp == 0) norms[row] = round_up_to_float(factor * sqrt(sum) * (1 + 1e-9));
 }
 
@@ -67,9 +62,8 @@ inline int64_t whole_tiles(int64_t rows) {
 }
 
 inline void launch_norms(const Matrix& rows, double factor, float* norms, Stream stream) {
-  constexpr int kThreads = tuning::kThreads;
-  launch(row_norms, dim3(ceil_div<int64_t>(rows.rows * kWarp, kThreads)), dim3(kThreads), 0, stream,
-         rows, factor, norms);
+  launch(row_norms, blocks_for(rows.rows * kWarp), tuning::kThreads, 0, stream, rows, factor,
+         norms);
 }
 
 inline double reach_factor(int64_t cols) {

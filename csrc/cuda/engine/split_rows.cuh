@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "cuda/arch/split_tile.cuh"
+#include "cuda/arch/threads.cuh"
 #include "cuda/engine/workspace.h"
 #include "fastclip/element.h"
 #include "fastclip/float16.h"
@@ -39,16 +40,14 @@ inline bool both_are_short(const Matrix& rows, const Matrix& columns) {
 
 // One warp for each row.
 static __global__ void split_rows(Matrix rows, SplitRows out) {
-  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  const int64_t row = global_thread() / kWarp;
   if (row >= rows.rows) return;
   const int lane = threadIdx.x % kWarp;
   float largest = 0;
   for (int64_t c = lane; c < rows.cols; c += kWarp) {
     largest = fmaxf(largest, fabsf(element(rows, row, c)));
   }
-  for (int half = kWarp / 2; half > 0; half /= 2) {
-    largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, half));
-  }
+  largest = warp_largest(largest);
   int exponent = 0;  // largest = [0.5, 1) * 2^exponent
   frexpf(largest, &exponent);
   exponent -= 15;
@@ -64,10 +63,18 @@ static __global__ void split_rows(Matrix rows, SplitRows out) {
 }
 
 inline void launch_split(const Matrix& rows, SplitRows& out, Stream stream) {
-  constexpr int kThreads = tuning::kThreads;
   out.rows = rows.rows;
-  launch(split_rows, dim3(ceil_div<int64_t>(rows.rows * kWarp, kThreads)), dim3(kThreads), 0,
-         stream, rows, out);
+  launch(split_rows, blocks_for(rows.rows * kWarp), tuning::kThreads, 0, stream, rows, out);
+}
+
+// The square of a row's length, by a warp.
+__device__ inline double squared_length(const Matrix& rows, int64_t row) {
+  double sum = 0;
+  for (int64_t c = threadIdx.x % kWarp; c < rows.cols; c += kWarp) {
+    const double x = element(rows, row, c);
+    sum += x * x;
+  }
+  return warp_sum(sum);
 }
 
 // *largest = the largest length of a row, or what it was if that is more; not less than 0. Warps
@@ -75,15 +82,8 @@ inline void launch_split(const Matrix& rows, SplitRows& out, Stream stream) {
 static __global__ void largest_length(Matrix rows, float* largest) {
   const int64_t warps = int64_t{gridDim.x} * blockDim.x / kWarp;
   double most = 0;
-  for (int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp; row < rows.rows;
-       row += warps) {
-    double sum = 0;
-    for (int64_t c = threadIdx.x % kWarp; c < rows.cols; c += kWarp) {
-      const double x = element(rows, row, c);
-      sum += x * x;
-    }
-    for (int half = kWarp / 2; half > 0; half /= 2) sum += __shfl_xor_sync(kAllLanes, sum, half);
-    most = max(most, sum);
+  for (int64_t row = global_thread() / kWarp; row < rows.rows; row += warps) {
+    most = max(most, squared_length(rows, row));
   }
   if (threadIdx.x % kWarp == 0) {
     // The bits of floats that are not negative are in the order of the floats.
@@ -93,10 +93,9 @@ static __global__ void largest_length(Matrix rows, float* largest) {
 }
 
 inline void launch_largest_length(const Matrix& rows, float* largest, Stream stream) {
-  constexpr int kThreads = tuning::kThreads;
-  const int64_t blocks = std::min<int64_t>(ceil_div<int64_t>(rows.rows * kWarp, kThreads),
-                                           tuning::Rows::kLengthBlocks);
-  launch(largest_length, dim3(blocks), dim3(kThreads), 0, stream, rows, largest);
+  const unsigned blocks =
+      std::min<unsigned>(blocks_for(rows.rows * kWarp), tuning::Rows::kLengthBlocks);
+  launch(largest_length, blocks, tuning::kThreads, 0, stream, rows, largest);
 }
 
 // Whether tensor cores are precise enough for exp(scale * score): what is lost of very unequal

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "cuda/arch/threads.cuh"
 #include "cuda/arch/value_tile.cuh"
 #include "fastclip/logsumexp.h"
 
@@ -112,7 +113,7 @@ void launch_parts(const Tile& tile, int64_t first_key, const ValueParts& parts, 
 template <class Take>
 __global__ void merge_parts(const LogSumExp* states, int64_t queries, int64_t parts, double scale,
                             bool first, bool last, LogSumExp* totals, Take take) {
-  const int64_t query = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t query = global_thread();
   if (query >= queries) return;
   LogSumExp total;
   if (!first) total = totals[query];

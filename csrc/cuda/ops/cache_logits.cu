@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(ValueTile::kThreads, 1)
 __global__ void add_sums(const float* sums, int64_t parts, int64_t queries, int64_t columns,
                          bool first, double* totals, bool last, int64_t out_rows,
                          int64_t out_columns, float* out, int64_t out_pitch) {
-  const int64_t at = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t at = global_thread();
   const int64_t i = at / columns, c = at % columns;
   if (i >= out_rows || c >= out_columns) return;
   double total = first ? 0 : totals[at];
@@ -152,11 +152,10 @@ void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& value
         launch(sum_values, dim3(tiles(some_queries.rows), tiles(columns), parts),
                dim3(ValueTile::kThreads), 0, stream, weights, values.slice(j, last), c, memory.sums,
                memory.queries, memory.columns);
-        constexpr int kThreads = tuning::kThreads;
-        launch(add_sums, dim3(ceil_div<int64_t>(some_queries.rows * memory.columns, kThreads)),
-               dim3(kThreads), 0, stream, memory.sums, parts, memory.queries, memory.columns,
-               j == 0, memory.totals, last == keys.rows, some_queries.rows, columns,
-               out + i * values.cols + c, values.cols);
+        launch(add_sums, blocks_for(some_queries.rows * memory.columns), tuning::kThreads, 0,
+               stream, memory.sums, parts, memory.queries, memory.columns, j == 0, memory.totals,
+               last == keys.rows, some_queries.rows, columns, out + i * values.cols + c,
+               values.cols);
       }
     }
   }

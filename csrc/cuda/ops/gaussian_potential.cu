@@ -24,7 +24,7 @@ struct Centred {
 
 // One warp for each row.
 __global__ void centre_rows(Matrix rows, const double* centre, Centred out) {
-  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  const int64_t row = global_thread() / kWarp;
   if (row >= rows.rows) return;
   double norm = 0;
   for (int64_t c = threadIdx.x % kWarp; c < rows.cols; c += kWarp) {
@@ -32,9 +32,7 @@ __global__ void centre_rows(Matrix rows, const double* centre, Centred out) {
     out.rows[row * rows.cols + c] = x;
     norm += static_cast<double>(x) * x;
   }
-  for (int half = kWarp / 2; half > 0; half /= 2) {
-    norm += __shfl_xor_sync(kAllLanes, norm, half);
-  }
+  norm = warp_sum(norm);
   if (threadIdx.x % kWarp == 0) {
     const float rounded = static_cast<float>(norm);
     out.norms[row] = rounded;
@@ -120,9 +118,8 @@ struct Memory {
 };
 
 void launch_centre(const Matrix& rows, const double* centre, Centred out, Stream stream) {
-  constexpr int kThreads = tuning::kThreads;
-  launch(centre_rows, dim3(ceil_div<int64_t>(rows.rows * kWarp, kThreads)), dim3(kThreads), 0,
-         stream, rows, centre, out);
+  launch(centre_rows, blocks_for(rows.rows * kWarp), tuning::kThreads, 0, stream, rows, centre,
+         out);
 }
 
 }  // namespace

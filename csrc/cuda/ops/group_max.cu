@@ -11,8 +11,6 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = tuning::kThreads;
-
 struct Groups {
   const int64_t* of_keys;
   int64_t count;
@@ -109,7 +107,7 @@ struct GroupTake {
 
 __global__ void write_kernel(const OrderedKey* best, int64_t count, float* values,
                              int64_t* indices) {
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int64_t i = global_thread();
   if (i >= count) return;
   values[i] = score_of(best[i]);
   indices[i] = key_of(best[i]);
@@ -164,9 +162,8 @@ void group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* scre
         rescore(parts.list, rows, keys, take, scored, stream);
       }
     }
-    launch(write_kernel, static_cast<unsigned>(ceil_div<int64_t>(entries, kThreads)), kThreads, 0,
-           stream, parts.best, entries, values + first * groups.count,
-           indices + first * groups.count);
+    launch(write_kernel, blocks_for(entries), tuning::kThreads, 0, stream, parts.best, entries,
+           values + first * groups.count, indices + first * groups.count);
   }
 }
 

@@ -8,11 +8,9 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = tuning::kThreads;
-
 // Values of no pixel: worse than any, at the first one.
 __global__ void begin(float* values, int64_t* locations, int64_t count) {
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t i = global_thread();
   if (i >= count) return;
   values[i] = -std::numeric_limits<float>::infinity();
   locations[i] = 0;
@@ -32,7 +30,7 @@ struct Block {
 // pixels whose upper bound is no less than the largest lower bound, and pixels come in order: a
 // later one must be better.
 __global__ void find_nearest(Block block, PixelScreen screen, float* values, int64_t* locations) {
-  const int64_t tag = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  const int64_t tag = global_thread() / kWarp;
   if (tag >= block.tags.rows) return;
   const int64_t image = block.first_pixel / block.area + blockIdx.y;
   const int64_t image_begin = image * block.area;
@@ -52,9 +50,7 @@ __global__ void find_nearest(Block block, PixelScreen screen, float* values, int
       level = fmaxf(level, score - screen.margin(tag, p));
     }
   }
-  for (int bit = kWarp / 2; bit > 0; bit /= 2) {
-    level = fmaxf(level, __shfl_xor_sync(kAllLanes, level, bit));
-  }
+  level = warp_largest(level);
   for (int64_t begin = first; begin < last; begin += kWarp) {
     const int64_t p = begin + lane;
     const bool possible = p < last && !(screen.score(tag, p) + screen.margin(tag, p) < level);
@@ -117,8 +113,8 @@ void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, floa
   if (images == 0 || tags.rows == 0) return;
   Memory memory(workspace, pixels, tags, at_once);
   const int64_t area = pixels.rows / images;
-  launch(begin, dim3(ceil_div<int64_t>(images * tags.rows, kThreads)), dim3(kThreads), 0, stream,
-         values, locations, images * tags.rows);
+  launch(begin, blocks_for(images * tags.rows), tuning::kThreads, 0, stream, values, locations,
+         images * tags.rows);
   launch_norms(tags, reach_factor(tags.cols), memory.reach, stream);
   launch_norms(pixels, 1, memory.norms, stream);
   for (int64_t tag = 0; tag < tags.rows; tag += at_once) {
@@ -132,8 +128,8 @@ void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, floa
       launch_products(memory.split_tags, memory.split_pixels, memory.scores, stream);
       const PixelScreen screen{memory.scores, whole_tiles(last - pixel), memory.reach + tag,
                                memory.norms + pixel};
-      launch(find_nearest, dim3(ceil_div<int64_t>(block.tags.rows * kWarp, kThreads), block_images),
-             dim3(kThreads), 0, stream, block, screen, values, locations);
+      launch(find_nearest, dim3(blocks_for(block.tags.rows * kWarp), block_images),
+             tuning::kThreads, 0, stream, block, screen, values, locations);
     }
   }
 }
