@@ -6,9 +6,9 @@
 
 namespace fastclip::cuda {
 
-// Codes lie as tensor cores and bulk copies take them: in blocks of kPanel rows by a k-tile, the
-// blocks of the same rows one after the other. A block is 4 x 4 core matrices of 8 rows by 16
-// codes, each in one piece, those of the same rows one after the other.
+// The layout is that of tensor cores and bulk copies: blocks of kPanel rows by one k-tile, the
+// blocks of the same rows adjacent. A block is 4 x 4 core matrices of 8 rows by 16 codes, each
+// contiguous, those of the same rows adjacent.
 inline constexpr int kTileK = 64;  // codes of a row in a k-tile
 inline constexpr int kBlockBytes = kPanel * kTileK;
 inline constexpr int kNextColumns = 128;               // bytes to the core matrix of the next codes
@@ -20,7 +20,7 @@ FASTCLIP_HD inline int64_t block_offset(int64_t row, int64_t k_tile, int64_t wid
   return row * width + k_tile * kBlockBytes;
 }
 
-// Where codes of a k-tile lie in a block, or in several ones below each other without gaps.
+// The offset of a code of a k-tile in a block, or in several contiguous blocks of further rows.
 FASTCLIP_HD inline int offset_in_block(int row, int column) {
   return row / 8 * kNextRows + column / 16 * kNextColumns + row % 8 * 16 + column % 16;
 }

@@ -49,11 +49,11 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_byte
 
 inline void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // an error that is not sticky must not be found by the next caller
+  cudaGetLastError();  // clears it, so that the next caller does not find it
   throw std::runtime_error(std::string("fastclip: ") + what + ": " + cudaGetErrorString(error));
 }
 
-// Sets every byte.
+// Sets every byte to `byte`.
 inline void fill(void* memory, int byte, size_t bytes, Stream stream) {
   if (bytes > 0) check(cudaMemsetAsync(memory, byte, bytes, stream), "setting device memory");
 }
@@ -74,7 +74,7 @@ inline int capability() {
          device_attribute(cudaDevAttrComputeCapabilityMinor);
 }
 
-// Bytes of shared memory that one block may have.
+// Bytes of shared memory that one block may have if it asks for them.
 inline size_t shared_limit() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
 
 // The dynamic shared memory of the block, aligned to 1,024 bytes.

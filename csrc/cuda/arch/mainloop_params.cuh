@@ -9,14 +9,14 @@
 //
 //   __device__ void operator()(const int (&dots)[8][4], const Strip& strip) const;
 //
-// All 32 lanes call it together. Lane l brings q8 . (k8 + 128) of
+// All 32 lanes call it together. Lane l holds q8 . (k8 + 128) in
 //   dots[n][2 h + c]: row 8 h + l / 4, column 8 n + 2 (l % 4) + c        (h, c < 2; n < 8)
 // of the strip, which is how mma.m16n8k32 and wgmma leave their results. Rows and columns of strips
-// are multiples of 16 and 64. Epilogues are copied to the device as arguments of the kernel.
+// are multiples of 16 and 64. Epilogues are arguments of the kernel, passed by value.
 //
 // Arrays that belong to queries are padded to whole tiles of kQueryTile; padding and queries that
-// are not screened have NaN as thresholds. Columns without a key have NaN as scale. So a comparison
-// that a pair must pass is false for what is not there, and no epilogue asks about borders.
+// are not screened have NaN as thresholds. Columns without a key have NaN as scale. A comparison
+// that a pair must pass is therefore false in the padding, and epilogues need no bounds checks.
 #pragma once
 
 #include <cfloat>
@@ -37,7 +37,7 @@ struct MainloopParams {
   int64_t query_tiles;
   ScreenKeys keys;  // codes [padded keys, width], at code_offset
   int64_t first_key, last_key;
-  // Where not null: the only tiles of queries to be done, and how many they are.
+  // If not null: the only tiles of queries to process, and their number.
   const int* tile_list = nullptr;
   const int* tile_count = nullptr;
 
@@ -64,7 +64,7 @@ struct TileBounds {
   }
 };
 
-// Where 16 x 64 products belong.
+// The position of 16 x 64 products, and the bounds of their keys.
 struct Strip {
   int64_t first_query;  // of the block
   int64_t first_key;

@@ -5,13 +5,13 @@
 //
 //   |low| <= 2^-11 |x| + 2^-25,   |rest| <= 2^-22 |x| + 2^-25
 //
-// the second terms being there for what float16 has too few exponents for: at most 2^-39 of the
-// row's largest number. Of high_q high_k + high_q low_k + low_q high_k, what is left out is at most
+// The second terms cover the limited exponents of float16: at most 2^-39 of the row's largest
+// number. Of high_q high_k + high_q low_k + low_q high_k, what is left out is at most
 // 3 * 2^-22 |q_i k_i|, and in all 2^-38 sqrt(d) |q| |k| for the second terms.
 //
-// An instruction adds the products of 16 terms, which are exact, to what it is given; the manual
-// leaves open how it rounds. Cutting each addend to 24 bits below the largest one, 9 at a time, is
-// the least precise that devices have been seen to do, and costs 2 * 9 * 2^-23 of the sum of
+// An instruction adds the products of 16 terms, which are exact, to an accumulator; the manual does
+// not specify how it rounds. Cutting each addend to 24 bits below the largest one, 9 at a time, is
+// the least precise behaviour observed on devices, and costs 2 * 9 * 2^-23 of the sum of
 // magnitudes. Every sum of 16 starts at zero and is added to the others in float32. The error is at
 // most
 //
@@ -27,7 +27,7 @@
 
 namespace fastclip::cuda {
 
-// Rows in the form above; without `low` where float16 numbers or their like are split.
+// Rows in the form above; 16-bit numbers need no `low`.
 struct SplitRows {
   static constexpr int64_t kTileK = tuning::SplitTile::kTileK;
 
@@ -43,7 +43,7 @@ struct SplitRows {
 };
 
 // x * 2^exponent for |x| < 2^100; the exponent may be beyond those of float32. Where the result is
-// no denormal number, it is exact.
+// not denormal, it is exact.
 __device__ inline float times_power_of_two(float x, int exponent) {
   const int half = max(exponent, -252) / 2;
   const auto power = [](int e) { return __int_as_float((e + 127) << 23); };

@@ -13,8 +13,8 @@
 
 namespace fastclip::cuda {
 
-// 256 threads hold 8 x 8 products each. A warp covers 32 rows and 64 columns, so that what its
-// lanes read from shared memory at once is 64 or 128 different bytes.
+// Each of 256 threads holds 8 x 8 products. A warp covers 32 rows and 64 columns, so that its lanes
+// read 64 or 128 distinct bytes of shared memory at once.
 struct ValueTile : tuning::ValueTile {
   static constexpr int kChunk = 64;
   static constexpr int kPitch = 132;  // numbers from one term to the next
@@ -39,7 +39,7 @@ struct ValueTile : tuning::ValueTile {
   __device__ static int thread_in_row() { return threadIdx.x / kWarp % 2 * 8 + threadIdx.x % 8; }
 };
 
-// Brings eight adjacent elements of a row at a time from device memory to registers.
+// Loads eight adjacent elements of a row at a time from device memory into registers.
 class RowReader {
  public:
   __device__ explicit RowReader(const Matrix& m)

@@ -1,4 +1,5 @@
-// Rows to int8 codes, bounds and all (fastclip/screen.h): a block takes one row after the other.
+// Encodes rows as int8 codes with their bounds (fastclip/screen.h): a block encodes a row at a
+// time.
 #pragma once
 
 #include <algorithm>
@@ -37,7 +38,7 @@ struct Encoding {
   bool coded;  // whether a row fits into shared memory
 
  private:
-  // The row in work, and one bit for each sign.
+  // The row in float32, and a bit for each sign.
   size_t bytes_of_row() const { return static_cast<size_t>(width) * 4 + width / 8; }
 };
 
@@ -97,7 +98,7 @@ class RowCoder {
     return quantise(i, codes, flip);
   }
 
-  // The codes of a row that is not there.
+  // Writes the codes of a padding row.
   __device__ void pad(int64_t i, uint8_t* codes, uint8_t flip) const {
     for (int64_t j = threadIdx.x; j < e_.width; j += kEncodeThreads) {
       codes[code_offset(i, j, e_.width)] = flip;

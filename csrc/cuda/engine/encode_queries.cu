@@ -44,7 +44,8 @@ __global__ void __launch_bounds__(kEncodeThreads)
     }
     QueryBounds bounds = bound_query(sums, encoding.error(), center);
     if (!(bounds.reach * longest_key < kLargestScore)) {  // (3)
-      // All x must be 0: times its scale, a product of codes could overflow and pass for sure.
+      // All x must be 0: a product of codes times its scale could overflow, which would surely
+      // pass.
       bounds = QueryBounds();
       coder.pad(i, codes, 0);
     }

@@ -1,4 +1,4 @@
-// A block of queries, coded on the device for the screen.
+// A block of queries, encoded on the device for the screen.
 #pragma once
 
 #include "cuda/arch/mainloop_params.cuh"
@@ -40,10 +40,10 @@ struct QueryArrays {
   double* center_length;  // bound on the length of the centre
 };
 
-// Bounds the keys as a whole; before queries are coded.
+// Bounds the keys as a whole. Call it before encode_queries.
 void bound_keys(const ScreenKeys& keys, const QueryArrays& arrays, Stream stream);
 
-// Codes queries; gamma is infinite where nothing can be said of the scores of one.
+// Encodes queries. Gamma is infinite where the screen knows nothing about the scores of a query.
 CodedQueries encode_queries(const Matrix& queries, const ScreenKeys& keys,
                             const QueryArrays& arrays, Stream stream);
 

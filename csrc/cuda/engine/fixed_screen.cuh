@@ -56,7 +56,7 @@ void begin_fixed(const Matrix& queries, const ScreenKeys& keys, const float* sco
                  const QueryArrays& arrays, ScreenThreshold* thresholds, Stream stream);
 
 // What all searches against fixed thresholds do. For each block of queries make(first) returns
-// `take`, which gets the exact scores, and a function that makes a epilogue of a FixedMemory, for
+// `take`, which gets the exact scores, and a function that makes an epilogue of a FixedMemory, for
 // pairs of which it leaves the undecided ones in the list.
 template <class Make>
 void search_fixed(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen_keys,

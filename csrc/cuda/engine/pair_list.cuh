@@ -1,6 +1,5 @@
-// Pairs that a screen could not decide, gathered in a list of bounded length and scored exactly.
-// A strip (mainloop_params.cuh) whose pairs find no room there is marked, and all its pairs are
-// scored.
+// Pairs that the screen leaves open, collected in a list of bounded length and rescored exactly. A
+// strip (mainloop_params.cuh) whose pairs do not fit is marked, and all its pairs are rescored.
 #pragma once
 
 #include "cuda/arch/threads.cuh"
@@ -15,10 +14,10 @@ struct OpenPair {
   int32_t key;
 };
 
-// For one MainloopParams with fewer than 2^31 pairs.
+// Serves one run of a mainloop over fewer than 2^31 pairs.
 class PairList {
  public:
-  // A list whose owner looks at the count: nothing is marked.
+  // A list without marks: its owner checks the count.
   PairList(OpenPair* pairs, int64_t capacity, unsigned* count)
       : capacity_(capacity), pairs_(pairs), count_(count), marked_(nullptr) {}
 
@@ -45,8 +44,8 @@ class PairList {
     zero(count_, sizeof(unsigned) * (1 + words()), stream);
   }
 
-  // By all lanes of a warp: adds the pairs of a strip whose bits are set (visit_strip), or none and
-  // returns false if there is no room for them.
+  // Adds the pairs of a strip whose bits are set (visit_strip). If they do not fit, adds none and
+  // returns false. All lanes of a warp must call.
   __device__ bool append(uint32_t bits, const Strip& strip) const {
     const int lane = threadIdx.x % kWarp;
     const int count = __popc(bits);
@@ -94,7 +93,7 @@ class PairList {
   int64_t queries_ = 0, first_key_ = 0, last_key_ = 0;
   int64_t capacity_;
   OpenPair* pairs_;
-  unsigned* count_;  // of pairs that there were, also of those without room
+  unsigned* count_;  // of all pairs, including those that did not fit
   unsigned* marked_;
 };
 
@@ -119,7 +118,7 @@ __global__ void __launch_bounds__(kRescoreThreads, tuning::Rescore::kBlocks)
   if (threadIdx.x % kLanes == 0) add(scored, count);
 }
 
-// The same for each pair of the strips that are marked, or of all strips.
+// Calls it for each pair of the marked strips, or of all strips.
 template <class Take>
 __global__ void __launch_bounds__(kRescoreThreads, tuning::Rescore::kBlocks)
     rescore_strips_kernel(PairList list, Matrix queries, Matrix keys, Take take, bool all,
@@ -146,7 +145,7 @@ __global__ void __launch_bounds__(kRescoreThreads, tuning::Rescore::kBlocks)
   if (threadIdx.x % kLanes == 0) add(scored, count);
 }
 
-// Decides what the screen left open.
+// Scores the pairs exactly that the screen left open.
 template <class Take>
 void rescore(const PairList& list, const Matrix& queries, const Matrix& keys, const Take& take,
              int64_t* scored, Stream stream) {
@@ -157,7 +156,7 @@ void rescore(const PairList& list, const Matrix& queries, const Matrix& keys, co
          false, scored);
 }
 
-// Scores all pairs exactly, also more of them than the list was made for.
+// Scores all pairs exactly; there may be more than the list was made for.
 template <class Take>
 void rescore_all(PairList list, const Matrix& queries, const Matrix& keys, const Take& take,
                  int64_t* scored, Stream stream) {

@@ -1,5 +1,5 @@
-// Scores of pixels and tags in float32, and how far the exact ones may be from them: a screen for
-// the few that must be known exactly.
+// Scores of pixels and tags in float32 with bounds on their error: a screen for the few that must
+// be known exactly.
 //
 // Let s be the score of q and k that split_tile.cuh gives, d terms. The exact score was rounded to
 // float32, by at most 2^-24 of itself or 2^-150, and s perhaps twice, by 2^-150 each. So
@@ -26,7 +26,8 @@ struct PixelScreen {
 
   static constexpr float kLeast = 0x1p-148f;
 
-  // Infinite, or NaN beside an infinite score, where numbers overflow: compare so that these pass.
+  // Infinite where numbers overflow, or NaN beside an infinite score: comparisons must let both
+  // pass.
   __device__ float margin(int64_t row, int64_t column) const {
     return reach[row] * norms[column] + kLeast;
   }

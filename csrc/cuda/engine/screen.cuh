@@ -1,4 +1,4 @@
-// What an epilogue makes of the products of a strip: bounds on the scores (fastclip/screen.h).
+// From the products of a strip to bounds on its scores (fastclip/screen.h), for epilogues.
 #pragma once
 
 #include "cuda/arch/mainloop_params.cuh"
@@ -10,7 +10,7 @@ __device__ inline float screen_margin(const ScreenQuery& query, float error, flo
   return fmaf(query.alpha, error, query.beta * norm);
 }
 
-// What the screen knows of one score, in units of s_q from q.c and but for gamma.
+// Bounds on one score, without gamma, in units of s_q and relative to q.c.
 struct ScreenedScore {
   float dot, scale, margin;
 
@@ -20,7 +20,7 @@ struct ScreenedScore {
 };
 
 // Calls visit(h, bit, score) for the 32 scores that this lane holds of a strip: h tells the query,
-// bits 4 n + 2 h + c number the scores. Both scores of a key come one after the other, keys rise.
+// bits 4 n + 2 h + c number the scores. The two scores of a key are adjacent, keys ascend.
 template <class Visit>
 __device__ __forceinline__ void visit_strip(const int (&dots)[8][4], const Strip& strip,
                                             const ScreenQuery (&queries)[2], Visit visit) {
@@ -42,7 +42,7 @@ __device__ __forceinline__ void visit_strip(const int (&dots)[8][4], const Strip
   }
 }
 
-// The key of a bit that visit_strip gave.
+// The key of a bit of visit_strip.
 __device__ inline int64_t key_of_bit(const Strip& strip, int bit) {
   return strip.first_key + Strip::column(bit / 4, bit % 2);
 }

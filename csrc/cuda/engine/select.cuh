@@ -7,8 +7,8 @@
 namespace fastclip::cuda {
 
 // The k-th largest of number(0), ..., number(n - 1), in every thread, 1 <= k <= n < 2^32; `number`
-// is called several times. By all threads of a block, whole warps; numbers in shared memory must be
-// there, and a barrier follows the last read of them.
+// is called several times. All threads of a block must call, in whole warps. Numbers in shared
+// memory must be visible; a barrier follows their last use.
 template <class Int, class Number>
 __device__ uint32_t kth_largest(Int n, Int k, Number number) {
   __shared__ unsigned counts[256];
@@ -26,7 +26,8 @@ __device__ uint32_t kth_largest(Int n, Int k, Number number) {
     __syncthreads();
     return largest;
   }
-  // Eight bits at a time, from the top: how many numbers that agree with those found have which.
+  // Radix selection, eight bits at a time from the top: counts the digits of the numbers with the
+  // prefix found so far.
   auto rest = static_cast<unsigned>(k);
   uint32_t prefix = 0, mask = 0;
   for (int shift = 24; shift >= 0; shift -= 8) {
@@ -66,8 +67,8 @@ __device__ uint32_t kth_largest(Int n, Int k, Number number) {
   return prefix;
 }
 
-// Sorts a power of two of numbers in shared memory, the largest first. By all threads of a block;
-// the numbers must be there, and a barrier follows.
+// Sorts numbers in shared memory, the largest first (bitonic sort); n is a power of two. All
+// threads of a block must call. The numbers must be visible; a barrier follows.
 __device__ inline void sort_descending(OrderedKey* numbers, int n) {
   for (int run = 2; run <= n; run *= 2) {
     for (int distance = run / 2; distance > 0; distance /= 2) {

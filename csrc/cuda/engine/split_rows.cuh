@@ -1,4 +1,4 @@
-// Rows made ready for SplitTile, and whether what it loses of them counts.
+// Rows in the form of SplitTile, and whether its precision is sufficient for them.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 namespace fastclip::cuda {
 
-// Room for the split form of at most so many rows.
+// Takes memory for the split form of up to most_rows rows.
 inline SplitRows take_split_rows(Workspace& workspace, int64_t most_rows, int64_t cols,
                                  bool with_low) {
   SplitRows rows;
@@ -24,7 +24,7 @@ inline SplitRows take_split_rows(Workspace& workspace, int64_t most_rows, int64_
   return rows;
 }
 
-// Calls visit(tile) with the tile for rows and columns that both have, or both lack, `low`.
+// Calls visit(tile) with the tile for these rows and columns; both have `low` or neither has.
 template <class Visit>
 void visit_split_tile(const SplitRows& rows, const SplitRows& columns, Visit visit) {
   if (rows.low == nullptr) {
@@ -77,8 +77,7 @@ __device__ inline double squared_length(const Matrix& rows, int64_t row) {
   return warp_sum(sum);
 }
 
-// *largest = the largest length of a row, or what it was if that is more; not less than 0. Warps
-// take rows in turn.
+// Raises *largest, which is at least 0, to the largest length of a row. Warps take rows in turn.
 static __global__ void largest_length(Matrix rows, float* largest) {
   const int64_t warps = int64_t{gridDim.x} * blockDim.x / kWarp;
   double most = 0;
@@ -98,9 +97,9 @@ inline void launch_largest_length(const Matrix& rows, float* largest, Stream str
   launch(largest_length, blocks, tuning::kThreads, 0, stream, rows, largest);
 }
 
-// Whether tensor cores are precise enough for exp(scale * score): what is lost of very unequal
-// numbers in a row, the second term above, then changes no exponent by more than kMost. Known on
-// the device alone, so that the kernels for both cases are launched and one has nothing to do.
+// Whether tensor cores are precise enough for exp(scale * score): what they lose where the numbers
+// of a row differ widely (the second term in split_tile.cuh) changes no exponent by more than
+// kMost. Only the device knows, so the kernels for both cases are launched and one returns at once.
 struct Precision {
   static constexpr double kMost = 2.5e-7;
 

@@ -1,8 +1,8 @@
-// The loop that log-sum-exps of scores and of distances share: tiles of them, handed to a state per
-// query while they are in registers.
+// The loop that log-sum-exps of scores and of distances share: each tile is added to a state per
+// query while it is in registers.
 //
-// Keys are cut into parts that depend on their number alone, and what the parts gave is merged in
-// their order: a query's bits do not depend on the other queries, nor on the device.
+// The parts of the keys depend on the number of keys alone, and their states are merged in order: a
+// query's bits depend neither on the other queries nor on the device.
 #pragma once
 
 #include <algorithm>

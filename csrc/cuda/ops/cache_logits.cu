@@ -8,8 +8,8 @@
 namespace fastclip::cuda {
 namespace {
 
-// The weights of a block of queries and keys are in device memory between two products. Sums over
-// kSumKeys keys are computed in float32, these sums added in float64, in order.
+// The weights of a block of queries and keys are kept in device memory between two products. Sums
+// over kSumKeys keys are computed in float32 and added in float64, in order.
 using Tuning = tuning::CacheLogits;
 constexpr int64_t kSumKeys = Tuning::kSumKeys;
 
@@ -45,7 +45,7 @@ struct Memory {
   double* totals;  // [queries, columns]
 };
 
-// weights[i, j] = exp(-beta (1 - score)), 0 for the keys that are not there.
+// weights[i, j] = exp(-beta (1 - score)), 0 beyond the last key.
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
     weigh(Tile tile, int64_t keys, float beta, Precision precision, bool for_enough, float* weights,

@@ -8,7 +8,8 @@
 namespace fastclip::cuda {
 namespace {
 
-// Beyond t times the largest squared norm, ||x||^2 + ||y||^2 - 2 xy loses digits that count.
+// Where t times the largest squared norm is above this, ||x||^2 + ||y||^2 - 2 xy loses digits that
+// matter.
 constexpr double kLargestExponent = 8;
 
 // Rows less a centre, in float32, the squared norms of what is left, and the largest of these.
@@ -40,8 +41,8 @@ __global__ void centre_rows(Matrix rows, const double* centre, Centred out) {
   }
 }
 
-// Minus the squared distances, by one of two ways; which one is known on the device alone, so that
-// both are launched and one has nothing to do.
+// Minus the squared distances, computed in one of two ways. Only the device knows which, so both
+// are launched and one returns at once.
 struct Pairs {
   bool symmetric;
   double t;
@@ -54,8 +55,8 @@ struct Pairs {
   __device__ int64_t first_needed(int64_t i) const { return symmetric ? first + i + 1 : 0; }
 };
 
-// What split_tile.cuh says of very unequal numbers in a row does not count here: t |x| |y| is at
-// most kLargestExponent.
+// The error of split_tile.cuh for widely differing numbers in a row is negligible here: t |x| |y|
+// is at most kLargestExponent.
 struct FromProducts : Pairs {
   const float* x_norms;
   const float* y_norms;

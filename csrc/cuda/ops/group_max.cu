@@ -59,7 +59,8 @@ struct LowerEpilogue {
       if (!(best[h] > -INFINITY)) continue;
       uint32_t* at = lower + strip.query(h) * groups.count + group;
       const uint32_t number = ordered(best[h]);
-      if (number > *at) atomicMax(at, number);  // another thread may have raised it since: no harm
+      if (number > *at)
+        atomicMax(at, number);  // another thread may have raised it since, which is harmless
     }
   }
 };

@@ -28,7 +28,7 @@ struct Axis {
   }
 };
 
-// The images in hand.
+// The images that are being labelled.
 struct Images {
   Matrix pixels;
   Matrix tags;

@@ -1,15 +1,16 @@
 // Labels of up-sampled pixels, in four steps:
 //
-//   1. scores of all feature pixels and tags, as good as in float32 (pixel_screen.cuh),
-//   2. in each cell of four feature pixels, which tags may be among the k best somewhere: a tag
-//      whose largest corner cannot reach the k-th best of the smallest corners drops out. What is
-//      left is marked at its four corners,
-//   3. marked scores are replaced by exact ones,
-//   4. in each cell, step 2 once more with the exact scores of the tags that are marked at all four
-//      corners, which are all that count; those that survive are interpolated.
+//   1. Compute all scores of feature pixels and tags, with the precision of float32
+//      (pixel_screen.cuh).
+//   2. In each cell of four feature pixels, find the tags that may be among the k best somewhere:
+//      a tag whose largest corner cannot reach the k-th best of the smallest corners is dropped.
+//      The others are marked at the four corners.
+//   3. Replace marked scores by exact ones.
+//   4. In each cell, repeat step 2 with the exact scores of the tags that are marked at all four
+//      corners, which include all that matter, and interpolate those that survive.
 //
-// Exact scores are needed where one may be too large to be interpolated, too: so that this is
-// known.
+// A score that may be too large to be interpolated is marked, too, since only its exact value
+// tells.
 #include <algorithm>
 
 #include "cuda/arch/threads.cuh"
@@ -27,7 +28,7 @@ namespace {
 using Tuning = tuning::PixelLabels;
 constexpr int kThreads = Tuning::kThreads;
 
-// What is known of a tag's scores at the corners of a cell; of none beyond the range in which they
+// Bounds on a tag's scores at the corners of a cell, and whether all are in the range in which they
 // can be interpolated.
 struct CornerBounds {
   __device__ CornerBounds(const Images& images, const Cell& cell, int64_t tag) {

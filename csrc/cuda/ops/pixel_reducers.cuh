@@ -102,7 +102,7 @@ class BestLabels {
     indices_[j * place_] = tag;
   }
 
-  // Behind all that are as good, from the bottom up: most go no higher than a few places.
+  // Inserts behind all that are as good, from the bottom up: most rise by a few places only.
   __device__ void insert(float value, int64_t tag) {
     if (!(value > last_)) return;
     int64_t j = k_ - 1;

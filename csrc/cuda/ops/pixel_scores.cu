@@ -8,7 +8,7 @@
 namespace fastclip::cuda {
 namespace {
 
-// Values of no pixel: worse than any, at the first one.
+// The identity: a value worse than any, at the first pixel.
 __global__ void begin(float* values, int64_t* locations, int64_t count) {
   const int64_t i = global_thread();
   if (i >= count) return;
@@ -26,9 +26,8 @@ struct Block {
   int64_t tag_count;  // of the whole call
 };
 
-// One warp for each tag of the block and image that has pixels in it. Exact scores are had for the
-// pixels whose upper bound is no less than the largest lower bound, and pixels come in order: a
-// later one must be better.
+// One warp for each tag of the block and each image with pixels in it. The pixels whose upper bound
+// reaches the largest lower bound are scored exactly, in order, so that a later one must be better.
 __global__ void find_nearest(Block block, PixelScreen screen, float* values, int64_t* locations) {
   const int64_t tag = global_thread() / kWarp;
   if (tag >= block.tags.rows) return;
@@ -45,7 +44,7 @@ __global__ void find_nearest(Block block, PixelScreen screen, float* values, int
   float level = best;
   for (int64_t p = first + lane; p < last; p += kWarp) {
     const float score = screen.score(tag, p);
-    // An infinite score may be one that the exact one falls short of.
+    // The exact score may be below an infinite one.
     if (score <= std::numeric_limits<float>::max()) {
       level = fmaxf(level, score - screen.margin(tag, p));
     }
@@ -56,7 +55,7 @@ __global__ void find_nearest(Block block, PixelScreen screen, float* values, int
     const bool possible = p < last && !(screen.score(tag, p) + screen.margin(tag, p) < level);
     unsigned left = __ballot_sync(kAllLanes, possible);
     while (left != 0) {
-      // Two at a time, one for each half of the warp; the last one alone is done twice.
+      // Two at a time, one in each half of the warp; the last one alone is computed twice.
       const int one = __ffs(left) - 1;
       left &= left - 1;
       const int other = left == 0 ? one : __ffs(left) - 1;

@@ -29,8 +29,8 @@ class Survivors {
     });
   }
 
-  // Puts those from tag `next` on into shared memory, as many as are held; returns how many, and
-  // moves `next` on. All threads must call.
+  // Loads the survivors from tag `next` on into shared memory, as many as fit, and advances `next`.
+  // Returns how many were loaded. All threads must call.
   __device__ int hold(int64_t& next) {
     int held = 0;
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
@@ -39,7 +39,7 @@ class Survivors {
       float4 c;
       const bool survives = tag < images_.tags.rows && find(tag, c) && highest(c) >= level_;
       const unsigned all = __ballot_sync(kAllLanes, survives);
-      __syncthreads();  // what was held and counted before was read
+      __syncthreads();  // the previous contents are no longer needed
       if (lane == 0) shared_.counts[warp] = __popc(all);
       __syncthreads();
       int at = held + __popc(all & ((1u << lane) - 1));

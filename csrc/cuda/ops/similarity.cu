@@ -1,5 +1,5 @@
-// The block of exact scores itself: tiles of 32 queries by 32 keys, of which half a warp does 4 by
-// 8, a thread being one of the 16 lanes of all its pairs.
+// The matrix of exact scores: tiles of 32 queries by 32 keys. Half a warp computes 4 by 8 pairs, a
+// thread being one of the 16 lanes of each.
 #include "cuda/engine/exact_score.cuh"
 #include "cuda/ops.h"
 

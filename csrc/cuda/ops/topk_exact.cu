@@ -11,7 +11,8 @@ using Tuning = tuning::TopK;
 constexpr int kThreads = Tuning::kThreads;
 constexpr int kHalfWarps = kThreads / static_cast<int>(kLanes);
 
-// The best keys of a failed query (of any if `all`) among each of `parts` parts of all keys.
+// Finds the best keys of each failed query (of every one if `all`) in each of `parts` parts of the
+// keys.
 __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
     exact_kernel(TopKState state, TopKOutput out, int parts, int room, bool all) {
   auto* best = dynamic_shared<OrderedKey>();  // [room], a power of two and at least k + kThreads

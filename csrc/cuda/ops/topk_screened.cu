@@ -1,9 +1,9 @@
 // The k best keys of each query, with the help of the screen.
 //
-// Keys are screened in phases. A query's threshold, raised after each, is its k-th best lower bound
-// so far: what is above goes to the query's candidates, unsorted. Where these overflow, the phase
-// is repeated for the query with the threshold that the candidates it has give; if that does not
-// help, exact scores of all keys decide. At the end the candidates are scored exactly.
+// Keys are screened in phases. A query's threshold is its k-th best lower bound so far and rises
+// after each phase; keys above it become candidates, unsorted. If these overflow, the phase is
+// repeated for the query with the threshold that its candidates give; if that does not help, exact
+// scores of all keys decide. At the end the candidates are rescored.
 #include "cuda/arch/mainloop.cuh"
 #include "cuda/arch/threads.cuh"
 #include "cuda/engine/exact_score.cuh"
@@ -61,8 +61,8 @@ __global__ void begin_kernel(TopKState state) {
 }
 
 // Calls score(i), which returns an exact score in every lane of half a warp, for k candidates with
-// the best upper bounds, given as numbers of ordered.h. Returns the lowest in every thread: a bound
-// on the k-th best score of all keys.
+// the best upper bounds (as numbers of ordered.h). Returns the lowest score, a lower bound on the
+// k-th best of all keys, in every thread.
 template <class Score>
 __device__ float score_best(const uint32_t* upper, int count, int k, Score score) {
   __shared__ unsigned worst;
@@ -206,9 +206,9 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
   if (threadIdx.x == 0) add(out.scored, scored);
 }
 
-// Keys of the phase after `seen` ones were screened: few enough that candidates do not overflow as
-// long as keys come in no particular order. A screen lets some times k pass of keys k times as
-// many.
+// The number of keys of the phase after `seen` ones: few enough that candidates do not overflow if
+// keys come in no particular order. A screen of f times as many keys as before lets about f times
+// k keys pass, times a constant.
 int64_t next_phase(int64_t seen, int64_t k, int64_t capacity) {
   const int64_t factor =
       std::clamp<int64_t>(capacity / (Tuning::kSurvivors * k), 1, Tuning::kMostGrowth);

@@ -1,4 +1,4 @@
-// What both ways to the k best keys work on.
+// What topk_screened.cu and topk_exact.cu share.
 #pragma once
 
 #include "cuda/engine/encode_queries.h"
@@ -52,11 +52,11 @@ struct TopKState {
   ScreenKeys keys{};
   int k = 0;
   int capacity;       // candidates of one query
-  float* floors;      // [padded] keys whose upper bound is below are out
+  float* floors;      // [padded] keys with a lower upper bound are dropped
   float* thresholds;  // [padded] floor - gamma, as the screen asks for it; NaN: not screened
   float* retry_thresholds;
-  int* counts;  // [padded] candidates that there were, also those beyond the capacity
-  int* failed;  // queries whose answer the screen does not give
+  int* counts;  // [padded] all candidates, including those beyond the capacity
+  int* failed;  // queries that the screen cannot answer
   int* num_failed;
   int* retry_list;  // tiles with queries that overflowed
   int* num_retry;
@@ -64,7 +64,7 @@ struct TopKState {
   Candidate* candidates;  // [padded, capacity]
 };
 
-// Where the results of the block of queries go.
+// Inputs and results of a block of queries.
 struct TopKOutput {
   Matrix queries, keys;
   float* values;     // [queries, k]
