@@ -11,9 +11,13 @@
 #include <atomic>
 #include <chrono>
 #include <thread>
+#include <type_traits>
 #if defined(__GLIBCXX__)
 #include <cxxabi.h>
 #endif
+
+#include "cpu/engine/threads.h"
+#include "fastclip/exact_score.h"
 
 namespace fastclip::bindings {
 
@@ -125,5 +129,28 @@ class ReleasedGil {
 #endif
   PyThreadState* thread_;
 };
+
+// Runs `work` without the GIL and with denormals kept; Ctrl-C ends it early and raises
+// KeyboardInterrupt.
+template <class Work>
+auto without_gil(Work work) {
+  const auto run = [&] {
+    FloatEnvironment environment;
+    ReleasedGil released;
+    cpu::Interrupt interrupt([&] { return released.asked_to_stop(); });
+    return work(interrupt);
+  };
+  const auto raise = [] {
+    if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  };
+  if constexpr (std::is_void_v<decltype(run())>) {
+    run();
+    raise();
+  } else {
+    auto result = run();
+    raise();
+    return result;
+  }
+}
 
 }  // namespace fastclip::bindings

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fastclip import _C
 from fastclip.engine.devices import (
     EMULATED,
     capturing,
@@ -13,21 +12,21 @@ from fastclip.engine.devices import (
     check_movable,
     check_same_device,
     on_cuda,
-    stream_of,
 )
+from fastclip.engine.kernels import run
 from fastclip.engine.scalars import FLOAT32_MAX as FLOAT32_MAX
 from fastclip.engine.scalars import as_integer as as_integer
 from fastclip.engine.scalars import as_integers as as_integers
 from fastclip.engine.scalars import as_number as as_number
 from fastclip.engine.scalars import as_threshold as as_threshold
-from fastclip.engine.tensors import TENSORS, check_memory
 from fastclip.engine.tensors import Array as Array
 from fastclip.engine.tensors import as_tensor as as_tensor
+from fastclip.engine.tensors import check_memory
 from fastclip.engine.tensors import short as short
 from fastclip.engine.transforms import watched
 
-DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
-"""Number types of features, with the number that the extension knows them by."""
+DTYPES = torch.float32, torch.float16, torch.bfloat16
+"""Number types of features."""
 
 INTEGERS = (
     *(torch.int64, torch.int32, torch.int16, torch.int8),
@@ -139,13 +138,13 @@ def pixel_rows(pixels: torch.Tensor) -> torch.Tensor:
     return with_adjacent_elements(pixels.permute(0, 2, 3, 1).reshape(images * h * w, width))
 
 
-def plain_tensors() -> _C.Tensors | None:
-    """Return what looks at tensors without torch; None while torch must see each operator.
+def try_plain() -> bool:
+    """Whether the extension may look at tensors itself, since torch need not see the operators.
 
-    It finds tensors on the CPU that need no other check, no copy and no gradient, and None for all
-    others. For the smallest calls: the checks of this module take longer than their arithmetic.
+    It finds tensors on the CPU that need no other check, no copy and no gradient. For the smallest
+    calls: the checks of this module take longer than their arithmetic.
     """
-    return None if watched() or EMULATED else TENSORS
+    return not (EMULATED or watched())
 
 
 def check_finite(name: str, rows: torch.Tensor) -> None:
@@ -153,6 +152,12 @@ def check_finite(name: str, rows: torch.Tensor) -> None:
     row = find_nonfinite(rows)
     if row >= 0:
         raise not_finite(name, row)
+
+
+def check_row(row: int | None, queries: int) -> None:
+    """Raise where a search has found a row that is not finite: of the queries, then of the keys."""
+    if row is not None and row >= 0:
+        raise not_finite("queries", row) if row < queries else not_finite("keys", row - queries)
 
 
 def not_finite(name: str, row: int) -> ValueError:
@@ -163,12 +168,11 @@ def find_nonfinite(rows: torch.Tensor) -> int:
     """Return the lowest row with a NaN or infinity, or -1. CUDA graphs are captured unchecked."""
     rows = with_adjacent_elements(rows)
     if not on_cuda(rows):
-        return _C.find_nonfinite(matrix(rows), torch.get_num_threads())
+        return int(run("find_nonfinite", rows, None))
     if capturing(rows):
         return -1
     first = torch.empty((), dtype=torch.int64, device=rows.device)
-    with stream_of(rows) as stream:
-        _C.cuda.find_nonfinite(matrix(rows), first.data_ptr(), stream)
+    run("find_nonfinite", rows, first)
     row = int(first)
     return row if row < len(rows) else -1
 
@@ -182,21 +186,6 @@ def check_finite_pixels(name: str, images: torch.Tensor, rows: torch.Tensor) -> 
             f"{name}: image {pixel // (h * w)} holds NaN or infinity at y = {pixel // w % h}, "
             f"x = {pixel % w}, all numbers must be finite"
         )
-
-
-def matrix(rows: torch.Tensor) -> _C.Matrix:
-    """Describe the memory of ``rows`` to the extension; the elements of a row must be adjacent."""
-    height, width = rows.shape
-    return _C.Matrix(rows.data_ptr(), DTYPES[rows.dtype], height, width, rows.stride(0))
-
-
-def screen_keys(screen: list[torch.Tensor], keys: torch.Tensor) -> _C.ScreenKeys | None:
-    """Describe packed keys to the extension; None if ``screen`` is empty."""
-    if not screen:
-        return None
-    codes, bounds, center = screen
-    count, width = keys.shape
-    return _C.ScreenKeys(codes.data_ptr(), bounds.data_ptr(), center.data_ptr(), count, width)
 
 
 def with_adjacent_elements(rows: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from functools import cache
 import torch
 
 from fastclip import _C
+from fastclip.engine.scalars import INT64_MAX
 
 BUILT = hasattr(_C, "cuda")
 """Whether this build has CUDA kernels."""
@@ -134,14 +135,16 @@ def capturing(x: torch.Tensor) -> bool:
 
 
 def workspace(
-    operation: str, bytes_for: Callable[[int], int], rows: int, x: torch.Tensor
+    operation: str, room: Callable[[int], tuple[int, int]], x: torch.Tensor
 ) -> tuple[torch.Tensor, int]:
-    """Allocate ``bytes_for(rows)`` bytes where ``x`` is, or with fewer rows if there is no room.
+    """Allocate memory where ``x`` is, for fewer rows at a time if there is no room.
 
-    Return them as uint8, and for how many rows at a time they are.
+    ``room(most)`` says how many bytes are needed, and for how many rows, at most ``most``. Return
+    the memory as uint8, and for how many rows it is.
     """
+    most = INT64_MAX
     while True:
-        size = bytes_for(rows)
+        size, rows = room(most)
         try:
             return torch.empty(size, dtype=torch.uint8, device=x.device), rows
         except torch.OutOfMemoryError as error:
@@ -150,4 +153,4 @@ def workspace(
                     f"{operation}: {size / 2**20:,.0f} MiB of memory to work in are needed on "
                     f"'{x.device}' besides the result. {error}"
                 ) from error
-            rows = -(-rows // 2)
+            most = -(-rows // 2)

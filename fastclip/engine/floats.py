@@ -50,8 +50,5 @@ def rounded(sums: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Ten
         return (sums if counts is None else sums / counts[:, None]).float()
     sums = sums.contiguous()
     out = torch.empty(sums.shape, dtype=torch.float32, device="cpu")
-    address = 0 if counts is None else counts.data_ptr()
-    threads = torch.get_num_threads()
-    rows, cols = sums.shape
-    _C.round_means(sums.data_ptr(), address, rows, cols, out.data_ptr(), threads)
+    _C.round_means(sums, counts, out, torch.get_num_threads())
     return out

@@ -11,11 +11,11 @@ from fastclip.engine.checks import (
     Array,
     as_rows,
     find_nonfinite,
-    matrix,
     not_finite,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import on_cuda, stream_of
+from fastclip.engine.devices import on_cuda
+from fastclip.engine.kernels import run
 from fastclip.engine.packed import PackedKeys
 from fastclip.engine.tensors import check_memory
 
@@ -69,42 +69,38 @@ def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
 
 def encode(rows: torch.Tensor, first: int = 0) -> list[torch.Tensor]:
     """Check rows, numbered from ``first``, and return codes, bounds and center of PackedKeys."""
+    codes, bounds, center = empty_screen(rows)
+    if on_cuda(rows):
+        row = find_nonfinite(rows)
+        if row < 0 and len(rows):
+            center = _center(rows)
+        if row < 0:
+            run("pack", rows, center, codes, bounds)
+    else:
+        row = run("pack", rows, center, codes, bounds)
+    if row >= 0:
+        raise not_finite("keys", first + row)
+    return [codes, bounds, center]
+
+
+def empty_screen(rows: torch.Tensor) -> list[torch.Tensor]:
+    """Allocate codes, bounds and center of PackedKeys, the last one filled with zeros."""
     count, width = rows.shape
     panels = -(-count // _C.panel)
-    if on_cuda(rows):
-        return _encode_cuda(rows, first, panels * _C.panel)
-    codes = torch.empty(
-        (panels, _C.code_width(width) // 4, _C.panel, 4), dtype=torch.uint8, device="cpu"
-    )
-    bounds = torch.empty((3, panels * _C.panel), dtype=torch.float32, device="cpu")
-    center = torch.zeros(width, dtype=torch.float32, device="cpu")
-    row = _C.pack(
-        matrix(rows),
-        codes.data_ptr(),
-        bounds.data_ptr(),
-        center.data_ptr(),
-        torch.get_num_threads(),
-    )
-    if row >= 0:
-        raise not_finite("keys", first + row)
-    return [codes, bounds, center]
+    steps = _C.code_width(width) // 64
+    cores = (panels, steps, 4, 4, 8, 16) if on_cuda(rows) else (panels, steps * 16, _C.panel, 4)
+    return [
+        rows.new_empty(cores, dtype=torch.uint8),
+        rows.new_empty((3, panels * _C.panel), dtype=torch.float32),
+        rows.new_zeros(width, dtype=torch.float32),
+    ]
 
 
-def _encode_cuda(rows: torch.Tensor, first: int, padded: int) -> list[torch.Tensor]:
-    row = find_nonfinite(rows)
-    if row >= 0:
-        raise not_finite("keys", first + row)
-    count, width = rows.shape
-    codes = rows.new_empty(
-        (padded // _C.panel, _C.code_width(width) // 64, 4, 4, 8, 16), dtype=torch.uint8
-    )
-    bounds = rows.new_empty((3, padded), dtype=torch.float32)
-    # Any vector would do as the centre; a sample's mean is nearly as good as the mean of all.
-    sample = rows[torch.arange(min(count, 8192), device=rows.device) * count // min(count, 8192)]
-    center = sample.double().mean(0).float() if count else codes.new_zeros(width).float()
-    with stream_of(rows) as stream:
-        _C.cuda.pack(matrix(rows), center.data_ptr(), codes.data_ptr(), bounds.data_ptr(), stream)
-    return [codes, bounds, center]
+def _center(rows: torch.Tensor) -> torch.Tensor:
+    """Return a sample's mean: any vector would do, and it is nearly as good as the mean of all."""
+    count = min(len(rows), 8192)
+    sample = rows[torch.arange(count, device=rows.device) * len(rows) // count]
+    return sample.double().mean(0).float()
 
 
 # From coarse timings: about where packing takes as long as screening saves.

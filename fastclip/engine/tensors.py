@@ -20,8 +20,7 @@ Array: TypeAlias = Any
 
 _NUMBERS = (np.float32, np.float16, np.int64)  # in the byte order of this machine
 
-TENSORS = _C.Tensors(torch.Tensor, torch.UntypedStorage)
-"""Looks at tensors without torch."""
+_C.set_tensor_types(torch.Tensor, torch.UntypedStorage)
 
 
 def as_tensor(name: str, x: Array, dtype: str = "np.float32") -> torch.Tensor:
@@ -55,7 +54,7 @@ def _settled(name: str, x: torch.Tensor) -> torch.Tensor:
     """Return a tensor whose memory, if it has any, may be read as it is."""
     if torch.compiler.is_compiling():
         return x  # The dispatcher resolves what operators are given.
-    if TENSORS.are_plain(x):  # which takes a quarter of the time of what follows
+    if _C.is_plain(x):  # which takes a quarter of the time of what follows
         return x
     if isinstance(x, torch.masked.MaskedTensor):
         raise TypeError(

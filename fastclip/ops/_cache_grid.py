@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fastclip import _C
+from fastclip.engine.kernels import run
 
 
 def cache_grid(
@@ -37,20 +37,7 @@ def cache_grid(
     alphas : float64 tensor [A]
         Above 0; they ascend.
     """
-    affinities, zero_shot = affinities.contiguous(), zero_shot.contiguous()
-    labels, support_labels = labels.contiguous(), support_labels.contiguous()
-    alphas = alphas.contiguous()
     right = torch.zeros(betas[2], len(alphas), dtype=torch.int64, device="cpu")
-    _C.cache_grid(
-        (*affinities.shape, zero_shot.shape[1]),
-        affinities.data_ptr(),
-        zero_shot.data_ptr(),
-        labels.data_ptr(),
-        support_labels.data_ptr(),
-        betas,
-        alphas.data_ptr(),
-        len(alphas),
-        right.data_ptr(),
-        torch.get_num_threads(),
-    )
+    tensors = affinities, zero_shot, labels, support_labels
+    run("cache_grid", *(x.contiguous() for x in tensors), *betas[:2], alphas.contiguous(), right)
     return right

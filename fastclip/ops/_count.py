@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.checks import (
     check_finite,
     check_range,
-    matrix,
-    screen_keys,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import capturing, on_cuda, stream_of
+from fastclip.engine.devices import capturing
+from fastclip.engine.kernels import run, workspace_bytes
 from fastclip.engine.library import implement, library
-from fastclip.engine.packing import encode, parts_to_pack, worth_packing
+from fastclip.engine.packing import empty_screen, encode, parts_to_pack, worth_packing
 from fastclip.engine.transforms import constant
-from fastclip.ops import _search_cuda
 
 
 def _count_ahead(
@@ -53,27 +50,26 @@ def _count(
     ties: torch.Tensor,
     per_key: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    counts, survivors = _count_ahead_fake(queries, keys, screen, scores, ties, per_key)
-    if on_cuda(queries):
-        _search_cuda.count_ahead(queries, keys, screen, scores, ties, per_key, counts, survivors)
-        return counts, survivors
-    address = counts.zero_().data_ptr()
-    survivors.fill_(
-        _C.count_ahead(
-            matrix(queries),
-            matrix(keys),
-            screen_keys(screen, keys),
-            scores.data_ptr(),
-            ties.data_ptr(),
-            0 if per_key else address,
-            address if per_key else 0,
-            torch.get_num_threads(),
-        )
-    )
+    counts, survivors = _empty_counts(queries, keys, screen, scores, ties, per_key)
+    both = (None, counts) if per_key else (counts, None)
+    limits = scores.contiguous(), ties.contiguous()
+    run("count_ahead", queries, keys, screen, *limits, *both, survivors)
     return counts, survivors
 
 
-def _count_ahead_fake(
+def room(queries: torch.Tensor, keys: torch.Tensor) -> int:
+    """Return how many bytes a search against thresholds works in on a device, at most.
+
+    Of packed keys; it is the same for all questions that know what scores must pass.
+    """
+    screen, scores = empty_screen(keys), queries.new_empty(len(queries), dtype=torch.float32)
+    counts, survivors = _empty_counts(queries, keys, screen, scores, scores, False)
+    return workspace_bytes(
+        "count_ahead", queries, keys, screen, scores, counts, counts, None, survivors
+    )
+
+
+def _empty_counts(
     queries: torch.Tensor,
     keys: torch.Tensor,
     screen: list[torch.Tensor],
@@ -93,26 +89,19 @@ def _pair_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tenso
     check_finite("queries", queries)
     check_range("targets", indices.flatten(), keys.shape[0], "keys")
     indices = indices.contiguous()
-    scores = _pair_scores_fake(queries, keys, indices)
-    per_query = indices[0].numel() if len(indices) else 0
-    arguments = matrix(queries), matrix(keys), indices.data_ptr(), per_query, scores.data_ptr()
-    if on_cuda(queries):
-        with stream_of(queries) as stream:
-            _C.cuda.pair_scores(*arguments, stream)
-    else:
-        _C.pair_scores(*arguments, torch.get_num_threads())
+    scores = _empty_scores(queries, keys, indices)
+    table, out = (x[:, None] if x.ndim == 1 else x for x in (indices, scores))
+    run("pair_scores", queries, keys, table, out)
     return scores
 
 
-def _pair_scores_fake(
-    queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor
-) -> torch.Tensor:
+def _empty_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     return queries.new_empty(indices.shape, dtype=torch.float32)
 
 
 implement("count_ahead", _count_ahead)
 implement("pair_scores", _pair_scores)
-torch.library.register_fake("fastclip::count_ahead", _count_ahead_fake, lib=library)
-torch.library.register_fake("fastclip::pair_scores", _pair_scores_fake, lib=library)
+torch.library.register_fake("fastclip::count_ahead", _empty_counts, lib=library)
+torch.library.register_fake("fastclip::pair_scores", _empty_scores, lib=library)
 constant("count_ahead")
 constant("pair_scores")

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from fastclip import _C
-from fastclip.engine.checks import check_finite, check_range, matrix, with_adjacent_elements
+from fastclip.engine.checks import check_finite, check_range, with_adjacent_elements
 from fastclip.engine.floats import rounded
 from fastclip.engine.packed import as_keys
 from fastclip.ops._merge import Chunk, Reducer, State
@@ -59,34 +59,23 @@ class ScaledSums(Reducer):
         queries = with_adjacent_elements(queries)
         rows = _checked(chunk, self.alignment(queries.shape[1]))
         _C.logsumexp_add(
-            matrix(queries),
-            matrix(rows),
+            queries,
+            rows,
             self.scale,
             chunk.begin,
             self.num_keys,
-            state[0].data_ptr(),
-            state[1].data_ptr(),
+            *state,
             torch.get_num_threads(),
         )
         return state
 
     def merge(self, first: State, second: State) -> State:
-        (max_, sum_), (other_max, other_sum) = first, second
-        _C.logsumexp_merge(
-            max_.data_ptr(),
-            sum_.data_ptr(),
-            other_max.data_ptr(),
-            other_sum.data_ptr(),
-            max_.numel(),
-            self.scale,
-        )
+        _C.logsumexp_merge(*first, *second, self.scale, torch.get_num_threads())
         return first
 
     def finish(self, state: State) -> torch.Tensor:
-        parts, rows = state[0].shape
-        out = torch.empty(rows, dtype=torch.float32)
-        max_, sum_ = (part.data_ptr() for part in state)
-        _C.logsumexp_finish(max_, sum_, parts, rows, self.scale, out.data_ptr())
+        out = torch.empty(state[0].shape[1], dtype=torch.float32)
+        _C.logsumexp_finish(*state, self.scale, out, torch.get_num_threads())
         return out
 
 
@@ -115,15 +104,7 @@ class WeightedValues(Reducer):
         rows = _checked(chunk, self.alignment(queries.shape[1]))
         values = with_adjacent_elements(chunk.of_keys)
         check_finite("values", values)
-        _C.cache_logits(
-            matrix(queries),
-            matrix(rows),
-            matrix(values),
-            self.beta,
-            0,
-            state[0].data_ptr(),
-            torch.get_num_threads(),
-        )
+        _C.cache_logits(queries, rows, values, self.beta, None, *state, torch.get_num_threads())
         return state
 
     def merge(self, first: State, second: State) -> State:

@@ -6,23 +6,20 @@ from typing import Any, SupportsFloat
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.checks import (
     Array,
     as_number,
     as_rows,
     check_finite,
     check_same_width,
-    matrix,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import check_same_device, on_cuda, stream_of, workspace
+from fastclip.engine.devices import check_same_device
+from fastclip.engine.kernels import run
 from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.transforms import call, differentiable, differentiable_once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, longest
-
-_QUERIES = 2048  # at a time, on CUDA devices
 
 
 def cache_logits(
@@ -114,23 +111,12 @@ def _cache_logits(
     if check_keys:
         check_finite("keys", keys)
     check_finite("values", values)
-    out = _cache_logits_fake(queries, keys, values, beta, check_keys)
-    arguments = matrix(queries), matrix(keys), matrix(values), beta, out.data_ptr()
-    if on_cuda(queries):
-        memory, at_once = workspace(
-            "cache_logits",
-            lambda rows: _C.cuda.cache_logits_workspace(*arguments[:2], values.shape[1], rows),
-            min(len(queries), _QUERIES),
-            queries,
-        )
-        with stream_of(queries) as stream:
-            _C.cuda.cache_logits(*arguments, at_once, memory.data_ptr(), stream)
-    else:
-        _C.cache_logits(*arguments, 0, torch.get_num_threads())
+    out = _empty(queries, keys, values, beta, check_keys)
+    run("cache_logits", queries, keys, values, beta, out, None)
     return out
 
 
-def _cache_logits_fake(
+def _empty(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
@@ -187,7 +173,7 @@ def _cache_logits_backward_fake(
 
 implement("cache_logits", _cache_logits)
 implement("cache_logits_backward", _cache_logits_backward)
-torch.library.register_fake("fastclip::cache_logits", _cache_logits_fake, lib=library)
+torch.library.register_fake("fastclip::cache_logits", _empty, lib=library)
 torch.library.register_fake(
     "fastclip::cache_logits_backward", _cache_logits_backward_fake, lib=library
 )

@@ -7,22 +7,19 @@ from typing import Any, SupportsFloat
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.checks import (
     Array,
     as_number,
     as_rows,
     check_finite,
     check_some_rows,
-    matrix,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import check_same_device, on_cuda, stream_of, workspace
+from fastclip.engine.devices import check_same_device, on_cuda
+from fastclip.engine.kernels import run
 from fastclip.engine.library import implement, library
 from fastclip.engine.transforms import call, differentiable, differentiable_once
 from fastclip.ops._blocks import blocks, empty_like, longest
-
-_ROWS = 16384  # of x at a time, on CUDA devices
 
 
 def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0) -> torch.Tensor:
@@ -127,32 +124,13 @@ def _gaussian_potential(x: torch.Tensor, y: torch.Tensor | None, t: float) -> to
         y = with_adjacent_elements(y)
         check_finite("y", y)
     others = x if y is None else y
-    arguments = matrix(x), matrix(others), y is None, t
-    if not on_cuda(x):
-        value = _C.gaussian_potential(*arguments, torch.get_num_threads())
-        return x.new_full((), value, dtype=torch.float64)
-    result = _gaussian_potential_fake(x, y, t)
-    centre = others.mean(0, dtype=torch.float64)
-    sizes = len(x), len(others), x.shape[1], y is None
-    memory, at_once = workspace(
-        "gaussian_potential",
-        lambda rows: _C.cuda.gaussian_potential_workspace(*sizes, rows),
-        min(len(x), _ROWS),
-        x,
-    )
-    with stream_of(x) as stream:
-        _C.cuda.gaussian_potential(
-            *arguments,
-            centre.data_ptr(),
-            result.data_ptr(),
-            at_once,
-            memory.data_ptr(),
-            stream,
-        )
-    return result
+    centre = others.mean(0, dtype=torch.float64) if on_cuda(x) else None
+    out = _empty(x, y, t)
+    run("gaussian_potential", x, others, y is None, t, centre, out)
+    return out
 
 
-def _gaussian_potential_fake(x: torch.Tensor, y: torch.Tensor | None, t: float) -> torch.Tensor:
+def _empty(x: torch.Tensor, y: torch.Tensor | None, t: float) -> torch.Tensor:
     return x.new_empty((), dtype=torch.float64)
 
 
@@ -233,7 +211,7 @@ def _gaussian_potential_backward_fake(
 
 implement("gaussian_potential", _gaussian_potential)
 implement("gaussian_potential_backward", _gaussian_potential_backward)
-torch.library.register_fake("fastclip::gaussian_potential", _gaussian_potential_fake, lib=library)
+torch.library.register_fake("fastclip::gaussian_potential", _empty, lib=library)
 torch.library.register_fake(
     "fastclip::gaussian_potential_backward", _gaussian_potential_backward_fake, lib=library
 )

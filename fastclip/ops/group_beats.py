@@ -6,23 +6,21 @@ from typing import Literal, SupportsIndex, overload
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.checks import (
     Array,
     as_indices,
     as_rows,
     check_finite,
     check_same_width,
-    matrix,
-    screen_keys,
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
+from fastclip.engine.kernels import run
 from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.packing import encode, worth_packing
 from fastclip.engine.transforms import call, constant
 from fastclip.ops import _count as _count  # registers pair_scores
-from fastclip.ops import _search_cuda
 from fastclip.ops._groups import as_groups, check_groups
 
 
@@ -140,29 +138,17 @@ def beats(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the bits of groups, some of which may be without a key, and how many survived."""
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    if not screen:
+    if not screen and on_cuda(keys) and worth_packing(queries, keys):
+        screen = encode(keys)
+    elif not screen:
         check_finite("keys", keys)
-    bits, survivors = _group_beats_fake(queries, keys, screen, scores, ties, groups, num_groups)
-    if on_cuda(queries):
-        _search_cuda.group_beats(queries, keys, screen, scores, ties, groups, bits, survivors)
-        return bits, survivors
-    survivors.fill_(
-        _C.group_beats(
-            matrix(queries),
-            matrix(keys),
-            screen_keys(screen, keys),
-            scores.data_ptr(),
-            ties.data_ptr(),
-            groups.data_ptr(),
-            bits.shape[1],
-            bits.zero_().data_ptr(),
-            torch.get_num_threads(),
-        )
-    )
-    return bits, survivors
+    result = _empty(queries, keys, screen, scores, ties, groups, num_groups)
+    of_rows = (x.contiguous() for x in (scores, ties, groups))
+    run("group_beats", queries, keys, screen, *of_rows, *result)
+    return result
 
 
-def _group_beats_fake(
+def _empty(
     queries: torch.Tensor,
     keys: torch.Tensor,
     screen: list[torch.Tensor],
@@ -178,5 +164,5 @@ def _group_beats_fake(
 
 
 implement("group_beats", _group_beats)
-torch.library.register_fake("fastclip::group_beats", _group_beats_fake, lib=library)
+torch.library.register_fake("fastclip::group_beats", _empty, lib=library)
 constant("group_beats")

@@ -6,22 +6,19 @@ from typing import Any, Literal, NamedTuple, SupportsIndex, overload
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.checks import (
     Array,
     as_rows,
     check_finite,
     check_same_width,
-    matrix,
-    screen_keys,
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
+from fastclip.engine.kernels import run, workspace_bytes
 from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
-from fastclip.engine.packing import encode, worth_packing
+from fastclip.engine.packing import empty_screen, encode, worth_packing
 from fastclip.engine.transforms import call, differentiable
-from fastclip.ops import _search_cuda
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 from fastclip.ops._groups import as_groups, check_groups
 
@@ -125,32 +122,25 @@ def _group_max(
     check_finite("queries", queries)
     check_groups(groups, num_groups)
     if not screen:
-        # The screen needs keys of a group to be next to each other.
-        in_order = not on_cuda(keys) and bool((groups[1:] >= groups[:-1]).all())
-        if in_order and worth_packing(queries, keys):
+        # On the CPU, the screen needs keys of a group to be next to each other.
+        may_screen = on_cuda(keys) or bool((groups[1:] >= groups[:-1]).all())
+        if may_screen and worth_packing(queries, keys):
             screen = encode(keys)
         else:
             check_finite("keys", keys)
-    values, indices, survivors = _group_max_fake(queries, keys, screen, groups, num_groups)
-    if on_cuda(queries):
-        _search_cuda.group_max(queries, keys, screen, groups, values, indices, survivors)
-        return values, indices, survivors
-    survivors.fill_(
-        _C.group_max(
-            matrix(queries),
-            matrix(keys),
-            screen_keys(screen, keys),
-            groups.data_ptr(),
-            num_groups,
-            values.data_ptr(),
-            indices.data_ptr(),
-            torch.get_num_threads(),
-        )
-    )
-    return values, indices, survivors
+    result = _empty(queries, keys, screen, groups, num_groups)
+    run("group_max", queries, keys, screen, groups.contiguous(), *result)
+    return result
 
 
-def _group_max_fake(
+def room(queries: torch.Tensor, keys: torch.Tensor, num_groups: int) -> int:
+    """Return how many bytes the search of packed keys works in on a device, at most."""
+    screen, groups = empty_screen(keys), keys.new_empty(len(keys), dtype=torch.int64)
+    result = _empty(queries, keys, screen, groups, num_groups)
+    return workspace_bytes("group_max", queries, keys, screen, groups, *result)
+
+
+def _empty(
     queries: torch.Tensor,
     keys: torch.Tensor,
     screen: list[torch.Tensor],
@@ -177,5 +167,5 @@ def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> t
 
 
 implement("group_max", _group_max)
-torch.library.register_fake("fastclip::group_max", _group_max_fake, lib=library)
+torch.library.register_fake("fastclip::group_max", _empty, lib=library)
 differentiable("group_max", _backward, _setup_context, picked_jvp)

@@ -12,18 +12,16 @@ from fastclip.engine.checks import (
     as_rows,
     check_finite,
     check_same_width,
-    matrix,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import on_cuda, stream_of
+from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import rounded
+from fastclip.engine.kernels import run
 from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.transforms import call, differentiable
 from fastclip.ops._groups import as_groups, check_groups
 from fastclip.ops.similarity import similarity
-
-_ROWS = 4096  # converted to float64 at a time, on CUDA devices
 
 
 def group_mean(
@@ -102,12 +100,11 @@ def _group_mean_keys(
 def add_rows(sums: torch.Tensor, groups: torch.Tensor, keys: torch.Tensor) -> None:
     """Add the keys, in their order on the CPU, to the float64 sums of their groups."""
     if keys.is_cuda:
-        for ids, rows in zip(groups.split(_ROWS), keys.split(_ROWS), strict=True):
+        count = _C.cuda.tuning.mean_rows
+        for ids, rows in zip(groups.split(count), keys.split(count), strict=True):
             sums.index_add_(0, ids, rows.double())
         return
-    groups = groups.contiguous()
-    threads = torch.get_num_threads()
-    _C.group_sums(matrix(keys), groups.data_ptr(), sums.data_ptr(), threads)
+    _C.group_sums(keys, groups.contiguous(), sums, torch.get_num_threads())
 
 
 def _group_mean_keys_cuda(
@@ -117,19 +114,11 @@ def _group_mean_keys_cuda(
     order = groups.argsort(stable=True)
     starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
     means = keys.new_empty((len(counts), keys.shape[1]), dtype=torch.float32)
-    with stream_of(keys) as stream:
-        _C.cuda.group_means(
-            matrix(keys),
-            order.data_ptr(),
-            starts.data_ptr(),
-            len(counts),
-            means.data_ptr(),
-            stream,
-        )
+    run("group_means", keys, order, starts, means)
     return means
 
 
-def _group_mean_keys_fake(
+def _empty(
     keys: torch.Tensor, groups: torch.Tensor, num_groups: int, check_keys: bool
 ) -> torch.Tensor:
     return keys.new_empty((num_groups, keys.shape[1]), dtype=torch.float32)
@@ -148,5 +137,5 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
 
 
 implement("group_mean_keys", _group_mean_keys)
-torch.library.register_fake("fastclip::group_mean_keys", _group_mean_keys_fake, lib=library)
+torch.library.register_fake("fastclip::group_mean_keys", _empty, lib=library)
 differentiable("group_mean_keys", _backward, _setup_context)

@@ -13,20 +13,18 @@ from fastclip.engine.checks import (
     as_rows,
     as_tensor,
     check_finite,
+    check_row,
     check_same_width,
     check_some_rows,
-    matrix,
-    not_finite,
-    plain_tensors,
+    try_plain,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import check_device, on_cuda, stream_of, workspace
+from fastclip.engine.devices import check_device, on_cuda
+from fastclip.engine.kernels import run
 from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.transforms import call, differentiable, differentiable_once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, log_sums, longest
-
-_QUERIES = 16384  # at a time, on CUDA devices
 
 
 def logsumexp(
@@ -92,10 +90,12 @@ def logsumexp(
     packed = isinstance(keys, PackedKeys)
     if not isinstance(scale, torch.Tensor):
         number = as_number("scale", scale)
-        tensors = plain_tensors()
-        matrices = tensors and tensors.plain(queries, keys.rows if packed else keys)
-        if matrices:
-            return _compute(*matrices, number, check_keys=not packed)
+        if try_plain():
+            rows, threads = keys.rows if packed else keys, torch.get_num_threads()
+            found = _C.plain_logsumexp(queries, rows, number, not packed, threads)
+            if found is not None:
+                check_row(found[1], len(queries))
+                return found[0]
         scale = torch.tensor(number, dtype=torch.float64, device="cpu")
     scale = as_tensor("scale", scale)
     check_device("scale", scale)
@@ -117,35 +117,17 @@ def _logsumexp(
 ) -> torch.Tensor:
     number = as_number("scale", scale)
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    if not on_cuda(queries):
-        return _compute(matrix(queries), matrix(keys), number, check_keys)
-    check_finite("queries", queries)
-    if check_keys:
-        check_finite("keys", keys)
-    out = _logsumexp_fake(queries, keys, scale, check_keys)
-    arguments = matrix(queries), matrix(keys), number, out.data_ptr()
-    memory, at_once = workspace(
-        "logsumexp",
-        lambda rows: _C.cuda.logsumexp_workspace(*arguments[:2], rows),
-        min(len(queries), _QUERIES),
-        queries,
-    )
-    with stream_of(queries) as stream:
-        _C.cuda.logsumexp(*arguments, at_once, memory.data_ptr(), stream)
+    if on_cuda(queries):
+        check_finite("queries", queries)
+        if check_keys:
+            check_finite("keys", keys)
+    out = _empty(queries, keys, scale, check_keys)
+    row = run("logsumexp", queries, keys, number, check_keys, out)
+    check_row(row, len(queries))
     return out
 
 
-def _compute(queries: _C.Matrix, keys: _C.Matrix, scale: float, check_keys: bool) -> torch.Tensor:
-    count = queries.rows
-    out = torch.empty(count, dtype=torch.float32, device="cpu")
-    threads = torch.get_num_threads()
-    row = _C.logsumexp(queries, keys, check_keys, scale, out.data_ptr(), threads)
-    if row >= 0:
-        raise not_finite("queries", row) if row < count else not_finite("keys", row - count)
-    return out
-
-
-def _logsumexp_fake(
+def _empty(
     queries: torch.Tensor, keys: torch.Tensor, scale: torch.Tensor, check_keys: bool
 ) -> torch.Tensor:
     return queries.new_empty(queries.shape[0], dtype=torch.float32)
@@ -201,7 +183,7 @@ def _logsumexp_backward_fake(
 
 implement("logsumexp", _logsumexp)
 implement("logsumexp_backward", _logsumexp_backward)
-torch.library.register_fake("fastclip::logsumexp", _logsumexp_fake, lib=library)
+torch.library.register_fake("fastclip::logsumexp", _empty, lib=library)
 torch.library.register_fake("fastclip::logsumexp_backward", _logsumexp_backward_fake, lib=library)
 differentiable("logsumexp", _backward, _setup_context)
 differentiable_once("logsumexp")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import SupportsFloat
 
 import torch
@@ -14,15 +15,16 @@ from fastclip.engine.checks import (
     as_threshold,
     check_finite,
     check_same_width,
-    matrix,
-    screen_keys,
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
+from fastclip.engine.kernels import run
 from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.packing import encode, worth_packing
 from fastclip.engine.transforms import call
-from fastclip.ops import _search_cuda
+
+_KEY_STEP = 256  # a search of some keys on a device begins at a multiple of this
 
 
 def pairs_above(
@@ -97,23 +99,105 @@ def _pairs_above(
     if not screen:
         check_finite("keys", keys)
     if on_cuda(queries):
-        place, values = _search_cuda.pairs_above(queries, keys, screen, threshold, later_only)
-        ends = torch.arange(1, len(queries) + 1, device=place.device) * len(keys)
-        crow = torch.cat([ends.new_zeros(1), torch.searchsorted(place, ends)])
-        return crow, place % max(1, len(keys)), values
-    pairs = _C.pairs_above(
-        matrix(queries),
-        matrix(keys),
-        screen_keys(screen, keys),
-        threshold,
-        later_only,
-        torch.get_num_threads(),
-    )
+        return _on_device(queries, keys, screen, threshold, later_only)
+    pairs = run("pairs_above", queries, keys, screen, threshold, later_only)
     crow = torch.empty(queries.shape[0] + 1, dtype=torch.int64, device="cpu")
     col = torch.empty(len(pairs), dtype=torch.int64, device="cpu")
     values = torch.empty(len(pairs), dtype=torch.float32, device="cpu")
-    pairs.write(queries.shape[0], crow.data_ptr(), col.data_ptr(), values.data_ptr())
+    pairs.write(crow, col, values)
     return crow, col, values
+
+
+def _on_device(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    threshold: float,
+    later_only: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Find the pairs block by block; their number is not known before."""
+    if not screen and worth_packing(queries, keys):
+        screen = encode(keys)
+    limit = torch.tensor(threshold, dtype=torch.float64, device="cpu").float().to(queries.device)
+    none = torch.empty(0, dtype=torch.int64, device=queries.device)
+    places, scores = [none], [none.float()]  # query * V + key of each pair, and its score
+    for rows, columns, room in _blocks(len(queries), len(keys), bool(screen)):
+        if later_only and columns.stop <= rows.start:
+            continue
+        if screen:
+            found = _screened_pairs(queries, keys, screen, limit, later_only, rows, columns, room)
+        else:
+            found = iter([_exact_pairs(queries, keys, limit, later_only, rows)])
+        for place, score in found:
+            places.append(place)
+            scores.append(score)
+    place, order = torch.cat(places).sort()
+    ends = torch.arange(1, len(queries) + 1, device=place.device) * len(keys)
+    crow = torch.cat([ends.new_zeros(1), torch.searchsorted(place, ends)])
+    return crow, place % max(1, len(keys)), torch.cat(scores)[order]
+
+
+def _blocks(queries: int, keys: int, screened: bool) -> Iterator[tuple[range, range, int]]:
+    """Yield queries and keys to be taken together, and for how many pairs there should be room."""
+    tuning = _C.cuda.tuning
+    height, width = max(1, tuning.held_scores // max(1, keys)), max(1, keys)
+    if screened:
+        height = min(queries, tuning.search_queries)
+        width = max(1, tuning.search_pairs // max(1, height) // _KEY_STEP) * _KEY_STEP
+    for i in range(0, queries, max(1, height)):
+        for j in range(0, keys, width):
+            rows, columns = range(i, min(i + height, queries)), range(j, min(j + width, keys))
+            yield rows, columns, min(tuning.search_open, len(rows) * len(columns))
+
+
+def _exact_pairs(
+    queries: torch.Tensor, keys: torch.Tensor, limit: torch.Tensor, later_only: bool, rows: range
+) -> tuple[torch.Tensor, torch.Tensor]:
+    scores = limit.new_empty((len(rows), len(keys)))
+    run("similarity", queries[rows.start : rows.stop], keys, scores)
+    above = scores > limit
+    if later_only:
+        above = above.triu(rows.start + 1)
+    row, column = above.nonzero(as_tuple=True)
+    return (row + rows.start) * len(keys) + column, scores[row, column]
+
+
+def _screened_pairs(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    limit: torch.Tensor,
+    later_only: bool,
+    rows: range,
+    columns: range,
+    room: int,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    part = queries[rows.start : rows.stop]
+    pairs = torch.empty((room, 2), dtype=torch.int32, device=part.device)
+    count = torch.empty((), dtype=torch.int32, device=part.device)
+    limits = limit.expand(len(rows)).contiguous()
+    of_keys = columns.start, columns.stop
+    run(
+        "maybe_above",
+        *(part, keys, screen, *of_keys, limits, later_only, rows.start),
+        *(pairs, count),
+    )
+    found = int(count)
+    if found > room:
+        # So many rows at a time that their pairs should have room, and a single one has for sure.
+        step = max(1, len(rows) * room // (2 * found))
+        for i in range(rows.start, rows.stop, step):
+            fewer = range(i, min(i + step, rows.stop))
+            enough = max(room, len(columns)) if len(fewer) == 1 else room
+            yield from _screened_pairs(
+                queries, keys, screen, limit, later_only, fewer, columns, enough
+            )
+        return
+    scores = limit.new_empty(found)
+    run("list_scores", part, keys, pairs[:found], scores)
+    above = scores > limit
+    row, column = pairs[:found][above].long().T
+    yield (row + rows.start) * len(keys) + column, scores[above]
 
 
 def _pairs_above_fake(

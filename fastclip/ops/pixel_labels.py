@@ -8,7 +8,6 @@ from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.checks import (
     Array,
     as_integer,
@@ -17,17 +16,15 @@ from fastclip.engine.checks import (
     as_pixels,
     check_finite,
     check_finite_pixels,
-    matrix,
     pixel_rows,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import capturing, on_cuda, stream_of, workspace
+from fastclip.engine.devices import capturing, on_cuda
+from fastclip.engine.kernels import run
 from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.scalars import INT64_MAX
 from fastclip.engine.transforms import call, constant
-
-_SCORES = 1 << 24  # of some images at a time, about, on CUDA devices
 
 
 class PixelLabels(NamedTuple):
@@ -158,38 +155,16 @@ def _pixel_labels(
     check_finite_pixels("pixels", pixels, rows)
     if check_tags:
         check_finite("tags", tags)
-    result = _pixel_labels_fake(pixels, tags, size, k, background, check_tags)
-    values, indices, survivors = result
-    images, _, h, w = pixels.shape
-    shape = (h, w, size[0], size[1], k)
-    arguments = (
-        matrix(rows),
-        images,
-        matrix(tags),
-        shape,
-        -math.inf if background is None else background,
-        values.data_ptr(),
-        indices.data_ptr(),
-        survivors.data_ptr(),
-    )
-    if not on_cuda(rows):
-        _C.pixel_labels(*arguments, torch.get_num_threads())
-        return result
-    overflow = rows.new_empty((), dtype=torch.int32)
-    memory, at_once = workspace(
-        "pixel_labels",
-        lambda count: _C.cuda.pixel_labels_workspace(matrix(rows), matrix(tags), shape, count),
-        min(images, max(1, _SCORES // (h * w * len(tags)))),
-        rows,
-    )
-    with stream_of(rows) as stream:
-        _C.cuda.pixel_labels(*arguments, overflow.data_ptr(), at_once, memory.data_ptr(), stream)
-    if not capturing(rows) and overflow.item():
+    result = _empty(pixels, tags, size, k, background, check_tags)
+    overflow = rows.new_empty((), dtype=torch.int32) if on_cuda(rows) else None
+    least = -math.inf if background is None else background
+    run("pixel_labels", rows, *pixels.shape[2:], tags, least, *result, overflow)
+    if overflow is not None and not capturing(rows) and overflow.item():
         raise OverflowError("pixels, tags: a score is beyond +-2^126, interpolation could overflow")
     return result
 
 
-def _pixel_labels_fake(
+def _empty(
     pixels: torch.Tensor,
     tags: torch.Tensor,
     size: tuple[int, int],
@@ -206,5 +181,5 @@ def _pixel_labels_fake(
 
 
 implement("pixel_labels", _pixel_labels)
-torch.library.register_fake("fastclip::pixel_labels", _pixel_labels_fake, lib=library)
+torch.library.register_fake("fastclip::pixel_labels", _empty, lib=library)
 constant("pixel_labels")

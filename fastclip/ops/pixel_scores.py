@@ -6,22 +6,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.checks import (
     Array,
     as_pixels,
     check_finite,
     check_finite_pixels,
-    matrix,
     pixel_rows,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import on_cuda, stream_of, workspace
+from fastclip.engine.kernels import run
 from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.transforms import call, differentiable
-
-_AT_ONCE = 4096  # tags and pixels, on CUDA devices
 
 
 class PixelScores(NamedTuple):
@@ -86,29 +82,12 @@ def _pixel_scores(
     check_finite_pixels("pixels", pixels, rows)
     if check_tags:
         check_finite("tags", tags)
-    values, locations = _pixel_scores_fake(pixels, tags, check_tags)
-    arguments = (
-        matrix(rows),
-        pixels.shape[0],
-        matrix(tags),
-        values.data_ptr(),
-        locations.data_ptr(),
-    )
-    if on_cuda(rows):
-        memory, at_once = workspace(
-            "pixel_scores",
-            lambda count: _C.cuda.pixel_scores_workspace(matrix(rows), matrix(tags), count),
-            _AT_ONCE,
-            rows,
-        )
-        with stream_of(rows) as stream:
-            _C.cuda.pixel_scores(*arguments, at_once, memory.data_ptr(), stream)
-    else:
-        _C.pixel_scores(*arguments, torch.get_num_threads())
-    return values, locations
+    result = _empty(pixels, tags, check_tags)
+    run("pixel_scores", rows, pixels.shape[2] * pixels.shape[3], tags, *result)
+    return result
 
 
-def _pixel_scores_fake(
+def _empty(
     pixels: torch.Tensor, tags: torch.Tensor, check_tags: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     shape = (pixels.shape[0], tags.shape[0])
@@ -162,5 +141,5 @@ def _at(pixels: torch.Tensor, tags: torch.Tensor, locations: torch.Tensor) -> to
 
 
 implement("pixel_scores", _pixel_scores)
-torch.library.register_fake("fastclip::pixel_scores", _pixel_scores_fake, lib=library)
+torch.library.register_fake("fastclip::pixel_scores", _empty, lib=library)
 differentiable("pixel_scores", _backward, _setup_context, _jvp)

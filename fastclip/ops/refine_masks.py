@@ -7,14 +7,12 @@ from typing import SupportsIndex
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.checks import Array, as_integer, as_integers, as_rows, find_nonfinite
-from fastclip.engine.devices import check_same_device, on_cuda, stream_of, workspace
+from fastclip.engine.devices import check_same_device, on_cuda
+from fastclip.engine.kernels import run
 from fastclip.engine.library import implement, library
 from fastclip.engine.scalars import INT64_MAX
 from fastclip.engine.transforms import call, constant
-
-_WEIGHTS = 1 << 26  # of some images at a time, about, on CUDA devices
 
 
 def refine_masks(
@@ -106,44 +104,13 @@ def _refine_masks(
     images, masks = images.float().contiguous(), masks.float().contiguous()
     _check_finite("images", images)
     _check_finite("masks", masks)
-    out = _refine_masks_fake(images, masks, iterations, dilations)
-    batch, channels, height, width = images.shape
-    shape = (batch, channels, masks.shape[1], height, width)
-    if not on_cuda(images):
-        _C.refine_masks(
-            images.data_ptr(),
-            masks.data_ptr(),
-            shape,
-            iterations,
-            dilations,
-            out.data_ptr(),
-            torch.get_num_threads(),
-        )
-    elif iterations == 0 or masks.numel() == 0:
-        out.copy_(masks)
-    else:
+    out = _empty(images, masks, iterations, dilations)
+    low = high = None  # the CPU finds the least and the largest number of each mask on its way
+    if on_cuda(images):
+        if iterations == 0 or masks.numel() == 0:
+            return out.copy_(masks)
         low, high = masks.amin((2, 3)), masks.amax((2, 3))
-        weights = 8 * len(dilations) * height * width
-        memory, at_once = workspace(
-            "refine_masks",
-            lambda count: _C.cuda.refine_masks_workspace(shape, len(dilations), count),
-            min(batch, max(1, _WEIGHTS // weights)),
-            images,
-        )
-        with stream_of(images) as stream:
-            _C.cuda.refine_masks(
-                images.data_ptr(),
-                masks.data_ptr(),
-                low.data_ptr(),
-                high.data_ptr(),
-                shape,
-                iterations,
-                dilations,
-                out.data_ptr(),
-                at_once,
-                memory.data_ptr(),
-                stream,
-            )
+    run("refine_masks", images, masks, low, high, iterations, dilations, out)
     return out
 
 
@@ -159,12 +126,12 @@ def _check_finite(name: str, planes: torch.Tensor) -> None:
         )
 
 
-def _refine_masks_fake(
+def _empty(
     images: torch.Tensor, masks: torch.Tensor, iterations: int, dilations: list[int]
 ) -> torch.Tensor:
     return masks.new_empty(masks.shape, dtype=torch.float32)
 
 
 implement("refine_masks", _refine_masks)
-torch.library.register_fake("fastclip::refine_masks", _refine_masks_fake, lib=library)
+torch.library.register_fake("fastclip::refine_masks", _empty, lib=library)
 constant("refine_masks")

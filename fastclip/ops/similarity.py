@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from fastclip import _C
 from fastclip.engine.checks import (
     ALLOWED_DTYPES,
     DTYPES,
@@ -14,10 +13,10 @@ from fastclip.engine.checks import (
     as_rows,
     check_finite,
     check_same_width,
-    matrix,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import check_same_device, on_cuda, stream_of
+from fastclip.engine.devices import check_same_device
+from fastclip.engine.kernels import run
 from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.tensors import as_target, check_apart, short
@@ -120,22 +119,18 @@ def _write(queries: torch.Tensor, keys: torch.Tensor, out: torch.Tensor, check_k
     check_finite("queries", queries)
     if check_keys:
         check_finite("keys", keys)
-    if on_cuda(queries):
-        with stream_of(queries) as stream:
-            _C.cuda.similarity(matrix(queries), matrix(keys), matrix(out), stream)
-    else:
-        _C.similarity(matrix(queries), matrix(keys), matrix(out), torch.get_num_threads())
+    run("similarity", queries, keys, out)
 
 
 def _similarity(
     queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype, check_keys: bool
 ) -> torch.Tensor:
-    out = _similarity_fake(queries, keys, dtype, check_keys)
+    out = _empty(queries, keys, dtype, check_keys)
     _write(queries, keys, out, check_keys)
     return out
 
 
-def _similarity_fake(
+def _empty(
     queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype, check_keys: bool
 ) -> torch.Tensor:
     return queries.new_empty((queries.shape[0], keys.shape[0]), dtype=dtype)
@@ -170,6 +165,6 @@ def _jvp(
 
 implement("similarity", _similarity)
 implement("similarity_out", _similarity_out)
-torch.library.register_fake("fastclip::similarity", _similarity_fake, lib=library)
+torch.library.register_fake("fastclip::similarity", _empty, lib=library)
 torch.library.register_fake("fastclip::similarity_out", lambda *_: None, lib=library)
 differentiable("similarity", _backward, _setup_context, _jvp)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias, overload
+from typing import Any, Literal, NamedTuple, SupportsIndex, overload
 
 import torch
 
@@ -13,21 +13,24 @@ from fastclip.engine.checks import (
     as_integer,
     as_rows,
     check_finite,
+    check_row,
     check_same_width,
-    matrix,
-    not_finite,
-    plain_tensors,
-    screen_keys,
+    try_plain,
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import ordered
+from fastclip.engine.kernels import run, workspace_bytes
 from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
-from fastclip.engine.packing import encode, packed_from, parts_to_pack, worth_packing
-from fastclip.engine.scalars import INT64_MAX
-from fastclip.engine.transforms import call, differentiable, must_dispatch
-from fastclip.ops import _search_cuda
+from fastclip.engine.packing import (
+    empty_screen,
+    encode,
+    packed_from,
+    parts_to_pack,
+    worth_packing,
+)
+from fastclip.engine.transforms import call, differentiable
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 
 
@@ -120,56 +123,41 @@ def topk(
     'a toilet with an unusual green seat and back'
     """
     k = as_integer("k", k)
-    packed = isinstance(keys, PackedKeys)
-    tensors = plain_tensors()
-    found: _Found | None = None
-    if tensors is not None and 1 <= k <= INT64_MAX:
-        rows, threads = keys.rows if packed else keys, torch.get_num_threads()
-        found = tensors.topk(queries, rows, packed, k, *packed_from(), threads)
-        if found is not None:
-            _check_found(found[2], queries.shape[0])
-        elif packed and (matrices := tensors.plain(queries, rows)) and 1 <= k <= matrices[1].rows:
-            codes = screen_keys(as_keys(keys)[1], keys.rows)
-            found = _search(*matrices, codes, k)
-    if found is None:
+    found = None
+    if try_plain():
+        rows: Array = keys
+        codes: tuple[torch.Tensor, ...] = ()
+        if isinstance(keys, PackedKeys):
+            rows, codes = keys.rows, (keys.codes, keys.bounds, keys.center)
+        threads = torch.get_num_threads()
+        found = _C.plain_topk(queries, rows, codes, k, *packed_from(), threads)
+    if found is not None:
+        check_row(found[3], queries.shape[0])
+    else:
         query_rows = as_rows("queries", queries)
         key_rows, screen = as_keys(keys)
         check_same_width(query_rows, key_rows)
         count = key_rows.shape[0]
         if not 1 <= k <= count:
             raise ValueError(f"k: must be from 1 to the number of keys {count}, got {k}")
-        arguments = query_rows, key_rows, screen, k
-        # Without an operator, the number of survivors need not become a tensor.
-        found = call("topk", *arguments) if must_dispatch(*arguments) else _find(*arguments)
-    values, indices, survivors = found
-    best = TopK(values, indices)
-    return (best, torch.as_tensor(survivors, device=values.device)) if return_survivors else best
+        found = call("topk", query_rows, key_rows, screen, k)
+    best = TopK(*found[:2])
+    return (best, torch.as_tensor(found[2], device=found[0].device)) if return_survivors else best
 
 
 def _topk(
     queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    values, indices, survivors = _find(queries, keys, screen, k)
-    return values, indices, torch.as_tensor(survivors, device=values.device)
-
-
-_Found: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor | int]
-"""Values, indices and how many pairs were scored."""
-
-
-def _find(queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int) -> _Found:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    search = _search_on_cuda if on_cuda(queries) else _search_on_cpu
     if screen or not worth_packing(queries, keys, k):
-        return search(queries, keys, screen, k)
-    found: list[_Found] = []
+        return _search(queries, keys, screen, k)
+    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     for begin, part in parts_to_pack(keys):
-        values, indices, survivors = search(queries, part, encode(part, begin), min(k, len(part)))
+        values, indices, survivors = _search(queries, part, encode(part, begin), min(k, len(part)))
         found.append((values, indices + begin, survivors))
         if len(found) == 2:
             first, second = found
-            best = merge_best(first[:2], second[:2], k)
-            found = [(*best, first[2] + second[2])]
+            found = [(*merge_best(first[:2], second[:2], k), first[2] + second[2])]
     return found[0]
 
 
@@ -185,42 +173,50 @@ def merge_best(
     return values.gather(1, order), indices.gather(1, order)  # stable: ties stay in order
 
 
-def _search_on_cuda(
+def _search(
     queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    check_finite("queries", queries)
-    if not screen:
-        check_finite("keys", keys)
-    values, indices, survivors = _topk_fake(queries, keys, screen, k)
-    _search_cuda.topk(queries, keys, screen, values, indices, survivors)
-    return values, indices, survivors
+    result = _empty(queries, keys, screen, k)
+    if on_cuda(queries):
+        check_finite("queries", queries)
+        if not screen:
+            check_finite("keys", keys)
+        if k > _C.cuda.most_best:
+            _sort(queries, keys, *result)
+            return result
+    check_row(run("topk", queries, keys, screen, *result), len(queries))
+    return result
 
 
-def _search_on_cpu(
-    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    return _search(matrix(queries), matrix(keys), screen_keys(screen, keys), k)
+def _sort(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    indices: torch.Tensor,
+    survivors: torch.Tensor,
+) -> None:
+    """Fill the results from all scores, of as many queries at a time as are held."""
+    rows = max(1, _C.cuda.tuning.held_scores // len(keys))
+    for begin in range(0, len(queries), rows):
+        part = queries[begin : begin + rows]
+        scores = values.new_empty((len(part), len(keys)))
+        run("similarity", part, keys, scores)
+        # Adding 0 turns -0 into +0, which it must be equal to.
+        order = (scores + 0).sort(dim=1, descending=True, stable=True).indices[:, : values.shape[1]]
+        indices[begin : begin + rows] = order
+        values[begin : begin + rows] = scores.gather(1, order)
+    survivors.fill_(len(queries) * len(keys))
 
 
-def _search(
-    queries: _C.Matrix, keys: _C.Matrix, codes: _C.ScreenKeys | None, k: int
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    count = queries.rows
-    values = torch.empty(count, k, dtype=torch.float32, device="cpu")
-    indices = torch.empty(count, k, dtype=torch.int64, device="cpu")
-    threads = torch.get_num_threads()
-    scored = _C.topk(queries, keys, codes, k, values.data_ptr(), indices.data_ptr(), threads)
-    _check_found(scored, count)
-    return values, indices, scored
+def room(queries: torch.Tensor, keys: torch.Tensor, k: int) -> int:
+    """Return how many bytes the search of packed keys works in on a device, at most."""
+    if k > _C.cuda.most_best:
+        return 28 * min(_C.cuda.tuning.held_scores, len(queries) * len(keys))
+    screen = empty_screen(keys)
+    return workspace_bytes("topk", queries, keys, screen, *_empty(queries, keys, screen, k))
 
 
-def _check_found(scored: int, queries: int) -> None:
-    if scored < 0:
-        row = -1 - scored
-        raise not_finite("queries", row) if row < queries else not_finite("keys", row - queries)
-
-
-def _topk_fake(
+def _empty(
     queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     shape = (queries.shape[0], k)
@@ -244,5 +240,5 @@ def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> t
 
 
 implement("topk", _topk)
-torch.library.register_fake("fastclip::topk", _topk_fake, lib=library)
+torch.library.register_fake("fastclip::topk", _empty, lib=library)
 differentiable("topk", _backward, _setup_context, picked_jvp)

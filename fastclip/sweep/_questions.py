@@ -12,8 +12,7 @@ from fastclip import _C
 from fastclip.data.rows import Rows
 from fastclip.engine.checks import Array, as_integer, as_number
 from fastclip.engine.scalars import as_threshold
-from fastclip.ops import _count as _count  # registers pair_scores
-from fastclip.ops import _search_cuda
+from fastclip.ops._count import room as room_for_counts
 from fastclip.ops._groups import check_count, check_sizes
 from fastclip.ops._merge import (
     BestKeys,
@@ -26,8 +25,10 @@ from fastclip.ops._merge import (
 )
 from fastclip.ops._merge_sums import GroupMeans, ScaledSums, WeightedValues
 from fastclip.ops.group_max import GroupMax
+from fastclip.ops.group_max import room as room_for_group_max
 from fastclip.ops.similarity import similarity
 from fastclip.ops.topk import TopK
+from fastclip.ops.topk import room as room_for_topk
 
 from ._columns import Integers, Thresholds, described_number
 from ._inputs import check_finite
@@ -68,7 +69,12 @@ class Question(ABC):
     def device_bytes(self) -> int:
         """Memory that the operation works in on a CUDA device, at most."""
         most = max(len(self.block), len(self.others))
-        return _search_cuda.fixed_workspace(most, most, self.block.dim)
+        return room_for_counts(*self._on_meta(most, most))
+
+    def _on_meta(self, rows: int, others: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return so many rows of both, without memory."""
+        block, other = (torch.empty(n, self.block.dim, device="meta") for n in (rows, others))
+        return block, other
 
     def read(self, begin: int, end: int) -> torch.Tensor | None:
         """Read what `reducer` needs of files for these rows of the block; in the reading thread."""
@@ -108,8 +114,7 @@ class _TopK(Question):
 
     @property
     def device_bytes(self) -> int:
-        sizes = len(self.block), len(self.others), self.block.dim
-        return _search_cuda.topk_workspace(*sizes, self.k)
+        return room_for_topk(*self._on_meta(len(self.block), len(self.others)), self.k)
 
     def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
         return BestKeys(self.k)
@@ -252,8 +257,8 @@ class _GroupMax(_Grouped):
 
     @property
     def device_bytes(self) -> int:
-        sizes = len(self.block), len(self.others), self.block.dim
-        return _search_cuda.group_max_workspace(*sizes, self.num_groups)
+        rows = self._on_meta(len(self.block), len(self.others))
+        return room_for_group_max(*rows, self.num_groups)
 
     def reducer(self, begin: int, block: torch.Tensor, read: torch.Tensor | None) -> Reducer:
         return BestOfGroups(self.num_groups)

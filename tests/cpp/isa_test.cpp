@@ -15,10 +15,25 @@
 #include <vector>
 
 #include "cpu/engine/buffer.h"
-#include "cpu/ops.h"
+#include "cpu/engine/screen.h"
+#include "cpu/engine/threads.h"
 #include "fastclip/element.h"
 #include "fastclip/exact_score.h"
 #include "fastclip/float16.h"
+#include "fastclip/ops/cache_grid.h"
+#include "fastclip/ops/count_ahead.h"
+#include "fastclip/ops/find_nonfinite.h"
+#include "fastclip/ops/group_beats.h"
+#include "fastclip/ops/group_max.h"
+#include "fastclip/ops/logsumexp.h"
+#include "fastclip/ops/pack.h"
+#include "fastclip/ops/pair_scores.h"
+#include "fastclip/ops/pairs_above.h"
+#include "fastclip/ops/pixel_labels.h"
+#include "fastclip/ops/pixel_scores.h"
+#include "fastclip/ops/refine_masks.h"
+#include "fastclip/ops/similarity.h"
+#include "fastclip/ops/topk.h"
 #include "fastclip/scored_key.h"
 
 namespace {
@@ -28,6 +43,23 @@ using cpu::Interrupt;
 
 using Floats = std::vector<float>;
 using Indices = std::vector<int64_t>;
+
+template <class T>
+Array<T> array(std::vector<T>& numbers) {
+  return {numbers.data(), {static_cast<int64_t>(numbers.size())}};
+}
+template <class T>
+Array<const T> array(const std::vector<T>& numbers) {
+  return {numbers.data(), {static_cast<int64_t>(numbers.size())}};
+}
+template <class T>
+Table<T> table(std::vector<T>& numbers, int64_t rows) {
+  return {numbers.data(), {rows, static_cast<int64_t>(numbers.size()) / rows}};
+}
+template <class T>
+Table<const T> table(const std::vector<T>& numbers, int64_t rows) {
+  return {numbers.data(), {rows, static_cast<int64_t>(numbers.size()) / rows}};
+}
 
 uint64_t random_state;
 
@@ -131,20 +163,25 @@ struct Run {
 
 struct Packed {
   Packed(const Matrix& keys, Run& run)
-      : center(keys.cols),
-        codes((keys.rows + kPanel) * code_width(keys.cols)),
-        scale(keys.rows + kPanel),
-        error(keys.rows + kPanel),
-        norm(keys.rows + kPanel),
-        view{codes.data(),  scale.data(), error.data(), norm.data(),
-             center.data(), keys.rows,    keys.cols,    code_width(keys.cols)} {
-    cpu::pack(keys, view.width, center.data(), codes.data(), scale.data(), error.data(),
-              norm.data(), run.threads, run.interrupt);
+      : padded(padded_keys(keys.rows)),
+        center(keys.cols),
+        codes(padded * code_width(keys.cols)),
+        bounds(3 * padded),
+        view{codes.data(),
+             bounds.data(),
+             bounds.data() + padded,
+             bounds.data() + 2 * padded,
+             center.data(),
+             keys.rows,
+             keys.cols,
+             code_width(keys.cols)} {
+    cpu::pack({keys, array(center), array(codes), table(bounds, 3)}, run.threads, run.interrupt);
   }
 
+  int64_t padded;
   Floats center;
   std::vector<uint8_t> codes;
-  Floats scale, error, norm;
+  Floats bounds;
   ScreenKeys view;
 };
 
@@ -191,7 +228,9 @@ class Search {
 
   void check_finite(Run& run) const {
     Rows rows = keys_;
-    const auto first = [&] { return cpu::find_nonfinite(rows.view(), run.threads, run.interrupt); };
+    const auto first = [&] {
+      return cpu::find_nonfinite({rows.view(), {}}, run.threads, run.interrupt);
+    };
     run.expect(first() == -1, "find_nonfinite");
     rows.set(rows.rows - 1, rows.cols - 1, std::numeric_limits<float>::infinity());
     run.expect(first() == rows.rows - 1, "find_nonfinite of an infinity");
@@ -201,13 +240,13 @@ class Search {
 
   void check_similarity(Run& run) const {
     Floats out(scores_.size());
-    cpu::similarity(
-        q(), k(),
-        {reinterpret_cast<char*>(out.data()), DType::kFloat32, q().rows, k().rows, k().rows},
-        run.threads, run.interrupt);
+    const MutableMatrix to{reinterpret_cast<char*>(out.data()), DType::kFloat32, q().rows, k().rows,
+                           k().rows};
+    cpu::similarity({q(), k(), to}, run.threads, run.interrupt);
     run.same(out, scores_, "similarity");
     Floats pairs(q().rows);
-    cpu::pair_scores(q(), k(), targets_.data(), 1, pairs.data(), run.threads, run.interrupt);
+    cpu::pair_scores({q(), k(), table(targets_, q().rows), table(pairs, q().rows)}, run.threads,
+                     run.interrupt);
     run.same(pairs, thresholds_, "pair_scores");
   }
 
@@ -233,8 +272,9 @@ class Search {
         expected_indices.push_back(row[r].index);
       }
     }
-    const int64_t scored = cpu::topk(q(), k(), screen, best, values.data(), indices.data(),
-                                     run.threads, run.interrupt);
+    int64_t scored = 0;
+    cpu::topk({q(), k(), screen, table(values, q().rows), table(indices, q().rows), {&scored, {}}},
+              run.threads, run.interrupt);
     run.same(values, expected_values, "topk (values)");
     run.same(indices, expected_indices, "topk (indices)");
     expect_screened(run, screen, scored, "topk (pairs scored)");
@@ -249,9 +289,16 @@ class Search {
         expected_key[j] += is_ahead(i, j);
       }
     }
-    const int64_t scored =
-        cpu::count_ahead(q(), k(), screen, thresholds_.data(), targets_.data(), per_query.data(),
-                         per_key.data(), run.threads, run.interrupt);
+    int64_t scored = 0;
+    cpu::count_ahead({q(),
+                      k(),
+                      screen,
+                      array(thresholds_),
+                      array(targets_),
+                      array(per_query),
+                      array(per_key),
+                      {&scored, {}}},
+                     run.threads, run.interrupt);
     run.same(per_query, expected_query, "count_ahead (of queries)");
     run.same(per_key, expected_key, "count_ahead (of keys)");
     expect_screened(run, screen, scored, "count_ahead (pairs scored)");
@@ -259,16 +306,25 @@ class Search {
 
   void check_beats(Run& run, const ScreenKeys* screen) const {
     constexpr int64_t kWords = (kGroups + 63) / 64;
-    std::vector<uint64_t> bits(q().rows * kWords), expected(q().rows * kWords);
+    Indices bits(q().rows * kWords), expected(q().rows * kWords);
+    int64_t scored = 0;
     for (int64_t i = 0; i < q().rows; ++i) {
       for (int64_t j = 0; j < k().rows; ++j) {
         if (is_ahead(i, j)) {
-          expected[i * kWords + groups_[j] / 64] |= uint64_t{1} << groups_[j] % 64;
+          expected[i * kWords + groups_[j] / 64] |=
+              static_cast<int64_t>(uint64_t{1} << groups_[j] % 64);
         }
       }
     }
-    cpu::group_beats(q(), k(), screen, thresholds_.data(), targets_.data(), groups_.data(), kWords,
-                     bits.data(), run.threads, run.interrupt);
+    cpu::group_beats({q(),
+                      k(),
+                      screen,
+                      array(thresholds_),
+                      array(targets_),
+                      array(groups_),
+                      table(bits, q().rows),
+                      {&scored, {}}},
+                     run.threads, run.interrupt);
     run.same(bits, expected, "group_beats");
   }
 
@@ -283,8 +339,8 @@ class Search {
         expected_values.push_back(score(i, j));
       }
     }
-    for (const cpu::ScoredPair& pair :
-         cpu::pairs_above(q(), k(), screen, threshold, false, run.threads, run.interrupt)) {
+    for (const ScoredPair& pair :
+         cpu::pairs_above({q(), k(), screen, threshold, false}, run.threads, run.interrupt)) {
       pairs.push_back(pair.query * k().rows + pair.key);
       values.push_back(pair.score);
     }
@@ -306,7 +362,14 @@ class Search {
         }
       }
     }
-    cpu::group_max(q(), k(), screen, group_of.data(), groups, values.data(), indices.data(),
+    int64_t scored = 0;
+    cpu::group_max({q(),
+                    k(),
+                    screen,
+                    array(group_of),
+                    table(values, q().rows),
+                    table(indices, q().rows),
+                    {&scored, {}}},
                    run.threads, run.interrupt);
     run.same(values, expected_values, "group_max (values)");
     run.same(indices, expected_indices, "group_max (indices)");
@@ -316,7 +379,7 @@ class Search {
   void check_logsumexp(Run& run) const {
     constexpr double kScale = 1.5;
     Floats out(q().rows);
-    cpu::logsumexp(q(), k(), true, kScale, out.data(), run.threads, run.interrupt);
+    cpu::logsumexp({q(), k(), kScale, true, array(out)}, run.threads, run.interrupt);
     for (int64_t i = 0; i < q().rows; ++i) {
       double most = -std::numeric_limits<double>::infinity(), sum = 0;
       for (int64_t j = 0; j < k().rows; ++j) most = std::max<double>(most, score(i, j));
@@ -371,8 +434,9 @@ class Pixels {
         expected_locations.push_back(best.index);
       }
     }
-    cpu::pixel_scores(pixels_.view(), kImages, tags_.view(), values.data(), locations.data(),
-                      run.threads, run.interrupt);
+    cpu::pixel_scores(
+        {pixels_.view(), kArea, tags_.view(), table(values, kImages), table(locations, kImages)},
+        run.threads, run.interrupt);
     run.same(values, expected_values, "pixel_scores (values)");
     run.same(locations, expected_locations, "pixel_scores (locations)");
   }
@@ -419,9 +483,16 @@ class Pixels {
         }
       }
     }
-    cpu::pixel_labels(pixels_.view(), kImages, tags_.view(), {kH, kW, kHeight, kWidth, k},
-                      kBackground, values.data(), indices.data(), survivors.data(), run.threads,
-                      run.interrupt);
+    cpu::pixel_labels({pixels_.view(),
+                       kH,
+                       kW,
+                       tags_.view(),
+                       kBackground,
+                       {values.data(), {kImages, k, kHeight, kWidth}},
+                       {indices.data(), {kImages, k, kHeight, kWidth}},
+                       array(survivors),
+                       {}},
+                      run.threads, run.interrupt);
     run.same(values, expected_values, "pixel_labels (values)");
     run.same(indices, expected_indices, "pixel_labels (indices)");
     run.add(survivors);
@@ -434,8 +505,14 @@ class Pixels {
     random_state = 7;
     for (float& x : image) x = random_number(Kind::kPlain);
     for (float& x : masks) x = random_number(Kind::kPlain);
-    cpu::refine_masks(image.data(), masks.data(), {1, kChannels, kMasks, kHeight, kWidth}, 3,
-                      {1, 2, 4}, out.data(), run.threads, run.interrupt);
+    cpu::refine_masks({{image.data(), {1, kChannels, kHeight, kWidth}},
+                       {masks.data(), {1, kMasks, kHeight, kWidth}},
+                       {},
+                       {},
+                       3,
+                       {1, 2, 4},
+                       {out.data(), {1, kMasks, kHeight, kWidth}}},
+                      run.threads, run.interrupt);
     run.add(out);
   }
 
@@ -465,9 +542,9 @@ void check_grid(Run& run) {
   const Indices of_support = below(kSupport, kClasses - 2);  // two classes have none
   const int64_t count = static_cast<int64_t>(alphas.size());
   Indices right(kBetas * count);
-  cpu::cache_grid({kImages, kSupport, kClasses, affinities.data(), zero_shot.data(), labels.data(),
-                   of_support.data(), 0.1, 0.2, kBetas, alphas.data(), count},
-                  right.data(), run.threads, run.interrupt);
+  cpu::cache_grid({table(affinities, kImages), table(zero_shot, kImages), array(labels),
+                   array(of_support), 0.1, 0.2, array(alphas), table(right, kBetas)},
+                  run.threads, run.interrupt);
   for (int64_t pair = 0; pair < kBetas * count; ++pair) {
     const double beta = 0.1 + 0.2 * static_cast<double>(pair / count), alpha = alphas[pair % count];
     int64_t surely = 0, maybe = 0;

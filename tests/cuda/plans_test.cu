@@ -7,9 +7,9 @@
 
 #include "cuda/engine/ordered_key.h"
 #include "cuda/engine/workspace.h"
-#include "cuda/ops.h"
 #include "cuda/ops/plans.h"
 #include "expect.h"
+#include "fastclip/ops/topk.h"
 
 using namespace fastclip;
 using namespace fastclip::cuda;
@@ -48,35 +48,48 @@ void test_workspace() {
 }
 
 const int64_t kCounts[] = {
-    1, 2, 127, 128, 129, 8192, 16384, 100'000, int64_t{1} << 31, int64_t{1} << 40};
+    0, 1, 2, 127, 128, 129, 8192, 16384, 100'000, int64_t{1} << 31, int64_t{1} << 40};
 const int64_t kKeyCounts[] = {0, 1, 255, 256, 257, 1'000'000, kMostKeys};
 
-void check(const FixedPlan& plan, int64_t count, int64_t keys, int64_t most, int64_t max_pairs,
-           int64_t max_open) {
-  expect(plan.queries >= 1 && plan.queries <= std::min(count, most), "queries");
+// What tests and people may set the limits of a search to.
+std::vector<Tuning> all_limits() {
+  std::vector<Tuning> all(1);
+  for (int64_t pairs : {int64_t{1}, int64_t{1} << 20}) {
+    for (int64_t open : {int64_t{1}, int64_t{40}}) {
+      Tuning limits;
+      limits.search_pairs = pairs;
+      limits.search_open = open;
+      all.push_back(limits);
+    }
+  }
+  return all;
+}
+
+void check(const FixedPlan& plan, int64_t count, int64_t keys, int64_t at_once,
+           const Tuning& limits) {
+  expect(plan.queries >= 1 && plan.queries <= std::max<int64_t>(1, std::min(count, at_once)),
+         "queries");
   expect(plan.keys >= kKeyAlignment && plan.keys % kKeyAlignment == 0, "ranges of keys");
   expect(plan.keys < std::max<int64_t>(keys, 1) + kKeyAlignment, "no more keys than there are");
   const int64_t pairs = padded_queries(plan.queries) * plan.keys;
-  expect(pairs <= max_pairs || plan.keys == kKeyAlignment, "pairs at a time");
+  expect(pairs <= limits.search_pairs || plan.keys == kKeyAlignment, "pairs at a time");
   expect(pairs < int64_t{1} << 31, "pairs of a list are counted in 32 bits");
-  expect(plan.open >= 1 && plan.open <= max_open && plan.open <= plan.queries * plan.keys, "open");
+  expect(plan.open >= 1 && plan.open <= limits.search_open && plan.open <= plan.queries * plan.keys,
+         "open");
 }
 
 void test_fixed_plans() {
-  for (int64_t count : kCounts) {
-    for (int64_t keys : kKeyCounts) {
-      for (int64_t most : {1, 5, 8192}) {
-        for (int64_t max_pairs : {int64_t{1}, int64_t{1} << 20, int64_t{1} << 30}) {
-          for (int64_t max_open : {int64_t{1}, int64_t{40}, int64_t{1} << 22}) {
-            check(FixedPlan(count, keys, most, max_pairs, max_open), count, keys, most, max_pairs,
-                  max_open);
-            for (int64_t groups : {int64_t{1}, int64_t{65}, kMostKeys}) {
-              const GroupPlan plan(count, keys, groups, most, max_pairs, max_open);
-              check(plan, count, keys, most, max_pairs, max_open);
-              expect(plan.groups == groups, "groups");
-              expect(plan.queries == 1 || plan.queries * groups <= tuning::GroupMax::kMostEntries,
-                     "entries of queries and groups");
-            }
+  for (const Tuning& limits : all_limits()) {
+    for (int64_t count : kCounts) {
+      for (int64_t keys : kKeyCounts) {
+        for (int64_t at_once : {int64_t{1}, int64_t{5}, limits.search_queries}) {
+          check(FixedPlan(count, keys, at_once, limits), count, keys, at_once, limits);
+          for (int64_t groups : {int64_t{1}, int64_t{65}, kMostKeys}) {
+            const GroupPlan plan(count, keys, groups, at_once, limits);
+            check(plan, count, keys, at_once, limits);
+            expect(plan.groups == groups, "groups");
+            expect(plan.queries == 1 || plan.queries * groups <= tuned::GroupMax::kMostEntries,
+                   "entries of queries and groups");
           }
         }
       }
@@ -85,30 +98,33 @@ void test_fixed_plans() {
 }
 
 void test_topk_plans() {
-  using Tuning = tuning::TopK;
+  using Tuned = tuned::TopK;
+  Tuning limits;
   for (int64_t count : kCounts) {
     for (int64_t k = 1; k <= kMostBest; k = k < 20 ? k + 1 : k * 3 / 2) {
-      for (int64_t most : {int64_t{1}, int64_t{5}, int64_t{1} << 14, int64_t{1} << 40}) {
-        for (int64_t max_candidates = std::max<int64_t>(256, std::bit_ceil<uint64_t>(k));
-             max_candidates <= 1 << 15; max_candidates *= 2) {
-          const TopKPlan plan(count, k, most, max_candidates);
+      for (int64_t at_once : {int64_t{1}, int64_t{5}, int64_t{1} << 14, int64_t{1} << 40}) {
+        for (limits.topk_candidates = std::max<int64_t>(256, std::bit_ceil<uint64_t>(k));
+             limits.topk_candidates <= 1 << 15; limits.topk_candidates *= 2) {
+          const TopKPlan plan(count, k, at_once, limits);
           expect(plan.k == k, "k");
           expect(std::has_single_bit(static_cast<uint64_t>(plan.candidates)), "a power of two");
-          expect(plan.candidates >= k && plan.candidates <= max_candidates, "candidates");
+          expect(plan.candidates >= k && plan.candidates <= limits.topk_candidates, "candidates");
           expect(plan.candidates % kKeyAlignment == 0, "as many first keys as candidates");
-          expect(plan.candidates <= Tuning::kMostCandidates, "shared memory of a query");
-          expect(plan.queries >= 1 && plan.queries <= std::min(count, most), "queries");
-          expect(plan.queries <= Tuning::kMostQueries &&
-                     plan.queries * plan.candidates <= Tuning::kMostEntries,
+          expect(plan.candidates <= Tuned::kMostCandidates, "shared memory of a query");
+          expect(
+              plan.queries >= 1 && plan.queries <= std::max<int64_t>(1, std::min(count, at_once)),
+              "queries");
+          expect(plan.queries <= Tuned::kMostQueries &&
+                     plan.queries * plan.candidates <= Tuned::kMostEntries,
                  "candidates of all queries");
         }
       }
     }
   }
   // One query more than has room for the double.
-  const int64_t enough = Tuning::kEntries / 8192;
-  expect(TopKPlan(enough, 1, enough, 8192).candidates == 8192, "few queries");
-  expect(TopKPlan(enough + 1, 1, enough + 1, 8192).candidates == 4096, "more queries");
+  const int64_t enough = Tuned::kEntries / 8192;
+  expect(TopKPlan(enough, 1, enough, Tuning()).candidates == 8192, "few queries");
+  expect(TopKPlan(enough + 1, 1, enough + 1, Tuning()).candidates == 4096, "more queries");
 }
 
 void test_ordered_keys() {

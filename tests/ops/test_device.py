@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -89,12 +91,16 @@ def _only(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "empty", limited)
 
 
+def _hundred_bytes_for_each_of(count: int) -> Callable[[int], tuple[int, int]]:
+    return lambda most: (100 * min(most, count), min(most, count))
+
+
 def test_workspace_gets_smaller_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.zeros(1)
     _only(3000, monkeypatch)
-    memory, rows = devices.workspace("topk", lambda rows: 100 * rows, 100, x)
+    memory, rows = devices.workspace("topk", _hundred_bytes_for_each_of(100), x)
     assert (len(memory), rows) == (2500, 25)
-    memory, rows = devices.workspace("topk", lambda rows: 100 * rows, 7, x)
+    memory, rows = devices.workspace("topk", _hundred_bytes_for_each_of(7), x)
     assert (len(memory), rows) == (700, 7)
 
 
@@ -102,7 +108,7 @@ def test_says_how_much_memory_is_needed(monkeypatch: pytest.MonkeyPatch) -> None
     x = torch.zeros(1)
     _only(3000, monkeypatch)
     with pytest.raises(torch.OutOfMemoryError, match=r"topk: 5 MiB .* 'cpu' .*CUDA out of memory"):
-        devices.workspace("topk", lambda rows: 5 * 2**20 + rows, 100, x)
+        devices.workspace("topk", lambda most: (5 * 2**20 + min(most, 100), min(most, 100)), x)
 
 
 @pytest.mark.parametrize(("keys", "width"), [(1, 3), (32, 64), (100, 65), (0, 8)])

@@ -11,19 +11,19 @@ import torch
 from inputs import Problem, hard_cases
 
 import fastclip
+from fastclip import _C
 from fastclip.engine.devices import EMULATED
-from fastclip.ops import _search_cuda
 
 
 @pytest.fixture(autouse=True)
 def little_room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if not EMULATED and not request.config.getoption("--device"):
         pytest.skip("needs a CUDA device or emulated kernels")
-    monkeypatch.setattr(_search_cuda, "_TOPK_QUERIES", 5)
-    monkeypatch.setattr(_search_cuda, "_CANDIDATES", 256)
-    monkeypatch.setattr(_search_cuda, "_QUERIES", 5)
-    monkeypatch.setattr(_search_cuda, "_PAIRS", 1)
-    monkeypatch.setattr(_search_cuda, "_OPEN", 40)
+    monkeypatch.setattr(_C.cuda.tuning, "topk_queries", 5)
+    monkeypatch.setattr(_C.cuda.tuning, "topk_candidates", 256)
+    monkeypatch.setattr(_C.cuda.tuning, "search_queries", 5)
+    monkeypatch.setattr(_C.cuda.tuning, "search_pairs", 1)
+    monkeypatch.setattr(_C.cuda.tuning, "search_open", 40)
 
 
 def problems() -> dict[str, Problem]:
@@ -107,7 +107,7 @@ def test_pairs_above(problem: Problem) -> None:
 
 @pytest.mark.parametrize("width", [512, 768, 832])
 def test_many_tiles_of_wide_rows(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_search_cuda, "_TOPK_QUERIES", 200)
+    monkeypatch.setattr(_C.cuda.tuning, "topk_queries", 200)
     generator = torch.Generator().manual_seed(width)
     rows = torch.randn(750, width, generator=generator)
     test_topk(Problem(rows[:150], rows[150:]), 10)

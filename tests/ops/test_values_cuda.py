@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
 
 import pytest
 import reference
@@ -10,6 +10,7 @@ import torch
 from inputs import smooth_pixels
 
 import fastclip
+from fastclip import _C
 from fastclip.engine import devices
 
 pytestmark = pytest.mark.skipif(not devices.BUILT, reason="a build without CUDA")
@@ -17,12 +18,8 @@ pytestmark = pytest.mark.skipif(not devices.BUILT, reason="a build without CUDA"
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch):
-    """Let an operation take so many at a time."""
-
-    def limit(operation: str, constant: str, value: int) -> None:
-        monkeypatch.setattr(importlib.import_module(f"fastclip.ops.{operation}"), constant, value)
-
-    return limit
+    """Let operations take so many at a time."""
+    return functools.partial(monkeypatch.setattr, _C.cuda.tuning)
 
 
 def rows(count: int, width: int, seed: int) -> torch.Tensor:
@@ -34,8 +31,8 @@ def rows(count: int, width: int, seed: int) -> torch.Tensor:
 def test_queries_do_not_depend_on_others(isa: str, at_once, count: int) -> None:
     q, k, values = rows(150, 40, 0), rows(300, 40, 1), torch.randn(300, 5)
     expected = fastclip.logsumexp(q, k, 50.0), fastclip.cache_logits(q, k, values, 5.0)
-    at_once("logsumexp", "_QUERIES", count)
-    at_once("cache_logits", "_QUERIES", count)
+    at_once("logsumexp_queries", count)
+    at_once("cache_queries", count)
     assert torch.equal(fastclip.logsumexp(q, k, 50.0), expected[0])
     assert torch.equal(fastclip.cache_logits(q, k, values, 5.0), expected[1])
 
@@ -46,7 +43,7 @@ def test_rows_do_not_depend_on_others(isa: str, at_once, count: int, offset: flo
     x, y = rows(150, 40, 0), rows(300, 40, 1)
     y[0] += offset  # norms too large for products, or not
     expected = fastclip.gaussian_potential(x), fastclip.gaussian_potential(x, y)
-    at_once("gaussian_potential", "_ROWS", count)
+    at_once("potential_rows", count)
     assert fastclip.gaussian_potential(x) == expected[0]
     assert fastclip.gaussian_potential(x, y) == expected[1]
 
@@ -55,7 +52,7 @@ def test_rows_do_not_depend_on_others(isa: str, at_once, count: int, offset: flo
 def test_blocks_of_tags_and_pixels(isa: str, at_once, count: int) -> None:
     tags = rows(23, 20, 0)
     pixels = smooth_pixels(tags, 3, 4, 5)
-    at_once("pixel_scores", "_AT_ONCE", count)
+    at_once("pixel_scores_at_once", count)
     result = fastclip.pixel_scores(pixels, tags)
     values, locations = reference.pixel_scores(pixels, tags)
     assert reference.same_bits(result.values, values)
@@ -67,7 +64,7 @@ def test_blocks_of_tags_and_pixels(isa: str, at_once, count: int) -> None:
 def test_images_one_at_a_time(isa: str, at_once, k: int, dtype: torch.dtype) -> None:
     tags = rows(23, 20, 0)
     pixels, tags = smooth_pixels(tags, 3, 4, 5).to(dtype), tags.to(dtype)
-    at_once("pixel_labels", "_SCORES", 1)
+    at_once("pixel_labels_scores", 1)
     result = fastclip.pixel_labels(pixels, tags, (17, 30), k)
     values, indices = reference.pixel_labels(pixels, tags, (17, 30), k)
     assert reference.same_bits(result.values, values)
@@ -77,7 +74,7 @@ def test_images_one_at_a_time(isa: str, at_once, k: int, dtype: torch.dtype) -> 
 def test_masks_of_one_image_at_a_time(isa: str, at_once) -> None:
     images, masks = torch.randn(3, 3, 9, 11), torch.rand(3, 10, 9, 11)
     expected = fastclip.refine_masks(images, masks)
-    at_once("refine_masks", "_WEIGHTS", 1)
+    at_once("refine_weights", 1)
     assert torch.equal(fastclip.refine_masks(images, masks), expected)
 
 

@@ -169,7 +169,7 @@ def test_all_in_one_chunk(name, rows, files, tmp_path, device, monkeypatch):
         return memory, rows
 
     monkeypatch.setattr("fastclip.sweep._run.make_plan", plan)
-    monkeypatch.setattr("fastclip.ops._search_cuda.workspace", workspace)
+    monkeypatch.setattr("fastclip.engine.kernels.workspace", workspace)
     sources = files / "queries.npy", files / "keys.npy"
     fastclip.sweep.run(op, *sources, tmp_path / "out", device=device, **arguments)
     if sizes:  # of CUDA kernels only

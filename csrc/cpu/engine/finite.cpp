@@ -2,12 +2,13 @@
 
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
+#include "fastclip/ops/find_nonfinite.h"
 
 namespace fastclip::cpu {
 
-int64_t find_nonfinite(const Matrix& rows, int threads, Interrupt& interrupt) {
+int64_t find_nonfinite(const FindNonfiniteCall& call, int threads, Interrupt& interrupt) {
   constexpr int64_t kTaskBytes = 4 << 20;  // a thread is not worth waking for less
+  const Matrix& rows = call.rows;
   const int64_t row_bytes = std::max<int64_t>(1, rows.cols * size_of(rows.dtype));
   const int64_t per_task = std::max<int64_t>(1, kTaskBytes / row_bytes);
   const Kernels& isa = kernels();

@@ -8,10 +8,28 @@
 #include <vector>
 
 #include "cpu/engine/screen.h"
+#include "fastclip/view.h"
 
 namespace fastclip::cpu {
 
 inline constexpr int64_t kFixedQueryBlock = 512;
+
+// What a key must pass: a higher score, or an equal one with an index below `tie`.
+struct Threshold {
+  float score;
+  int64_t tie;
+
+  bool passed(float other, int64_t key) const {
+    return other > score || (other == score && key < tie);
+  }
+};
+
+inline std::vector<Threshold> join_thresholds(const Array<const float>& scores,
+                                              const Array<const int64_t>& ties) {
+  std::vector<Threshold> thresholds(scores.count());
+  for (int64_t i = 0; i < scores.count(); ++i) thresholds[i] = {scores[i], ties[i]};
+  return thresholds;
+}
 
 // A block of queries with its thresholds.
 class FixedScreen {

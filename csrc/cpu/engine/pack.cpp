@@ -9,8 +9,8 @@
 #include "cpu/engine/mainloop.h"
 #include "cpu/engine/screen.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
 #include "fastclip/element.h"
+#include "fastclip/ops/pack.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -56,9 +56,13 @@ void interleave(const int8_t* rows, int64_t count, int64_t width, uint8_t* panel
 
 }  // namespace
 
-int64_t pack(const Matrix& keys, int64_t width, float* center, uint8_t* codes, float* scale,
-             float* error, float* norm, int threads, Interrupt& interrupt) {
+int64_t pack(const PackCall& call, int threads, Interrupt& interrupt) {
   constexpr int64_t kPanelsPerTask = 16;
+  const Matrix& keys = call.keys;
+  const int64_t width = code_width(keys.cols), padded = padded_keys(keys.rows);
+  float* center = call.center.data;
+  uint8_t* codes = call.codes.data;
+  float *scale = call.bounds.data, *error = scale + padded, *norm = error + padded;
   if (keys.rows == 0) return -1;
   const Kernels& isa = kernels();
   const SeededRotation rotation(width);

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cmath>
 
-#include "cpu/ops.h"
 #include "fastclip/element.h"
 
 namespace fastclip::cpu {

@@ -152,7 +152,8 @@ struct Screens {
   double longest_key;  // of the codes
 };
 
-// What always_screen() was told last.
+// For tests: use the screen whenever there is one, also where exact scores would be faster.
+void always_screen(bool always);
 bool screens_always();
 
 // One or two queries are bound by memory: exact scores take as long as bounds.

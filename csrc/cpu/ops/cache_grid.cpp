@@ -10,6 +10,8 @@
 // The weights of an image stay in cache for all betas. Row s of them holds the s-th support image
 // of each class that has so many, classes with most support images first: nothing is padded but the
 // ends of rows.
+#include "fastclip/ops/cache_grid.h"
+
 #include <cmath>
 #include <limits>
 #include <mutex>
@@ -17,9 +19,9 @@
 #include <vector>
 
 #include "cpu/engine/buffer.h"
+#include "cpu/engine/threads.h"
 #include "cpu/isa/isa.h"
 #include "cpu/isa/kernels.h"
-#include "cpu/ops.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -29,16 +31,17 @@ constexpr int64_t kImages = 32;  // of one task
 
 class Layout {
  public:
-  Layout(const CacheGrid& grid) : class_at_(grid.classes), place_of_(grid.classes) {
-    std::vector<std::vector<int64_t>> of_class(grid.classes);
-    for (int64_t j = 0; j < grid.support; ++j) of_class[grid.support_labels[j]].push_back(j);
+  explicit Layout(const CacheGridCall& grid)
+      : class_at_(grid.classes()), place_of_(grid.classes()) {
+    std::vector<std::vector<int64_t>> of_class(grid.classes());
+    for (int64_t j = 0; j < grid.support(); ++j) of_class[grid.support_labels[j]].push_back(j);
     std::iota(class_at_.begin(), class_at_.end(), 0);
     std::stable_sort(class_at_.begin(), class_at_.end(),
                      [&](int64_t a, int64_t b) { return of_class[a].size() > of_class[b].size(); });
-    for (int64_t c = 0; c < grid.classes; ++c) place_of_[class_at_[c]] = c;
+    for (int64_t c = 0; c < grid.classes(); ++c) place_of_[class_at_[c]] = c;
     for (size_t s = 0; s < of_class[class_at_[0]].size(); ++s) {
       int64_t c = 0;
-      for (; c < grid.classes && of_class[class_at_[c]].size() > s; ++c) {
+      for (; c < grid.classes() && of_class[class_at_[c]].size() > s; ++c) {
         support_at_.push_back(of_class[class_at_[c]][s]);
       }
       row_sizes_.push_back(round_up(c, kGridPadding));
@@ -59,10 +62,10 @@ class Layout {
 // One thread's memory for one image after the other.
 class Images {
  public:
-  Images(const CacheGrid& grid, const Layout& layout)
+  Images(const CacheGridCall& grid, const Layout& layout)
       : grid_(grid),
         layout_(layout),
-        changes_(grid.betas * (grid.num_alphas + 1)),
+        changes_(grid.betas() * (grid.num_alphas() + 1)),
         exponents_(layout.support_at().size()),
         weights_(layout.support_at().size()),
         factors_(layout.support_at().size()),
@@ -72,9 +75,9 @@ class Images {
 
   void count(int64_t image, Interrupt& interrupt) {
     const int64_t label = grid_.labels[image], own = layout_.place_of(label);
-    compare_zero_shot(grid_.zero_shot + image * grid_.classes, label);
-    start(grid_.affinities + image * grid_.support);
-    for (int64_t b = 0; b < grid_.betas; ++b) {
+    compare_zero_shot(grid_.zero_shot.data + image * grid_.classes(), label);
+    start(grid_.affinities.data + image * grid_.support());
+    for (int64_t b = 0; b < grid_.betas(); ++b) {
       if (b % kFresh == 0) {
         if (interrupt.poll()) return;
         fill(weights_.get(), grid_.first_beta + static_cast<double>(b) * grid_.beta_step);
@@ -82,16 +85,16 @@ class Images {
       sum_weights();
       const AlphaRange range = kernels_.grid.where_ahead(
           sums_.get()[own], sums_.get(), leads_.get(), wins_ties_.get(), layout_.classes());
-      if (!range.empty) add(range, changes_.get() + b * (grid_.num_alphas + 1));
+      if (!range.empty) add(range, changes_.get() + b * (grid_.num_alphas() + 1));
     }
   }
 
-  void add_to(int64_t* right) const {
-    for (int64_t b = 0; b < grid_.betas; ++b) {
+  void add_to(const Table<int64_t>& right) const {
+    for (int64_t b = 0; b < grid_.betas(); ++b) {
       int64_t images = 0;
-      for (int64_t a = 0; a < grid_.num_alphas; ++a) {
-        images += changes_.get()[b * (grid_.num_alphas + 1) + a];
-        right[b * grid_.num_alphas + a] += images;
+      for (int64_t a = 0; a < grid_.num_alphas(); ++a) {
+        images += changes_.get()[b * (grid_.num_alphas() + 1) + a];
+        right[b * grid_.num_alphas() + a] += images;
       }
     }
   }
@@ -132,7 +135,7 @@ class Images {
   }
 
   void add(const AlphaRange& range, int64_t* changes) const {
-    const double *begin = grid_.alphas, *end = begin + grid_.num_alphas;
+    const double *begin = grid_.alphas.data, *end = begin + grid_.num_alphas();
     const auto* first = std::max(std::lower_bound(begin, end, range.from),
                                  std::upper_bound(begin, end, range.above));
     const auto* after =
@@ -144,7 +147,7 @@ class Images {
   }
 
   const Kernels& kernels_ = kernels();
-  const CacheGrid& grid_;
+  const CacheGridCall& grid_;
   const Layout& layout_;
   AlignedBuffer<int64_t> changes_;  // [betas][alphas + 1]: where ranges begin, less where they end
   AlignedBuffer<double> exponents_, weights_, factors_, sums_, leads_;
@@ -153,15 +156,15 @@ class Images {
 
 }  // namespace
 
-void cache_grid(const CacheGrid& grid, int64_t* right, int threads, Interrupt& interrupt) {
+void cache_grid(const CacheGridCall& grid, int threads, Interrupt& interrupt) {
   const Layout layout(grid);
   std::mutex mutex;
-  parallel_for(ceil_div(grid.images, kImages), threads, interrupt, [&](int64_t task) {
+  parallel_for(ceil_div(grid.images(), kImages), threads, interrupt, [&](int64_t task) {
     Images images(grid, layout);
-    const int64_t end = std::min(grid.images, (task + 1) * kImages);
+    const int64_t end = std::min(grid.images(), (task + 1) * kImages);
     for (int64_t i = task * kImages; i < end; ++i) images.count(i, interrupt);
     std::lock_guard lock(mutex);
-    images.add_to(right);
+    images.add_to(grid.right);
   });
 }
 

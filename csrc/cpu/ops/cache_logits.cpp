@@ -1,6 +1,7 @@
+#include "fastclip/ops/cache_logits.h"
+
 #include "cpu/engine/value_loop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
 #include "fastclip/element.h"
 
 namespace fastclip::cpu {
@@ -57,8 +58,10 @@ void sum_columns(const ValueKernels& isa, const Matrix& queries, const Matrix& k
 
 }  // namespace
 
-void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& values, double beta,
-                  float* out, double* totals, int threads, Interrupt& interrupt) {
+void cache_logits(const CacheLogitsCall& call, int threads, Interrupt& interrupt) {
+  const auto &queries = call.queries, &keys = call.keys, &values = call.values;
+  float* out = call.out.data;
+  double* totals = call.totals.data;
   const ValueKernels& isa = kernels().value;
   const ValuePlan plan(isa, queries.rows, keys.rows, queries.cols);
   // The keys are not split: a part of the result for each part of them could outgrow the result.
@@ -73,7 +76,7 @@ void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& value
         const int64_t last_query = std::min(first_query + block, queries.rows);
         const int64_t first = task % column_blocks * kColumns;
         sum_columns(isa, queries.slice(first_query, last_query), keys, values,
-                    static_cast<float>(beta), first, std::min(first + kColumns, values.cols),
+                    static_cast<float>(call.beta), first, std::min(first + kColumns, values.cols),
                     plan.key_block, totals == nullptr ? out + first_query * values.cols : nullptr,
                     totals == nullptr ? nullptr : totals + first_query * values.cols, interrupt);
       });

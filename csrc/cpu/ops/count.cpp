@@ -6,7 +6,8 @@
 #include "cpu/engine/fixed_screen.h"
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
+#include "fastclip/ops/count_ahead.h"
+#include "fastclip/ops/pair_scores.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -71,26 +72,21 @@ struct CountTask {
 
 }  // namespace
 
-std::vector<Threshold> join_thresholds(const float* scores, const int64_t* ties, int64_t count) {
-  std::vector<Threshold> thresholds(count);
-  for (int64_t i = 0; i < count; ++i) thresholds[i] = {scores[i], ties[i]};
-  return thresholds;
+void count_ahead(const CountAheadCall& call, int threads, Interrupt& interrupt) {
+  const Totals totals{call.per_query.data, call.per_key.data};
+  if (totals.per_query != nullptr) std::fill_n(totals.per_query, call.queries.rows, 0);
+  if (totals.per_key != nullptr) std::fill_n(totals.per_key, call.keys.rows, 0);
+  const std::vector<Threshold> thresholds = join_thresholds(call.scores, call.ties);
+  *call.survivors.data = search_fixed(
+      kernels(), call.queries, call.keys, call.screen, call.scores.data, threads, interrupt,
+      [&](int64_t first_query, int64_t rows) {
+        return CountTask{thresholds.data() + first_query, first_query, rows, totals, {}};
+      });
 }
 
-int64_t count_ahead(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
-                    const float* scores, const int64_t* ties, int64_t* per_query, int64_t* per_key,
-                    int threads, Interrupt& interrupt) {
-  const Totals totals{per_query, per_key};
-  const std::vector<Threshold> thresholds = join_thresholds(scores, ties, queries.rows);
-  return search_fixed(kernels(), queries, keys, screen, scores, threads, interrupt,
-                      [&](int64_t first_query, int64_t rows) {
-                        return CountTask{
-                            thresholds.data() + first_query, first_query, rows, totals, {}};
-                      });
-}
-
-void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices,
-                 int64_t per_query, float* out, int threads, Interrupt& interrupt) {
+void pair_scores(const PairScoresCall& call, int threads, Interrupt& interrupt) {
+  const auto &queries = call.queries, &keys = call.keys;
+  const int64_t per_query = call.indices.sizes[1];
   constexpr int64_t kQueries = 256, kPairs = 256;
   const Kernels& isa = kernels();
   parallel_for(ceil_div(queries.rows, kQueries), threads, interrupt, [&](int64_t task) {
@@ -102,9 +98,9 @@ void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indic
       if (interrupt.poll()) return;
       const int64_t count = std::min(kPairs, last * per_query - begin);
       for (int64_t p = 0; p < count; ++p) {
-        pairs[p] = {(begin + p) / per_query - first, indices[begin + p]};
+        pairs[p] = {(begin + p) / per_query - first, call.indices[begin + p]};
       }
-      scorer.score(pairs, count, out + begin);
+      scorer.score(pairs, count, call.out.data + begin);
     }
   });
 }

@@ -1,9 +1,10 @@
+#include "fastclip/ops/gaussian_potential.h"
+
 #include <cmath>
 #include <memory>
 
 #include "cpu/engine/value_loop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
 #include "fastclip/element.h"
 #include "fastclip/logsumexp.h"
 
@@ -89,17 +90,19 @@ double potential(const Matrix& x, const Matrix& y, bool symmetric, double t,
 
 }  // namespace
 
-double gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, double t, int threads,
-                          Interrupt& interrupt) {
+void gaussian_potential(const GaussianPotentialCall& call, int threads, Interrupt& interrupt) {
+  const auto &x = call.x, &y = call.y;
+  const bool symmetric = call.symmetric;
+  const double t = call.t;
   const ValueKernels& isa = kernels().value;
   // ||x||^2 + ||y||^2 - 2 xy loses digits where norms are large beside a distance that counts. A
   // common centre takes away an offset that all rows share; where the norms are still large beside
   // the width of the kernel, the differences are squared instead, at twice the work.
   constexpr double kLargestExponent = 8;
   const std::vector<double> centre = mean_row(y, threads, interrupt);
-  if (interrupt.stopped()) return 0;
+  if (interrupt.stopped()) return;
   const Centred cx(x, centre, threads, interrupt);
-  if (interrupt.stopped()) return 0;
+  if (interrupt.stopped()) return;
   const Centred* cy = &cx;
   std::unique_ptr<Centred> other;
   if (!symmetric) {
@@ -108,14 +111,15 @@ double gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, doub
   }
   const double largest = std::max(cx.largest_norm(), cy->largest_norm());
   if (t * largest > kLargestExponent || !std::isfinite(largest)) {
-    return potential(x, y, symmetric, t, isa.distances, threads, interrupt,
-                     [](float*, int64_t, int64_t, int64_t) {});
+    *call.out.data = potential(x, y, symmetric, t, isa.distances, threads, interrupt,
+                               [](float*, int64_t, int64_t, int64_t) {});
+    return;
   }
-  return potential(cx.matrix(), cy->matrix(), symmetric, t, isa.products, threads, interrupt,
-                   [&](float* scores, int64_t count, int64_t i, int64_t first_y) {
-                     isa.distances_from_products(scores, count, cx.norms.get()[i],
-                                                 cy->norms.get() + first_y);
-                   });
+  *call.out.data = potential(
+      cx.matrix(), cy->matrix(), symmetric, t, isa.products, threads, interrupt,
+      [&](float* scores, int64_t count, int64_t i, int64_t first_y) {
+        isa.distances_from_products(scores, count, cx.norms.get()[i], cy->norms.get() + first_y);
+      });
 }
 
 }  // namespace fastclip::cpu

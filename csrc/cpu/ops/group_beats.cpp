@@ -1,4 +1,6 @@
 // Which groups of keys beat a target.
+#include "fastclip/ops/group_beats.h"
+
 #include <algorithm>
 #include <atomic>
 #include <vector>
@@ -6,7 +8,6 @@
 #include "cpu/engine/fixed_screen.h"
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -58,15 +59,19 @@ struct BeatsTask {
 
 }  // namespace
 
-int64_t group_beats(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
-                    const float* scores, const int64_t* ties, const int64_t* groups, int64_t words,
-                    uint64_t* bits, int threads, Interrupt& interrupt) {
-  const std::vector<Threshold> thresholds = join_thresholds(scores, ties, queries.rows);
-  return search_fixed(
-      kernels(), queries, keys, screen, scores, threads, interrupt,
-      [&](int64_t first_query, int64_t rows) {
-        return BeatsTask{thresholds.data() + first_query, groups, first_query, rows, words, bits};
-      });
+void group_beats(const GroupBeatsCall& call, int threads, Interrupt& interrupt) {
+  std::fill_n(call.bits.data, call.bits.count(), 0);
+  const std::vector<Threshold> thresholds = join_thresholds(call.scores, call.ties);
+  *call.survivors.data =
+      search_fixed(kernels(), call.queries, call.keys, call.screen, call.scores.data, threads,
+                   interrupt, [&](int64_t first_query, int64_t rows) {
+                     return BeatsTask{thresholds.data() + first_query,
+                                      call.groups.data,
+                                      first_query,
+                                      rows,
+                                      call.bits.sizes[1],
+                                      reinterpret_cast<uint64_t*>(call.bits.data)};
+                   });
 }
 
 }  // namespace fastclip::cpu

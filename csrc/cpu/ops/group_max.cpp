@@ -1,4 +1,6 @@
 // The best key of each group.
+#include "fastclip/ops/group_max.h"
+
 #include <algorithm>
 #include <atomic>
 #include <limits>
@@ -7,7 +9,6 @@
 #include "cpu/engine/mainloop.h"
 #include "cpu/engine/screen.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
 #include "fastclip/scored_key.h"
 
 namespace fastclip::cpu {
@@ -158,19 +159,21 @@ class ScreenedGroupMax {
 
 }  // namespace
 
-int64_t group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* codes,
-                  const int64_t* groups, int64_t num_groups, float* values, int64_t* indices,
-                  int threads, Interrupt& interrupt) {
+void group_max(const GroupMaxCall& call, int threads, Interrupt& interrupt) {
+  const auto &queries = call.queries, &keys = call.keys;
+  const int64_t *groups = call.groups.data, num_groups = call.values.sizes[1];
   const Kernels& isa = kernels();
   // Keys are not split: with few queries and many groups, merging would cost as much as it gains.
   const int64_t block_rows = std::clamp<int64_t>(ceil_div(queries.rows, threads), 1, kQueryBlock);
   Screens screens{};
-  if (std::is_sorted(groups, groups + keys.rows)) screens = screens_for(isa, codes, block_rows);
+  if (std::is_sorted(groups, groups + keys.rows))
+    screens = screens_for(isa, call.screen, block_rows);
   std::atomic<int64_t> scored{0};
   parallel_for(ceil_div(queries.rows, block_rows), threads, interrupt, [&](int64_t task) {
     const int64_t first = task * block_rows;
     const Matrix rows = queries.slice(first, std::min(first + block_rows, queries.rows));
-    const Best best{groups, num_groups, values + first * num_groups, indices + first * num_groups};
+    const Best best{groups, num_groups, call.values.data + first * num_groups,
+                    call.indices.data + first * num_groups};
     std::fill_n(best.indices, rows.rows * num_groups, -1);
     scored += search_keys(
         isa, rows, keys, 0, keys.rows, screens, interrupt,
@@ -185,7 +188,7 @@ int64_t group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* c
           }
         });
   });
-  return scored;
+  *call.survivors.data = scored;
 }
 
 }  // namespace fastclip::cpu

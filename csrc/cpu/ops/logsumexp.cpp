@@ -7,7 +7,8 @@
 #include "cpu/engine/mainloop.h"
 #include "cpu/engine/value_loop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
+#include "fastclip/ops/find_nonfinite.h"
+#include "fastclip/ops/logsumexp.h"
 
 namespace fastclip::cpu {
 
@@ -38,14 +39,15 @@ void add_scores(const Kernels& isa, const ValuePlan& plan, const Matrix& queries
 
 }  // namespace
 
-int64_t logsumexp(const Matrix& queries, const Matrix& keys, bool check_keys, double scale,
-                  float* out, int threads, Interrupt& interrupt) {
-  const int64_t query = find_nonfinite(queries, threads, interrupt);
+int64_t logsumexp(const LogSumExpCall& call, int threads, Interrupt& interrupt) {
+  const auto &queries = call.queries, &keys = call.keys;
+  const double scale = call.scale;
+  const int64_t query = find_nonfinite({queries, {}}, threads, interrupt);
   if (query >= 0) return query;
   // A pass of its own over the keys would be a large part of what few queries take.
-  const bool check_scores = check_keys && 0 < queries.rows && queries.rows <= kFewQueries;
-  if (check_keys && !check_scores) {
-    const int64_t key = find_nonfinite(keys, threads, interrupt);
+  const bool check_scores = call.check_keys && 0 < queries.rows && queries.rows <= kFewQueries;
+  if (call.check_keys && !check_scores) {
+    const int64_t key = find_nonfinite({keys, {}}, threads, interrupt);
     if (key >= 0) return queries.rows + key;
   }
   NonFiniteRow nonfinite;
@@ -60,7 +62,7 @@ int64_t logsumexp(const Matrix& queries, const Matrix& keys, bool check_keys, do
       });
   if (nonfinite.any()) return queries.rows + nonfinite.row();
   for (int64_t i = 0; i < queries.rows; ++i) {
-    out[i] = static_cast<float>(states[i].finish(std::abs(scale)));
+    call.out[i] = static_cast<float>(states[i].finish(std::abs(scale)));
   }
   return -1;
 }
@@ -70,10 +72,13 @@ ValueBlocks value_blocks(int64_t num_keys, int64_t cols) {
   return {plan.key_block, plan.part_keys, plan.parts};
 }
 
-void logsumexp_add(const Matrix& queries, const Matrix& keys, double scale, int64_t begin,
-                   int64_t num_keys, float* max, double* sum, int threads, Interrupt& interrupt) {
+void logsumexp_add(const LogSumExpAddCall& call, int threads, Interrupt& interrupt) {
+  const auto &queries = call.queries, &keys = call.keys;
+  const auto& max = call.max;
+  const auto& sum = call.sum;
+  const int64_t begin = call.begin;
   const Kernels& isa = kernels();
-  const ValuePlan plan(isa.value, queries.rows, num_keys, queries.cols);
+  const ValuePlan plan(isa.value, queries.rows, call.num_keys, queries.cols);
   const int64_t end = begin + keys.rows;
   const int64_t first_part = begin / plan.part_keys;
   const int64_t parts = ceil_div(end, plan.part_keys) - first_part;
@@ -88,7 +93,7 @@ void logsumexp_add(const Matrix& queries, const Matrix& keys, double scale, int6
       states[i - first_query] = {max[part * queries.rows + i], sum[part * queries.rows + i]};
     }
     add_scores(isa, plan, queries.slice(first_query, last_query), keys, first_key - begin,
-               last_key - begin, scale, states.data(), nullptr, interrupt);
+               last_key - begin, call.scale, states.data(), nullptr, interrupt);
     for (int64_t i = first_query; i < last_query; ++i) {
       max[part * queries.rows + i] = states[i - first_query].max;
       sum[part * queries.rows + i] = states[i - first_query].sum;
@@ -96,24 +101,24 @@ void logsumexp_add(const Matrix& queries, const Matrix& keys, double scale, int6
   });
 }
 
-void logsumexp_merge(float* max, double* sum, const float* other_max, const double* other_sum,
-                     int64_t count, double scale) {
-  for (int64_t i = 0; i < count; ++i) {
-    LogSumExp state{max[i], sum[i]};
-    state.merge({other_max[i], other_sum[i]}, std::abs(scale));
-    max[i] = state.max;
-    sum[i] = state.sum;
+void logsumexp_merge(const LogSumExpMergeCall& call, int, Interrupt&) {
+  for (int64_t i = 0; i < call.max.count(); ++i) {
+    LogSumExp state{call.max[i], call.sum[i]};
+    state.merge({call.other_max[i], call.other_sum[i]}, std::abs(call.scale));
+    call.max[i] = state.max;
+    call.sum[i] = state.sum;
   }
 }
 
-void logsumexp_finish(const float* max, const double* sum, int64_t parts, int64_t rows,
-                      double scale, float* out) {
+void logsumexp_finish(const LogSumExpFinishCall& call, int, Interrupt&) {
+  const int64_t parts = call.max.sizes[0], rows = call.max.sizes[1];
+  const double scale = std::abs(call.scale);
   for (int64_t i = 0; i < rows; ++i) {
     LogSumExp state;
     for (int64_t part = 0; part < parts; ++part) {
-      state.merge({max[part * rows + i], sum[part * rows + i]}, std::abs(scale));
+      state.merge({call.max[part * rows + i], call.sum[part * rows + i]}, scale);
     }
-    out[i] = static_cast<float>(state.finish(std::abs(scale)));
+    call.out[i] = static_cast<float>(state.finish(scale));
   }
 }
 

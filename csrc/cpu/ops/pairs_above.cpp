@@ -1,4 +1,6 @@
 // All pairs that score above a threshold.
+#include "fastclip/ops/pairs_above.h"
+
 #include <algorithm>
 #include <deque>
 #include <mutex>
@@ -8,7 +10,6 @@
 #include "cpu/engine/fixed_screen.h"
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -75,18 +76,17 @@ std::vector<ScoredPair> in_order(std::deque<std::vector<ScoredPair>>& parts, int
 
 }  // namespace
 
-std::vector<ScoredPair> pairs_above(const Matrix& queries, const Matrix& keys,
-                                    const ScreenKeys* screen, float threshold, bool later_only,
-                                    int threads, Interrupt& interrupt) {
+std::vector<ScoredPair> pairs_above(const PairsAboveCall& call, int threads, Interrupt& interrupt) {
   std::mutex mutex;
   std::deque<std::vector<ScoredPair>> parts;  // stays put while it grows
-  const std::vector<float> scores(queries.rows, threshold);
-  search_fixed(kernels(), queries, keys, screen, scores.data(), threads, interrupt,
+  const std::vector<float> scores(call.queries.rows, call.threshold);
+  search_fixed(kernels(), call.queries, call.keys, call.screen, scores.data(), threads, interrupt,
                [&](int64_t first_query, int64_t rows) {
                  std::lock_guard lock(mutex);
-                 return PairTask{threshold, later_only, first_query, rows, parts.emplace_back()};
+                 return PairTask{call.threshold, call.later_only, first_query, rows,
+                                 parts.emplace_back()};
                });
-  return in_order(parts, queries.rows, threads, interrupt);
+  return in_order(parts, call.queries.rows, threads, interrupt);
 }
 
 }  // namespace fastclip::cpu

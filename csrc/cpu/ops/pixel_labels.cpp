@@ -1,3 +1,5 @@
+#include "fastclip/ops/pixel_labels.h"
+
 #include <atomic>
 #include <functional>
 #include <stdexcept>
@@ -5,8 +7,8 @@
 
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
 #include "fastclip/bilinear.h"
+#include "fastclip/ops/similarity.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -67,22 +69,22 @@ struct Image {
 };
 
 // Labels the cells whose upper feature pixels are in row y; returns how many tags survived in them.
-int64_t label_row_of_cells(const Kernels& isa, const Image& image, const LabelShape& shape,
-                           float background, const BilinearAxis& ys, const BilinearAxis& xs,
-                           int64_t y, Interrupt& interrupt) {
+int64_t label_row_of_cells(const Kernels& isa, const Image& image, const PixelLabelsCall& call,
+                           const BilinearAxis& ys, const BilinearAxis& xs, int64_t y,
+                           Interrupt& interrupt) {
   const int64_t stride = round_up(image.tags, 16);
-  Screen screen(image.tags, shape.k, background);
+  Screen screen(image.tags, call.k(), call.background);
   std::vector<int64_t> survivors(static_cast<size_t>(image.tags));
-  AlignedBuffer<float> corners(4 * stride), edges(kCellRows * 2 * stride), best(16 * shape.k);
-  AlignedBuffer<int32_t> best_tags(16 * shape.k);
+  AlignedBuffer<float> corners(4 * stride), edges(kCellRows * 2 * stride), best(16 * call.k());
+  AlignedBuffer<int32_t> best_tags(16 * call.k());
   int64_t total = 0;
-  for (int64_t x = 0; x < shape.w && !interrupt.poll(); ++x) {
+  for (int64_t x = 0; x < call.w && !interrupt.poll(); ++x) {
     if (xs.count(x) == 0) continue;
     const float* rows[4];
     for (int c = 0; c < 4; ++c) {
       const int64_t row = c < 2 ? y : ys.high(y);
       const int64_t column = c % 2 == 0 ? x : xs.high(x);
-      rows[c] = image.scores + (row * shape.w + column) * image.tags;
+      rows[c] = image.scores + (row * call.w + column) * image.tags;
     }
     const int64_t count = screen.find(isa, rows, survivors.data());
     total += count;
@@ -91,7 +93,7 @@ int64_t label_row_of_cells(const Kernels& isa, const Image& image, const LabelSh
       for (int64_t i = 0; i < count; ++i) corner[i] = rows[c][survivors[i]];
     }
     const auto label = [&](int64_t top, int64_t left, int64_t height, int64_t width) {
-      const int64_t at = (ys.first(y) + top) * shape.width + xs.first(x) + left;
+      const int64_t at = (ys.first(y) + top) * call.width() + xs.first(x) + left;
       isa.pixels.label_cell({
           .tags = count,
           .tag_indices = survivors.data(),
@@ -101,19 +103,19 @@ int64_t label_row_of_cells(const Kernels& isa, const Image& image, const LabelSh
           .width = width,
           .y_weights = ys.weights(y) + top,
           .x_weights = xs.weights(x) + left,
-          .k = shape.k,
-          .background = background,
+          .k = call.k(),
+          .background = call.background,
           .values = image.values + at,
           .indices = image.indices + at,
-          .row_stride = shape.width,
-          .place_stride = shape.height * shape.width,
+          .row_stride = call.width(),
+          .place_stride = call.height() * call.width(),
           .edges = edges.get(),
           .best = best.get(),
           .best_tags = best_tags.get(),
       });
     };
     // A cell that would take long is cut, to listen for an interrupt.
-    const int64_t pixels = kInterpolations / std::max<int64_t>(1, count * shape.k);
+    const int64_t pixels = kInterpolations / std::max<int64_t>(1, count * call.k());
     const int64_t width = std::min(std::max(pixels / kCellRows, kLeastColumns), xs.count(x));
     const int64_t height = std::max<int64_t>(1, pixels / width / kCellRows) * kCellRows;
     for (int64_t top = 0; top < ys.count(y); top += height) {
@@ -127,28 +129,26 @@ int64_t label_row_of_cells(const Kernels& isa, const Image& image, const LabelSh
 
 }  // namespace
 
-void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, const LabelShape& shape,
-                  float background, float* values, int64_t* indices, int64_t* survivors,
-                  int threads, Interrupt& interrupt) {
+void pixel_labels(const PixelLabelsCall& call, int threads, Interrupt& interrupt) {
   const Kernels& isa = kernels();
-  const int64_t area = shape.h * shape.w;
-  const BilinearAxis ys(shape.h, shape.height), xs(shape.w, shape.width);
-  std::vector<float> scores(images == 0 ? 0 : static_cast<size_t>(area * tags.rows));
-  for (int64_t b = 0; b < images; ++b) {
+  const auto &pixels = call.pixels, &tags = call.tags;
+  const int64_t area = call.h * call.w;
+  const BilinearAxis ys(call.h, call.height()), xs(call.w, call.width());
+  std::vector<float> scores(call.images() == 0 ? 0 : static_cast<size_t>(area * tags.rows));
+  for (int64_t b = 0; b < call.images(); ++b) {
     // Tags are adjacent, so that the screen takes a vector of them at once.
-    similarity(
-        pixels.slice(b * area, (b + 1) * area), tags,
-        {reinterpret_cast<char*>(scores.data()), DType::kFloat32, area, tags.rows, tags.rows},
-        threads, interrupt);
-    const int64_t at = b * shape.k * shape.height * shape.width;
-    const Image image = {scores.data(), tags.rows, values + at, indices + at};
+    const MutableMatrix out{reinterpret_cast<char*>(scores.data()), DType::kFloat32, area,
+                            tags.rows, tags.rows};
+    similarity({pixels.slice(b * area, (b + 1) * area), tags, out}, threads, interrupt);
+    const int64_t at = b * call.k() * call.height() * call.width();
+    const Image image = {scores.data(), tags.rows, call.values.data + at, call.indices.data + at};
     std::atomic<int64_t> count{0};
-    parallel_for(shape.h, threads, interrupt, [&](int64_t y) {
+    parallel_for(call.h, threads, interrupt, [&](int64_t y) {
       if (ys.count(y) > 0) {
-        count += label_row_of_cells(isa, image, shape, background, ys, xs, y, interrupt);
+        count += label_row_of_cells(isa, image, call, ys, xs, y, interrupt);
       }
     });
-    survivors[b] = count;
+    call.survivors[b] = count;
     if (interrupt.stopped()) return;
   }
 }

@@ -1,9 +1,10 @@
+#include "fastclip/ops/pixel_scores.h"
+
 #include <limits>
 #include <vector>
 
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -27,11 +28,11 @@ struct Nearest {
 
 }  // namespace
 
-void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, float* values,
-                  int64_t* locations, int threads, Interrupt& interrupt) {
+void pixel_scores(const PixelScoresCall& call, int threads, Interrupt& interrupt) {
+  const auto &pixels = call.pixels, &tags = call.tags;
+  const int64_t images = call.values.sizes[0], area = call.area;
   if (images == 0 || tags.rows == 0) return;
   const Kernels& isa = kernels();
-  const int64_t area = pixels.rows / images;
   const int64_t key_block = key_block_rows(lane_steps(tags.cols), isa.key_tile);
   // Images alone keep many threads busy; only a few of them are split further.
   const int threads_per_image = static_cast<int>(ceil_div(threads, images));
@@ -66,8 +67,8 @@ void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, floa
         const Nearest& other = parts[part * tags.rows + tag];
         if (other.value > best.value) best = other;
       }
-      values[image * tags.rows + tag] = best.value;
-      locations[image * tags.rows + tag] = best.location;
+      call.values[image * tags.rows + tag] = best.value;
+      call.locations[image * tags.rows + tag] = best.location;
     }
   }
 }

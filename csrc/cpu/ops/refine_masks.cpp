@@ -6,12 +6,13 @@
 //   in every iteration  m(p) <- sum over q of a(p, q) m(q)
 //
 // Affinities are computed once per image and read by all masks and iterations.
+#include "fastclip/ops/refine_masks.h"
+
 #include <cstring>
 #include <vector>
 
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -52,36 +53,37 @@ class PaddedPlanes {
 
 class Refinement {
  public:
-  Refinement(const MaskShape& shape, const std::vector<int64_t>& dilations, int threads,
-             Interrupt& interrupt)
-      : shape_(shape),
-        width_(round_up(shape.width, kLanes)),
-        offsets_(find_offsets(shape, dilations)),
+  Refinement(const RefineMasksCall& call, int threads, Interrupt& interrupt)
+      : call_(call),
+        width_(round_up(call.width(), kLanes)),
+        offsets_(find_offsets(call)),
         threads_(threads),
         interrupt_(interrupt),
-        weights_(shape.height * row_weights()),
-        channels_(shape.channels, shape.height, shape.width, border()),
-        now_(shape.masks, shape.height, shape.width, border()),
-        next_(shape.masks, shape.height, shape.width, border()) {}
+        weights_(call.height() * row_weights()),
+        channels_(call.channels(), call.height(), call.width(), border()),
+        now_(call.num_masks(), call.height(), call.width(), border()),
+        next_(call.num_masks(), call.height(), call.width(), border()) {}
 
-  void run(const float* image, const float* masks, int64_t iterations, float* out) {
-    const int64_t area = shape_.height * shape_.width;
-    std::vector<Range> ranges(static_cast<size_t>(shape_.masks));
-    parallel_for(shape_.masks, threads_, interrupt_, [&](int64_t m) {
+  void run(int64_t image) {
+    const int64_t area = call_.height() * call_.width();
+    const float* masks = call_.masks.data + image * call_.num_masks() * area;
+    float* out = call_.out.data + image * call_.num_masks() * area;
+    std::vector<Range> ranges(static_cast<size_t>(call_.num_masks()));
+    parallel_for(call_.num_masks(), threads_, interrupt_, [&](int64_t m) {
       now_.copy_from(masks + m * area, m);
       const auto [low, high] = std::minmax_element(masks + m * area, masks + (m + 1) * area);
       ranges[m] = {*low, *high};
     });
-    if (iterations > 0) {
-      compute_affinities(image);
-      for (int64_t i = 0; i < iterations && !interrupt_.stopped(); ++i) {
+    if (call_.iterations > 0) {
+      compute_affinities(call_.images.data + image * call_.channels() * area);
+      for (int64_t i = 0; i < call_.iterations && !interrupt_.stopped(); ++i) {
         iterate(ranges);
         std::swap(now_, next_);
       }
     }
-    for (int64_t row = 0; row < shape_.masks * shape_.height; ++row) {
-      std::memcpy(out + row * shape_.width, now_.row(row / shape_.height, row % shape_.height),
-                  shape_.width * sizeof(float));
+    for (int64_t row = 0; row < call_.num_masks() * call_.height(); ++row) {
+      std::memcpy(out + row * call_.width(), now_.row(row / call_.height(), row % call_.height()),
+                  call_.width() * sizeof(float));
     }
   }
 
@@ -93,12 +95,11 @@ class Refinement {
     float low, high;
   };
 
-  static std::vector<Offset> find_offsets(const MaskShape& shape,
-                                          const std::vector<int64_t>& dilations) {
+  static std::vector<Offset> find_offsets(const RefineMasksCall& call) {
     std::vector<Offset> offsets;
-    for (int64_t d : dilations) {
+    for (int64_t d : call.dilations) {
       // Whatever lies further out than the image is wide is a replicated border.
-      const int64_t dx = std::min(d, shape.width), dy = std::min(d, shape.height);
+      const int64_t dx = std::min(d, call.width()), dy = std::min(d, call.height());
       for (int64_t i = 0; i < 9; ++i) {
         if (i != 4) offsets.push_back({(i / 3 - 1) * dy, (i % 3 - 1) * dx});
       }
@@ -117,7 +118,7 @@ class Refinement {
   // The neighbours of row y of a plane: offsets_.size() addresses.
   void find_rows(const PaddedPlanes& planes, int64_t plane, int64_t y, const float** rows) const {
     for (const Offset& o : offsets_) {
-      *rows++ = planes.row(plane, std::clamp<int64_t>(y + o.dy, 0, shape_.height - 1)) + o.dx;
+      *rows++ = planes.row(plane, std::clamp<int64_t>(y + o.dy, 0, call_.height() - 1)) + o.dx;
     }
   }
 
@@ -126,20 +127,20 @@ class Refinement {
   }
 
   void compute_affinities(const float* image) {
-    const int64_t area = shape_.height * shape_.width;
-    for (int64_t c = 0; c < shape_.channels; ++c) channels_.copy_from(image + c * area, c);
+    const int64_t area = call_.height() * call_.width();
+    for (int64_t c = 0; c < call_.channels(); ++c) channels_.copy_from(image + c * area, c);
     for_rows([&](int64_t first, int64_t last) {
-      std::vector<const float*> rows(shape_.channels * offsets_.size()), centres(shape_.channels);
+      std::vector<const float*> rows(call_.channels() * offsets_.size()), centres(call_.channels());
       std::vector<NeighbourRows> views;
-      for (int64_t c = 0; c < shape_.channels; ++c) {
+      for (int64_t c = 0; c < call_.channels(); ++c) {
         views.push_back(neighbours(rows.data() + c * offsets_.size()));
       }
       for (int64_t y = first; y < last && !interrupt_.poll(); ++y) {
-        for (int64_t c = 0; c < shape_.channels; ++c) {
+        for (int64_t c = 0; c < call_.channels(); ++c) {
           find_rows(channels_, c, y, rows.data() + c * offsets_.size());
           centres[c] = channels_.row(c, y);
         }
-        kernels_.pixels.affinities(views.data(), centres.data(), shape_.channels,
+        kernels_.pixels.affinities(views.data(), centres.data(), call_.channels(),
                                    weights_.get() + y * row_weights());
       }
     });
@@ -150,7 +151,7 @@ class Refinement {
     for_rows([&](int64_t first, int64_t last) {
       std::vector<const float*> rows(offsets_.size());
       for (int64_t y = first; y < last; ++y) {
-        for (int64_t m = 0; m < shape_.masks && !interrupt_.poll(); ++m) {
+        for (int64_t m = 0; m < call_.num_masks() && !interrupt_.poll(); ++m) {
           find_rows(now_, m, y, rows.data());
           kernels_.pixels.weighted_mean(neighbours(rows.data()), weights_.get() + y * row_weights(),
                                         ranges[m].low, ranges[m].high, next_.row(m, y));
@@ -163,13 +164,13 @@ class Refinement {
   template <class Work>
   void for_rows(Work work) {
     constexpr int64_t kRows = 8;  // of one task
-    parallel_for(ceil_div(shape_.height, kRows), threads_, interrupt_, [&](int64_t task) {
-      work(task * kRows, std::min((task + 1) * kRows, shape_.height));
+    parallel_for(ceil_div(call_.height(), kRows), threads_, interrupt_, [&](int64_t task) {
+      work(task * kRows, std::min((task + 1) * kRows, call_.height()));
     });
   }
 
   const Kernels& kernels_ = kernels();
-  const MaskShape shape_;
+  const RefineMasksCall& call_;
   const int64_t width_;  // of a row of weights
   const std::vector<Offset> offsets_;
   const int threads_;
@@ -180,16 +181,10 @@ class Refinement {
 
 }  // namespace
 
-void refine_masks(const float* images, const float* masks, const MaskShape& shape,
-                  int64_t iterations, const std::vector<int64_t>& dilations, float* out,
-                  int threads, Interrupt& interrupt) {
-  if (shape.masks == 0) return;
-  Refinement refinement(shape, dilations, threads, interrupt);
-  const int64_t area = shape.height * shape.width;
-  for (int64_t b = 0; b < shape.batch && !interrupt.stopped(); ++b) {
-    refinement.run(images + b * shape.channels * area, masks + b * shape.masks * area, iterations,
-                   out + b * shape.masks * area);
-  }
+void refine_masks(const RefineMasksCall& call, int threads, Interrupt& interrupt) {
+  if (call.num_masks() == 0) return;
+  Refinement refinement(call, threads, interrupt);
+  for (int64_t b = 0; b < call.batch() && !interrupt.stopped(); ++b) refinement.run(b);
 }
 
 }  // namespace fastclip::cpu

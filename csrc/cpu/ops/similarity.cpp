@@ -1,6 +1,7 @@
+#include "fastclip/ops/similarity.h"
+
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
 #include "fastclip/float16.h"
 
 namespace fastclip::cpu {
@@ -25,8 +26,9 @@ void store(const float* scores, int64_t count, DType dtype, char* row, int64_t f
 
 }  // namespace
 
-void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& out, int threads,
-                Interrupt& interrupt) {
+void similarity(const SimilarityCall& call, int threads, Interrupt& interrupt) {
+  const auto &queries = call.queries, &keys = call.keys;
+  const MutableMatrix& out = call.out;
   const Kernels& isa = kernels();
   threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
   const int64_t key_block = key_block_rows(lane_steps(queries.cols), isa.key_tile);

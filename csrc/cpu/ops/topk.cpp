@@ -1,7 +1,9 @@
+#include "fastclip/ops/topk.h"
+
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/ops.h"
 #include "cpu/ops/topk_plan.h"
+#include "fastclip/ops/find_nonfinite.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -49,29 +51,33 @@ bool worth_codes(int64_t queries, int64_t keys, int64_t k) {
                               (!worth_float_screen(queries) || keys >= 64 * k));
 }
 
-int64_t topk(const Matrix& queries, const Matrix& keys, const ScreenKeys* codes, int64_t k,
-             float* values, int64_t* indices, int threads, Interrupt& interrupt) {
-  const int64_t query = find_nonfinite(queries, threads, interrupt);
-  if (query >= 0) return -1 - query;
+int64_t topk(const TopKCall& call, int threads, Interrupt& interrupt) {
+  const auto &queries = call.queries, &keys = call.keys;
+  const ScreenKeys* codes = call.screen;
+  const int64_t k = call.values.sizes[1];
+  *call.survivors.data = 0;
+  const int64_t query = find_nonfinite({queries, {}}, threads, interrupt);
+  if (query >= 0) return query;
   const Kernels& isa = kernels();
   const ScreenKeys* screening = worth_codes(queries.rows, keys.rows, k) ? codes : nullptr;
   const Screens screens = screens_for(isa, screening, queries.rows);
   const bool screened = screens.count > 0 && worth_screening(keys.rows, k);
   if (queries.rows == 0) {
-    const int64_t key = codes == nullptr ? find_nonfinite(keys, threads, interrupt) : -1;
-    return key >= 0 ? -1 - key : 0;
+    return codes == nullptr ? find_nonfinite({keys, {}}, threads, interrupt) : -1;
   }
   threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
   NonFiniteRow nonfinite;
   NonFiniteRow* check = codes == nullptr ? &nonfinite : nullptr;
-  int64_t scored = queries.rows * keys.rows;
+  float* values = call.values.data;
+  int64_t* indices = call.indices.data;
+  *call.survivors.data = queries.rows * keys.rows;
   if (screened) {
-    scored =
+    *call.survivors.data =
         screened_topk(isa, queries, keys, screens, k, check, values, indices, threads, interrupt);
   } else {
     exact_topk(isa, queries, keys, k, check, values, indices, threads, interrupt);
   }
-  return nonfinite.any() ? -1 - queries.rows - nonfinite.row() : scored;
+  return nonfinite.any() ? queries.rows + nonfinite.row() : -1;
 }
 
 }  // namespace fastclip::cpu

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "cpu/engine/screen.h"
-#include "cpu/ops.h"
 #include "cpu/ops/topk_plan.h"
 
 namespace fastclip::cpu {

@@ -14,7 +14,7 @@
 #include <string>
 #include <tuple>
 
-#include "cuda/arch/runtime.h"
+#include "fastclip/backends.h"
 #include "fastclip/host_device.h"
 #include "fastclip/integers.h"
 

@@ -7,14 +7,15 @@
 
 #include "cuda/arch/mainloop_params.cuh"
 #include "cuda/arch/ptx.h"
+#include "cuda/tuning.h"
 
 namespace fastclip::cuda {
 namespace sm80 {
 
-using Tuning = tuning::MainloopSm80;
-inline constexpr int kKeyTile = Tuning::kKeyTile;
-inline constexpr int kStages = Tuning::kStages;
-inline constexpr int kThreads = Tuning::kThreads;
+using Tuned = tuned::MainloopSm80;
+inline constexpr int kKeyTile = Tuned::kKeyTile;
+inline constexpr int kStages = Tuned::kStages;
+inline constexpr int kThreads = Tuned::kThreads;
 static_assert(kQueryTile == 128 && kKeyTile == 128 && kThreads == 128, "2 x 2 warps of 64 x 64");
 
 struct Shared {
@@ -79,7 +80,7 @@ __device__ inline void multiply_k_tile(const Shared& shared, int stage, int (&do
 }
 
 template <class Epilogue>
-__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
+__global__ void __launch_bounds__(kThreads, Tuned::kBlocks)
     screen_kernel(MainloopParams params, Epilogue epilogue) {
   Shared& shared = *dynamic_shared<Shared>();
   const int64_t query_tiles = params.tile_list == nullptr ? params.query_tiles : *params.tile_count;
@@ -126,7 +127,7 @@ void screen(const MainloopParams& params, const Epilogue& epilogue, Stream strea
   const int64_t tiles = params.query_tiles * ceil_div<int64_t>(params.num_keys(), kKeyTile);
   // How much there is of a list only the device knows: a few blocks share it.
   const int64_t most =
-      params.tile_list != nullptr ? int64_t{Tuning::kBlocks} * multiprocessors() : 0x7fffffff;
+      params.tile_list != nullptr ? int64_t{Tuned::kBlocks} * multiprocessors() : 0x7fffffff;
   launch(screen_kernel<Epilogue>, static_cast<unsigned>(std::min(tiles, most)), kThreads,
          sizeof(Shared), stream, params, epilogue);
 }

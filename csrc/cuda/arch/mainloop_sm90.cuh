@@ -30,17 +30,18 @@
 
 #include "cuda/arch/mainloop_params.cuh"
 #include "cuda/arch/ptx_sm90.h"
+#include "cuda/tuning.h"
 
 namespace fastclip::cuda {
 namespace sm90 {
 
-using Tuning = tuning::MainloopSm90;
-inline constexpr int kKeyTile = Tuning::kKeyTile;
-inline constexpr int kConsumers = Tuning::kConsumers;
+using Tuned = tuned::MainloopSm90;
+inline constexpr int kKeyTile = Tuned::kKeyTile;
+inline constexpr int kConsumers = Tuned::kConsumers;
 inline constexpr int kQueries = kQueryTile / kConsumers;
-inline constexpr int kKeyStages = Tuning::kKeyStages;      // k-tiles of keys
-inline constexpr int kQueryStages = Tuning::kQueryStages;  // k-tiles of the queries of a consumer
-inline constexpr int kBoundsStages = Tuning::kBoundsStages;
+inline constexpr int kKeyStages = Tuned::kKeyStages;      // k-tiles of keys
+inline constexpr int kQueryStages = Tuned::kQueryStages;  // k-tiles of the queries of a consumer
+inline constexpr int kBoundsStages = Tuned::kBoundsStages;
 inline constexpr int kWarpGroup = 128;
 inline constexpr int kWarps = kWarpGroup / kWarp;  // of a warp-group
 inline constexpr int kThreads = (1 + kConsumers) * kWarpGroup;
@@ -283,13 +284,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   // From lane 0, so that the compiler knows it to be the same in all.
   const int warp = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
   if (warp < kWarps) {
-    fewer_registers<Tuning::kProducerRegisters>();
+    fewer_registers<Tuned::kProducerRegisters>();
     const bool first_lane = threadIdx.x % kWarp == 0;
     if (warp == 0 && first_lane) produce_keys(shared, params, tiles);
     if (warp == 1 && first_lane) produce_queries(shared, params, tiles);
     if (warp == 2) produce_bounds(shared, params, tiles);
   } else {
-    more_registers<Tuning::kConsumerRegisters>();
+    more_registers<Tuned::kConsumerRegisters>();
     consume(shared, tiles, warp / kWarps - 1, epilogue);
   }
 #endif

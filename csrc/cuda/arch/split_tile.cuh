@@ -29,7 +29,7 @@ namespace fastclip::cuda {
 
 // Rows in the form above; 16-bit numbers need no `low`.
 struct SplitRows {
-  static constexpr int64_t kTileK = tuning::SplitTile::kTileK;
+  static constexpr int64_t kTileK = tuned::SplitTile::kTileK;
 
   static int64_t padded(int64_t cols) {
     return ceil_div(std::max<int64_t>(cols, 1), kTileK) * kTileK;
@@ -53,7 +53,7 @@ __device__ inline float times_power_of_two(float x, int exponent) {
 // 8 warps of 64 rows and 32 columns. A thread holds 8 x 8 products, as in ValueTile. kParts is 1
 // where there is no `low`.
 template <int kParts>
-class SplitTile : public tuning::SplitTile {
+class SplitTile : public tuned::SplitTile {
  public:
   static_assert(kRows == 128 && kColumns == 128 && kThreads == 256 && kSide == 8);
 

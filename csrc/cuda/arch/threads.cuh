@@ -9,9 +9,9 @@ namespace fastclip::cuda {
 // Of all threads of a one-dimensional grid.
 __device__ inline int64_t global_thread() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 
-// Blocks of tuning::kThreads for so many threads.
+// Blocks of tuned::kThreads for so many threads.
 inline unsigned blocks_for(int64_t threads) {
-  return static_cast<unsigned>(ceil_div<int64_t>(threads, tuning::kThreads));
+  return static_cast<unsigned>(ceil_div<int64_t>(threads, tuned::kThreads));
 }
 
 // The sum and the largest of what the lanes of a warp bring, in every lane.

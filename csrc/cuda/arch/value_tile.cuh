@@ -15,7 +15,7 @@ namespace fastclip::cuda {
 
 // Each of 256 threads holds 8 x 8 products. A warp covers 32 rows and 64 columns, so that its lanes
 // read 64 or 128 distinct bytes of shared memory at once.
-struct ValueTile : tuning::ValueTile {
+struct ValueTile : tuned::ValueTile {
   static constexpr int kChunk = 64;
   static constexpr int kPitch = 132;  // numbers from one term to the next
 

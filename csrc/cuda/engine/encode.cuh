@@ -6,12 +6,13 @@
 
 #include "cuda/arch/code_layout.h"
 #include "cuda/arch/threads.cuh"
+#include "cuda/tuning.h"
 #include "fastclip/element.h"
 #include "fastclip/screen.h"
 
 namespace fastclip::cuda {
 
-inline constexpr int kEncodeThreads = tuning::Encode::kThreads;
+inline constexpr int kEncodeThreads = tuned::Encode::kThreads;
 
 // Rows minus `center` (which may be null), rotated.
 struct Encoding {
@@ -27,7 +28,7 @@ struct Encoding {
   size_t shared_bytes() const { return coded ? bytes_of_row() : 0; }
   unsigned blocks(int64_t count) const {
     return static_cast<unsigned>(
-        std::min<int64_t>(count, tuning::Encode::kBlocks * multiprocessors()));
+        std::min<int64_t>(count, tuned::Encode::kBlocks * multiprocessors()));
   }
 
   Matrix rows;

@@ -1,11 +1,12 @@
 #include "cuda/engine/encode.cuh"
 #include "cuda/engine/encode_queries.h"
+#include "cuda/tuning.h"
 
 namespace fastclip::cuda {
 namespace {
 
-using Tuning = tuning::Encode;
-constexpr int kBoundThreads = tuning::kThreads;
+using Tuned = tuned::Encode;
+constexpr int kBoundThreads = tuned::kThreads;
 
 __global__ void bound_keys_kernel(ScreenKeys keys, QueryArrays arrays) {
   unsigned longest = 0;
@@ -62,8 +63,8 @@ __global__ void __launch_bounds__(kEncodeThreads)
 void bound_keys(const ScreenKeys& keys, const QueryArrays& arrays, Stream stream) {
   zero(arrays.longest_key, sizeof(unsigned), stream);
   const int64_t blocks =
-      std::min<int64_t>(ceil_div<int64_t>(keys.keys, Tuning::kKeysAThread * kBoundThreads),
-                        Tuning::kBoundBlocks * multiprocessors());
+      std::min<int64_t>(ceil_div<int64_t>(keys.keys, Tuned::kKeysAThread * kBoundThreads),
+                        Tuned::kBoundBlocks * multiprocessors());
   launch(bound_keys_kernel, static_cast<unsigned>(blocks), kBoundThreads, 0, stream, keys, arrays);
 }
 

@@ -1,4 +1,5 @@
 #include "cuda/engine/fixed_screen.cuh"
+#include "cuda/tuning.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -19,16 +20,10 @@ __global__ void threshold_kernel(CodedQueries queries, const float* scores,
 
 }  // namespace
 
-int64_t fixed_workspace(const FixedPlan& plan, int64_t width) {
-  Workspace workspace;
-  FixedMemory(workspace, plan, width);
-  return workspace.bytes();
-}
-
 void begin_fixed(const Matrix& queries, const ScreenKeys& keys, const float* scores,
                  const QueryArrays& arrays, ScreenThreshold* thresholds, Stream stream) {
   const CodedQueries coded = encode_queries(queries, keys, arrays, stream);
-  launch(threshold_kernel, blocks_for(coded.tiles() * kQueryTile), tuning::kThreads, 0, stream,
+  launch(threshold_kernel, blocks_for(coded.tiles() * kQueryTile), tuned::kThreads, 0, stream,
          coded, scores, thresholds);
 }
 

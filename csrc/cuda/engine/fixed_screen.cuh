@@ -6,6 +6,9 @@
 #include "cuda/arch/mainloop.cuh"
 #include "cuda/engine/encode_queries.h"
 #include "cuda/engine/pair_list.cuh"
+#include "cuda/engine/plan.h"
+#include "cuda/tuning.h"
+#include "fastclip/view.h"
 
 namespace fastclip::cuda {
 
@@ -51,20 +54,33 @@ struct FixedMemory {
   PairList list;
 };
 
+// `call` is that of an operation with queries, keys and a screen.
+template <class Call>
+Room fixed_room(const Call& call, int64_t most) {
+  const int64_t queries = rows_at_once(call.queries.rows, tuning().search_queries, most);
+  Workspace workspace;
+  FixedMemory(workspace, FixedPlan(call.queries.rows, call.keys.rows, queries),
+              width_of(call.screen));
+  return {queries, workspace.bytes()};
+}
+
 // Codes the queries and turns their scores into thresholds of the screen.
 void begin_fixed(const Matrix& queries, const ScreenKeys& keys, const float* scores,
                  const QueryArrays& arrays, ScreenThreshold* thresholds, Stream stream);
 
-// What all searches against fixed thresholds do. For each block of queries make(first) returns
-// `take`, which gets the exact scores, and a function that makes an epilogue of a FixedMemory, for
-// pairs of which it leaves the undecided ones in the list.
-template <class Make>
-void search_fixed(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen_keys,
-                  const FixedPlan& plan, const float* scores, int64_t* scored, void* memory,
-                  Stream stream, Make make) {
+// What all searches against fixed thresholds do; `call` has these, too. For each block of queries
+// make(first) returns `take`, which gets the exact scores, and a function that makes an epilogue of
+// a FixedMemory, for pairs of which it leaves the undecided ones in the list.
+template <class Call, class Make>
+void search_fixed(const Call& call, int64_t at_once, void* memory, Stream stream, Make make) {
+  const auto &queries = call.queries, &keys = call.keys;
+  const ScreenKeys* screen_keys = call.screen;
+  int64_t* scored = call.survivors.data;
+  check_number_of_keys(keys);
+  const FixedPlan plan(queries.rows, keys.rows, at_once);
   zero(scored, sizeof(int64_t), stream);
   Workspace workspace(memory);
-  FixedMemory parts(workspace, plan, screen_keys != nullptr ? screen_keys->width : 0);
+  FixedMemory parts(workspace, plan, width_of(screen_keys));
   if (screen_keys != nullptr && queries.rows > 0) bound_keys(*screen_keys, parts.arrays, stream);
   for (int64_t first = 0; first < queries.rows; first += plan.queries) {
     const Matrix rows = queries.slice(first, std::min(first + plan.queries, queries.rows));
@@ -73,7 +89,8 @@ void search_fixed(const Matrix& queries, const Matrix& keys, const ScreenKeys* s
       rescore_all(parts.list, rows, keys, task.take, scored, stream);
       continue;
     }
-    begin_fixed(rows, *screen_keys, scores + first, parts.arrays, parts.thresholds, stream);
+    begin_fixed(rows, *screen_keys, call.scores.data + first, parts.arrays, parts.thresholds,
+                stream);
     for (int64_t key = 0; key < keys.rows; key += plan.keys) {
       const int64_t last = std::min(key + plan.keys, keys.rows);
       parts.list.begin(rows.rows, key, last, stream);

@@ -4,12 +4,10 @@
 #include <bit>
 #include <cstdint>
 
+#include "fastclip/backends.h"
 #include "fastclip/ordered.h"
 
 namespace fastclip::cuda {
-
-// The most keys that one call can search.
-inline constexpr int64_t kMostKeys = 0x7fffffff;
 
 // The larger, the better: score descending, then key ascending. 0 is behind all. The last bit,
 // which decides nothing, keeps the sign of a zero.

@@ -1,6 +1,6 @@
 // Codes and bounds of keys.
 #include "cuda/engine/encode.cuh"
-#include "cuda/engine/rows.h"
+#include "fastclip/ops/pack.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -26,11 +26,11 @@ __global__ void __launch_bounds__(kEncodeThreads)
 
 }  // namespace
 
-void pack(const Matrix& keys, const float* center, uint8_t* codes, float* bounds, Stream stream) {
-  const Encoding encoding(keys, center);
-  const int64_t padded = ceil_div(keys.rows, kPanel) * kPanel;
+void pack(const PackCall& call, Stream stream) {
+  const Encoding encoding(call.keys, call.center.data);
+  const int64_t padded = padded_keys(call.keys.rows);
   launch(pack_kernel, encoding.blocks(padded), kEncodeThreads, encoding.shared_bytes(), stream,
-         encoding, padded, codes, bounds);
+         encoding, padded, call.codes.data, call.bounds.data);
 }
 
 }  // namespace fastclip::cuda

@@ -6,6 +6,7 @@
 #include "cuda/engine/exact_score.cuh"
 #include "cuda/engine/screen.cuh"
 #include "cuda/engine/workspace.h"
+#include "cuda/tuning.h"
 
 namespace fastclip::cuda {
 
@@ -97,12 +98,12 @@ class PairList {
   unsigned* marked_;
 };
 
-inline constexpr int kRescoreThreads = tuning::Rescore::kThreads;
+inline constexpr int kRescoreThreads = tuned::Rescore::kThreads;
 inline constexpr int kRescoreHalfWarps = kRescoreThreads / static_cast<int>(kLanes);
 
 // Calls take(query, key, score) for each pair of the list, on one thread.
 template <class Take>
-__global__ void __launch_bounds__(kRescoreThreads, tuning::Rescore::kBlocks)
+__global__ void __launch_bounds__(kRescoreThreads, tuned::Rescore::kBlocks)
     rescore_pairs_kernel(PairList list, Matrix queries, Matrix keys, Take take, int64_t* scored) {
   const int64_t size = list.size();
   int64_t count = 0;
@@ -120,7 +121,7 @@ __global__ void __launch_bounds__(kRescoreThreads, tuning::Rescore::kBlocks)
 
 // Calls it for each pair of the marked strips, or of all strips.
 template <class Take>
-__global__ void __launch_bounds__(kRescoreThreads, tuning::Rescore::kBlocks)
+__global__ void __launch_bounds__(kRescoreThreads, tuned::Rescore::kBlocks)
     rescore_strips_kernel(PairList list, Matrix queries, Matrix keys, Take take, bool all,
                           int64_t* scored) {
   if (!all && !list.overflowed()) return;
@@ -149,7 +150,7 @@ __global__ void __launch_bounds__(kRescoreThreads, tuning::Rescore::kBlocks)
 template <class Take>
 void rescore(const PairList& list, const Matrix& queries, const Matrix& keys, const Take& take,
              int64_t* scored, Stream stream) {
-  const auto blocks = static_cast<unsigned>(tuning::Rescore::kGridBlocks * multiprocessors());
+  const auto blocks = static_cast<unsigned>(tuned::Rescore::kGridBlocks * multiprocessors());
   launch(rescore_pairs_kernel<Take>, blocks, kRescoreThreads, 0, stream, list, queries, keys, take,
          scored);
   launch(rescore_strips_kernel<Take>, blocks, kRescoreThreads, 0, stream, list, queries, keys, take,
@@ -162,8 +163,8 @@ void rescore_all(PairList list, const Matrix& queries, const Matrix& keys, const
                  int64_t* scored, Stream stream) {
   list.cover(queries.rows, 0, keys.rows);
   launch(rescore_strips_kernel<Take>,
-         static_cast<unsigned>(tuning::Rescore::kGridBlocks * multiprocessors()), kRescoreThreads,
-         0, stream, list, queries, keys, take, true, scored);
+         static_cast<unsigned>(tuned::Rescore::kGridBlocks * multiprocessors()), kRescoreThreads, 0,
+         stream, list, queries, keys, take, true, scored);
 }
 
 }  // namespace fastclip::cuda

@@ -14,6 +14,7 @@
 
 #include "cuda/arch/value_tile.cuh"
 #include "cuda/engine/split_rows.cuh"
+#include "cuda/tuning.h"
 #include "fastclip/screen.h"
 
 namespace fastclip::cuda {
@@ -63,8 +64,7 @@ inline int64_t whole_tiles(int64_t rows) {
 }
 
 inline void launch_norms(const Matrix& rows, double factor, float* norms, Stream stream) {
-  launch(row_norms, blocks_for(rows.rows * kWarp), tuning::kThreads, 0, stream, rows, factor,
-         norms);
+  launch(row_norms, blocks_for(rows.rows * kWarp), tuned::kThreads, 0, stream, rows, factor, norms);
 }
 
 inline double reach_factor(int64_t cols) {

@@ -3,9 +3,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 
 #include "cuda/tuning.h"
+#include "fastclip/backends.h"
 #include "fastclip/integers.h"
+#include "fastclip/matrix.h"
+#include "fastclip/screen.h"
 
 namespace fastclip::cuda {
 
@@ -18,20 +23,25 @@ constexpr int64_t keys_at_a_time(int64_t num_queries, int64_t num_keys, int64_t 
   return std::clamp<int64_t>(wanted, 1, most) * kKeyAlignment;
 }
 
-// How searches against known thresholds go about their work: so many queries and keys at a time,
-// with room for so many pairs that the screen leaves open.
+// Of the codes of the keys, 0 without a screen.
+inline int64_t width_of(const ScreenKeys* screen) { return screen == nullptr ? 0 : screen->width; }
+
+// The kernels number keys in 32 bits.
+inline void check_number_of_keys(const Matrix& keys) {
+  if (keys.rows <= kMostKeys) return;
+  throw std::invalid_argument("keys: at most " + std::to_string(kMostKeys) +
+                              " can be searched at a time on a CUDA device, got " +
+                              std::to_string(keys.rows));
+}
+
+// So many queries and keys at a time, with room for so many pairs that the screen leaves open.
 struct FixedPlan {
-  // At most max_queries, and about max_pairs pairs of which max_open may be open, at a time.
-  constexpr FixedPlan(int64_t num_queries, int64_t num_keys, int64_t max_queries, int64_t max_pairs,
-                      int64_t max_open)
-      : queries(std::max<int64_t>(1, std::min(num_queries, max_queries))),
-        keys(keys_at_a_time(queries, num_keys, max_pairs)),
-        open(std::min(max_open, queries * keys)) {}
+  FixedPlan(int64_t num_queries, int64_t num_keys, int64_t at_once, const Tuning& limits = tuning())
+      : queries(std::max<int64_t>(1, std::min(num_queries, at_once))),
+        keys(keys_at_a_time(queries, num_keys, limits.search_pairs)),
+        open(std::min(limits.search_open, queries * keys)) {}
 
   int64_t queries, keys, open;
 };
-
-// Bytes that a search works in; `width` is that of the codes of the keys, 0 without a screen.
-int64_t fixed_workspace(const FixedPlan& plan, int64_t width);
 
 }  // namespace fastclip::cuda

@@ -7,6 +7,7 @@
 #include "cuda/arch/split_tile.cuh"
 #include "cuda/arch/threads.cuh"
 #include "cuda/engine/workspace.h"
+#include "cuda/tuning.h"
 #include "fastclip/element.h"
 #include "fastclip/float16.h"
 #include "fastclip/screen.h"
@@ -64,7 +65,7 @@ static __global__ void split_rows(Matrix rows, SplitRows out) {
 
 inline void launch_split(const Matrix& rows, SplitRows& out, Stream stream) {
   out.rows = rows.rows;
-  launch(split_rows, blocks_for(rows.rows * kWarp), tuning::kThreads, 0, stream, rows, out);
+  launch(split_rows, blocks_for(rows.rows * kWarp), tuned::kThreads, 0, stream, rows, out);
 }
 
 // The square of a row's length, by a warp.
@@ -93,8 +94,8 @@ static __global__ void largest_length(Matrix rows, float* largest) {
 
 inline void launch_largest_length(const Matrix& rows, float* largest, Stream stream) {
   const unsigned blocks =
-      std::min<unsigned>(blocks_for(rows.rows * kWarp), tuning::Rows::kLengthBlocks);
-  launch(largest_length, blocks, tuning::kThreads, 0, stream, rows, largest);
+      std::min<unsigned>(blocks_for(rows.rows * kWarp), tuned::Rows::kLengthBlocks);
+  launch(largest_length, blocks, tuned::kThreads, 0, stream, rows, largest);
 }
 
 // Whether tensor cores are precise enough for exp(scale * score): what they lose where the numbers

@@ -9,11 +9,12 @@
 
 #include "cuda/arch/threads.cuh"
 #include "cuda/arch/value_tile.cuh"
+#include "cuda/tuning.h"
 #include "fastclip/logsumexp.h"
 
 namespace fastclip::cuda {
 
-struct ValueParts : tuning::ValueLoop {
+struct ValueParts : tuned::ValueLoop {
   explicit ValueParts(int64_t num_keys)
       : keys(ceil_div(std::clamp(ceil_div(num_keys, kEnoughParts), kLeastKeys, kMostKeys),
                       int64_t{ValueTile::kColumns}) *
@@ -125,7 +126,7 @@ __global__ void merge_parts(const LogSumExp* states, int64_t queries, int64_t pa
 template <class Take>
 void launch_merge(const LogSumExp* states, int64_t queries, int64_t parts, double scale, bool first,
                   bool last, LogSumExp* totals, Take take, Stream stream) {
-  constexpr int kThreads = tuning::ValueLoop::kMergeThreads;
+  constexpr int kThreads = tuned::ValueLoop::kMergeThreads;
   launch(merge_parts<Take>, dim3(ceil_div<int64_t>(queries, kThreads)), dim3(kThreads), 0, stream,
          states, queries, parts, scale, first, last, totals, take);
 }

@@ -3,15 +3,16 @@
 #include "cuda/arch/value_tile.cuh"
 #include "cuda/engine/split_rows.cuh"
 #include "cuda/engine/workspace.h"
-#include "cuda/ops.h"
+#include "cuda/tuning.h"
+#include "fastclip/ops/cache_logits.h"
 
 namespace fastclip::cuda {
 namespace {
 
 // The weights of a block of queries and keys are kept in device memory between two products. Sums
 // over kSumKeys keys are computed in float32 and added in float64, in order.
-using Tuning = tuning::CacheLogits;
-constexpr int64_t kSumKeys = Tuning::kSumKeys;
+using Tuned = tuned::CacheLogits;
+constexpr int64_t kSumKeys = Tuned::kSumKeys;
 
 // At least one multiple.
 int64_t up_to(int64_t x, int64_t multiple_of) {
@@ -22,10 +23,10 @@ struct Memory {
   Memory(void* workspace, const Matrix& all_queries, const Matrix& all_keys, int64_t num_columns,
          int64_t at_once)
       : queries(up_to(at_once, ValueTile::kRows)),
-        keys(std::min(up_to(all_keys.rows, kSumKeys), up_to(Tuning::kWeights / queries, kSumKeys))),
+        keys(std::min(up_to(all_keys.rows, kSumKeys), up_to(Tuned::kWeights / queries, kSumKeys))),
         parts(keys / kSumKeys),
         columns(std::min(up_to(num_columns, ValueTile::kColumns),
-                         up_to(Tuning::kSums / (queries * parts), ValueTile::kColumns))),
+                         up_to(Tuned::kSums / (queries * parts), ValueTile::kColumns))),
         with_low(!both_are_short(all_queries, all_keys)),
         all(workspace),
         largest(all.take<float>(2)),
@@ -117,13 +118,15 @@ __global__ void add_sums(const float* sums, int64_t parts, int64_t queries, int6
 
 }  // namespace
 
-int64_t cache_logits_workspace(const Matrix& queries, const Matrix& keys, int64_t columns,
-                               int64_t at_once) {
-  return Memory(nullptr, queries, keys, columns, at_once).all.bytes();
+Room cache_logits_room(const CacheLogitsCall& call, int64_t most) {
+  const int64_t queries = rows_at_once(call.queries.rows, tuning().cache_queries, most);
+  return {queries, Memory(nullptr, call.queries, call.keys, call.values.cols, queries).all.bytes()};
 }
 
-void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& values, double beta,
-                  float* out, int64_t at_once, void* workspace, Stream stream) {
+void cache_logits(const CacheLogitsCall& call, int64_t at_once, void* workspace, Stream stream) {
+  const auto &queries = call.queries, &keys = call.keys, &values = call.values;
+  const double beta = call.beta;
+  float* out = call.out.data;
   if (keys.rows == 0) return zero(out, queries.rows * values.cols * sizeof(float), stream);
   Memory memory(workspace, queries, keys, values.cols, at_once);
   const Matrix weights{reinterpret_cast<const char*>(memory.weights), DType::kFloat32,
@@ -152,8 +155,8 @@ void cache_logits(const Matrix& queries, const Matrix& keys, const Matrix& value
         launch(sum_values, dim3(tiles(some_queries.rows), tiles(columns), parts),
                dim3(ValueTile::kThreads), 0, stream, weights, values.slice(j, last), c, memory.sums,
                memory.queries, memory.columns);
-        launch(add_sums, blocks_for(some_queries.rows * memory.columns), tuning::kThreads, 0,
-               stream, memory.sums, parts, memory.queries, memory.columns, j == 0, memory.totals,
+        launch(add_sums, blocks_for(some_queries.rows * memory.columns), tuned::kThreads, 0, stream,
+               memory.sums, parts, memory.queries, memory.columns, j == 0, memory.totals,
                last == keys.rows, some_queries.rows, columns, out + i * values.cols + c,
                values.cols);
       }

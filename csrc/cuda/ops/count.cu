@@ -1,6 +1,6 @@
 // How many keys score ahead of a threshold: rank and count_above.
 #include "cuda/engine/fixed_screen.cuh"
-#include "cuda/ops.h"
+#include "fastclip/ops/count_ahead.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -72,14 +72,14 @@ struct CountTask {
 
 }  // namespace
 
-void count_ahead(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
-                 const FixedPlan& plan, const float* scores, const int64_t* ties,
-                 int64_t* per_query, int64_t* per_key, int64_t* scored, void* memory,
-                 Stream stream) {
-  if (per_query != nullptr) zero(per_query, sizeof(int64_t) * queries.rows, stream);
-  if (per_key != nullptr) zero(per_key, sizeof(int64_t) * keys.rows, stream);
-  const Thresholds thresholds{scores, ties};
-  search_fixed(queries, keys, screen, plan, scores, scored, memory, stream, [&](int64_t first) {
+Room count_ahead_room(const CountAheadCall& call, int64_t most) { return fixed_room(call, most); }
+
+void count_ahead(const CountAheadCall& call, int64_t at_once, void* memory, Stream stream) {
+  int64_t *per_query = call.per_query.data, *per_key = call.per_key.data;
+  if (per_query != nullptr) zero(per_query, sizeof(int64_t) * call.queries.rows, stream);
+  if (per_key != nullptr) zero(per_key, sizeof(int64_t) * call.keys.rows, stream);
+  const Thresholds thresholds{call.scores.data, call.ties.data};
+  search_fixed(call, at_once, memory, stream, [&](int64_t first) {
     int64_t* totals = per_query == nullptr ? nullptr : per_query + first;
     return CountTask{{thresholds.slice(first), {totals, per_key}}};
   });

@@ -3,7 +3,8 @@
 #include "cuda/engine/split_rows.cuh"
 #include "cuda/engine/value_loop.cuh"
 #include "cuda/engine/workspace.h"
-#include "cuda/ops.h"
+#include "cuda/tuning.h"
+#include "fastclip/ops/gaussian_potential.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -77,7 +78,7 @@ struct KeepTotal {
   __device__ void operator()(int64_t, const LogSumExp&) const {}
 };
 
-constexpr int kTotalThreads = tuning::kThreads;
+constexpr int kTotalThreads = tuned::kThreads;
 
 // One block.
 __global__ void total(const LogSumExp* states, int64_t count, double t, double log_pairs,
@@ -95,18 +96,23 @@ __global__ void total(const LogSumExp* states, int64_t count, double t, double l
 }
 
 struct Memory {
-  Memory(void* workspace, int64_t x, int64_t y, int64_t cols, bool symmetric, int64_t at_once)
-      : parts(y),
-        parts_at_once(parts.within(tuning::ValueLoop::kSplitBytes / (SplitRows::padded(cols) * 4))),
+  Memory(void* workspace, const GaussianPotentialCall& call, int64_t at_once)
+      : parts(call.y.rows),
+        parts_at_once(
+            parts.within(tuned::ValueLoop::kSplitBytes / (SplitRows::padded(call.x.cols) * 4))),
         all(workspace),
         largest(all.take<unsigned>(1)),
-        centred_x{all.take<float>(x * cols), all.take<float>(x), largest},
-        centred_y(symmetric ? centred_x
-                            : Centred{all.take<float>(y * cols), all.take<float>(y), largest}),
-        split_x(take_split_rows(all, at_once, cols, true)),
-        split_y(take_split_rows(all, std::min(parts_at_once * parts.keys, y), cols, true)),
+        centred_x(centred(call.x)),
+        centred_y(call.symmetric ? centred_x : centred(call.y)),
+        split_x(take_split_rows(all, at_once, call.x.cols, true)),
+        split_y(take_split_rows(all, std::min(parts_at_once * parts.keys, call.y.rows), call.x.cols,
+                                true)),
         states(all.take<LogSumExp>(at_once * parts_at_once)),
-        of_rows(all.take<LogSumExp>(x)) {}
+        of_rows(all.take<LogSumExp>(call.x.rows)) {}
+
+  Centred centred(const Matrix& rows) {
+    return {all.take<float>(rows.rows * rows.cols), all.take<float>(rows.rows), largest};
+  }
 
   ValueParts parts;
   int64_t parts_at_once;
@@ -119,26 +125,27 @@ struct Memory {
 };
 
 void launch_centre(const Matrix& rows, const double* centre, Centred out, Stream stream) {
-  launch(centre_rows, blocks_for(rows.rows * kWarp), tuning::kThreads, 0, stream, rows, centre,
-         out);
+  launch(centre_rows, blocks_for(rows.rows * kWarp), tuned::kThreads, 0, stream, rows, centre, out);
 }
 
 }  // namespace
 
-int64_t gaussian_potential_workspace(int64_t x, int64_t y, int64_t cols, bool symmetric,
-                                     int64_t at_once) {
-  return Memory(nullptr, x, y, cols, symmetric, at_once).all.bytes();
+Room gaussian_potential_room(const GaussianPotentialCall& call, int64_t most) {
+  const int64_t rows = rows_at_once(call.x.rows, tuning().potential_rows, most);
+  return {rows, Memory(nullptr, call, rows).all.bytes()};
 }
 
-void gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, double t,
-                        const double* centre, double* out, int64_t at_once, void* workspace,
+void gaussian_potential(const GaussianPotentialCall& call, int64_t at_once, void* workspace,
                         Stream stream) {
-  Memory memory(workspace, x.rows, y.rows, x.cols, symmetric, at_once);
+  const auto &x = call.x, &y = call.y;
+  const bool symmetric = call.symmetric;
+  const double t = call.t;
+  Memory memory(workspace, call, at_once);
   const Centred& cx = memory.centred_x;
   const Centred& cy = memory.centred_y;
   zero(memory.largest, sizeof(*memory.largest), stream);
-  launch_centre(x, centre, cx, stream);
-  if (!symmetric) launch_centre(y, centre, cy, stream);
+  launch_centre(x, call.centre.data, cx, stream);
+  if (!symmetric) launch_centre(y, call.centre.data, cy, stream);
   const int64_t keys_at_once = memory.parts_at_once * memory.parts.keys;
   for (int64_t i = 0; i < x.rows; i += at_once) {
     const int64_t last_i = std::min(i + at_once, x.rows);
@@ -158,7 +165,7 @@ void gaussian_potential(const Matrix& x, const Matrix& y, bool symmetric, double
   const auto n = static_cast<double>(x.rows);
   const double pairs = symmetric ? n * (n - 1) / 2 : n * static_cast<double>(y.rows);
   launch(total, dim3(1), dim3(kTotalThreads), 0, stream, memory.of_rows, x.rows, t, std::log(pairs),
-         out);
+         call.out.data);
 }
 
 }  // namespace fastclip::cuda

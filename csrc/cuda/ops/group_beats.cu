@@ -1,6 +1,6 @@
 // Which groups of keys beat a target.
 #include "cuda/engine/fixed_screen.cuh"
-#include "cuda/ops.h"
+#include "fastclip/ops/group_beats.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -70,14 +70,15 @@ struct BeatsTask {
 
 }  // namespace
 
-void group_beats(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen,
-                 const FixedPlan& plan, const float* scores, const int64_t* ties,
-                 const int64_t* groups, int64_t words, uint64_t* bits, int64_t* scored,
-                 void* memory, Stream stream) {
-  zero(bits, sizeof(uint64_t) * queries.rows * words, stream);
-  const Thresholds thresholds{scores, ties};
-  search_fixed(queries, keys, screen, plan, scores, scored, memory, stream, [&](int64_t first) {
-    return BeatsTask{{thresholds.slice(first), {groups, words, bits + first * words}}};
+Room group_beats_room(const GroupBeatsCall& call, int64_t most) { return fixed_room(call, most); }
+
+void group_beats(const GroupBeatsCall& call, int64_t at_once, void* memory, Stream stream) {
+  zero(call.bits.data, sizeof(uint64_t) * call.bits.count(), stream);
+  const int64_t words = call.bits.sizes[1];
+  const Thresholds thresholds{call.scores.data, call.ties.data};
+  search_fixed(call, at_once, memory, stream, [&](int64_t first) {
+    auto* bits = reinterpret_cast<uint64_t*>(call.bits.data + first * words);
+    return BeatsTask{{thresholds.slice(first), {call.groups.data, words, bits}}};
   });
 }
 

@@ -6,7 +6,9 @@
 #include "cuda/engine/encode_queries.h"
 #include "cuda/engine/ordered_key.h"
 #include "cuda/engine/pair_list.cuh"
-#include "cuda/ops.h"
+#include "cuda/ops/plans.h"
+#include "cuda/tuning.h"
+#include "fastclip/ops/group_max.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -114,6 +116,10 @@ __global__ void write_kernel(const OrderedKey* best, int64_t count, float* value
   indices[i] = key_of(best[i]);
 }
 
+GroupPlan plan_of(const GroupMaxCall& call, int64_t at_once) {
+  return {call.queries.rows, call.keys.rows, call.values.sizes[1], at_once};
+}
+
 struct Memory {
   Memory(Workspace& workspace, const GroupPlan& plan, int64_t width)
       : arrays(workspace, padded_queries(plan.queries), width),
@@ -129,19 +135,23 @@ struct Memory {
 
 }  // namespace
 
-int64_t group_max_workspace(const GroupPlan& plan, int64_t width) {
+Room group_max_room(const GroupMaxCall& call, int64_t most) {
+  const GroupPlan plan = plan_of(call, std::min(most, tuning().search_queries));
   Workspace workspace;
-  Memory(workspace, plan, width);
-  return workspace.bytes();
+  Memory(workspace, plan, width_of(call.screen));
+  return {plan.queries, workspace.bytes()};
 }
 
-void group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* screen_keys,
-               const GroupPlan& plan, const int64_t* groups_of_keys, float* values,
-               int64_t* indices, int64_t* scored, void* memory, Stream stream) {
+void group_max(const GroupMaxCall& call, int64_t at_once, void* memory, Stream stream) {
+  const auto &queries = call.queries, &keys = call.keys;
+  const ScreenKeys* screen_keys = call.screen;
+  int64_t* scored = call.survivors.data;
+  check_number_of_keys(keys);
+  const GroupPlan plan = plan_of(call, at_once);
   zero(scored, sizeof(int64_t), stream);
-  const Groups groups{groups_of_keys, plan.groups};
+  const Groups groups{call.groups.data, plan.groups};
   Workspace workspace(memory);
-  Memory parts(workspace, plan, screen_keys != nullptr ? screen_keys->width : 0);
+  Memory parts(workspace, plan, width_of(screen_keys));
   if (screen_keys != nullptr && queries.rows > 0) bound_keys(*screen_keys, parts.arrays, stream);
   for (int64_t first = 0; first < queries.rows; first += plan.queries) {
     const Matrix rows = queries.slice(first, std::min(first + plan.queries, queries.rows));
@@ -163,8 +173,8 @@ void group_max(const Matrix& queries, const Matrix& keys, const ScreenKeys* scre
         rescore(parts.list, rows, keys, take, scored, stream);
       }
     }
-    launch(write_kernel, blocks_for(entries), tuning::kThreads, 0, stream, parts.best, entries,
-           values + first * groups.count, indices + first * groups.count);
+    launch(write_kernel, blocks_for(entries), tuned::kThreads, 0, stream, parts.best, entries,
+           call.values.data + first * groups.count, call.indices.data + first * groups.count);
   }
 }
 

@@ -1,11 +1,12 @@
 // Means of groups of keys.
 #include "cuda/engine/exact_score.cuh"
-#include "cuda/ops.h"
+#include "cuda/tuning.h"
+#include "fastclip/ops/group_mean.h"
 
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kColumns = tuning::GroupMean::kColumns, kRows = tuning::GroupMean::kRows;
+constexpr int kColumns = tuned::GroupMean::kColumns, kRows = tuned::GroupMean::kRows;
 
 // One block for a group and kColumns columns. Thread (c, r) adds every kRows-th row from r on.
 __global__ void group_means_kernel(Matrix keys, const int64_t* order, const int64_t* starts,
@@ -29,10 +30,11 @@ __global__ void group_means_kernel(Matrix keys, const int64_t* order, const int6
 
 }  // namespace
 
-void group_means(const Matrix& keys, const int64_t* order, const int64_t* starts, int64_t groups,
-                 float* means, Stream stream) {
-  launch(group_means_kernel, dim3(groups, ceil_div<int64_t>(keys.cols, kColumns)),
-         dim3(kColumns, kRows), 0, stream, keys, order, starts, means);
+void group_means(const GroupMeansCall& call, Stream stream) {
+  const int64_t groups = call.means.sizes[0];
+  launch(group_means_kernel, dim3(groups, ceil_div<int64_t>(call.keys.cols, kColumns)),
+         dim3(kColumns, kRows), 0, stream, call.keys, call.order.data, call.starts.data,
+         call.means.data);
 }
 
 }  // namespace fastclip::cuda

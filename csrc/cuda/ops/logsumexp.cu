@@ -1,8 +1,9 @@
 #include "cuda/engine/split_rows.cuh"
 #include "cuda/engine/value_loop.cuh"
 #include "cuda/engine/workspace.h"
-#include "cuda/ops.h"
+#include "cuda/tuning.h"
 #include "fastclip/logsumexp.h"
+#include "fastclip/ops/logsumexp.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -30,7 +31,7 @@ struct Memory {
   Memory(void* workspace, const Matrix& queries, const Matrix& keys, int64_t at_once)
       : parts(keys.rows),
         with_low(!both_are_short(queries, keys)),
-        parts_at_once(parts.within(tuning::ValueLoop::kSplitBytes /
+        parts_at_once(parts.within(tuned::ValueLoop::kSplitBytes /
                                    (SplitRows::padded(keys.cols) * (with_low ? 4 : 2)))),
         all(workspace),
         largest(all.take<float>(2)),
@@ -63,12 +64,14 @@ void add_keys(const Matrix& queries, const Matrix& keys, double scale, SignedSco
 
 }  // namespace
 
-int64_t logsumexp_workspace(const Matrix& queries, const Matrix& keys, int64_t at_once) {
-  return Memory(nullptr, queries, keys, at_once).all.bytes();
+Room logsumexp_room(const LogSumExpCall& call, int64_t most) {
+  const int64_t queries = rows_at_once(call.queries.rows, tuning().logsumexp_queries, most);
+  return {queries, Memory(nullptr, call.queries, call.keys, queries).all.bytes()};
 }
 
-void logsumexp(const Matrix& queries, const Matrix& keys, double scale, float* out, int64_t at_once,
-               void* workspace, Stream stream) {
+void logsumexp(const LogSumExpCall& call, int64_t at_once, void* workspace, Stream stream) {
+  const auto &queries = call.queries, &keys = call.keys;
+  const double scale = call.scale;
   Memory memory(workspace, queries, keys, at_once);
   // exp(scale * s) = exp(-scale * -s), and negating a score is exact.
   const double positive = std::abs(scale);
@@ -87,7 +90,7 @@ void logsumexp(const Matrix& queries, const Matrix& keys, double scale, float* o
       add_keys(some_queries, some_keys, positive, scores, memory, stream);
       launch_merge(memory.states, some_queries.rows, ceil_div(some_keys.rows, memory.parts.keys),
                    positive, j == 0, j + some_keys.rows == keys.rows, memory.totals,
-                   TakeLogarithm{positive, out + i}, stream);
+                   TakeLogarithm{positive, call.out.data + i}, stream);
     }
   }
 }

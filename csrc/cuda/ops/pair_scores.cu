@@ -1,7 +1,8 @@
 // Scores of given pairs.
 #include "cuda/arch/threads.cuh"
 #include "cuda/engine/exact_score.cuh"
-#include "cuda/ops.h"
+#include "cuda/tuning.h"
+#include "fastclip/ops/pair_scores.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -16,10 +17,9 @@ __global__ void pair_scores_kernel(Matrix queries, Matrix keys, const int64_t* i
 
 }  // namespace
 
-void pair_scores(const Matrix& queries, const Matrix& keys, const int64_t* indices,
-                 int64_t per_query, float* out, Stream stream) {
-  launch(pair_scores_kernel, blocks_for(queries.rows * per_query * kLanes), tuning::kThreads, 0,
-         stream, queries, keys, indices, per_query, out);
+void pair_scores(const PairScoresCall& call, Stream stream) {
+  launch(pair_scores_kernel, blocks_for(call.indices.count() * kLanes), tuned::kThreads, 0, stream,
+         call.queries, call.keys, call.indices.data, call.indices.sizes[1], call.out.data);
 }
 
 }  // namespace fastclip::cuda

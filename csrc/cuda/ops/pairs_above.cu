@@ -1,6 +1,6 @@
 // Pairs that score above a threshold.
 #include "cuda/engine/fixed_screen.cuh"
-#include "cuda/ops.h"
+#include "fastclip/ops/pairs_above.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -48,32 +48,36 @@ __global__ void __launch_bounds__(kRescoreThreads, 2)
 
 }  // namespace
 
-int64_t maybe_above_workspace(int64_t queries, int64_t width) {
+Room maybe_above_room(const MaybeAboveCall& call, int64_t) {
   Workspace workspace;
-  Memory(workspace, queries, width);
-  return workspace.bytes();
+  Memory(workspace, call.queries.rows, width_of(call.screen));
+  return {1, workspace.bytes()};
 }
 
-void maybe_above(const Matrix& queries, const ScreenKeys& keys, int64_t first_key, int64_t last_key,
-                 const float* thresholds, bool later_only, int64_t shift, int32_t* pairs,
-                 int64_t capacity, unsigned* count, void* memory, Stream stream) {
+void maybe_above(const MaybeAboveCall& call, int64_t, void* memory, Stream stream) {
+  const Matrix& queries = call.queries;
+  const ScreenKeys& keys = *call.screen;
+  auto* count = reinterpret_cast<unsigned*>(call.count.data);
+  check_number_of_keys(call.keys);
   Workspace workspace(memory);
   const Memory parts(workspace, queries.rows, keys.width);
   bound_keys(keys, parts.arrays, stream);
-  begin_fixed(queries, keys, thresholds, parts.arrays, parts.thresholds, stream);
+  begin_fixed(queries, keys, call.thresholds.data, parts.arrays, parts.thresholds, stream);
   zero(count, sizeof(unsigned), stream);
   const MainloopParams params{parts.arrays.codes, padded_queries(queries.rows) / kQueryTile, keys,
-                              first_key, last_key};
-  const PairList list(reinterpret_cast<OpenPair*>(pairs), capacity, count);
-  screen(params, PairEpilogue{parts.arrays.coefficients, parts.thresholds, list, later_only, shift},
-         stream);
+                              call.first_key, call.last_key};
+  const PairList list(reinterpret_cast<OpenPair*>(call.pairs.data), call.pairs.sizes[0], count);
+  screen(
+      params,
+      PairEpilogue{parts.arrays.coefficients, parts.thresholds, list, call.later_only, call.shift},
+      stream);
 }
 
-void list_scores(const Matrix& queries, const Matrix& keys, const int32_t* pairs, int64_t count,
-                 float* scores, Stream stream) {
+void list_scores(const ListScoresCall& call, Stream stream) {
+  const int64_t count = call.scores.count();
   launch(list_scores_kernel, static_cast<unsigned>(ceil_div<int64_t>(count, kRescoreHalfWarps)),
-         kRescoreThreads, 0, stream, queries, keys, reinterpret_cast<const OpenPair*>(pairs), count,
-         scores);
+         kRescoreThreads, 0, stream, call.queries, call.keys,
+         reinterpret_cast<const OpenPair*>(call.pairs.data), count, call.scores.data);
 }
 
 }  // namespace fastclip::cuda

@@ -17,16 +17,17 @@
 #include "cuda/engine/exact_score.cuh"
 #include "cuda/engine/pixel_screen.cuh"
 #include "cuda/engine/workspace.h"
-#include "cuda/ops.h"
 #include "cuda/ops/pixel_cells.cuh"
 #include "cuda/ops/pixel_reducers.cuh"
 #include "cuda/ops/pixel_survivors.cuh"
+#include "cuda/tuning.h"
+#include "fastclip/ops/pixel_labels.h"
 
 namespace fastclip::cuda {
 namespace {
 
-using Tuning = tuning::PixelLabels;
-constexpr int kThreads = Tuning::kThreads;
+using Tuned = tuned::PixelLabels;
+constexpr int kThreads = Tuned::kThreads;
 
 // Bounds on a tag's scores at the corners of a cell, and whether all are in the range in which they
 // can be interpolated.
@@ -46,7 +47,7 @@ struct CornerBounds {
 };
 
 // Step 2. One block for each cell.
-__global__ void __launch_bounds__(kThreads, Tuning::kMarkBlocks) mark_survivors(Images images) {
+__global__ void __launch_bounds__(kThreads, Tuned::kMarkBlocks) mark_survivors(Images images) {
   const Cell cell(images, blockIdx.x);
   if (cell.empty()) return;
   const float level = kth_best(images, [&](int64_t tag) {
@@ -82,7 +83,7 @@ __global__ void score_marked(Images images) {
 
 // Step 4. One block for each cell; a thread takes kPixels outputs of a row at a time.
 template <class Reducer>
-__global__ void __launch_bounds__(kThreads, Tuning::kLabelBlocks)
+__global__ void __launch_bounds__(kThreads, Tuned::kLabelBlocks)
     label_cells(Images images, Labels labels, int64_t* survivor_counts, int32_t* too_large) {
   constexpr int kPixels = Reducer::kPixels;
   __shared__ Survivors::Shared shared;
@@ -125,17 +126,16 @@ __global__ void __launch_bounds__(kThreads, Tuning::kLabelBlocks)
 }
 
 struct Memory {
-  Memory(void* workspace, const Matrix& pixels, const Matrix& tags, const LabelShape& shape,
-         int64_t at_once)
-      : count(at_once * shape.h * shape.w),
-        words(ceil_div<int64_t>(tags.rows, kWarp)),
-        with_low(!both_are_short(pixels, tags)),
+  Memory(void* workspace, const PixelLabelsCall& call, int64_t at_once)
+      : count(at_once * call.h * call.w),
+        words(ceil_div<int64_t>(call.tags.rows, kWarp)),
+        with_low(!both_are_short(call.pixels, call.tags)),
         all(workspace),
-        scores(all.take<float>(whole_tiles(count) * whole_tiles(tags.rows))),
-        norms(all.take<float>(tags.rows)),
+        scores(all.take<float>(whole_tiles(count) * whole_tiles(call.tags.rows))),
+        norms(all.take<float>(call.tags.rows)),
         reach(all.take<float>(count)),
-        split_tags(take_split_rows(all, tags.rows, tags.cols, with_low)),
-        split_pixels(take_split_rows(all, count, tags.cols, with_low)),
+        split_tags(take_split_rows(all, call.tags.rows, call.tags.cols, with_low)),
+        split_pixels(take_split_rows(all, count, call.tags.cols, with_low)),
         marks(all.take<unsigned>(count * words)) {}
 
   int64_t count, words;
@@ -150,18 +150,18 @@ struct Memory {
 
 }  // namespace
 
-int64_t pixel_labels_workspace(const Matrix& pixels, const Matrix& tags, const LabelShape& shape,
-                               int64_t at_once) {
-  return Memory(nullptr, pixels, tags, shape, at_once).all.bytes();
+Room pixel_labels_room(const PixelLabelsCall& call, int64_t most) {
+  const int64_t tuned = tuning().pixel_labels_scores / (call.h * call.w * call.tags.rows);
+  const int64_t images = rows_at_once(call.images(), tuned, most);
+  return {images, Memory(nullptr, call, images).all.bytes()};
 }
 
-void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, const LabelShape& shape,
-                  float background, float* values, int64_t* indices, int64_t* survivors,
-                  int32_t* overflow, int64_t at_once, void* workspace, Stream stream) {
-  Memory memory(workspace, pixels, tags, shape, at_once);
-  const int64_t area = shape.h * shape.w;
-  zero(survivors, images * sizeof(*survivors), stream);
-  zero(overflow, sizeof(*overflow), stream);
+void pixel_labels(const PixelLabelsCall& call, int64_t at_once, void* workspace, Stream stream) {
+  const auto &pixels = call.pixels, &tags = call.tags;
+  const int64_t images = call.images(), area = call.h * call.w;
+  Memory memory(workspace, call, at_once);
+  zero(call.survivors.data, images * sizeof(int64_t), stream);
+  zero(call.overflow.data, sizeof(int32_t), stream);
   launch_norms(tags, 1, memory.norms, stream);
   launch_split(tags, memory.split_tags, stream);
   for (int64_t first = 0; first < images; first += at_once) {
@@ -169,10 +169,10 @@ void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, cons
     const Images some{
         .pixels = pixels.slice(first * area, last * area),
         .tags = tags,
-        .ys = {shape.h, shape.height, bilinear_scale(shape.h, shape.height)},
-        .xs = {shape.w, shape.width, bilinear_scale(shape.w, shape.width)},
-        .k = shape.k,
-        .background = background,
+        .ys = {call.h, call.height(), bilinear_scale(call.h, call.height())},
+        .xs = {call.w, call.width(), bilinear_scale(call.w, call.width())},
+        .k = call.k(),
+        .background = call.background,
         .scores = memory.scores,
         .pitch = whole_tiles(tags.rows),
         .reach = memory.reach,
@@ -181,8 +181,9 @@ void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, cons
         .words = memory.words,
     };
     const int64_t cells = some.pixels.rows, marked = cells * memory.words;
-    const int64_t at = first * shape.k * shape.height * shape.width;
-    const Labels labels{values + at, indices + at, shape.k, shape.height, shape.width};
+    const int64_t at = first * call.k() * call.height() * call.width();
+    const Labels labels{call.values.data + at, call.indices.data + at, call.k(), call.height(),
+                        call.width()};
     zero(memory.marks, marked * sizeof(*memory.marks), stream);
     launch_norms(some.pixels, reach_factor(tags.cols), memory.reach, stream);
     launch_split(some.pixels, memory.split_pixels, stream);
@@ -190,8 +191,9 @@ void pixel_labels(const Matrix& pixels, int64_t images, const Matrix& tags, cons
     launch(mark_survivors, dim3(cells), dim3(kThreads), 0, stream, some);
     launch(score_marked, dim3(ceil_div<int64_t>(marked * kLanes, kThreads)), dim3(kThreads), 0,
            stream, some);
-    launch(shape.k == 1 ? label_cells<BestLabel> : label_cells<BestLabels>, dim3(cells),
-           dim3(kThreads), 0, stream, some, labels, survivors + first, overflow);
+    launch(call.k() == 1 ? label_cells<BestLabel> : label_cells<BestLabels>, dim3(cells),
+           dim3(kThreads), 0, stream, some, labels, call.survivors.data + first,
+           call.overflow.data);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/ops/pixel_survivors.cuh"
+#include "cuda/tuning.h"
 
 namespace fastclip::cuda {
 
@@ -23,7 +24,7 @@ __device__ inline float lerp(float a, float b, float weight) {
 // The best survivor at each of kPixels neighbouring outputs.
 class BestLabel {
  public:
-  static constexpr int kPixels = tuning::PixelLabels::kPixels;
+  static constexpr int kPixels = tuned::PixelLabels::kPixels;
 
   __device__ BestLabel(const Labels& labels, int64_t at)
       : values_(labels.values + at), indices_(labels.indices + at) {}

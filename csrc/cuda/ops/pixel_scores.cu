@@ -3,7 +3,8 @@
 #include "cuda/engine/exact_score.cuh"
 #include "cuda/engine/pixel_screen.cuh"
 #include "cuda/engine/workspace.h"
-#include "cuda/ops.h"
+#include "cuda/tuning.h"
+#include "fastclip/ops/pixel_scores.h"
 
 namespace fastclip::cuda {
 namespace {
@@ -103,16 +104,20 @@ struct Memory {
 
 }  // namespace
 
-int64_t pixel_scores_workspace(const Matrix& pixels, const Matrix& tags, int64_t at_once) {
-  return Memory(nullptr, pixels, tags, at_once).all.bytes();
+Room pixel_scores_room(const PixelScoresCall& call, int64_t most) {
+  const int64_t rows = std::max(call.pixels.rows, call.tags.rows);
+  const int64_t at_once = rows_at_once(rows, tuning().pixel_scores_at_once, most);
+  return {at_once, Memory(nullptr, call.pixels, call.tags, at_once).all.bytes()};
 }
 
-void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, float* values,
-                  int64_t* locations, int64_t at_once, void* workspace, Stream stream) {
+void pixel_scores(const PixelScoresCall& call, int64_t at_once, void* workspace, Stream stream) {
+  const auto &pixels = call.pixels, &tags = call.tags;
+  const int64_t images = call.values.sizes[0], area = call.area;
+  float* values = call.values.data;
+  int64_t* locations = call.locations.data;
   if (images == 0 || tags.rows == 0) return;
   Memory memory(workspace, pixels, tags, at_once);
-  const int64_t area = pixels.rows / images;
-  launch(begin, blocks_for(images * tags.rows), tuning::kThreads, 0, stream, values, locations,
+  launch(begin, blocks_for(images * tags.rows), tuned::kThreads, 0, stream, values, locations,
          images * tags.rows);
   launch_norms(tags, reach_factor(tags.cols), memory.reach, stream);
   launch_norms(pixels, 1, memory.norms, stream);
@@ -127,8 +132,8 @@ void pixel_scores(const Matrix& pixels, int64_t images, const Matrix& tags, floa
       launch_products(memory.split_tags, memory.split_pixels, memory.scores, stream);
       const PixelScreen screen{memory.scores, whole_tiles(last - pixel), memory.reach + tag,
                                memory.norms + pixel};
-      launch(find_nearest, dim3(blocks_for(block.tags.rows * kWarp), block_images),
-             tuning::kThreads, 0, stream, block, screen, values, locations);
+      launch(find_nearest, dim3(blocks_for(block.tags.rows * kWarp), block_images), tuned::kThreads,
+             0, stream, block, screen, values, locations);
     }
   }
 }

@@ -9,8 +9,8 @@ namespace fastclip::cuda {
 // The tags that survive in a cell by their exact scores, in increasing order, a part at a time.
 class Survivors {
  public:
-  static constexpr int kThreads = tuning::PixelLabels::kThreads;
-  static constexpr int kHeld = tuning::PixelLabels::kHeld;
+  static constexpr int kThreads = tuned::PixelLabels::kThreads;
+  static constexpr int kHeld = tuned::PixelLabels::kHeld;
 
   struct Shared {
     float4 corners[kHeld];

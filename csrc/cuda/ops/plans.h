@@ -1,4 +1,4 @@
-// How topk and group_max go about their work.
+// How topk and group_max are cut into blocks.
 #pragma once
 
 #include "cuda/engine/plan.h"
@@ -7,33 +7,29 @@ namespace fastclip::cuda {
 
 // So many queries at a time, with room for so many candidates each.
 struct TopKPlan {
-  // The limits are there to save memory; max_candidates must be a power of two, at least 256, and
-  // at least k.
-  constexpr TopKPlan(int64_t num_queries, int64_t k, int64_t max_queries, int64_t max_candidates)
+  TopKPlan(int64_t num_queries, int64_t k, int64_t at_once, const Tuning& limits = tuning())
       : k(k) {
-    using Tuning = tuning::TopK;
-    candidates =
-        std::max(Tuning::kLeastCandidates, next_power_of_two(Tuning::kCandidatesOfBest * k));
+    using Tuned = tuned::TopK;
+    candidates = std::max(Tuned::kLeastCandidates, next_power_of_two(Tuned::kCandidatesOfBest * k));
     // Fewer phases where there is room for more candidates.
-    while (candidates < Tuning::kMostCandidates &&
-           2 * candidates * padded_queries(num_queries) <= Tuning::kEntries) {
+    while (candidates < Tuned::kMostCandidates &&
+           2 * candidates * padded_queries(num_queries) <= Tuned::kEntries) {
       candidates *= 2;
     }
-    candidates = std::min(candidates, max_candidates);
-    queries = std::min(
-        {num_queries, max_queries, Tuning::kMostQueries, Tuning::kMostEntries / candidates});
+    candidates = std::min(candidates, limits.topk_candidates);
+    queries = std::max<int64_t>(
+        1, std::min({num_queries, at_once, Tuned::kMostQueries, Tuned::kMostEntries / candidates}));
   }
 
-  int64_t k, queries = 0, candidates = 0;
+  int64_t k, queries, candidates;
 };
 
 // As FixedPlan, for so many groups.
 struct GroupPlan : FixedPlan {
-  constexpr GroupPlan(int64_t num_queries, int64_t num_keys, int64_t num_groups,
-                      int64_t max_queries, int64_t max_pairs, int64_t max_open)
+  GroupPlan(int64_t num_queries, int64_t num_keys, int64_t num_groups, int64_t at_once,
+            const Tuning& limits = tuning())
       : FixedPlan(num_queries, num_keys,
-                  std::min(max_queries, tuning::GroupMax::kMostEntries / num_groups), max_pairs,
-                  max_open),
+                  std::min(at_once, tuned::GroupMax::kMostEntries / num_groups), limits),
         groups(num_groups) {}
 
   int64_t groups;

@@ -3,12 +3,13 @@
 
 #include "cuda/arch/device.h"
 #include "cuda/engine/workspace.h"
-#include "cuda/ops.h"
+#include "cuda/tuning.h"
+#include "fastclip/ops/refine_masks.h"
 
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = tuning::kThreads;
+constexpr int kThreads = tuned::kThreads;
 constexpr int kDirections = 8;  // neighbours at each dilation
 
 // Some of the dilations, as a parameter of a kernel: any number of them reaches the device without
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // One iteration. One thread for each pixel and kMasks masks: their weights are the same.
-constexpr int kMasks = tuning::RefineMasks::kMasks;
+constexpr int kMasks = tuned::RefineMasks::kMasks;
 
 __global__ void __launch_bounds__(kThreads)
     weighted_means(const float* weights, const float* masks, const float* low, const float* high,
@@ -161,12 +162,12 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 struct Memory {
-  Memory(void* workspace, const MaskShape& shape, int64_t dilations, int64_t at_once)
-      : all(workspace) {
-    const int64_t area = shape.height * shape.width, neighbours = kDirections * dilations;
+  Memory(void* workspace, const RefineMasksCall& call, int64_t at_once) : all(workspace) {
+    const int64_t area = call.height() * call.width();
+    const auto neighbours = static_cast<int64_t>(kDirections * call.dilations.size());
     offsets = all.take<Offset>(neighbours);
     weights = all.take<float>(at_once * neighbours * area);
-    masks = all.take<float>(at_once * shape.masks * area);
+    masks = all.take<float>(at_once * call.num_masks() * area);
   }
 
   Workspace all;
@@ -177,38 +178,40 @@ struct Memory {
 
 }  // namespace
 
-int64_t refine_masks_workspace(const MaskShape& shape, int64_t dilations, int64_t at_once) {
-  return Memory(nullptr, shape, dilations, at_once).all.bytes();
+Room refine_masks_room(const RefineMasksCall& call, int64_t most) {
+  const auto neighbours = static_cast<int64_t>(kDirections * call.dilations.size());
+  const int64_t tuned = tuning().refine_weights / (neighbours * call.height() * call.width());
+  const int64_t images = rows_at_once(call.batch(), tuned, most);
+  return {images, Memory(nullptr, call, images).all.bytes()};
 }
 
-void refine_masks(const float* images, const float* masks, const float* low, const float* high,
-                  const MaskShape& shape, int64_t iterations, const std::vector<int64_t>& dilations,
-                  float* out, int64_t at_once, void* workspace, Stream stream) {
-  const auto dilation_count = static_cast<int64_t>(dilations.size());
-  const Memory memory(workspace, shape, dilation_count, at_once);
+void refine_masks(const RefineMasksCall& call, int64_t at_once, void* workspace, Stream stream) {
+  const auto dilation_count = static_cast<int64_t>(call.dilations.size());
+  const Memory memory(workspace, call, at_once);
   for (int64_t first = 0; first < dilation_count; first += Dilations::kMost) {
     const int64_t count = std::min<int64_t>(dilation_count - first, Dilations::kMost);
     Dilations some{};
-    std::copy_n(dilations.begin() + first, count, some.of);
-    launch(write_offsets, dim3(count), dim3(kDirections), 0, stream, some, shape.height,
-           shape.width, memory.offsets + first * kDirections);
+    std::copy_n(call.dilations.begin() + first, count, some.of);
+    launch(write_offsets, dim3(count), dim3(kDirections), 0, stream, some, call.height(),
+           call.width(), memory.offsets + first * kDirections);
   }
-  const int64_t area = shape.height * shape.width;
-  const Neighbours neighbours{memory.offsets, dilation_count * kDirections, shape.height,
-                              shape.width};
+  const int64_t area = call.height() * call.width(), masks = call.num_masks();
+  const Neighbours neighbours{memory.offsets, dilation_count * kDirections, call.height(),
+                              call.width()};
   const int64_t blocks = ceil_div<int64_t>(area, kThreads);
-  for (int64_t b = 0; b < shape.batch; b += at_once) {
-    const int64_t count = std::min(at_once, shape.batch - b);
-    const int64_t planes = b * shape.masks;
+  for (int64_t b = 0; b < call.batch(); b += at_once) {
+    const int64_t count = std::min(at_once, call.batch() - b);
+    const int64_t planes = b * masks;
     launch(affinities, dim3(blocks, count), dim3(kThreads), 0, stream,
-           images + b * shape.channels * area, shape.channels, neighbours, memory.weights);
-    const float* now = masks + planes * area;
-    for (int64_t i = 0; i < iterations; ++i) {
+           call.images.data + b * call.channels() * area, call.channels(), neighbours,
+           memory.weights);
+    const float* now = call.masks.data + planes * area;
+    for (int64_t i = 0; i < call.iterations; ++i) {
       // In turns, so that the last iteration writes the result.
-      float* next = (iterations - i) % 2 == 1 ? out + planes * area : memory.masks;
-      launch(weighted_means, dim3(blocks, ceil_div<int64_t>(shape.masks, kMasks), count),
-             dim3(kThreads), 0, stream, memory.weights, now, low + planes, high + planes,
-             shape.masks, neighbours, next);
+      float* next = (call.iterations - i) % 2 == 1 ? call.out.data + planes * area : memory.masks;
+      launch(weighted_means, dim3(blocks, ceil_div<int64_t>(masks, kMasks), count), dim3(kThreads),
+             0, stream, memory.weights, now, call.low.data + planes, call.high.data + planes, masks,
+             neighbours, next);
       now = next;
     }
   }

@@ -1,18 +1,19 @@
 // The matrix of exact scores: tiles of 32 queries by 32 keys. Half a warp computes 4 by 8 pairs, a
 // thread being one of the 16 lanes of each.
 #include "cuda/engine/exact_score.cuh"
-#include "cuda/ops.h"
+#include "cuda/tuning.h"
+#include "fastclip/ops/similarity.h"
 
 namespace fastclip::cuda {
 namespace {
 
-using Tuning = tuning::Similarity;
-constexpr int kTile = Tuning::kTile;
-constexpr int kQueries = Tuning::kQueries;
-constexpr int kKeys = Tuning::kKeys;
+using Tuned = tuned::Similarity;
+constexpr int kTile = Tuned::kTile;
+constexpr int kQueries = Tuned::kQueries;
+constexpr int kKeys = Tuned::kKeys;
 constexpr int kHalfWarps = kTile / kQueries * (kTile / kKeys);
 constexpr int kThreads = kHalfWarps * kLanes;
-constexpr int kColumns = Tuning::kColumns;
+constexpr int kColumns = Tuned::kColumns;
 // The two halves of a warp read rows that are kKeys apart: in the other half of the banks.
 constexpr int kPitch = kColumns + 2;
 constexpr int kLoads = 2 * kTile * kColumns / kThreads;
@@ -118,11 +119,11 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 }  // namespace
 
-void similarity(const Matrix& queries, const Matrix& keys, const MutableMatrix& out,
-                Stream stream) {
+void similarity(const SimilarityCall& call, Stream stream) {
+  const auto &queries = call.queries, &keys = call.keys;
   const int64_t tiles =
       ceil_div<int64_t>(queries.rows, kTile) * ceil_div<int64_t>(keys.rows, kTile);
-  launch(similarity_kernel, tiles, kThreads, 0, stream, queries, keys, out);
+  launch(similarity_kernel, tiles, kThreads, 0, stream, queries, keys, call.out);
 }
 
 }  // namespace fastclip::cuda

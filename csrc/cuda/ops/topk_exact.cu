@@ -3,17 +3,18 @@
 #include "cuda/engine/exact_score.cuh"
 #include "cuda/engine/select.cuh"
 #include "cuda/ops/topk_state.cuh"
+#include "cuda/tuning.h"
 
 namespace fastclip::cuda {
 namespace {
 
-using Tuning = tuning::TopK;
-constexpr int kThreads = Tuning::kThreads;
+using Tuned = tuned::TopK;
+constexpr int kThreads = Tuned::kThreads;
 constexpr int kHalfWarps = kThreads / static_cast<int>(kLanes);
 
 // Finds the best keys of each failed query (of every one if `all`) in each of `parts` parts of the
 // keys.
-__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
+__global__ void __launch_bounds__(kThreads, Tuned::kBlocks)
     exact_kernel(TopKState state, TopKOutput out, int parts, int room, bool all) {
   auto* best = dynamic_shared<OrderedKey>();  // [room], a power of two and at least k + kThreads
   __shared__ int size;
@@ -52,7 +53,7 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
   }
 }
 
-__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
+__global__ void __launch_bounds__(kThreads, Tuned::kBlocks)
     merge_parts_kernel(TopKState state, TopKOutput out, int parts, int room, bool all) {
   auto* best = dynamic_shared<OrderedKey>();  // [room], a power of two and at least parts * k
   const int64_t queries = all ? out.queries.rows : *state.num_failed;
@@ -74,10 +75,10 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
 void exact_topk(const TopKState& state, const TopKOutput& out, bool all, Stream stream) {
   const int k = state.k;
   const int parts = static_cast<int>(std::clamp<int64_t>(
-      std::min<int64_t>(state.capacity / k, out.keys.rows / kThreads), 1, Tuning::kMostParts));
+      std::min<int64_t>(state.capacity / k, out.keys.rows / kThreads), 1, Tuned::kMostParts));
   const int select_room = next_power_of_two(k + kThreads),
             merge_room = next_power_of_two(parts * k);
-  const int64_t most = int64_t{Tuning::kExactBlocks} * multiprocessors();
+  const int64_t most = int64_t{Tuned::kExactBlocks} * multiprocessors();
   launch(exact_kernel, static_cast<unsigned>(std::min(out.queries.rows * parts, most)), kThreads,
          select_room * sizeof(OrderedKey), stream, state, out, parts, select_room, all);
   launch(merge_parts_kernel, static_cast<unsigned>(std::min(out.queries.rows, most)), kThreads,

@@ -9,12 +9,13 @@
 #include "cuda/engine/exact_score.cuh"
 #include "cuda/engine/select.cuh"
 #include "cuda/ops/topk_state.cuh"
+#include "cuda/tuning.h"
 
 namespace fastclip::cuda {
 namespace {
 
-using Tuning = tuning::TopK;
-constexpr int kThreads = Tuning::kThreads;
+using Tuned = tuned::TopK;
+constexpr int kThreads = Tuned::kThreads;
 constexpr int kHalfWarps = kThreads / static_cast<int>(kLanes);
 
 struct CandidateEpilogue {
@@ -138,7 +139,7 @@ __device__ int keep(const TopKState& state, int64_t q, const Held& held, float f
 
 // After the keys from `first_key` on were screened: raises the threshold of a query and drops the
 // candidates below it. `retry`: only those queries that were screened again.
-__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
+__global__ void __launch_bounds__(kThreads, Tuned::kBlocks)
     raise_kernel(TopKState state, TopKOutput out, int64_t first_key, bool retry, bool last_try) {
   const int64_t q = blockIdx.x;
   const float screened = retry ? state.retry_thresholds[q] : state.thresholds[q];
@@ -171,7 +172,7 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
 
 // Scores the candidates of a query exactly, first those with the best upper bounds, and writes the
 // best.
-__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
+__global__ void __launch_bounds__(kThreads, Tuned::kBlocks)
     finish_kernel(TopKState state, TopKOutput out) {
   const int64_t q = blockIdx.x;
   if (std::isnan(state.thresholds[q])) return;
@@ -211,7 +212,7 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
 // k keys pass, times a constant.
 int64_t next_phase(int64_t seen, int64_t k, int64_t capacity) {
   const int64_t factor =
-      std::clamp<int64_t>(capacity / (Tuning::kSurvivors * k), 1, Tuning::kMostGrowth);
+      std::clamp<int64_t>(capacity / (Tuned::kSurvivors * k), 1, Tuned::kMostGrowth);
   return ceil_div<int64_t>(seen * factor, kKeyAlignment) * kKeyAlignment;
 }
 
@@ -232,11 +233,11 @@ void screened_topk(TopKState state, const TopKOutput& out, const QueryArrays& ar
                           std::min(seen + keys, state.keys.keys)};
     CandidateEpilogue epilogue{state.queries.coefficients, state.thresholds, state.counts,
                                state.candidates, state.capacity};
-    for (int attempt = 0; attempt <= Tuning::kRetries; ++attempt) {
+    for (int attempt = 0; attempt <= Tuned::kRetries; ++attempt) {
       screen(params, epilogue, stream);
       zero(state.num_retry, (1 + tiles) * sizeof(int), stream);
       launch(raise_kernel, rows, kThreads, shared, stream, state, out, seen, attempt > 0,
-             attempt == Tuning::kRetries);
+             attempt == Tuned::kRetries);
       if (seen == 0) break;  // the first keys all have room
       epilogue.thresholds = state.retry_thresholds;
       params.tile_list = state.retry_list;

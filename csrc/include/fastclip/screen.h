@@ -77,6 +77,10 @@ FASTCLIP_HD constexpr int64_t code_width(int64_t cols) {
   return cols == 0 ? kWidth : (cols + kWidth - 1) / kWidth * kWidth;
 }
 
+FASTCLIP_HD constexpr int64_t padded_keys(int64_t keys) {  // to whole panels
+  return (keys + kPanel - 1) / kPanel * kPanel;
+}
+
 // Keys as pack leaves them. Arrays are padded to whole panels.
 struct ScreenKeys {
   const uint8_t* codes = nullptr;  // [panels][width / 4][kPanel][4], k8 + 128

@@ -1,4 +1,5 @@
 #include "cuda/arch/device.h"
+#include "cuda/arch/versions.h"
 
 namespace fastclip::cuda {
 

@@ -1,11 +1,7 @@
-// What code without CUDA's headers asks of the runtime: streams, versions, devices.
+// What this build of the kernels and the machine are.
 #pragma once
 
-struct CUstream_st;  // what cudaStream_t points to
-
 namespace fastclip::cuda {
-
-using Stream = CUstream_st*;
 
 // Whether the kernels run on the CPU.
 bool emulated();
