@@ -19,7 +19,10 @@ from cases import Case, caption_mixes, image_rows, reference
 
 import fastclip
 from fastclip.data import open_rows
-from fastclip.sweep import _questions, _stream
+from fastclip.engine.answer import ask_rows
+from fastclip.engine.stream import Reader, make_plan
+from fastclip.ops import OPERATIONS
+from fastclip.sweep._results import answers
 
 _SHARD = 100_000  # keys
 _WIDTH = 512
@@ -76,14 +79,15 @@ def streamed(queries: Path, keys: Path, memory: int) -> Any:
 def answered(
     queries: Path, keys: Path, memory: int, packed: fastclip.PackedKeys | None = None
 ) -> Any:
-    question = _questions.make_question("topk", open_rows(queries), open_rows(keys), {"k": _K})
-    plan = _stream.make_plan(question, memory, None, torch.device("cpu"))
-    reader = _stream.Reader(question, plan)
+    cpu = torch.device("cpu")
+    question = ask_rows(OPERATIONS["topk"], open_rows(queries), open_rows(keys), cpu, k=_K)
+    plan = make_plan(question, memory, None, cpu)
+    reader = Reader(question, plan)
     if packed is not None:
         reader.keep(packed)
     count = len(question.block)
     blocks = [(n, range(n, min(n + plan.block, count))) for n in range(0, count, plan.block)]
-    found = [fields for _, fields in _stream.answers(question, plan, blocks, reader)]
+    found = [fields for _, fields in answers(question, plan, blocks, reader)]
     columns = (torch.cat([fields[name] for fields in found]) for name in ("values", "indices"))
     return fastclip.TopK(*columns)
 

@@ -10,6 +10,7 @@ from fastclip.ops import (
     PackedKeys,
     PixelLabels,
     PixelScores,
+    SoftmaxTopK,
     TopK,
     cache_logits,
     count_above,
@@ -25,6 +26,7 @@ from fastclip.ops import (
     rank,
     refine_masks,
     similarity,
+    softmax_topk,
     topk,
 )
 from fastclip.training import train
@@ -36,6 +38,7 @@ __all__ = [
     "PackedKeys",
     "PixelLabels",
     "PixelScores",
+    "SoftmaxTopK",
     "TopK",
     "cache_logits",
     "coder",
@@ -57,6 +60,7 @@ __all__ = [
     "refine_masks",
     "show_config",
     "similarity",
+    "softmax_topk",
     "sweep",
     "topk",
     "train",

@@ -12,7 +12,7 @@ from fastclip.engine.devices import BUILT, EMULATED, driver_problem, version_tex
 
 
 def config() -> dict[str, str]:
-    """Version, instruction sets, CUDA, threads and compiler, as shown by :func:`show_config`."""
+    """Return version, instruction sets, CUDA, threads and compiler, for `show_config`."""
     return {
         "fastclip": version("fastclip"),
         "compiler": _C.compiler,

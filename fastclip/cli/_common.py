@@ -5,16 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from fastclip.data import Features
+
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit with status 1 if an image was skipped.")
+]
 
 
 class Commands(TyperGroup):
@@ -79,6 +85,28 @@ def writable_folder(path: Path) -> Path:
 def printable(name: str) -> str:
     """Names come from files: no line break or escape sequence of theirs reaches the terminal."""
     return "".join(c if c.isprintable() else " " for c in name)
+
+
+def list_reasons(heading: str, reasons: Iterable[tuple[str, str]], shown: int) -> None:
+    """Print on stderr what was skipped and why, up to ``shown`` of it."""
+    listed = list(reasons)
+    typer.echo(f"{heading}:", err=True)
+    for name, reason in listed[:shown]:
+        typer.echo(f"  {printable(name)}: {printable(reason)}", err=True)
+    if len(listed) > shown:
+        typer.echo(f"  and {len(listed) - shown:,} more", err=True)
+
+
+def table(first: str, *others: str, justify: Literal["left", "right"] = "right") -> Table:
+    """An empty table with these columns."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD)
+    made.add_column(first)
+    for column in others:
+        made.add_column(column, justify=justify)
+    return made
 
 
 @contextmanager

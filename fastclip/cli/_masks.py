@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +33,9 @@ class Method(str, Enum):
 Vocabulary = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE|wordnet", help="Names, as of `embed-texts`, or nouns.", show_default=False
+        metavar="FILE|wordnet",
+        help="A file of names, as for `embed-texts`, or WordNet's nouns.",
+        show_default=False,
     ),
 ]
 Templates = Annotated[
@@ -43,17 +44,24 @@ Templates = Annotated[
         help="'a photo of a {}.', the name alone, OpenAI's 80 for ImageNet, or 7 of them."
     ),
 ]
-Size = Annotated[int, typer.Option(min=1, help="Of the shorter side that the model gets, pixels.")]
+Size = Annotated[int, typer.Option(min=1, help="Shorter side of the model's input, in pixels.")]
 Scales = Annotated[
     list[float] | None,
-    typer.Option(help="Average over sizes, such as 0.5, 1, 1.5 and 2 of it. May be repeated."),
+    typer.Option(
+        help="Average over several sizes: repeat it with factors such as 0.5, 1, 1.5 and 2."
+    ),
 ]
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
 Window = Annotated[
-    int | None, typer.Option(min=1, help="Encode overlapping squares of so many pixels.")
+    int | None,
+    typer.Option(min=1, help="Side of overlapping squares to encode one by one, in pixels."),
 ]
-Reading = Annotated[Method, typer.Option("--method", help="How pixels are read from the model.")]
-Refine = Annotated[bool, typer.Option("--refine", help="Let masks follow the image's edges: PAMR.")]
+Reading = Annotated[
+    Method, typer.Option("--method", help="How features of pixels are read from the model.")
+]
+Refine = Annotated[
+    bool, typer.Option("--refine", help="Refine masks along the edges of the image (PAMR).")
+]
 
 
 def read_vocabulary(vocabulary: str) -> tuple[str, ...]:
@@ -83,7 +91,10 @@ def read_picture(path: Path) -> Image:
 
 
 def save_picture(path: Path, picture: Image) -> None:
-    _whole(path, lambda part: picture.save(part, "PNG"))
+    from fastclip.data.files import replacing
+
+    with replacing(path) as part:
+        picture.save(part, "PNG")
 
 
 def save_mask(path: Path, mask: torch.Tensor) -> None:
@@ -106,17 +117,11 @@ def save_labels(path: Path, labels: torch.Tensor, count: int) -> None:
 
 
 def save_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-    _whole(path, lambda part: part.write_text(text, "utf-8"))
+    from fastclip.data.files import dump_json
+
+    dump_json(path, content, ensure_ascii=False, indent=1)
 
 
 def file_name(text: str) -> str:
     """A tag as part of a file's name."""
     return re.sub(r"[^\w-]+", "-", text)[:40].strip("-") or "tag"
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    from fastclip.data.files import replacing
-
-    with replacing(path) as part:
-        write(part)

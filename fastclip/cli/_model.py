@@ -37,9 +37,9 @@ Pretrained = Annotated[
         show_default=False,
     ),
 ]
-Device = Annotated[str, typer.Option(help="Where the model computes, such as cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="Device of the model, such as cpu or cuda.")]
 ModelPrecision = Annotated[
-    Precision, typer.Option(help="Of the model; features are always float32.")
+    Precision, typer.Option(help="Numeric precision of the model; features are always float32.")
 ]
 
 

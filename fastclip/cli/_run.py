@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
+
+from fastclip.training.settings import RunSettings
 
 _WAIT = timedelta(days=1)  # at most, for what rank 0 does alone, such as validation
 
 
-class Precision(str, Enum):
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
 Output = Annotated[
     Path,
-    typer.Option("--output", "-o", metavar="DIR", help="Gets the model, checkpoints and logs."),
-]
-Epochs = Annotated[int, typer.Option(min=1)]
-BatchSize = Annotated[int, typer.Option(min=1)]
-MicroBatchSize = Annotated[
-    int | None, typer.Option(min=1, help="Images encoded at once; less memory, same result.")
-]
-LearningRate = Annotated[float, typer.Option("--lr", min=0, help="The highest learning rate.")]
-Warmup = Annotated[int, typer.Option(min=0, help="Steps.")]
-WeightDecay = Annotated[float, typer.Option(min=0)]
-OfComputation = Annotated[Precision, typer.Option(help="Of the computation.")]
-LoraRank = Annotated[
-    int,
     typer.Option(
-        min=0, help="0: train all weights. Else low-rank updates; the logits' scale stays."
+        "--output", "-o", metavar="DIR", help="Folder of the model, checkpoints and logs."
     ),
-]
-Seed = Annotated[int, typer.Option(min=0)]
-CheckpointSteps = Annotated[int, typer.Option(min=1)]
-ValidationSteps = Annotated[
-    int, typer.Option(min=0, help="0: validate before and after training only.")
 ]
 ZeroShot = Annotated[
     Path | None,
@@ -54,8 +34,52 @@ ZeroShot = Annotated[
     ),
 ]
 TensorBoard = Annotated[
-    bool, typer.Option("--tensorboard", help="Log for TensorBoard, too, in DIR/tensorboard.")
+    bool, typer.Option("--tensorboard", help="Also log for TensorBoard, in DIR/tensorboard.")
 ]
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each setting of the class of its parameter ``settings``."""
+    hints = get_type_hints(command, include_extras=True)
+    kind = hints["settings"]
+    options = list(_options(kind))
+    parameters = []
+    for one in inspect.signature(command).parameters.values():
+        if one.name == "settings":
+            parameters += options
+        else:
+            parameters.append(one.replace(annotation=hints[one.name], kind=one.KEYWORD_ONLY))
+
+    def run(**given: Any) -> None:
+        chosen = {one.name: given.pop(one.name) for one in options}
+        for name, value in chosen.items():
+            chosen[name] = value.value if isinstance(value, Enum) else value
+        command(settings=kind(**chosen), **given)
+
+    run.__doc__ = command.__doc__
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def _options(kind: type[RunSettings]) -> Iterator[inspect.Parameter]:
+    """An option for each setting, those of ``kind`` itself first."""
+    hints = get_type_hints(kind)
+    shared = [one.name for one in fields(RunSettings)]
+    for one in sorted(fields(kind), key=lambda one: one.name in shared):
+        if not one.metadata:
+            continue
+        text, low, high, choices = one.metadata.values()
+        option = typer.Option(f"--{one.name.replace('_', '-')}", min=low, max=high, help=text)
+        if choices:
+            make: Any = Enum
+            hints[one.name] = make(one.name, [(value, value) for value in choices], type=str)
+        yield inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=one.default,
+            annotation=Annotated[hints[one.name], option],
+        )
 
 
 @contextmanager

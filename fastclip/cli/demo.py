@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastclip.cli._common import writable
+from fastclip.cli._common import table, writable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fastclip.report import Demo, Pictures
+    from fastclip.demo import Demo, Pictures
 
 
 def command(
@@ -33,8 +33,8 @@ def command(
     from rich.text import Text
 
     from fastclip.config import config
-    from fastclip.report import run_demo, run_pictures, write_page
-    from fastclip.report.demo import COUNTERPART
+    from fastclip.demo import COUNTERPART, run_demo, run_pictures
+    from fastclip.report import write_page
 
     pictures = run_pictures(captions, progress=True)
     demo = run_demo()
@@ -45,7 +45,7 @@ def command(
         f"{1000 * demo.seconds:.0f} ms ({facts['instruction set in use']}, "
         f"{facts['threads']} threads)"
     )
-    for title, table in (
+    for title, shown in (
         (
             f"{len(pictures.drawings)} drawings and {len(pictures.scenes)} scenes of two, "
             "the small model",
@@ -60,72 +60,53 @@ def command(
         ("LVIS classes at evenly spaced quantiles of their best cosine", _selection(demo)),
     ):
         console.print(Text(title, style="bold"))
-        console.print(table)
+        console.print(shown)
     typer.echo(searches)
     write_page(target, demo, pictures)
     typer.echo(f"{output}: {target.stat().st_size / 1e3:,.0f} kB")
 
 
 def _pictures(pictures: Pictures) -> Table:
-    from fastclip.report.pictures import share_within
+    from fastclip.demo import share_within
 
-    table = _table()
-    table.add_column("what is found")
-    for title in ("among", "first", "of first 5", "median rank"):
-        table.add_column(title, justify="right")
+    shown = table("what is found", "among", "first", "of first 5", "median rank")
     for what, count, ranks in (
         ("name of a drawing", len(pictures.names), pictures.name_ranks),
         ("caption of a scene", len(pictures.captions), pictures.caption_ranks),
     ):
         shares = (f"{share_within(ranks, k):.3f}" for k in (1, 5))
-        table.add_row(what, f"{count:,}", *shares, f"{int(ranks.median()) + 1:,}")
-    table.caption = (
+        shown.add_row(what, f"{count:,}", *shares, f"{int(ranks.median()) + 1:,}")
+    shown.caption = (
         f"{len(pictures.captions):,} captions packed, searched and ranked in "
         f"{1000 * pictures.seconds:.0f} ms"
     )
-    return table
+    return shown
 
 
 def _recall(demo: Demo) -> Table:
-    table = _table()
-    table.add_column("recall at")
-    for k in demo.recalls["image to text"]:
-        table.add_column(str(k), justify="right")
+    shown = table("recall at", *map(str, demo.recalls["image to text"]))
     for direction, values in demo.recalls.items():
-        table.add_row(direction, *(f"{value:.3f}" for value in values.values()))
-    return table
+        shown.add_row(direction, *(f"{value:.3f}" for value in values.values()))
+    return shown
 
 
 def _counterparts(demo: Demo) -> Table:
-    from fastclip.report.demo import VOCABULARIES
+    from fastclip.demo import VOCABULARIES
 
-    table = _table()
-    table.add_column("vocabulary")
-    table.add_column("names", justify="right")
-    table.add_column("classes", justify="right")
+    shown = table("vocabulary", "names", "classes")
     for name, title in VOCABULARIES.items():
-        table.add_row(title, str(len(demo.vocabularies[name])), str(demo.counterparts(name)))
-    return table
+        shown.add_row(title, str(len(demo.vocabularies[name])), str(demo.counterparts(name)))
+    return shown
 
 
 def _selection(demo: Demo) -> Table:
-    from fastclip.report.demo import VOCABULARIES
+    from fastclip.demo import VOCABULARIES
 
     assert demo.lvis.names is not None
-    table = _table()
-    table.add_column("LVIS")
-    for title in VOCABULARIES.values():
-        table.add_column(title)
+    shown = table("LVIS", *VOCABULARIES.values(), justify="left")
     for row in demo.selection():
         matches = [demo.match(name, row) for name in VOCABULARIES]
-        table.add_row(
+        shown.add_row(
             demo.lvis.names[row], *(f"{match['score']:.3f} {match['name']}" for match in matches)
         )
-    return table
-
-
-def _table() -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(box=box.SIMPLE_HEAD)
+    return shown

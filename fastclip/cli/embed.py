@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastclip.cli._common import printable, progress, writable_folder
+from fastclip.cli._common import Strict, list_reasons, progress, writable_folder
 from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ _Output = Annotated[
         "--output",
         "-o",
         metavar="DIR",
-        help="A new or empty folder, or that of this job, which then goes on where it was.",
+        help="A new or empty folder, or the folder of the same job, which then resumes.",
         show_default=False,
     ),
 ]
 _ShardSize = Annotated[
-    int, typer.Option(min=1, help="Rows of a shard: what a kill can cost, at most.")
+    int, typer.Option(min=1, help="Rows of a shard, the most that an interruption can cost.")
 ]
 
 
@@ -46,8 +46,8 @@ def images(
         typer.Argument(
             metavar="SOURCE",
             help="A folder, a quoted pattern such as 'photos/**/*.jpg', a .tar of webdataset (or a "
-            "pattern of several), a .csv or .tsv with a column of paths, or a .txt with a path a "
-            "line.",
+            "pattern of several), a .csv or .tsv with a column of paths, or a .txt with one "
+            "path per line.",
             show_default=False,
         ),
     ],
@@ -60,7 +60,7 @@ def images(
             help="Column of the paths; needed if a table has several.", show_default=False
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that a model gets at once.")] = 128,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 128,
     shard_size: _ShardSize = 10_000,
     workers: Annotated[
         int | None,
@@ -72,14 +72,12 @@ def images(
     ] = None,
     device: Device = "cpu",
     precision: ModelPrecision = Precision.fp32,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with status 1 if an image was skipped.")
-    ] = False,
+    strict: Strict = False,
 ) -> None:
     """Write the features of many images into a folder.
 
     Every command that takes features reads the folder. Images that cannot be read are skipped and
-    listed in unreadable.jsonl there. After a kill, run the same command again.
+    listed in unreadable.jsonl there. If interrupted, rerun the same command to resume.
     """
     target = writable_folder(output)
     from fastclip.data import embed_images, find_images
@@ -110,7 +108,7 @@ def texts(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A .txt with a text a line, a .csv or .tsv, or a .jsonl; also with .gz after it.",
+            help="A .txt with one text per line, a .csv or .tsv, or a .jsonl; each may end in .gz.",
             show_default=False,
         ),
     ],
@@ -128,8 +126,8 @@ def texts(
         list[str] | None,
         typer.Option(
             metavar="TEXT",
-            help="Prompt with {} for the text, such as 'a photo of a {}'. Given several times: "
-            "the mean of the prompts.",
+            help="Prompt with {} for the text, such as 'a photo of a {}'. Repeat it to "
+            "average several prompts.",
             show_default=False,
         ),
     ] = None,
@@ -138,7 +136,7 @@ def texts(
         typer.Option(help="OpenAI's 80 prompts for ImageNet, or 7 of them.", show_default=False),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Texts or prompts that a model gets at once.")
+        int, typer.Option(min=1, help="Texts or prompts per forward pass.")
     ] = 256,
     shard_size: _ShardSize = 10_000,
     device: Device = "cpu",
@@ -147,7 +145,7 @@ def texts(
     """Write the features of many texts into a folder.
 
     Every command that takes features reads the folder. Duplicates are kept, and a blank line is an
-    error. After a kill, run the same command again.
+    error. If interrupted, rerun the same command to resume.
     """
     if template and templates:
         raise typer.BadParameter("not together with --template", param_hint="'--templates'")
@@ -193,8 +191,5 @@ def _print_unreadable(output: Path, summary: EmbeddingSummary) -> None:
         return
     skipped = "1 image" if count == 1 else f"{count:,} images"
     listed = output / "unreadable.jsonl"
-    typer.echo(f"{skipped} skipped, listed in {listed}:", err=True)
-    for entry in summary.unreadable[:_SHOWN]:
-        typer.echo(f"  {printable(entry.name)}: {printable(entry.reason)}", err=True)
-    if count > _SHOWN:
-        typer.echo(f"  and {count - _SHOWN:,} more", err=True)
+    reasons = ((entry.name, entry.reason) for entry in summary.unreadable)
+    list_reasons(f"{skipped} skipped, listed in {listed}", reasons, _SHOWN)

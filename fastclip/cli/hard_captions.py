@@ -1,4 +1,4 @@
-"""``fastclip hard-captions``: hard positives and negatives for captions of one's own."""
+"""``fastclip hard-captions``: hard positives and negatives for your own captions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ def command(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A .txt with a caption a line, or a .csv, .tsv or .jsonl with a column caption.",
+            help="A .txt with one caption per line, or a .csv, .tsv or .jsonl with a "
+            "column caption.",
             show_default=False,
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="A .jsonl for `train`.")
+        Path, typer.Option("--output", "-o", metavar="FILE", help="A .jsonl file for `train`.")
     ],
     image_column: Annotated[
         str | None, typer.Option(help="Column of a table that names the images.")
@@ -38,20 +39,22 @@ def command(
         ),
     ] = None,
     chat_model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The endpoint's name of the model.")
+        str | None, typer.Option(metavar="NAME", help="Name of the model at the endpoint.")
     ] = None,
     key_variable: Annotated[
         str, typer.Option(metavar="NAME", help="Environment variable that holds the key.")
     ] = "OPENAI_API_KEY",
-    requests_per_minute: Annotated[float, typer.Option(min=0.1)] = 60,
+    requests_per_minute: Annotated[
+        float, typer.Option(min=0.1, help="Highest rate of requests.")
+    ] = 60,
     judge: Annotated[
         bool, typer.Option(help="Let the chat model judge whether the meaning is the same.")
     ] = True,
 ) -> None:
     """Write hard positives and hard negatives of captions, by rules or by a chat model.
 
-    Nothing goes over the network without --endpoint. Answers are kept beside the output, in
-    OUTPUT.answers, and are not asked for again.
+    Nothing is sent over the network without --endpoint. Answers are kept beside the output, in
+    OUTPUT.answers, and are never requested again.
     """
     if (endpoint is None) != (chat_model is None):
         raise typer.BadParameter(

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastclip.cli._common import printable, progress, writable, writable_folder
+from fastclip.cli._common import list_reasons, printable, progress, table, writable, writable_folder
 from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from fastclip.report.hard_positives import HardPositiveReport
+    from fastclip.metrics import HardPositiveReport
 
 _SHOWN = 10
 _TENSORS = ("caption_scores", "positive_scores", "negative_scores")
@@ -69,7 +67,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Keep features here; after a kill, the same command goes on where it was.",
+            help="Keep features here, so that the same command resumes if interrupted.",
         ),
     ] = None,
     by: Annotated[By, typer.Option(help="What to split the figures by.")] = By.category,
@@ -79,18 +77,18 @@ def command(
     missing: Annotated[
         OnError, typer.Option(help="What to do where an image is missing or cannot be read.")
     ] = OnError.stop,
-    format: Annotated[Format, typer.Option(help="Of what is printed.")] = Format.table,
-    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of one forward pass.")] = 128,
+    format: Annotated[Format, typer.Option(help="Format of the printed results.")] = Format.table,
+    resamples: Annotated[int, typer.Option(min=0, help="Number of bootstrap resamples.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 128,
     device: Device = "cpu",
     precision: ModelPrecision = Precision.fp32,
 ) -> None:
     """Score captions, hard positives and hard negatives with their images.
 
     Original accuracy, augmented accuracy and brittleness of Kamath et al., ECCV 2024, with
-    bootstrap intervals. Of several hard positives of a caption the lowest score counts, of several
-    hard negatives the highest. Also measures how near the texts
-    are to each other without any image.
+    bootstrap intervals. Where a caption has several hard positives, the lowest score counts; where
+    it has several hard negatives, the highest. The command also measures, without any image, how
+    near the texts are to each other.
     """
     page = None if output is None else writable(output)
     folder = None if cache is None else writable_folder(cache)
@@ -104,7 +102,8 @@ def command(
             pictures.require_all(images)
         _tell("missing images", pictures.missing)
 
-    from fastclip.report.hard_positives import measure_hard_positives, write_hard_positives_page
+    from fastclip.metrics import measure_hard_positives
+    from fastclip.report import write_hard_positives_page
 
     encoder = load_model(model, pretrained, device, precision)
     with _folder(folder) as place, ExitStack() as bars:
@@ -147,13 +146,8 @@ def _bar(bars: ExitStack, what: str) -> Callable[[int, int], None]:
 
 
 def _tell(what: str, reasons: dict[str, str]) -> None:
-    if not reasons:
-        return
-    typer.echo(f"{len(reasons):,} {what} skipped:", err=True)
-    for name, reason in list(reasons.items())[:_SHOWN]:
-        typer.echo(f"  {printable(name)}: {printable(reason)}", err=True)
-    if len(reasons) > _SHOWN:
-        typer.echo(f"  and {len(reasons) - _SHOWN:,} more", err=True)
+    if reasons:
+        list_reasons(f"{len(reasons):,} {what} skipped", reasons.items(), _SHOWN)
 
 
 def _as_json(report: HardPositiveReport) -> dict[str, Any]:
@@ -183,25 +177,25 @@ def _print(report: HardPositiveReport) -> None:
     console = Console()
     rows = summary_rows(report)
     if rows:
-        table = _table("items", "original", "augmented", "brittle", "P rejected", "S rejected")
+        shown = table("", "items", "original", "augmented", "brittle", "P rejected", "S rejected")
         for title, row in rows:
             measures = ("original_accuracy", "augmented_accuracy", "brittleness")
             orders = (row.positive_rejected, row.caption_rejected)
             cells = [_interval(row, name) for name in measures]
-            table.add_row(
+            shown.add_row(
                 Text(printable(title)), f"{row.items:,}", *cells, *(_number(x) for x in orders)
             )
         chance = [_number(value) for value in rows[-1][1].chance.values()]
-        table.add_row("chance", "", *chance, style="dim")
-        console.print(table)
+        shown.add_row("chance", "", *chance, style="dim")
+        console.print(shown)
     if report.texts is not None:
-        table = _table("items", "cosine with positive", "with negative", "negative nearer")
+        shown = table("", "items", "cosine with positive", "with negative", "negative nearer")
         lines = list(report.texts.categories.items())
         for title, entry in [*lines, *([("all items", report.texts)] if len(lines) > 1 else [])]:
             cells = [_number(entry.positive_score), _number(entry.negative_score)]
             nearer = _interval(entry, "negative_nearer")
-            table.add_row(Text(printable(title)), f"{entry.items:,}", *cells, nearer)
-        console.print(table)
+            shown.add_row(Text(printable(title)), f"{entry.items:,}", *cells, nearer)
+        console.print(shown)
 
 
 def _number(value: float) -> str:
@@ -212,14 +206,3 @@ def _interval(row: Any, name: str) -> str:
     value, (low, high) = getattr(row, name), row.intervals[name]
     ends = "" if low != low else f" ({low:.3f} to {high:.3f})"
     return _number(value) + ends
-
-
-def _table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table

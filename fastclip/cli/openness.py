@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from fastclip.cli._common import load, printable, progress, writable_folder
+from fastclip.cli._common import load, printable, progress, table, writable_folder
 from fastclip.cli._model import (
     Device,
     ModelPrecision,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from fastclip.data import Features, ImageSource
     from fastclip.data.vocabularies import ClassList
+    from fastclip.metrics.openness import Openness
     from fastclip.models import Model
-    from fastclip.report import Openness
 
 _SCENES = "scenes"
 
@@ -72,21 +72,24 @@ def command(
     ] = None,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Where the report and features go."),
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder of the report and the features."
+        ),
     ] = Path("openness"),
     model: OptionalModelName = None,
     pretrained: Pretrained = None,
     class_features: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Features of the classes, a row each.", show_default=False
+            metavar="FILE", help="Features of the classes, one row each.", show_default=False
         ),
     ] = None,
     words: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|wordnet",
-            help="Candidates for the words that do the most harm: a text a line, named features, "
+            help="Candidates for the words that do the most harm: one text per line, "
+            "named features, "
             "or the 117,798 nouns of WordNet.",
             show_default=False,
         ),
@@ -102,38 +105,40 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="TEXT",
-            help="Prompt with {} for the name; given several times: their mean. Default: that of "
+            help="Prompt with {} for the name; repeat it to average several. Default: that of "
             "the protocol, or 'a photo of a {}.'.",
             show_default=False,
         ),
     ] = None,
     ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="The several prompts of a protocol, not its one.")
+        bool, typer.Option("--ensemble", help="Use all prompts of a protocol instead of one.")
     ] = False,
     download: Annotated[
         bool, typer.Option("--download", help="Let torchvision download a protocol's data sets.")
     ] = False,
     permutations: Annotated[
-        str, typer.Option(metavar="N|all", help="Orders of the groups: all, or random ones.")
+        str, typer.Option(metavar="N|all", help="Orders of the groups: all, or N random ones.")
     ] = "all",
     protocol: Annotated[
         Protocol, typer.Option(help="authors: as the script of the paper, with a number of orders.")
     ] = Protocol.exact,
-    seed: Annotated[int, typer.Option(min=0, help="Of random orders; the script has 42.")] = 0,
-    top: Annotated[int, typer.Option(min=1, help="Harmful words to list.")] = 100,
-    combine: Annotated[int, typer.Option(min=1, help="Words to choose together.")] = 3,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of random orders; the paper's script uses 42.")
+    ] = 0,
+    top: Annotated[int, typer.Option(min=1, help="How many harmful words to list.")] = 100,
+    combine: Annotated[int, typer.Option(min=1, help="How many words to choose together.")] = 3,
     scenes: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 2000,
     vocabulary: Annotated[
-        int, typer.Option(min=1, help="Words beside the classes of scenes.")
+        int, typer.Option(min=1, help="How many words join the classes of scenes.")
     ] = 100_000,
     device: Device = "cpu",
     precision: ModelPrecision = Precision.fp32,
 ) -> None:
     """Measure how accuracy falls as the vocabulary grows, and which words do the most harm.
 
-    Writes report.html, results.json and figures into DIR, and what the model computed, so
-    that the same command goes on where it was killed. Without a model, images, classes and
-    words are read as features.
+    Writes report.html, results.json and figures into DIR, together with the features that the
+    model computed. If interrupted, rerun the same command to resume. Without a model, images,
+    classes and words are read as features.
     """
     orders = _orders(permutations)
     target = writable_folder(output)
@@ -154,7 +159,8 @@ def command(
     word_rows = _words(asked, words, models, target)
 
     from fastclip.data.vocabularies import related
-    from fastclip.report import measure_openness, write_openness
+    from fastclip.metrics.openness import measure_openness
+    from fastclip.report import write_openness
 
     keep = keep_related or is_scenes  # whose words are chosen so that none is true of a scene
     with warnings.catch_warnings(record=True) as said:
@@ -221,9 +227,12 @@ class _Models:
 
 def _scenes(target: Path, count: int, words: int) -> _Input:
     from fastclip.data.scenes.openness import openness_scenes
+    from fastclip.models.tiny import known_names
 
     with progress("composing", "scenes") as report:
-        found = openness_scenes(target / "scenes", count=count, words=words, progress=report)
+        found = openness_scenes(
+            target / "scenes", known_names(), count=count, words=words, progress=report
+        )
     place = dict(zip(found.images.names, found.labels, strict=True))
     return _Input("Scenes of drawings", found.images, place.__getitem__, found.classes, found.words)
 
@@ -346,18 +355,14 @@ def _picture(images: ImageSource | Features) -> Callable[[str], Any] | None:
 
 
 def _print(found: Openness, output: Path) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     result = found.expansion
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("", "Acc-C", "Acc-E", "Acc-S", "all classes"):
-        table.add_column(title, justify="right" if title else "left")
+    shown = table("", "Acc-C", "Acc-E", "Acc-S", "all classes")
     accuracies = (result.acc_c, result.acc_e, result.acc_s, result.acc_full)
-    table.add_row("accuracy", *(f"{100 * x:.1f}" for x in accuracies))
-    table.add_row("less Acc-C", "", *(f"{100 * (x - result.acc_c):+.1f}" for x in accuracies[1:]))
-    Console().print(table)
+    shown.add_row("accuracy", *(f"{100 * x:.1f}" for x in accuracies))
+    shown.add_row("less Acc-C", "", *(f"{100 * (x - result.acc_c):+.1f}" for x in accuracies[1:]))
+    Console().print(shown)
     for size, accuracy in zip(found.sizes, found.size_accuracy.tolist(), strict=True):
         typer.echo(f"{size:>9,} names: {100 * accuracy:.1f} %")
     words = found.adversarial

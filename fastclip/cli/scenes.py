@@ -49,11 +49,13 @@ def write(
         Path | None,
         typer.Option(metavar="DIR", help="What `fetch` wrote; default: the shipped drawings."),
     ] = None,
-    part: Annotated[str, typer.Option(help="Of fetched drawings: train, test or all.")] = "all",
+    part: Annotated[
+        str, typer.Option(help="Which fetched drawings to use: train, test or all.")
+    ] = "all",
 ) -> None:
     """Write scenes as PNG files with masks, captions, tags and layouts.
 
-    Run again after an interruption, it goes on where it was.
+    If interrupted, rerun the same command to resume.
     """
     from fastclip.cli._common import progress
     from fastclip.data.scenes import load_drawings, split

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastclip.cli import _masks
-from fastclip.cli._common import printable, progress, writable_folder
+from fastclip.cli._common import Strict, printable, progress, writable_folder
 from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
 
 if TYPE_CHECKING:
@@ -22,16 +22,22 @@ def command(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", show_default=False)],
     model: ModelName,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Gets three files an image.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder of the results, three files per image."
+        ),
     ],
     pretrained: Pretrained = None,
     tags: Annotated[
-        str | None, typer.Option(help="Names with commas between them.", show_default=False)
+        str | None, typer.Option(help="Names, separated by commas.", show_default=False)
     ] = None,
     vocabulary: _masks.Vocabulary = None,
     background: Annotated[
         float | None,
-        typer.Option(help="Leave out pixels whose best cosine is below.", show_default=False),
+        typer.Option(
+            help="Label as background the pixels whose best cosine is below this.",
+            show_default=False,
+        ),
     ] = None,
     templates: _masks.Templates = _masks.Prompts.photo,
     size: _masks.Size = 448,
@@ -40,9 +46,7 @@ def command(
     window: _masks.Window = None,
     refine: _masks.Refine = False,
     method: _masks.Reading = _masks.Method.value,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with status 1 if an image was skipped.")
-    ] = False,
+    strict: Strict = False,
     device: Device = "cpu",
     precision: ModelPrecision = Precision.fp32,
 ) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
 from fastclip.cli._common import progress, writable_folder
+from fastclip.ops import OPERATIONS
 
 if TYPE_CHECKING:
     from fastclip.data import Rows
@@ -54,7 +57,37 @@ _Source = "A .npy, .safetensors or .parquet file (FILE:ARRAY or FILE:COLUMN name
 _Source += "a folder of .npy or .parquet shards, a URL of either, or a sample."
 
 
+def _with_arguments(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command an option for each argument of an operation, in place of ``arguments``."""
+    hints = get_type_hints(command, include_extras=True)
+    shared = list(inspect.signature(command).parameters.values())[:-1]
+    parameters = [one.replace(annotation=hints[one.name]) for one in shared]
+    for a in {a.name: a for kind in OPERATIONS.values() for a in kind.arguments}.values():
+        of = [op for op, kind in OPERATIONS.items() if a.name in kind.argument_names()]
+        text = inspect.getdoc(a) or ""
+        names = (f"-{a.name}", f"--{a.name}") if len(a.name) == 1 else ()
+        option = _option(
+            f"Of {', '.join(of)}: {text[0].lower()}{text[1:]}", *names, metavar=a.metavar
+        )
+        parameters.append(
+            inspect.Parameter(
+                a.name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=None,
+                annotation=Annotated[a.type | None, option],
+            )
+        )
+
+    def run(**given: Any) -> None:
+        command(**given)
+
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
 @app.command("run", help="Run a sweep or go on with it; the word 'run' may be left out.")
+@_with_arguments
 def run(
     config: Annotated[
         Path | None,
@@ -65,13 +98,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    op: Annotated[
-        str | None,
-        _option(
-            "topk, rank, count_above, pairs_above, group_max, group_beats, group_mean, logsumexp "
-            "or cache_logits."
-        ),
-    ] = None,
+    op: Annotated[str | None, _option(f"{', '.join(OPERATIONS)}.")] = None,
     queries: Annotated[str | None, _option(_Source, metavar="SOURCE")] = None,
     keys: Annotated[
         str | None,
@@ -109,28 +136,11 @@ def run(
     workers: Annotated[
         int | None, _option("Of --engine ray, of one CPU each. Default: all CPUs.")
     ] = None,
-    k: Annotated[int | None, _option("Keys per query, of topk.", "-k", "--k")] = None,
-    targets: Annotated[
-        str | None, _option("Of rank and group_beats: a key per query.", metavar="FILE.npy")
-    ] = None,
-    thresholds: Annotated[
-        str | None,
-        _option("Of count_above: one, or one per query.", metavar="NUMBER|FILE.npy"),
-    ] = None,
-    per: Annotated[str | None, _option("Of count_above: key (default) or query.")] = None,
-    threshold: Annotated[float | None, _option("Of pairs_above.")] = None,
-    groups: Annotated[
-        str | None, _option("Of group_*: the group of each key.", metavar="FILE.npy")
-    ] = None,
-    scale: Annotated[float | None, _option("Of logsumexp.")] = None,
-    values: Annotated[
-        str | None, _option("Of cache_logits: a row per key.", metavar="SOURCE")
-    ] = None,
-    beta: Annotated[float | None, _option("Of cache_logits.")] = None,
+    **arguments: Any,
 ) -> None:
     """Run a sweep, or go on with it."""
-    given = {name: value for name, value in locals().items() if name != "config"}
-    settings = _settings(config, given)
+    given = {name: value for name, value in locals().items() if name not in ("config", "arguments")}
+    settings = _settings(config, given | arguments)
     for name in ("op", "queries", "output"):
         if name not in settings:
             raise typer.BadParameter("is needed", param_hint=f"'--{name}'")

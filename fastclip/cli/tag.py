@@ -49,7 +49,7 @@ def command(
     model: ModelName,
     pretrained: Pretrained = None,
     text: Annotated[
-        str | None, typer.Option(help="A caption, whose words are judged.", show_default=False)
+        str | None, typer.Option(help="A caption whose words are scored.", show_default=False)
     ] = None,
     vocabulary: _masks.Vocabulary = None,
     output: Annotated[
@@ -63,12 +63,15 @@ def command(
         Tagger, typer.Option(help="Finds nouns; hanta needs the package HanTa.")
     ] = Tagger.wordnet,
     threshold: Annotated[
-        float, typer.Option(help="From 0, the caption's worst tag, to 1, its best.")
+        float,
+        typer.Option(
+            help="Lowest score of a selected tag, from 0 (the caption's worst) to 1 (its best)."
+        ),
     ] = 0.5,
     minimum: Annotated[
         float | None, typer.Option(help="Lowest cosine of a selected tag.", show_default=False)
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many of --vocabulary.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="How many names of --vocabulary to show.")] = 10,
     templates: _masks.Templates = _masks.Prompts.photo,
     size: _masks.Size = 448,
     scale: _masks.Scales = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,64 +11,38 @@ import typer
 from fastclip.cli import _run
 from fastclip.cli._common import printable, writable_folder
 from fastclip.cli._model import Device, ModelName, Pretrained, image_features, load_model
+from fastclip.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from fastclip.data import ImageSource
     from fastclip.training import Validation
 
 
-class Loss(str, Enum):
-    hard_positives = "hard-positives"
-    negclip = "negclip"
-    svlc = "svlc"
-    clip = "clip"
-
-
+@_run.with_settings
 def command(
     data: Annotated[
         Path,
         typer.Argument(
             metavar="DATA",
-            help="Captions with hard negatives and hard positives, as of `hard-positives`.",
+            help="Captions with hard negatives and hard positives, in a format that "
+            "`hard-positives` reads.",
             show_default=False,
         ),
     ],
     images: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the images are.", show_default=False)
+        Path, typer.Option(metavar="DIR", help="Folder of the images.", show_default=False)
     ],
     model: ModelName,
     output: _run.Output,
     pretrained: Pretrained = None,
-    loss: Annotated[Loss, typer.Option(help="What is minimised.")] = Loss.hard_positives,
-    negatives: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of captions with their hard negative.")
-    ] = 1.0,
-    positives: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of captions with their hard positive.")
-    ] = 1.0,
-    hard_images: Annotated[
-        bool,
-        typer.Option(
-            "--hard-images",
-            help="Add to each image of a batch one of the 3 most like it by the model, as NegCLIP.",
-        ),
-    ] = False,
-    epochs: _run.Epochs = 5,
-    batch_size: _run.BatchSize = 256,
-    micro_batch_size: _run.MicroBatchSize = None,
-    lr: _run.LearningRate = 1e-6,
-    warmup: _run.Warmup = 50,
-    weight_decay: _run.WeightDecay = 0.1,
-    precision: _run.OfComputation = _run.Precision.fp32,
-    lora_rank: _run.LoraRank = 0,
-    seed: _run.Seed = 0,
-    checkpoint_steps: _run.CheckpointSteps = 100,
-    validation_steps: _run.ValidationSteps = 0,
+    *,
+    settings: TrainingSettings,
     benchmark: Annotated[
         Path | None, typer.Option(metavar="DATA", help="Validate with this benchmark.")
     ] = None,
     benchmark_images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Its images, if elsewhere.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Images of the benchmark, if they are elsewhere."),
     ] = None,
     zero_shot: _run.ZeroShot = None,
     tensorboard: _run.TensorBoard = False,
@@ -77,41 +50,25 @@ def command(
 ) -> None:
     """Fine-tune a CLIP model so that it tells meanings apart and accepts other wordings.
 
-    Run again after a kill, it goes on from its last checkpoint. Dropout is off, and statistics of
-    batch norms stay as they are. Several processes or GPUs share each batch under torchrun:
+    If interrupted, rerun the same command to resume from the last checkpoint. Dropout is off, and
+    the statistics of batch norms stay as they are. Hard images are drawn from the 3 most similar
+    ones. Under torchrun, several processes or GPUs share each batch:
     torchrun --nproc-per-node 2 -m fastclip train ...
     """
     target = writable_folder(output)
     import torch
 
     from fastclip.data import find_item_images, read_hard_positives
-    from fastclip.training import ItemData, TrainingSettings, train
+    from fastclip.training import ItemData, train
     from fastclip.training._ranks import started_ranks
 
-    settings = TrainingSettings(
-        loss=loss.value,
-        negatives=negatives,
-        positives=positives,
-        hard_images=hard_images,
-        epochs=epochs,
-        batch_size=batch_size,
-        micro_batch_size=micro_batch_size,
-        lr=lr,
-        warmup=warmup,
-        weight_decay=weight_decay,
-        precision=precision.value,
-        lora_rank=lora_rank,
-        seed=seed,
-        checkpoint_steps=checkpoint_steps,
-        validation_steps=validation_steps,
-    )
     items = read_hard_positives(data, needs_negatives=False).items
     found = find_item_images(items, images)
     found.require_all(images)
     validate = _validation(benchmark, benchmark_images or images, zero_shot)
     with _run.ranks(device) as (device, first):
         similar = None
-        if hard_images:
+        if settings.hard_images:
             embed = partial(_similar, found.source, model, pretrained, device, target)
             similar = torch.tensor(started_ranks().on_first(embed))
         train(

@@ -5,6 +5,7 @@ from fastclip.coder.classifier import CoderClassifier, Decisions, confusable_pai
 from fastclip.coder.curve import METHODS, CurvePoint, few_shot_curve
 from fastclip.coder.endpoint_source import EndpointSource
 from fastclip.coder.generate import generate_texts
+from fastclip.coder.measure import CoderReport, measure_coder
 from fastclip.coder.prompts import KINDS, Prompts, TextTemplates, text_templates
 from fastclip.coder.protocol import AUTHORS_THRESHOLDS, DEVIATIONS
 from fastclip.coder.representation import Coder
@@ -23,6 +24,7 @@ __all__ = [
     "Coder",
     "CoderAdapter",
     "CoderClassifier",
+    "CoderReport",
     "CurvePoint",
     "Decisions",
     "EndpointSource",
@@ -41,6 +43,7 @@ __all__ = [
     "draw_shots",
     "few_shot_curve",
     "generate_texts",
+    "measure_coder",
     "support_features",
     "text_templates",
 ]

@@ -12,6 +12,7 @@ import torch
 from fastclip.coder._estimator import Estimator
 from fastclip.coder.representation import unit_images
 from fastclip.coder.search import Grid, Search, checked_grid, search
+from fastclip.data.checks import check_choice
 from fastclip.engine.checks import Array, as_indices, as_number, check_range, check_some_rows
 from fastclip.ops import cache_logits, similarity, topk
 
@@ -106,8 +107,7 @@ class CacheModel(Estimator):
         TypeError, ValueError
             As in `fit`; there are no images, or ``split`` is neither word.
         """
-        if split not in ("validation", "test"):
-            raise ValueError(f"split: is {split!r}, allowed: 'validation' or 'test'")
+        check_choice("split", split, ("validation", "test"))
         tried = checked_grid(grid)
         images, truth = self._labelled(image_features, labels)
         check_some_rows("image_features", images)

@@ -10,6 +10,7 @@ import torch
 from fastclip.coder._cache import CacheModel
 from fastclip.coder.prompts import checked_kinds
 from fastclip.coder.representation import Coder, Weighting, unit_images
+from fastclip.data.checks import check_choice
 from fastclip.engine.checks import Array
 
 Affinity = Literal["min-max", "cosine"]
@@ -88,8 +89,7 @@ class CoderAdapter(CacheModel):
         super()._check_parameters()
         if not isinstance(self.coder, Coder):
             raise TypeError(f"coder: a Coder is needed, got {type(self.coder).__name__}")
-        if self.affinity not in ("min-max", "cosine"):
-            raise ValueError(f"affinity: is {self.affinity!r}, allowed: 'min-max', 'cosine'")
+        check_choice("affinity", self.affinity, ("min-max", "cosine"))
         checked_kinds(self.kinds)
 
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:

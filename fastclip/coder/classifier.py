@@ -13,7 +13,7 @@ from fastclip.coder.prompts import KINDS, checked_kinds
 from fastclip.coder.protocol import deviations
 from fastclip.coder.representation import Coder, unit_images
 from fastclip.engine.checks import Array, as_indices, as_number, check_range
-from fastclip.ops import _count as _count  # registers pair_scores
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.ops import group_max, similarity
 
 _ROWS = 4096  # images whose class scores are held at a time
@@ -307,7 +307,7 @@ class _Pairs:
         at = _find(self._keys, low * self._classes + high)
         if not len(self._keys):
             return torch.full(candidates.shape, torch.nan, device=candidates.device)
-        ahead = torch.ops.fastclip.pair_scores(images.float(), self._rows, at.clamp(min=0))
+        ahead = pair_scores(images.float(), self._rows, at.clamp(min=0))
         ahead = torch.where(at >= 0, torch.where(first < second, ahead, -ahead), 0)
         result = ahead.new_zeros((len(images), count))
         result.index_add_(1, a, ahead)

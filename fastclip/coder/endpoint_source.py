@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, SupportsIndex
 
 from fastclip.coder.prompts import spaced
 from fastclip.coder.texts import OneClass
+from fastclip.data.checks import check_at_least
 
 _FORM = "Answer with at most six lines, a short phrase in each, without numbers or other words."
 ATTRIBUTES = (
@@ -44,9 +45,9 @@ class Requests(NamedTuple):
     """What a job will send, before it starts."""
 
     number: int
-    """Requests, but for replacements and answers that have to be asked for again."""
+    """Requests, without replacements and repeated questions."""
     characters: int
-    """Of the instructions and texts sent; of English text some four make a token."""
+    """Characters of the instructions and texts sent; in English about four make a token."""
     most_answer_tokens: int
     """If every answer is as long as one may be."""
 
@@ -60,7 +61,7 @@ class EndpointSource:
     Parameters
     ----------
     chat : ChatEndpoint, or another object with its ``ask``
-        Answers that it keeps cost nothing a second time: a job that was killed goes on.
+        Answers that it keeps cost nothing a second time, so an interrupted job can resume.
     name : str
         Kept in `ClassTexts.sources`, such as the model's.
     workers : int, at least 1
@@ -75,8 +76,7 @@ class EndpointSource:
     def __init__(self, chat: Chat, name: str, *, workers: SupportsIndex = 4) -> None:
         self.name = name
         self.workers = operator.index(workers)
-        if self.workers < 1:
-            raise ValueError(f"workers: at least 1 is needed, got {self.workers}")
+        check_at_least(1, workers=self.workers)
         self._chat = chat
         self._malformed: list[tuple[str, str]] = []
 

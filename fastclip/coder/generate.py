@@ -14,8 +14,8 @@ from fastclip.coder.prompts import spaced
 from fastclip.coder.protocol import deviations
 from fastclip.coder.sources import FileSource, Source, TextEncoder, WordNetSource, all_pairs
 from fastclip.coder.texts import ClassTexts, OneClass, Pair
+from fastclip.data.parallel import in_order
 from fastclip.data.vocabularies.wordnet import plain
-from fastclip.generation._parallel import in_order
 
 SAME = 0.9
 """The cosine above which an analogous class is one of the other classes, as in the paper."""

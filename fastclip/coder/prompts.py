@@ -1,21 +1,15 @@
-"""From what is known of classes to the texts that are encoded."""
+"""Templates of texts about classes, and the texts that are encoded."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-
-from fastclip.coder.protocol import deviations
-
-if TYPE_CHECKING:
-    from fastclip.coder.texts import ClassTexts
 
 KINDS = ("attribute", "sentence", "analogous", "name", "synonym")
 """What a text says of its class, in the order of a class's texts."""
@@ -142,64 +136,13 @@ def checked_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
     return chosen
 
 
-def make_prompts(
-    known: ClassTexts, templates: TextTemplates, protocol: str | Collection[str]
-) -> Prompts:
-    """Put what is known of classes into templates; see `ClassTexts.prompts`."""
-    wrong = deviations(protocol)
-    texts: list[str] = []
-    class_of: list[int] = []
-    kind_of: list[int] = []
-
-    def read(name: str) -> str:
-        return name if "raw-names" in wrong else spaced(name)
-
-    for index, one in enumerate(known.classes):
-        name = read(one.name)
-        synonyms = ["None"] * len(one.synonyms) if "none-synonyms" in wrong else one.synonyms
-        of_kind: Mapping[str, list[str]] = {
-            "attribute": [
-                _fill(templates.attribute, name=name, attribute=a) for a in one.attributes
-            ],
-            "sentence": list(one.sentences),
-            "analogous": [
-                _fill(templates.analogous, name=name, other=read(a)) for a in one.analogous
-            ],
-            "name": [_fill(templates.name, name=spaced(one.name))],
-            "synonym": [_fill(templates.name, name=spaced(s)) for s in synonyms],
-        }
-        for kind, of_class in of_kind.items():
-            texts += of_class
-            class_of += [index] * len(of_class)
-            kind_of += [KINDS.index(kind)] * len(of_class)
-
-    frames = templates.one_to_one
-    if "glued-frames" in wrong and templates == text_templates("textures"):
-        frames = (frames[0] + frames[1], *frames[2:])
-    row = {name: i for i, name in enumerate(known.names)}
-    pair_texts, pair_of = [], []
-    for (name, other), features in known.one_to_one.items():
-        for feature in features:
-            for frame in frames:
-                pair_texts.append(_fill(frame, name=read(name), other=read(other), feature=feature))
-                pair_of.append((row[name], row[other]))
-    return Prompts(
-        known.names,
-        tuple(texts),
-        torch.tensor(class_of, dtype=torch.int64),
-        torch.tensor(kind_of, dtype=torch.int64),
-        tuple(pair_texts),
-        torch.tensor(pair_of, dtype=torch.int64).reshape(-1, 2),
-    )
-
-
 def spaced(name: str) -> str:
-    """Spaces for underscores."""
+    """Return a name with spaces for underscores."""
     return " ".join(name.replace("_", " ").split())
 
 
-def _fill(template: str, **values: str) -> str:
-    """``str.format`` would read braces in names as slots."""
+def fill(template: str, **values: str) -> str:
+    """Replace slots; braces in values stay, which ``str.format`` would read as slots."""
     parts = template.split("{")
     filled = [parts[0]]
     for part in parts[1:]:

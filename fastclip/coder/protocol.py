@@ -8,7 +8,7 @@ DEVIATIONS = {
     "none-synonyms": "synonym texts read 'None' in place of the synonym",
     "labels-choose": "images are reranked only if their label is among the candidates",
     "glued-frames": "the first two one-to-one templates for textures are one text",
-    "raw-names": "underscores stay in class names, but for name texts",
+    "raw-names": "underscores stay in class names, except in name texts",
     "six-requests": "where the first answer had an analogous class that is another class, six "
     "requests follow, with the last character of the names that are known cut off",
     "silent-rerank": "reranking fails for float32 features, and the first stage's answer stays",

@@ -12,6 +12,7 @@ import torch
 
 from fastclip.coder.prompts import KINDS, Prompts, TextTemplates
 from fastclip.coder.texts import ClassTexts
+from fastclip.data.checks import check_choice
 from fastclip.engine.checks import Array, as_rows, check_finite, check_some_rows
 from fastclip.ops import TopK, group_mean, pack, similarity, topk
 
@@ -157,8 +158,7 @@ class Coder:
         "text": 1 each, so that classes with more texts count more. "class": 1 over the number of
         texts of its class.
         """
-        if weighting not in ("text", "class"):
-            raise ValueError(f"weighting: is {weighting!r}, allowed: 'text', 'class'")
+        check_choice("weighting", weighting, ("text", "class"))
         counts = torch.bincount(self.prompts.class_of).double()
         each = 1 / counts if weighting == "class" else torch.ones_like(counts)
         return each[self.prompts.class_of].to(self.features.device)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
 
+from fastclip.data.checks import check_at_least
 from fastclip.ops._cache_grid import cache_grid
 
 _PRODUCTS = 2**21  # images times support images at a time: 16 MB
@@ -133,6 +134,5 @@ def checked_grid(grid: Sequence[Any] | Grid) -> Grid:
         if not 0 < low < high < float("inf"):
             raise ValueError(f"grid.{name}: 0 < low < high is needed, got {(low, high)}")
     for name in ("beta_steps", "alpha_steps", "rounds"):
-        if getattr(checked, name) < 1:
-            raise ValueError(f"grid.{name}: at least 1 is needed, got {getattr(checked, name)}")
+        check_at_least(1, **{f"grid.{name}": getattr(checked, name)})
     return checked

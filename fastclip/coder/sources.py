@@ -14,6 +14,7 @@ import torch
 
 from fastclip.coder.prompts import spaced
 from fastclip.coder.texts import OneClass, Pair
+from fastclip.data.checks import check_choice
 from fastclip.data.vocabularies.senses import Sense, noun_senses
 from fastclip.data.vocabularies.wordnet import plain
 
@@ -150,8 +151,7 @@ class FileSource:
         *,
         dataset: str | None = None,
     ) -> None:
-        if kind not in ("attributes", "sentences"):
-            raise ValueError(f"kind: is {kind!r}, allowed: 'attributes', 'sentences'")
+        check_choice("kind", kind, ("attributes", "sentences"))
         self.name = Path(path).name
         self._kind = kind
         self._texts: dict[str, list[str]] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 
+from fastclip.data.checks import check_at_least
 from fastclip.engine.checks import Array, as_indices, as_integer, as_tensor
 
 if TYPE_CHECKING:
@@ -97,9 +98,7 @@ def support_features(
 
     check_pictures("images", images)
     copies, size = int(augmentations), int(batch_size)
-    for name, value in (("augmentations", copies), ("batch_size", size)):
-        if value < 1:
-            raise ValueError(f"{name}: at least 1 is needed, got {value}")
+    check_at_least(1, augmentations=copies, batch_size=size)
     change = v2.Compose(
         [
             v2.RandomResizedCrop(

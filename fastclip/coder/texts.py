@@ -9,8 +9,18 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fastclip.coder.prompts import Prompts, TextTemplates, make_prompts, text_templates
-from fastclip.data.files import replacing
+import torch
+
+from fastclip.coder.prompts import (
+    KINDS,
+    Prompts,
+    TextTemplates,
+    fill,
+    spaced,
+    text_templates,
+)
+from fastclip.coder.protocol import deviations
+from fastclip.data.files import dump_json
 
 FORMAT = "fastclip.class-texts"
 VERSION = 1
@@ -177,7 +187,7 @@ class ClassTexts:
         """
         if not isinstance(templates, TextTemplates):
             templates = text_templates(templates)
-        return make_prompts(self, templates, protocol)
+        return _make_prompts(self, templates, protocol)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file for people to edit, all of it or nothing.
@@ -200,8 +210,7 @@ class ClassTexts:
                 for (name, other), features in self.one_to_one.items()
             ],
         }
-        with replacing(Path(path)) as part:
-            part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        dump_json(Path(path), content, indent=1, ensure_ascii=False)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ClassTexts:
@@ -236,6 +245,56 @@ class ClassTexts:
             _check_keys(entry, [key.name for key in fields(OneClass)], needed=("name",))
             classes.append(OneClass(**entry))
         return cls(tuple(classes), pairs, content.get("sources", ()))
+
+
+def _make_prompts(
+    known: ClassTexts, templates: TextTemplates, protocol: str | Collection[str]
+) -> Prompts:
+    wrong = deviations(protocol)
+    texts: list[str] = []
+    class_of: list[int] = []
+    kind_of: list[int] = []
+
+    def read(name: str) -> str:
+        return name if "raw-names" in wrong else spaced(name)
+
+    for index, one in enumerate(known.classes):
+        name = read(one.name)
+        synonyms = ["None"] * len(one.synonyms) if "none-synonyms" in wrong else one.synonyms
+        of_kind: Mapping[str, list[str]] = {
+            "attribute": [
+                fill(templates.attribute, name=name, attribute=a) for a in one.attributes
+            ],
+            "sentence": list(one.sentences),
+            "analogous": [
+                fill(templates.analogous, name=name, other=read(a)) for a in one.analogous
+            ],
+            "name": [fill(templates.name, name=spaced(one.name))],
+            "synonym": [fill(templates.name, name=spaced(s)) for s in synonyms],
+        }
+        for kind, of_class in of_kind.items():
+            texts += of_class
+            class_of += [index] * len(of_class)
+            kind_of += [KINDS.index(kind)] * len(of_class)
+
+    frames = templates.one_to_one
+    if "glued-frames" in wrong and templates == text_templates("textures"):
+        frames = (frames[0] + frames[1], *frames[2:])
+    row = {name: i for i, name in enumerate(known.names)}
+    pair_texts, pair_of = [], []
+    for (name, other), features in known.one_to_one.items():
+        for feature in features:
+            for frame in frames:
+                pair_texts.append(fill(frame, name=read(name), other=read(other), feature=feature))
+                pair_of.append((row[name], row[other]))
+    return Prompts(
+        known.names,
+        tuple(texts),
+        torch.tensor(class_of, dtype=torch.int64),
+        torch.tensor(kind_of, dtype=torch.int64),
+        tuple(pair_texts),
+        torch.tensor(pair_of, dtype=torch.int64).reshape(-1, 2),
+    )
 
 
 def _check_keys(entry: Any, keys: Iterable[str], needed: Iterable[str] | None = None) -> None:

@@ -64,7 +64,7 @@ class TipAdapterF(TipAdapter):
         At first; it falls to 0 along a cosine.
     batch_size : int, at least 1
     seed : int
-        Of the order of the images.
+        Seed of the order of the images.
     """
 
     def __init__(

@@ -7,10 +7,8 @@ import itertools
 import os
 import re
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
@@ -19,10 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .checks import check_at_least, check_strings
 from .files import bytes_of
 from .image_decoding import decode_image
 from .image_sources import ImageSource, find_images
 from .job import Job, Unreadable, open_job
+from .parallel import in_order, processors
+from .templates import check_templates
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -97,10 +98,9 @@ def embed_images(
     `find_images`. An image that cannot be read gets no row and is listed in
     ``OUT/unreadable.jsonl``, with its index, name and reason.
 
-    A job that was killed goes on where it was when it is called again: shards that are finished
-    stay, those that are damaged are computed again. The files are then the same to the byte as
-    those of a job that was left alone, if ``batch_size`` and the device are the same, and the model
-    is deterministic.
+    Called again, an interrupted job resumes: finished shards stay, damaged ones are computed
+    again. The files are then the same to the byte as those of an uninterrupted job, if
+    ``batch_size`` and the device are the same, and the model is deterministic.
 
     Memory: a shard of features, ``4 shard_size d`` bytes, ``3 batch_size`` preprocessed images, and
     a whole picture per worker.
@@ -119,7 +119,7 @@ def embed_images(
     batch_size : int
         Images of one forward pass, >= 1.
     shard_size : int
-        Images of one shard, >= 1: what is computed again after a kill, at most.
+        Images of one shard, >= 1: the most that an interruption can cost.
     workers : int, optional
         Threads that read and decode while the model computes, >= 1; default: one per available
         processor, 8 at most.
@@ -153,9 +153,8 @@ def embed_images(
     ...     read_features(f"{folder}/out").names
     ('red.png',)
     """
-    _check_positive(batch_size=batch_size, shard_size=shard_size)
-    threads = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
-    _check_positive(workers=threads)
+    check_at_least(1, batch_size=batch_size, shard_size=shard_size, workers=workers)
+    threads = processors() if workers is None else workers
     images = source if isinstance(source, ImageSource) else find_images(source)
     inputs = {
         **_identity(model, model_name, pretrained),
@@ -227,8 +226,9 @@ def embed_texts(
     ...     read_features(f"{folder}/out")
     Features(2 x 256, named)
     """
-    _check_positive(batch_size=batch_size, shard_size=shard_size)
-    _check_templates(templates)
+    check_at_least(1, batch_size=batch_size, shard_size=shard_size)
+    if templates is not None:
+        check_templates(templates)
     inputs = {
         **_identity(model, model_name, pretrained),
         "templates": None if templates is None else list(templates),
@@ -251,33 +251,12 @@ def embed_texts(
         return _end(job, model.dim, kept)
 
 
-def _check_positive(**arguments: int) -> None:
-    for name, value in arguments.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}, allowed: 1 or more")
-
-
-def _check_templates(templates: Sequence[str] | None) -> None:
-    if isinstance(templates, str):
-        raise TypeError("templates is a str, allowed: a sequence of str, or None")
-    if templates is not None and not templates:
-        raise ValueError("templates is empty, allowed: at least one, or None")
-    for i, template in enumerate(templates or ()):
-        if not isinstance(template, str):
-            raise TypeError(f"templates[{i}] is a {type(template).__name__}, allowed: str")
-        if template.count("{}") != 1:
-            raise ValueError(f"templates[{i}] is {template!r}, allowed: text with {{}} in it once")
-
-
 def _digest(texts: Sequence[str]) -> str:
-    if isinstance(texts, str):
-        raise TypeError("texts is a str, allowed: a sequence of str")
+    check_strings("texts", texts)
     if not texts:
         raise ValueError("texts is empty, allowed: at least one")
     digest = hashlib.sha256()
     for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"texts[{i}] is a {type(text).__name__}, allowed: str")
         if not text.strip():
             raise ValueError(f"texts[{i}] is blank, allowed: at least one letter")
         try:
@@ -366,25 +345,9 @@ def _loaded(
             return Unreadable(index, name, str(error))
         return _Row(name, caption), preprocess(picture)
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), closing(in_order(load, indices, workers, ahead)) as loaded:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of them is an error here
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="fastclip-load")
-        try:
-            yield _in_order(pool, load, indices, ahead)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, call: Callable[[_T], _R], arguments: Iterable[_T], ahead: int
-) -> Iterator[_R]:
-    waiting: deque[Future[_R]] = deque()
-    for argument in arguments:
-        waiting.append(pool.submit(call, argument))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+        yield loaded
 
 
 def _encode_images(

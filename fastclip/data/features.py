@@ -137,7 +137,7 @@ class Features:
         return self.features.shape[1]
 
     def normalized(self) -> Features:
-        """The same features with rows of unit length.
+        """Return the same features with rows of unit length.
 
         Norms and quotients are computed in float64 and rounded once to float32. The only memory
         that grows with V is the result, ``4 V d`` bytes.
@@ -162,7 +162,7 @@ class Features:
         return Features(unit, self.names, replace(self.metadata, normalized=True))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """`write_features` of these features."""
+        """Write these features; see `write_features`."""
         write_features(path, self)
 
 

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,6 +35,13 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def dump_json(path: Path, content: object, **options: Any) -> None:
+    """Write JSON and the end of a line, all of it or nothing; ``options`` of ``json.dumps``."""
+    text = json.dumps(content, **options) + "\n"
+    with replacing(path) as part:
+        part.write_text(text, "utf-8")
 
 
 def write_safetensors(

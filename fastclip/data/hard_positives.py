@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 
+from fastclip.data.checks import check_choice
+
 from .texts import kind_of
 
 Box = tuple[float, float, float, float]
@@ -136,8 +138,7 @@ def read_hard_positives(
     ...     read_hard_positives(table).items[0].hard_positives
     ('an ebony cat',)
     """
-    if invalid not in ("raise", "skip"):
-        raise ValueError(f"invalid: must be 'raise' or 'skip', got {invalid!r}")
+    check_choice("invalid", invalid, ("raise", "skip"))
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")

@@ -50,7 +50,7 @@ class ImageSource(ABC):
         return len(self.names)
 
     def digest(self) -> str:
-        """SHA-256 over names and sizes, in hexadecimal: tells whether the listing is the same."""
+        """Return SHA-256 over names and sizes, in hexadecimal, to compare listings."""
         digest = hashlib.sha256()
         for name, size in zip(self.names, self.sizes, strict=True):
             digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))

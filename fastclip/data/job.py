@@ -43,7 +43,7 @@ class Unreadable:
 def open_job(
     output: Path, kind: str, items: int, shard_size: int, inputs: Mapping[str, object]
 ) -> Iterator[Job]:
-    """Begin a job in a new or empty folder, or go on with it.
+    """Begin a job in a new or empty folder, or resume it.
 
     Parameters
     ----------

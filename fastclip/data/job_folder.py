@@ -32,7 +32,7 @@ _MOST_SHARDS = 10_000_000  # beyond that, listing them alone would fill memory
 def open_folder(
     output: Path, manifest: Mapping[str, object], files: Sequence[str], folders: Sequence[str]
 ) -> Iterator[None]:
-    """Begin a job in a new or empty folder, or go on with it, with no other process in it.
+    """Begin a job in a new or empty folder, or resume it, with no other process in it.
 
     Parameters
     ----------
@@ -97,10 +97,15 @@ def _write_or_compare(output: Path, wanted: dict[str, Any], unfinished: Sequence
             raise ValueError(f"{output}: holds other files, allowed: a new or empty folder")
         write_json(output / MANIFEST, wanted)
         return
+    refuse_changes(output, found, wanted)
+
+
+def refuse_changes(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ValueError, with what has changed, where a folder was begun with other inputs."""
     changes = [
-        f"{key} was {_shown(key, found.get(key))}, is {_shown(key, wanted.get(key))}"
-        for key in (*wanted, *(found.keys() - wanted.keys()))
-        if found.get(key) != wanted.get(key)
+        f"{key} was {_shown(key, before.get(key))}, is {_shown(key, now.get(key))}"
+        for key in (*now, *(before.keys() - now.keys()))
+        if before.get(key) != now.get(key)
     ]
     if changes:
         raise ValueError(

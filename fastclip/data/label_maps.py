@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
 IGNORED = -1
-"""The label of pixels that do not count, as of `fastclip.metrics.SegmentationScorer`."""
+"""The label of pixels that do not count, as in `fastclip.metrics.SegmentationScorer`."""
 
 _VOC = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",

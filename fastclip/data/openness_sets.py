@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastclip.data.checks import check_choice
+
 from .image_sources import ImageSource, find_images
 from .vocabularies.class_lists import PHOTO, ClassList, class_list, imagenet_names
 
@@ -86,11 +88,10 @@ def openness_set(
     >>> from fastclip.data.openness_sets import openness_set
     >>> openness_set("cifar10", "data")
     Traceback (most recent call last):
-    ValueError: name is 'cifar10', allowed: cifar100, entity13, living17, flowers-pets-cars,
+    ValueError: name: is 'cifar10', allowed: cifar100, entity13, living17, flowers-pets-cars,
     cifar100-caltech101-sun397, cifar10-cifar100-imagenet
     """
-    if name not in NAMES:
-        raise ValueError(f"name is {name!r}, allowed: {', '.join(NAMES)}")
+    check_choice("name", name, NAMES)
     folder = Path(root)
     if name in ("entity13", "living17"):
         classes = class_list(name, ensemble=ensemble)

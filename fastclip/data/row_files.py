@@ -135,7 +135,7 @@ def _safetensors(place: Place, array: str | None) -> RowFile:
 
 
 class _ParquetRows:
-    """A column of lists of equal length. Reads that follow one another go on where one stopped."""
+    """A column of lists of equal length. Consecutive reads continue where the last one stopped."""
 
     normalized = False
 

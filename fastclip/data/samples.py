@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from fastclip.data.checks import check_choice
+
 from .features import Features
 from .reading import read_features
 
@@ -20,7 +22,7 @@ _SAMPLES = {
 
 
 def samples() -> dict[str, str]:
-    """Names of the samples and a line on each.
+    """Return the names of the samples with a line on each.
 
     Never compare rows of different models: their features do not share a space.
 
@@ -34,7 +36,7 @@ def samples() -> dict[str, str]:
 
 
 def load_sample(name: str) -> Features:
-    """Real features by name, memory-mapped, in the bits in which they were published.
+    """Load real features by name, memory-mapped, in the bits in which they were published.
 
     Parameters
     ----------
@@ -60,8 +62,7 @@ def load_sample(name: str) -> Features:
     >>> coco.names[:3], coco.features.shape, coco.metadata.template
     (('person', 'bicycle', 'car'), torch.Size([80, 512]), 'a {}')
     """
-    if name not in _SAMPLES:
-        raise ValueError(f"name is {name!r}, allowed: {', '.join(_SAMPLES)}")
+    check_choice("name", name, _SAMPLES)
     with sample_file(name) as path:
         return read_features(path)
 

@@ -56,7 +56,7 @@ def job_metadata(folder: Path, shards: int) -> FeatureMetadata:
     if shards != expected:
         raise ValueError(
             f"the embedding job has finished {shards} of {expected} shards: "
-            "run it again, and it goes on"
+            "run it again to resume it"
         )
     templates = manifest.get("templates") or []
     return FeatureMetadata(

@@ -1,21 +1,30 @@
-"""The functions of fastclip on several processes, machines and GPUs, on torch.distributed.
+"""Keys on several processes, machines and GPUs, on torch.distributed.
 
-Keys are spread over the ranks of a process group: `ShardedKeys`. Each rank passes queries of its
-own, as many as it likes, and gets the answers for these about all keys; queries that one rank alone
-has, others passing none, are broadcast so. The functions are collective: all ranks call them, in
-the same order, with the same settings. Start a program with torchrun::
+Keys are spread over the ranks of a process group: `ShardedKeys`. All functions of fastclip that ask
+about keys take them, such as `fastclip.topk`: each rank passes queries of its own, as many as it
+likes, and gets the answers for these about all keys; queries that one rank alone has, others
+passing none, are broadcast so. These calls are collective: all ranks make them, in the same order,
+with the same settings. Start a program with torchrun::
 
     torch.distributed.init_process_group("gloo")  # "nccl" for GPUs
     keys = fastclip.distributed.ShardedKeys.split(fastclip.PackedKeys.load("words.safetensors"))
-    best = fastclip.distributed.topk(images_of_this_rank, keys, k=10)
+    best = fastclip.topk(images_of_this_rank, keys, k=10)
 
-`topk`, `rank`, `count_above`, `pairs_above`, `group_max` and `group_beats` give the bits that one
-process gives, however keys and queries are spread. `logsumexp`, `cache_logits` and `group_mean`,
-sums over keys, give the same bits each time for the same spreading; `gaussian_potential`, which
-takes rows of all ranks and no keys, for the same number of ranks, however its rows are spread. All
-four are within the error that they state.
-Gradients flow through `gather` alone, which is for the losses of `fastclip.training`;
-`fastclip.train` and `fastclip.ttd.distill` share their steps among the ranks by themselves.
+Arguments with a number per query (targets, thresholds) or per key (groups, values) are those of
+this rank's queries or keys; a group may have keys on several ranks. Indices count through the keys
+of all ranks. Counts per key are those of this rank's keys, by the queries of all ranks. Queries and
+keys of ``pairs_above`` are always two sets.
+
+Choices and counts (topk, rank, count_above, pairs_above, the best of groups) have the bits that one
+process gives, however keys and queries are spread. Sums over keys (logsumexp, cache_logits,
+group_mean) have the same bits each time for the same spreading, and so has gaussian_potential, of
+`ShardedKeys` in place of rows, for the same number of ranks, however its rows are spread. These are
+within the error that the functions state and one more rounding. Results have no gradient: gradients
+flow through `gather` alone, which is for the losses of `fastclip.training`; `fastclip.train` and
+`fastclip.ttd.distill` share their steps among the ranks by themselves.
+
+Beyond inputs and results, each rank uses as much memory as a call in memory of 16,384 queries, and
+what the answers for these take some five times.
 
 Tested with gloo, between two and three processes; NCCL has not been tried yet.
 
@@ -32,32 +41,15 @@ Examples
 >>> keys = fastclip.distributed.ShardedKeys.split(captions)
 >>> keys
 ShardedKeys(500 x 512, rank 0 of 1 has 0 to 499)
->>> fastclip.distributed.topk(captions[:2], keys, k=1).indices
+>>> fastclip.topk(captions[:2], keys, k=1).indices
 tensor([[0],
         [1]])
 >>> distributed.destroy_process_group()
 """
 
-from ._gather import gather
-from ._ranks import RankError
-from .keys import ShardedKeys
-from .pairs import pairs_above
-from .potential import gaussian_potential
-from .search import count_above, group_beats, group_max, rank, topk
-from .sums import cache_logits, group_mean, logsumexp
+from fastclip.engine.ranks import RankError
+from fastclip.engine.sharded import ShardedKeys
 
-__all__ = [
-    "RankError",
-    "ShardedKeys",
-    "cache_logits",
-    "count_above",
-    "gather",
-    "gaussian_potential",
-    "group_beats",
-    "group_max",
-    "group_mean",
-    "logsumexp",
-    "pairs_above",
-    "rank",
-    "topk",
-]
+from ._gather import gather
+
+__all__ = ["RankError", "ShardedKeys", "gather"]

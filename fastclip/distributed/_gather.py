@@ -8,8 +8,7 @@ import torch
 import torch.distributed as dist
 
 from fastclip.engine.checks import short
-
-from ._ranks import DTYPES, Ranks
+from fastclip.engine.ranks import DTYPES, Ranks
 
 
 def gather(rows: torch.Tensor, group: dist.ProcessGroup | None = None) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import SupportsFloat
+
 import numpy as np
 import torch
 
@@ -13,6 +15,7 @@ from fastclip.engine.devices import (
     check_same_device,
     on_cuda,
 )
+from fastclip.engine.floats import full
 from fastclip.engine.kernels import run
 from fastclip.engine.scalars import FLOAT32_MAX as FLOAT32_MAX
 from fastclip.engine.scalars import as_integer as as_integer
@@ -68,10 +71,13 @@ def conversion(name: str, x: Array, tensor: torch.Tensor, dtype: str = "float32"
 
 def check_same_width(queries: torch.Tensor, keys: torch.Tensor) -> None:
     check_same_device("keys", keys, "queries", queries)
-    if queries.shape[1] != keys.shape[1]:
+    check_width(queries.shape[1], keys.shape[1])
+
+
+def check_width(queries: int, keys: int) -> None:
+    if queries != keys:
         raise ValueError(
-            f"keys: rows must be as long as those of queries, "
-            f"got {keys.shape[1]} and {queries.shape[1]}"
+            f"keys: rows must be as long as those of queries, got {keys} and {queries}"
         )
 
 
@@ -115,6 +121,40 @@ def check_range(name: str, indices: torch.Tensor, count: int, of: str) -> None:
             f"{name}: must be from 0 to {count - 1}, one of {count} {of}, "
             f"got {int(indices[at])} at {at}"
         )
+
+
+def check_k(k: int, count: int, of: str = "keys") -> None:
+    """Check how many of the best are wanted of ``count`` keys."""
+    if not 1 <= k <= count:
+        raise ValueError(f"k: must be from 1 to the number of {of} {count}, got {k}")
+
+
+def as_thresholds(
+    thresholds: Array | SupportsFloat, queries: int, device: torch.device
+) -> torch.Tensor:
+    """Return a float32 threshold for each query, given so or as one number; may hold NaN."""
+    if isinstance(thresholds, torch.Tensor):
+        thresholds = thresholds.detach()
+        is_number = thresholds.ndim == 0 and thresholds.dtype != torch.float32
+    else:
+        is_number = type(thresholds) in (float, int) or (
+            isinstance(thresholds, SupportsFloat) and not getattr(thresholds, "shape", ())
+        )
+    if is_number:
+        number = as_threshold("thresholds", thresholds)
+        return full(queries, number, device)
+    scores = as_tensor("thresholds", thresholds).detach()
+    if scores.dtype != torch.float32:
+        raise TypeError(
+            f"thresholds: float32 is needed, got {short(scores.dtype)}"
+            + conversion("thresholds", thresholds, scores)
+        )
+    if scores.shape not in ((), (queries,)):
+        raise ValueError(
+            f"thresholds: shape ({queries},) or a number is needed, got {tuple(scores.shape)}"
+        )
+    check_movable("thresholds", scores, device)
+    return scores.to(device).expand(queries).contiguous()
 
 
 def as_pixels(pixels: Array, tags: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from fastclip import _C
-from fastclip.engine.checks import Array, as_rows
+from fastclip.engine.checks import Array, as_rows, check_finite, with_adjacent_elements
 from fastclip.engine.devices import check_device, on_cuda
 from fastclip.engine.packed_file import read_packed, write_packed
 from fastclip.engine.tensors import check_storage
@@ -177,3 +177,12 @@ def as_keys(
                 check_storage(name, part)
         return keys.rows, screen
     return as_rows(name, keys), []
+
+
+def finite_rows(keys: torch.Tensor | PackedKeys) -> torch.Tensor:
+    """Return the rows of a chunk, with adjacent elements, once they are known to be finite."""
+    rows, screen = as_keys(keys)
+    rows = with_adjacent_elements(rows)
+    if not screen:
+        check_finite("keys", rows)
+    return rows

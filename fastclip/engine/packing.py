@@ -18,6 +18,7 @@ from fastclip.engine.devices import on_cuda
 from fastclip.engine.kernels import run
 from fastclip.engine.packed import PackedKeys
 from fastclip.engine.tensors import check_memory
+from fastclip.engine.tuning import TUNING
 
 
 def pack(keys: Array, *, copy: bool = True) -> PackedKeys:
@@ -103,31 +104,19 @@ def _center(rows: torch.Tensor) -> torch.Tensor:
     return sample.double().mean(0).float()
 
 
-# From coarse timings: about where packing takes as long as screening saves.
-_PACK_FROM_QUERIES = 256
-_PACK_FROM_KEYS = 8192
-_PACK_KEYS = 1 << 18  # at a time: bounds the memory
-_CUDA_PACK_FROM_QUERIES = 4
-_CUDA_PACK_PARTS = 4  # of _PACK_KEYS keys each, at a time
-
-
 def worth_packing(queries: torch.Tensor, keys: torch.Tensor, k: int = 0) -> bool:
     """Whether unpacked keys are better packed on the way, to be screened; ``k`` is of top-k."""
+    least = TUNING.pack_from_queries, TUNING.pack_from_keys
     if on_cuda(keys):
-        some = len(queries) >= min(_CUDA_PACK_FROM_QUERIES, _PACK_FROM_QUERIES)
-        return some and len(queries) * len(keys) >= _PACK_FROM_QUERIES * _PACK_FROM_KEYS
-    many = len(queries) >= _PACK_FROM_QUERIES and len(keys) >= _PACK_FROM_KEYS
-    part = min(len(keys), _PACK_KEYS)
+        some = len(queries) >= min(TUNING.device_pack_from_queries, least[0])
+        return some and len(queries) * len(keys) >= least[0] * least[1]
+    many = len(queries) >= least[0] and len(keys) >= least[1]
+    part = min(len(keys), TUNING.pack_keys)
     return many and _C.has_screen() and _C.worth_codes(len(queries), part, k)
-
-
-def packed_from() -> tuple[int, int]:
-    """Return how many queries and keys there must be at least to pack keys on the way."""
-    return _PACK_FROM_QUERIES, _PACK_FROM_KEYS
 
 
 def parts_to_pack(keys: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield parts of the keys that are packed one at a time, each with its first row's number."""
-    size = _PACK_KEYS * (_CUDA_PACK_PARTS if on_cuda(keys) else 1)
+    size = TUNING.device_pack_keys if on_cuda(keys) else TUNING.pack_keys
     for begin in range(0, len(keys), size):
         yield begin, keys[begin : begin + size]

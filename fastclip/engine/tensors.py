@@ -41,6 +41,11 @@ def as_tensor(name: str, x: Array, dtype: str = "np.float32") -> torch.Tensor:
                 f"pass a tensor or NumPy array of its numbers"
             ) from error
         return _settled(name, tensor)
+    if type(x).__module__.startswith("fastclip."):  # rows in files, or spread over ranks
+        raise TypeError(
+            f"{name}: numbers in memory are needed here, got {type(x).__name__}; pass a tensor or "
+            f"NumPy array"
+        )
     convert = f"np.asarray({name}, {dtype})"
     if hasattr(x, "to_numpy") and not hasattr(x, "type"):  # of pandas, polars; not of pyarrow
         convert = f"{name}.to_numpy({dtype})"

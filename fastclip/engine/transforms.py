@@ -7,15 +7,17 @@ once, as an ``autograd.Function``, for the transforms of torch.func and for forw
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch.autograd import forward_ad
 
-from fastclip.engine.library import KERNELS, library
+from fastclip.engine.library import KERNELS, implement, library
 from fastclip.engine.tensors import has_memory
 
 _functions: dict[str, type[torch.autograd.Function]] = {}
+_functions_of_operators: dict[str, str] = {}
 _modes = torch._C._len_torch_dispatch_stack
 _traced = torch._C._get_tracing_state  # by torch.jit.trace
 _backward_task = torch._C._current_graph_task_id  # below 0 outside of a backward
@@ -69,22 +71,67 @@ def call(name: str, *arguments: Any) -> Any:
 
 def _public(name: str) -> str:
     """Return the public function that the user has called."""
-    parts = {"similarity_out": "similarity with out", "group_mean_keys": "group_mean"}
-    return parts.get(name, name.removesuffix("_backward"))
+    return _functions_of_operators.get(name, name.removesuffix("_backward"))
 
 
-def differentiable(
-    name: str,
-    backward: Callable[..., tuple[Any, ...]],
-    setup_context: Callable[..., None],
-    jvp: Callable[..., Any] | None = None,
-) -> None:
-    """Register the derivatives of an operator.
+@dataclass(frozen=True)
+class Gradient:
+    """The derivatives of an operator.
 
     ``backward`` and ``setup_context`` are those of ``torch.library.register_autograd``;
     ``jvp(ctx, *tangents)`` gives the tangents of the results.
     """
 
+    backward: Callable[..., tuple[Any, ...]]
+    setup_context: Callable[..., None]
+    jvp: Callable[..., Any] | None = None
+
+
+CONSTANT: Literal["constant"] = "constant"
+"""Stands for the derivatives of an operator whose results have none."""
+
+
+def define(
+    schema: str,
+    kernel: Callable[..., Any],
+    empty: Callable[..., Any],
+    gradient: Gradient | Literal["constant"] | None = None,
+    function: str | None = None,
+) -> None:
+    """Define an operator that torch sees.
+
+    Parameters
+    ----------
+    schema : str
+        Of torch.library. ``screen`` is empty, or codes, bounds and center of packed keys;
+        ``check_keys`` is False where keys are packed, and so known to be finite.
+    kernel : callable
+        Calls what the extension has for the device.
+    empty : callable
+        Allocates the results: what a compiler needs to know.
+    gradient : Gradient or CONSTANT, optional
+        Without, the operator refuses transforms of torch.func and forward mode.
+    function : str, optional
+        What messages call the operator by, where the user has called a function of another name.
+    """
+    name = schema.partition("(")[0]
+    if function is not None:
+        _functions_of_operators[name] = function
+    library.define(schema)
+    implement(name, kernel)
+    torch.library.register_fake(f"fastclip::{name}", empty, lib=library)
+    if isinstance(gradient, Gradient):
+        _differentiable(name, gradient.backward, gradient.setup_context, gradient.jvp)
+    elif gradient == CONSTANT:
+        _constant(name)
+
+
+def _differentiable(
+    name: str,
+    backward: Callable[..., tuple[Any, ...]],
+    setup_context: Callable[..., None],
+    jvp: Callable[..., Any] | None = None,
+) -> None:
     def in_full_precision(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         with torch._C._DisableAutocast():
             return backward(ctx, *grads)
@@ -100,8 +147,8 @@ def differentiable(
     _functions[name] = _function(name, in_full_precision, setup_context, jvp and tangents)
 
 
-def differentiable_once(name: str) -> None:
-    """Let the operator that computes the gradients of ``name`` refuse to be differentiated."""
+def once(name: str) -> Gradient:
+    """Return how the operator that computes the gradients of ``name`` refuses to have any."""
     message = (
         f"fastclip.{name}: second derivatives are not implemented; where they are needed and the "
         f"scores fit into memory, use the formula of its docstring with torch's functions"
@@ -110,10 +157,10 @@ def differentiable_once(name: str) -> None:
     def refuse(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         raise NotImplementedError(message)
 
-    differentiable(f"{name}_backward", refuse, lambda ctx, inputs, output: None)
+    return Gradient(refuse, lambda ctx, inputs, output: None)
 
 
-def constant(name: str) -> None:
+def _constant(name: str) -> None:
     """Let an operator whose results have no derivatives be called under transforms."""
 
     def mark(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

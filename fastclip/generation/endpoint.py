@@ -36,9 +36,9 @@ class ChatEndpoint:
     key : str, optional
         Sent as a bearer token; never written anywhere.
     requests_per_minute : float
-        At most so many are begun in a minute, evenly.
+        At most this many requests are begun per minute, evenly spaced.
     tries : int
-        How often a request is made, where the endpoint is busy or gone, before `EndpointError`.
+        How often a request is sent to a busy or unreachable endpoint before `EndpointError`.
     timeout : float
         Seconds.
 
@@ -77,7 +77,7 @@ class ChatEndpoint:
         self._asked: dict[str, Future[str]] = {}
 
     def ask(self, instruction: str, text: str) -> str:
-        """The model's answer to an instruction and a text, from the cache if it is there.
+        """Return the model's answer to an instruction and a text, from the cache if possible.
 
         Raises
         ------

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from fastclip.data import HardPositiveItem
 from fastclip.data.files import replacing
+from fastclip.data.parallel import in_order
 
 from . import instructions
-from ._parallel import in_order
 from .endpoint import ChatEndpoint
 from .meaning import reject_reason
 from .rules import negatives, positives
@@ -88,8 +88,8 @@ def generate_by_endpoint(
     """Ask a chat model for one hard positive of each of four kinds, and for a hard negative.
 
     "swap" is asked for only where there is an "and". Texts that `reject_reason` rejects are left
-    out. Every answer is kept in the endpoint's cache, so that a second call after a kill asks only
-    for what is missing.
+    out. The endpoint's cache keeps every answer, so that a call after an interruption asks only for
+    what is missing.
 
     Parameters
     ----------

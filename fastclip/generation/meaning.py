@@ -12,7 +12,7 @@ _CHATTER = re.compile(r"^(sure|here is|here's|the new caption|new caption|answer
 
 
 def reject_reason(caption: str, changed: str, kind: str) -> str | None:
-    """Why a generated caption is not usable, or None if nothing speaks against it.
+    """Return why a generated caption is not usable, or None if it is.
 
     The words alone are looked at: it must differ from the caption, be about as long, keep some of
     its words, say no more than the caption and add no negation. "swap" must keep all words.

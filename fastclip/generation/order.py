@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from fastclip.data import HardPositiveItem
+from fastclip.data.checks import check_at_least
 
 from .jobs import GeneratedCaptions, images_of
 
@@ -67,9 +68,8 @@ def generate_by_order(
     >>> found.items[0].caption, found.items[0].hard_negatives[0]
     ('a black cat behind the dog', 'a black dog behind the cat')
     """
-    for name, value, least in (("seed", seed, 0), ("max_words", max_words, 1)):
-        if value < least:
-            raise ValueError(f"{name}: is {value}, allowed: {least} or more")
+    check_at_least(0, seed=seed)
+    check_at_least(1, max_words=max_words)
     items: list[HardPositiveItem] = []
     rejected: Counter[str] = Counter()
     for number, (caption, image) in enumerate(

@@ -133,7 +133,7 @@ _NOT_LOOKED_UP = frozenset(
 
 
 def positives(caption: str, *, wordnet: WordNet | None = None) -> list[Edit]:
-    """All captions that say the same in other words, by the rules.
+    """Return all captions that say the same in other words, by the rules.
 
     Parameters
     ----------
@@ -162,9 +162,9 @@ def positives(caption: str, *, wordnet: WordNet | None = None) -> list[Edit]:
 
 
 def negatives(caption: str, *, wordnet: WordNet | None = None) -> list[Edit]:
-    """All captions that say something else in nearly the same words, by the rules.
+    """Return all captions that say something else in nearly the same words, by the rules.
 
-    Parameters, order and result as of `positives`; WordNet gives antonyms.
+    Parameters, order and result are those of `positives`; WordNet gives antonyms.
 
     Examples
     --------

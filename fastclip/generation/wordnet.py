@@ -42,14 +42,14 @@ class WordNet:
         self._senses = lru_cache(maxsize=4096)(self._look_up)
 
     def synonyms(self, word: str) -> list[str]:
-        """Single words that mean the same as a word of one sense; none for ambiguous words."""
+        """Return single words that mean the same; none for a word of several senses."""
         if sum(len(part.get(word.lower(), ())) for part in self._senses_of.values()) != 1:
             return []
         found = self._senses(word)[0]
         return [other for other in found if other != word.lower() and " " not in other]
 
     def antonyms(self, word: str) -> list[str]:
-        """Words of the opposite of the first sense of a word."""
+        """Return words for the opposite of the first sense of a word."""
         return self._senses(word)[1]
 
     def _look_up(self, word: str) -> tuple[list[str], list[str]]:

@@ -8,6 +8,7 @@ from fastclip.metrics.compositionality import (
     hard_positive_scores,
     text_sensitivity,
 )
+from fastclip.metrics.hard_positives import HardPositiveReport, measure_hard_positives
 from fastclip.metrics.representation import (
     Margins,
     SimilarityHistograms,
@@ -30,6 +31,7 @@ __all__ = [
     "AveragePrecision",
     "CaptionMaskScorer",
     "CaptionMaskScores",
+    "HardPositiveReport",
     "HardPositiveScores",
     "HardPositiveSummary",
     "Margins",
@@ -45,6 +47,7 @@ __all__ = [
     "alignment",
     "hard_positive_scores",
     "margins",
+    "measure_hard_positives",
     "modality_gap",
     "openness",
     "retrieval",

@@ -95,5 +95,5 @@ def _mean_of_present(drawn: Floats) -> Floats:
 
 
 def _percentiles(draws: Floats, edges: list[float]) -> Any:
-    """Of the resamples that hold the category at all; the first measure is a number in these."""
+    """Percentiles over the resamples with the category, where the first measure is no NaN."""
     return np.percentile(draws[~np.isnan(draws[:, 0])], edges, axis=0)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from fastclip.data.checks import check_choice
 from fastclip.engine.checks import (
     Array,
     as_indices,
@@ -18,8 +19,8 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import check_same_device
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.tensors import check_memory
-from fastclip.ops import _count as _count  # registers pair_scores
 
 Prompts = Literal["max", "mean"]
 
@@ -50,16 +51,14 @@ class Inputs(NamedTuple):
 
     def score(self, rows: torch.Tensor) -> torch.Tensor:
         """The exact score of each image with one row of ``keys``."""
-        scores: torch.Tensor = torch.ops.fastclip.pair_scores(self.images, self.keys, rows)
-        return scores
+        return pair_scores(self.images, self.keys, rows)
 
 
 def as_inputs(
     image_features: Array, labels: Array, class_features: Array, prompts: Prompts = "max"
 ) -> Inputs:
     """Check the arguments that all functions here share."""
-    if prompts not in ("max", "mean"):
-        raise ValueError(f"prompts: must be 'max' or 'mean', got {prompts!r}")
+    check_choice("prompts", prompts, ("max", "mean"))
     images = rows("image_features", image_features)
     keys, per_class = _class_rows(class_features, prompts)
     check_same_width("class_features", keys, images)
@@ -116,13 +115,16 @@ def rows(name: str, features: Array) -> torch.Tensor:
     return found
 
 
-def check_same_width(name: str, found: torch.Tensor, images: torch.Tensor) -> None:
-    if found.shape[1] != images.shape[1]:
+def check_same_width(
+    name: str, found: torch.Tensor, others: torch.Tensor, of: str = "image_features"
+) -> None:
+    """Check that rows are as long as those of another argument, and on its device."""
+    if found.shape[1] != others.shape[1]:
         raise ValueError(
-            f"{name}: rows must be as long as those of image_features, "
-            f"got {found.shape[1]} and {images.shape[1]}"
+            f"{name}: rows must be as long as those of {of}, "
+            f"got {found.shape[1]} and {others.shape[1]}"
         )
-    check_same_device(name, found, "image_features", images)
+    check_same_device(name, found, of, others)
 
 
 def _class_rows(class_features: Array, prompts: Prompts) -> tuple[torch.Tensor, int]:

@@ -10,18 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastclip.data.checks import check_at_least
 from fastclip.engine.checks import (
     Array,
     as_indices,
     as_rows,
-    check_finite,
     check_range,
-    check_some_rows,
-    with_adjacent_elements,
 )
-from fastclip.engine.devices import check_same_device
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.metrics._bootstrap import Means, bootstrap_means
-from fastclip.ops import _count as _count  # registers the operators
+from fastclip.metrics._inputs import check_same_width, rows
 
 _PAIRS = 8192  # of image and text at a time: bounds the copies of rows
 
@@ -146,7 +144,8 @@ def hard_positive_scores(
     categories : sequence of N str, optional
         Such as the kind of edit.
     resamples : int, default 1000
-        Of the bootstrap, which draws images with all of their items; 0 gives NaN intervals.
+        Number of bootstrap resamples, which draw images with all of their items; 0 gives NaN
+        intervals.
     confidence : float, between 0 and 1
     seed : int
 
@@ -173,8 +172,8 @@ def hard_positive_scores(
     (1.0, 0.5, 0.5)
     """
     _check_options(resamples, confidence)
-    images = _rows("image_features", image_features)
-    table = None if text_features is None else _rows("text_features", text_features)
+    images = rows("image_features", image_features)
+    table = None if text_features is None else rows("text_features", text_features)
     own = _texts("captions", captions, None, table)
     count = own.count
     of_item = _image_of_item(image_of_item, len(images), count, images.device)
@@ -255,7 +254,7 @@ def text_sensitivity(
     1.0
     """
     _check_options(resamples, confidence)
-    table = None if text_features is None else _rows("text_features", text_features)
+    table = None if text_features is None else rows("text_features", text_features)
     own = _texts("captions", captions, None, table)
     count = own.count
     negatives = _texts("hard_negatives", hard_negatives, count, table)
@@ -314,18 +313,11 @@ class _Texts:
     def count(self) -> int:
         return len(self.indices)
 
-    def scores(self, other: str, rows: torch.Tensor, row_of_item: torch.Tensor) -> torch.Tensor:
+    def scores(self, other: str, queries: torch.Tensor, row_of_item: torch.Tensor) -> torch.Tensor:
         """Exact score of each text with the row of its item."""
-        check_same_device(self.name, self.table, other, rows)
-        if self.table.shape[1] != rows.shape[1]:
-            raise ValueError(
-                f"{self.name}: rows must be as long as those of {other}, "
-                f"got {self.table.shape[1]} and {rows.shape[1]}"
-            )
+        check_same_width(self.name, self.table, queries, other)
         parts = [
-            torch.ops.fastclip.pair_scores(
-                self.table[indices], rows, row_of_item[owner].contiguous()
-            )
+            pair_scores(self.table[indices], queries, row_of_item[owner].contiguous())
             for indices, owner in zip(
                 self.indices.split(_PAIRS), self.owner.split(_PAIRS), strict=True
             )
@@ -335,13 +327,6 @@ class _Texts:
     def sizes(self, items: int) -> np.ndarray[Any, Any]:
         """How many texts each item has."""
         return torch.bincount(self.owner.cpu(), minlength=items).numpy()
-
-
-def _rows(name: str, features: Array) -> torch.Tensor:
-    rows = with_adjacent_elements(as_rows(name, features).detach())
-    check_some_rows(name, rows)
-    check_finite(name, rows)
-    return rows
 
 
 def _texts(name: str, texts: Any, items: int | None, table: torch.Tensor | None) -> _Texts:
@@ -356,7 +341,7 @@ def _texts(name: str, texts: Any, items: int | None, table: torch.Tensor | None)
         sizes = _sizes(name, texts)
         texts = _joined(name, texts, table is None)
     if table is None:
-        table = _rows(name, texts)
+        table = rows(name, texts)
         indices = torch.arange(len(table), device=table.device)
     else:
         if isinstance(texts, (list, tuple)):
@@ -384,10 +369,10 @@ def _sizes(name: str, texts: Sequence[Any]) -> list[int]:
 
 def _joined(name: str, texts: Sequence[Any], features: bool) -> torch.Tensor:
     if features:
-        rows = [as_rows(f"{name}[{i}]", entry) for i, entry in enumerate(texts)]
-        if len({row.shape[1] for row in rows}) > 1:
+        found = [as_rows(f"{name}[{i}]", entry) for i, entry in enumerate(texts)]
+        if len({row.shape[1] for row in found}) > 1:
             raise ValueError(f"{name}: all rows must be of one length")
-        return torch.cat(rows) if rows else torch.empty(0, 1)
+        return torch.cat(found) if found else torch.empty(0, 1)
     parts = [torch.as_tensor(entry).reshape(-1) for entry in texts]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
 
@@ -463,8 +448,7 @@ def _categories(categories: Sequence[str] | None, count: int) -> tuple[list[str]
 
 
 def _check_options(resamples: int, confidence: float) -> None:
-    if resamples < 0:
-        raise ValueError(f"resamples: must be 0 or more, got {resamples}")
+    check_at_least(0, resamples=resamples)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: must be between 0 and 1, got {confidence}")
 

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, SupportsIndex
 
 import torch
 
+from fastclip.data.checks import check_at_least, check_choice
 from fastclip.engine.checks import (
     Array,
     as_indices,
@@ -18,8 +19,8 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import check_same_device
 from fastclip.engine.packing import pack
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.tensors import check_memory
-from fastclip.ops import _count as _count  # registers the operators
 from fastclip.ops.rank import rank
 
 _PAIRS = 8192  # of image and caption at a time: bounds the copies of image rows
@@ -31,7 +32,7 @@ class RankSummary(NamedTuple):
     recall: dict[int, float]
     """For each k, the fraction of ranks that are at most k."""
     median_rank: int
-    """Of an even number of ranks the mean of the middle two, rounded down, as open_clip does."""
+    """For an even number of ranks, the mean of the middle two, rounded down as in open_clip."""
     mean_rank: float
 
 
@@ -95,8 +96,7 @@ def retrieval(
     >>> found.image_to_text
     RankSummary(recall={1: 0.552, 5: 0.808, 10: 0.892}, median_rank=1, mean_rank=4.888)
     """
-    if captions not in ("best", "each"):
-        raise ValueError(f"captions: must be 'best' or 'each', got {captions!r}")
+    check_choice("captions", captions, ("best", "each"))
     depths = [_positive(k) for k in ks]
     images, texts = _rows("image_features", image_features), _rows("text_features", text_features)
     if images.shape[1] != texts.shape[1]:
@@ -129,8 +129,7 @@ def _rows(name: str, features: Array) -> torch.Tensor:
 
 def _positive(k: SupportsIndex) -> int:
     k = as_integer("ks", k)
-    if k < 1:
-        raise ValueError(f"ks: each must be at least 1, got {k}")
+    check_at_least(1, ks=k)
     return k
 
 
@@ -154,8 +153,7 @@ def _image_of_text(
 
 def _best_texts(images: torch.Tensor, texts: torch.Tensor, of_text: torch.Tensor) -> torch.Tensor:
     """Return, for each image, the text of its own that is ahead of its others, [N]."""
-    scores: torch.Tensor = torch.ops.fastclip.pair_scores(texts, images, of_text)
-    order = scores.argsort(descending=True, stable=True)
+    order = pair_scores(texts, images, of_text).argsort(descending=True, stable=True)
     order = order[of_text[order].argsort(stable=True)]  # by image, best text first
     counts = torch.bincount(of_text, minlength=len(images))
     return order[counts.cumsum(0) - counts]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from fastclip.data.checks import check_at_least
+
 
 @dataclass(frozen=True)
 class SegmentationScores:
@@ -46,8 +48,7 @@ class SegmentationScorer:
     """
 
     def __init__(self, classes: int) -> None:
-        if classes < 1:
-            raise ValueError(f"classes: is {classes}, allowed: 1 or more")
+        check_at_least(1, classes=classes)
         self._classes = classes
         # Of each class: both, predicted, true. torchmetrics would count pairs of classes, C * C.
         self._counts = torch.zeros(3, classes, dtype=torch.int64)
@@ -90,7 +91,7 @@ class SegmentationScorer:
         self._images += 1 if labels.ndim == 2 else len(labels)
 
     def compute(self) -> SegmentationScores:
-        """The scores of all images so far.
+        """Return the scores of all images so far.
 
         Raises
         ------
@@ -109,7 +110,7 @@ class SegmentationScorer:
 
 @dataclass(frozen=True)
 class CaptionMaskScores:
-    """Result of `CaptionMaskScorer`: means over captions, but for the last; they sum to 1."""
+    """Result of `CaptionMaskScorer`: means over captions, except the last; they sum to 1."""
 
     captions: int
     iou: float
@@ -178,7 +179,7 @@ class CaptionMaskScorer:
         self._empty += int((~some).sum())
 
     def compute(self) -> CaptionMaskScores:
-        """The scores of all captions so far.
+        """Return the scores of all captions so far.
 
         Raises
         ------

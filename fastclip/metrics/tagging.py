@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from fastclip.data.checks import check_at_least
+
 
 @dataclass(frozen=True)
 class TagScores:
@@ -82,7 +84,7 @@ class TagScorer:
         self._metrics.update(selected.flatten().cpu().int(), present.flatten().cpu().int())
 
     def compute(self) -> TagScores:
-        """The scores of all words so far.
+        """Return the scores of all words so far.
 
         Raises
         ------
@@ -140,9 +142,8 @@ class MeanAveragePrecision:
     def __init__(
         self, tags: int, *, bins: int = 1000, low: float = -1.0, high: float = 1.0
     ) -> None:
-        for name, value, least in (("tags", tags, 1), ("bins", bins, 2)):
-            if value < least:
-                raise ValueError(f"{name}: is {value}, allowed: {least} or more")
+        check_at_least(1, tags=tags)
+        check_at_least(2, bins=bins)
         if not low < high:
             raise ValueError(f"low, high: are {low}, {high}, allowed: low less than high")
         kind = _torchmetrics("MeanAveragePrecision").classification.MultilabelAveragePrecision
@@ -176,7 +177,7 @@ class MeanAveragePrecision:
         self._metric.update(share.float().cpu(), target.cpu())
 
     def compute(self) -> AveragePrecision:
-        """The average precisions of all images so far.
+        """Return the average precisions of all images so far.
 
         Raises
         ------

@@ -1,8 +1,9 @@
 """Pretrained CLIP models: features of images, texts and pixels, by way of open_clip."""
 
+from fastclip.data.templates import templates
+
 from ._dense import pixel_features
 from ._load import load
 from ._model import Model
-from ._templates import templates
 
 __all__ = ["Model", "load", "pixel_features", "templates"]

@@ -13,6 +13,9 @@ from torch import nn
 Module = Any
 """A module of open_clip or timm, which come without types."""
 
+METHODS = ("value", "value-only", "plain")
+"""How features of patches are read; not all towers know all of them."""
+
 _ALONE = 1 << 15  # tokens at a time: some attention kernels take no more than 65,535 sequences
 
 
@@ -67,7 +70,7 @@ def tower_of(visual: Module) -> Tower:
     from open_clip.transformer import VisionTransformer
 
     if isinstance(visual, VisionTransformer) and visual.attn_pool is None:
-        return Tower(visual.patch_size, ("value", "value-only", "plain"), _read_vit)
+        return Tower(visual.patch_size, METHODS, _read_vit)
     if isinstance(visual, ModifiedResNet):
         return Tower((32, 32), ("value",), _read_resnet)
     if isinstance(visual, TimmModel):

@@ -56,7 +56,7 @@ def load(
     device : str or torch.device
         Such as ``"cpu"`` or ``"cuda"``.
     precision : str
-        ``"fp32"``; ``"bf16"`` or ``"fp16"`` (not on the CPU): weights of that type, but for those
+        ``"fp32"``; ``"bf16"`` or ``"fp16"`` (not on the CPU): weights of that type, except those
         that open_clip leaves in float32, and only for open_clip's own towers; ``"amp"``: weights
         in float32, computed with in bfloat16 where torch's autocast does so. Features are float32
         in any case.
@@ -89,8 +89,8 @@ def load(
         raise ValueError(
             f"precision: is {precision!r}, allowed on {place.type!r}: {', '.join(allowed)}"
         )
-    model_name, weights = _find(os.fspath(name), pretrained)
-    config = _read_config(model_name)
+    model_name, weights = find(os.fspath(name), pretrained)
+    config = read_config(model_name)
     if precision in _HALVES and not _is_native(config):
         raise ValueError(
             f"precision: is {precision!r}, allowed for {name}, which is not made of open_clip's "
@@ -105,7 +105,7 @@ def load(
     )
 
 
-def _read_config(name: str) -> dict[str, Any]:
+def read_config(name: str) -> dict[str, Any]:
     import open_clip
 
     try:
@@ -127,7 +127,7 @@ def _is_native(config: dict[str, Any]) -> bool:
     return not foreign and "multimodal_cfg" not in config
 
 
-def _find(name: str, pretrained: str | os.PathLike[str] | None) -> tuple[str, str | None]:
+def find(name: str, pretrained: str | os.PathLike[str] | None) -> tuple[str, str | None]:
     """Return open_clip's name of the model, and a tag, a checkpoint file or None for neither."""
     import open_clip
     from open_clip.factory import parse_model_name

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fastclip.data.checks import check_at_least, check_strings
+from fastclip.data.templates import check_templates
 from fastclip.models._dense import check_method, pixel_features, tower_of
 from fastclip.models._images import Picture, as_rgb, check_pictures
 from fastclip.models._text import text_features
@@ -170,7 +172,7 @@ class Model:
 
         def encode(start: int, stop: int) -> torch.Tensor:
             batch = self._prepare(images[start:stop], self.preprocess)
-            return _pooled(self.module.encode_image(batch, normalize=False))
+            return pooled(self.module.encode_image(batch, normalize=False))
 
         return self._encode("images", len(images), batch_size, progress, encode)
 
@@ -218,8 +220,10 @@ class Model:
         >>> model.encode_text(["cat", "dog"], templates=["a {}.", "a photo of a {}."]).shape
         torch.Size([2, 256])
         """
-        _check_strings("texts", texts)
-        patterns = ["{}"] if templates is None else list(_check_templates(templates))
+        check_strings("texts", texts)
+        if templates is not None:
+            check_templates(templates)
+        patterns = ["{}"] if templates is None else list(templates)
         size = _at_least_one("batch_size", batch_size)
 
         def encode(start: int, stop: int) -> torch.Tensor:
@@ -383,7 +387,7 @@ class Model:
                 )
 
 
-def _pooled(features: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+def pooled(features: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
     """The features alone, where a model returns its tokens beside them."""
     return features[0] if isinstance(features, tuple) else features
 
@@ -419,24 +423,5 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 def _at_least_one(name: str, n: SupportsIndex) -> int:
     number = operator.index(n)
-    if number < 1:
-        raise ValueError(f"{name}: must be at least 1, got {number}")
+    check_at_least(1, **{name: number})
     return number
-
-
-def _check_strings(name: str, strings: Sequence[str]) -> None:
-    if isinstance(strings, (str, bytes)) or not isinstance(strings, Sequence):
-        raise TypeError(f"{name}: a sequence of str is needed, got {type(strings).__name__}")
-    for i, text in enumerate(strings):
-        if not isinstance(text, str):
-            raise TypeError(f"{name}[{i}]: a str is needed, got {type(text).__name__}")
-
-
-def _check_templates(templates: Sequence[str]) -> Sequence[str]:
-    _check_strings("templates", templates)
-    if not templates:
-        raise ValueError("templates: at least one is needed, got none")
-    for i, template in enumerate(templates):
-        if template.count("{}") != 1:
-            raise ValueError(f"templates[{i}]: one {{}} is needed, got {template!r}")
-    return templates

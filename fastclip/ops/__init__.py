@@ -24,6 +24,13 @@ are of any kind that ``float`` or ``operator.index`` takes, also NumPy's and ten
 element, but not bool or str. What ``similarity`` writes to must be a tensor, a NumPy array, or an
 array that says by DLPack 1.0 that it is writable.
 
+Keys may also be rows of files, `fastclip.data.open_rows(...)`, which pass in chunks that take 1 GiB
+at most beside queries and result; and `fastclip.distributed.ShardedKeys`, spread over processes.
+The functions with queries and keys take them, all but `similarity`: with the bits of keys in
+memory, but for sums over ranks (``help(fastclip.distributed)``), without a gradient, without
+``return_survivors`` and ``num_groups``. Queries may be in files, too, if keys are. See
+`fastclip.sweep.run` for answers that memory does not hold, and for a job that goes on after a kill.
+
 While a CUDA graph is captured, no value on the device can be looked at: NaN, infinity, numbers that
 are too large and indices out of range raise nothing then, and what such inputs give is undefined.
 An index out of range may end in an illegal access to memory. Check inputs by a call outside.
@@ -41,6 +48,7 @@ these. `logsumexp`, `gaussian_potential` and `cache_logits` state their own boun
 torch, which follows ``torch.set_flush_denormal``; the results themselves keep denormals.
 """
 
+from fastclip.engine.operation import OPERATIONS
 from fastclip.engine.packed import PackedKeys
 from fastclip.engine.packing import pack
 from fastclip.ops.cache_logits import cache_logits
@@ -56,13 +64,16 @@ from fastclip.ops.pixel_scores import PixelScores, pixel_scores
 from fastclip.ops.rank import rank
 from fastclip.ops.refine_masks import refine_masks
 from fastclip.ops.similarity import similarity
+from fastclip.ops.softmax_topk import SoftmaxTopK, softmax_topk
 from fastclip.ops.topk import TopK, topk
 
 __all__ = [
+    "OPERATIONS",
     "GroupMax",
     "PackedKeys",
     "PixelLabels",
     "PixelScores",
+    "SoftmaxTopK",
     "TopK",
     "cache_logits",
     "count_above",
@@ -78,5 +89,6 @@ __all__ = [
     "rank",
     "refine_masks",
     "similarity",
+    "softmax_topk",
     "topk",
 ]

@@ -6,14 +6,31 @@ import torch
 
 from fastclip.engine.checks import (
     check_finite,
-    check_range,
     with_adjacent_elements,
 )
 from fastclip.engine.devices import capturing
 from fastclip.engine.kernels import run, workspace_bytes
-from fastclip.engine.library import implement, library
 from fastclip.engine.packing import empty_screen, encode, parts_to_pack, worth_packing
-from fastclip.engine.transforms import constant
+from fastclip.engine.transforms import CONSTANT, call, define
+
+
+def count_ahead(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    scores: torch.Tensor,
+    ties: torch.Tensor,
+    per_key: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Count the pairs ahead of each query's score, per key or per query, and the survivors.
+
+    A key is ahead where it scores higher than ``scores``, or the same with an index below
+    ``ties``; both are [N].
+    """
+    counted: tuple[torch.Tensor, torch.Tensor] = call(
+        "count_ahead", queries, keys, screen, scores, ties, per_key
+    )
+    return counted
 
 
 def _count_ahead(
@@ -57,7 +74,7 @@ def _count(
     return counts, survivors
 
 
-def room(queries: torch.Tensor, keys: torch.Tensor) -> int:
+def search_room(queries: torch.Tensor, keys: torch.Tensor) -> int:
     """Return how many bytes a search against thresholds works in on a device, at most.
 
     Of packed keys; it is the same for all questions that know what scores must pass.
@@ -84,24 +101,10 @@ def _empty_counts(
     )
 
 
-def _pair_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    check_finite("queries", queries)
-    check_range("targets", indices.flatten(), keys.shape[0], "keys")
-    indices = indices.contiguous()
-    scores = _empty_scores(queries, keys, indices)
-    table, out = (x[:, None] if x.ndim == 1 else x for x in (indices, scores))
-    run("pair_scores", queries, keys, table, out)
-    return scores
-
-
-def _empty_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    return queries.new_empty(indices.shape, dtype=torch.float32)
-
-
-implement("count_ahead", _count_ahead)
-implement("pair_scores", _pair_scores)
-torch.library.register_fake("fastclip::count_ahead", _empty_counts, lib=library)
-torch.library.register_fake("fastclip::pair_scores", _empty_scores, lib=library)
-constant("count_ahead")
-constant("pair_scores")
+define(
+    "count_ahead(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties, bool"
+    " per_key) -> (Tensor, Tensor)",
+    _count_ahead,
+    _empty_counts,
+    CONSTANT,
+)

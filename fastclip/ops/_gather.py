@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from fastclip.engine.library import implement, library
-from fastclip.engine.transforms import call, differentiable
+from fastclip.engine.transforms import Gradient, call, define
 
 _PAIRS = 4096  # whose rows are multiplied at a time
 
@@ -116,6 +115,9 @@ def _jvp(ctx: Any, *tangents: torch.Tensor | None) -> torch.Tensor:
     return tangent
 
 
-implement("scatter_rows", _scatter_rows)
-differentiable("scatter_rows", _backward, _setup_context, _jvp)
-torch.library.register_fake("fastclip::scatter_rows", _scatter_rows_fake, lib=library)
+define(
+    "scatter_rows(Tensor row, Tensor source, Tensor weight, Tensor features, int rows) -> Tensor",
+    _scatter_rows,
+    _scatter_rows_fake,
+    Gradient(_backward, _setup_context, _jvp),
+)

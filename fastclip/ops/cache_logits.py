@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsFloat
+from typing import Any, SupportsFloat, cast
 
 import torch
 
+from fastclip import _C
+from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.arguments import Beta, RowColumn, ValueRows
 from fastclip.engine.checks import (
     Array,
     as_number,
@@ -14,17 +17,16 @@ from fastclip.engine.checks import (
     check_same_width,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import check_same_device
+from fastclip.engine.devices import check_same_device, on_cuda
+from fastclip.engine.floats import rounded, to_double
 from fastclip.engine.kernels import run
-from fastclip.engine.library import implement, library
-from fastclip.engine.packed import PackedKeys, as_keys
-from fastclip.engine.transforms import call, differentiable, differentiable_once
+from fastclip.engine.operation import Operation, Part, State, register
+from fastclip.engine.packed import as_keys, finite_rows
+from fastclip.engine.transforms import Gradient, call, define, once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, longest
 
 
-def cache_logits(
-    queries: Array, keys: Array | PackedKeys, values: Array, beta: SupportsFloat
-) -> torch.Tensor:
+def cache_logits(queries: Array, keys: Keys, values: Array, beta: SupportsFloat) -> torch.Tensor:
     r"""Return the values of all keys summed up, each weighted by its nearness to the query.
 
     .. math:: \mathrm{out}_i = \sum_j \exp(-\beta (1 - q_i \cdot k_j)) \, \mathrm{values}_j
@@ -52,7 +54,7 @@ def cache_logits(
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         No keys give zeros.
     values : tensor or array [V, C], float32, float16 or bfloat16
         Rows of all three may have any stride.
@@ -82,6 +84,9 @@ def cache_logits(
     >>> fastclip.cache_logits(images[400:], images[:400], labels, beta=5.5).shape
     torch.Size([100, 10])
     """
+    if elsewhere(keys):
+        found = answer(_CacheLogits, queries, keys, values=values, beta=beta)
+        return cast(torch.Tensor, found)
     query_rows = as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
@@ -171,11 +176,59 @@ def _cache_logits_backward_fake(
     return empty_like(queries), empty_like(keys), empty_like(values)
 
 
-implement("cache_logits", _cache_logits)
-implement("cache_logits_backward", _cache_logits_backward)
-torch.library.register_fake("fastclip::cache_logits", _empty, lib=library)
-torch.library.register_fake(
-    "fastclip::cache_logits_backward", _cache_logits_backward_fake, lib=library
+define(
+    "cache_logits(Tensor queries, Tensor keys, Tensor values, float beta, bool check_keys) ->"
+    " Tensor",
+    _cache_logits,
+    _empty,
+    Gradient(_backward, _setup_context),
 )
-differentiable("cache_logits", _backward, _setup_context)
-differentiable_once("cache_logits")
+define(
+    "cache_logits_backward(Tensor grad, Tensor queries, Tensor keys, Tensor values, float beta)"
+    " -> (Tensor, Tensor, Tensor)",
+    _cache_logits_backward,
+    _cache_logits_backward_fake,
+    once("cache_logits"),
+)
+
+
+@register
+class _CacheLogits(Operation):
+    """The state holds the sums so far, [N, C] float64.
+
+    Merged states of chunks apart give the sum of both, rounded otherwise than by keys in order.
+    """
+
+    name = "cache_logits"
+    arguments = (ValueRows(), Beta())
+    fields = ("logits",)
+    exact = False
+    beta: float
+    values: RowColumn
+
+    @property
+    def row_bytes(self) -> int:
+        return 24 * self.values.width
+
+    def alignment(self) -> int:
+        return _C.value_blocks(self.sides.keys, self.sides.width)[0]
+
+    def start(self, rows: int) -> State:
+        return (torch.zeros(rows, self.values.width, dtype=torch.float64),)
+
+    def add(self, state: State, block: Part, chunk: Part) -> State:
+        queries = block.tensor
+        values = chunk.columns["values"]
+        if on_cuda(queries):
+            found = cache_logits(queries, chunk.rows, values, self.beta)
+            return self.merge(state, (to_double(found),))
+        queries, keys = with_adjacent_elements(queries), finite_rows(chunk.rows)
+        values = with_adjacent_elements(values)
+        _C.cache_logits(queries, keys, values, self.beta, None, *state, torch.get_num_threads())
+        return state
+
+    def merge(self, first: State, second: State) -> State:
+        return (first[0] + second[0],)
+
+    def finish(self, state: State, rows: torch.Tensor) -> torch.Tensor:
+        return rounded(state[0])

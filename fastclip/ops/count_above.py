@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, SupportsFloat, overload
+from typing import Any, Literal, SupportsFloat, cast, overload
 
 import torch
 
-from fastclip.engine.checks import (
-    Array,
-    as_rows,
-    as_tensor,
-    as_threshold,
-    check_same_width,
-    conversion,
-    short,
-)
-from fastclip.engine.devices import check_movable
-from fastclip.engine.floats import full
-from fastclip.engine.packed import PackedKeys, as_keys
-from fastclip.engine.transforms import call
-from fastclip.ops import _count as _count  # registers the operators
+from fastclip import _C
+from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.arguments import Per, Side, Sides, ThresholdPerQuery, as_side
+from fastclip.engine.checks import Array, as_rows, as_thresholds, check_same_width
+from fastclip.engine.operation import Operation, Part, State, register
+from fastclip.engine.packed import as_keys
+from fastclip.ops._count import count_ahead, search_room
 
 
 @overload
 def count_above(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     thresholds: Array | SupportsFloat,
     *,
     per: Literal["key", "query"] = ...,
@@ -34,7 +27,7 @@ def count_above(
 @overload
 def count_above(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     thresholds: Array | SupportsFloat,
     *,
     per: Literal["key", "query"] = ...,
@@ -42,7 +35,7 @@ def count_above(
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
 def count_above(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     thresholds: Array | SupportsFloat,
     *,
     per: Literal["key", "query"] = "key",
@@ -59,7 +52,7 @@ def count_above(
     Parameters
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         Packed keys are screened: only scores close to a threshold are computed exactly.
     thresholds : float32 tensor or array [N], or a number
         One per query, or the same for all. A number of any kind is rounded to float32, beyond its
@@ -93,47 +86,64 @@ def count_above(
     >>> fastclip.count_above(queries, keys, torch.tensor([0.3, 0.5]), per="query")
     tensor([2, 0])
     """
-    if per not in ("key", "query"):
-        raise ValueError(f"per: must be 'key' or 'query', got {per!r}")
+    side = as_side(per)
+    if elsewhere(keys):
+        counts = answer(
+            _CountAbove,
+            queries,
+            keys,
+            thresholds=thresholds,
+            per=per,
+            return_survivors=return_survivors,
+        )
+        return cast(torch.Tensor, counts)
     query_rows = as_rows("queries", queries).detach()  # whole numbers have no gradient
     key_rows, screen = as_keys(keys)
     key_rows = key_rows.detach()
     check_same_width(query_rows, key_rows)
-    scores = _as_thresholds(thresholds, len(query_rows), query_rows.device)
-    counts, survivors = call(
-        "count_ahead",
+    scores = as_thresholds(thresholds, len(query_rows), query_rows.device)
+    counts, survivors = count_ahead(
         query_rows,
         key_rows,
         screen,
         scores,
         torch.zeros_like(scores, dtype=torch.int64),
-        per == "key",
+        side == "key",
     )
     return (counts, survivors) if return_survivors else counts
 
 
-def _as_thresholds(
-    thresholds: Array | SupportsFloat, queries: int, device: torch.device
-) -> torch.Tensor:
-    if isinstance(thresholds, torch.Tensor):
-        thresholds = thresholds.detach()
-        is_number = thresholds.ndim == 0 and thresholds.dtype != torch.float32
-    else:
-        is_number = type(thresholds) in (float, int) or (
-            isinstance(thresholds, SupportsFloat) and not getattr(thresholds, "shape", ())
-        )
-    if is_number:
-        number = as_threshold("thresholds", thresholds)
-        return full(queries, number, device)
-    scores = as_tensor("thresholds", thresholds).detach()
-    if scores.dtype != torch.float32:
-        raise TypeError(
-            f"thresholds: float32 is needed, got {short(scores.dtype)}"
-            + conversion("thresholds", thresholds, scores)
-        )
-    if scores.shape not in ((), (queries,)):
-        raise ValueError(
-            f"thresholds: shape ({queries},) or a number is needed, got {tuple(scores.shape)}"
-        )
-    check_movable("thresholds", scores, device)
-    return scores.to(device).expand(queries).contiguous()
+@register
+class _CountAbove(Operation):
+    """The state holds a count for each row of the block, which may be one of keys."""
+
+    name = "count_above"
+    arguments = (ThresholdPerQuery(), Per())
+    fields = ("count",)
+    per: Side
+
+    def __init__(self, sides: Sides, **given: Any) -> None:
+        super().__init__(sides, **given)
+        self.row = self.per
+
+    @property
+    def row_bytes(self) -> int:
+        packed = _C.code_width(self.sides.width) + 12  # a block of keys is packed on the way
+        return 64 + (packed if self.row == "key" else 0)
+
+    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
+        return search_room(queries, keys)
+
+    def start(self, rows: int) -> State:
+        return (torch.zeros(rows, dtype=torch.int64),)
+
+    def add(self, state: State, block: Part, chunk: Part) -> State:
+        per_key = self.row == "key"
+        queries, keys = (chunk, block) if per_key else (block, chunk)
+        scores = queries.columns["thresholds"]
+        ties = torch.zeros_like(scores, dtype=torch.int64)  # so that no equal score counts
+        counts, _ = count_ahead(queries.tensor, *as_keys(keys.rows), scores, ties, per_key)
+        return self.merge(state, (counts,))
+
+    def merge(self, first: State, second: State) -> State:
+        return (first[0] + second[0],)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, SupportsFloat
+from itertools import pairwise
+from typing import Any, SupportsFloat, TypeAlias
 
 import torch
 
@@ -17,12 +18,17 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import check_same_device, on_cuda
 from fastclip.engine.kernels import run
-from fastclip.engine.library import implement, library
-from fastclip.engine.transforms import call, differentiable, differentiable_once
+from fastclip.engine.ranks import Ranks, Tensors
+from fastclip.engine.sharded import ShardedKeys
+from fastclip.engine.transforms import Gradient, call, define, once
 from fastclip.ops._blocks import blocks, empty_like, longest
 
+_Pair: TypeAlias = "tuple[torch.Tensor, torch.Tensor | None]"
 
-def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0) -> torch.Tensor:
+
+def gaussian_potential(
+    x: Array | ShardedKeys, y: Array | ShardedKeys | None = None, t: SupportsFloat = 2.0
+) -> torch.Tensor:
     r"""Return the logarithm of the mean Gaussian potential over pairs of rows.
 
     .. math:: \log \operatorname{mean}_{i, j} \exp(-t \, \lVert x_i - y_j \rVert^2)
@@ -50,9 +56,10 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
 
     Parameters
     ----------
-    x : tensor or array [N, d], float32, float16 or bfloat16
-        At least one row, two without ``y``; any row stride.
-    y : tensor or array [M, d], optional
+    x : tensor or array [N, d], float32, float16 or bfloat16, or ShardedKeys
+        At least one row, two without ``y``; any row stride. Of ShardedKeys, the rows of all ranks
+        count; the call is collective.
+    y : as ``x``, [M, d], optional
         At least one row.
     t : float > 0
         A finite float32 number.
@@ -66,6 +73,12 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
         thread at most about 2.5 MiB; on CUDA devices about 128 MiB, 16 bytes * N and
         4 bytes * min(N, 16,384) * (d + 520) instead of these. The backward uses float64 copies of
         the inputs and about 200 MiB.
+
+        Of ShardedKeys the same number on all ranks, within the error above, where rows are large or
+        not beside the mean of each part, not of all. The same bits every time for the same rows in
+        the same order and as many ranks, however the rows are spread; not those of another number
+        of ranks, nor of one process. Each rank uses some 5 times the memory of its part, and what a
+        call in memory uses for two parts. Not differentiable.
 
     Raises
     ------
@@ -85,7 +98,9 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
     >>> round(fastclip.gaussian_potential(images, captions).item(), 2)
     -3.33
     """
-    x_rows, y_rows, t = as_arguments(x, y, t)
+    if isinstance(x, ShardedKeys) or isinstance(y, ShardedKeys):
+        return _of_ranks(x, y, t)
+    x_rows, y_rows, t = _as_arguments(x, y, t)
     if y_rows is not None:
         check_some_rows("x", x_rows)
         check_some_rows("y", y_rows)
@@ -97,7 +112,7 @@ def gaussian_potential(x: Array, y: Array | None = None, t: SupportsFloat = 2.0)
     return result.float()
 
 
-def as_arguments(
+def _as_arguments(
     x: Array, y: Array | None, t: SupportsFloat
 ) -> tuple[torch.Tensor, torch.Tensor | None, float]:
     """Check all of the arguments but how many rows there are, and whether these are finite."""
@@ -111,10 +126,14 @@ def as_arguments(
                 f"y: rows must be as long as those of x, "
                 f"got {y_rows.shape[1]} and {x_rows.shape[1]}"
             )
-    t = as_number("t", t)
-    if t <= 0:
-        raise ValueError(f"t: must be positive, got {t}")
-    return x_rows, y_rows, t
+    return x_rows, y_rows, _as_t(t)
+
+
+def _as_t(t: SupportsFloat) -> float:
+    number = as_number("t", t)
+    if number <= 0:
+        raise ValueError(f"t: must be positive, got {number}")
+    return number
 
 
 def _gaussian_potential(x: torch.Tensor, y: torch.Tensor | None, t: float) -> torch.Tensor:
@@ -209,11 +228,94 @@ def _gaussian_potential_backward_fake(
     return empty_like(x), empty_like(x[:0] if y is None else y)
 
 
-implement("gaussian_potential", _gaussian_potential)
-implement("gaussian_potential_backward", _gaussian_potential_backward)
-torch.library.register_fake("fastclip::gaussian_potential", _empty, lib=library)
-torch.library.register_fake(
-    "fastclip::gaussian_potential_backward", _gaussian_potential_backward_fake, lib=library
+define(
+    "gaussian_potential(Tensor x, Tensor? y, float t) -> Tensor",
+    _gaussian_potential,
+    _empty,
+    Gradient(_backward, _setup_context),
 )
-differentiable("gaussian_potential", _backward, _setup_context)
-differentiable_once("gaussian_potential")
+define(
+    "gaussian_potential_backward(Tensor grad, Tensor x, Tensor? y, float t) -> (Tensor, Tensor)",
+    _gaussian_potential_backward,
+    _gaussian_potential_backward_fake,
+    once("gaussian_potential"),
+)
+
+
+def _of_ranks(x: Any, y: Any, t: SupportsFloat) -> torch.Tensor:
+    """All rows are cut into parts of one size, one for each rank. Those of ``x`` stay, while those
+    of ``y`` go round all ranks; without ``y`` those of ``x`` go half the way round, so that each
+    pair of rows is met once. All ranks have equal work, wherever the rows were."""
+    given = [x] if y is None else [x, y]
+    for name, rows in zip("xy", given, strict=False):
+        if not isinstance(rows, ShardedKeys):
+            raise TypeError(
+                f"{name}: must be ShardedKeys as the other rows are, got {type(rows).__name__}; "
+                f"pass fastclip.distributed.ShardedKeys({name})"
+            )
+    ranks = x.ranks
+
+    def describe() -> dict[str, Any]:
+        if len({rows.shape[1] for rows in given}) > 1:
+            raise ValueError(
+                f"y: rows must be as long as those of x, got {y.shape[1]} and {x.shape[1]}"
+            )
+        return {"function": "gaussian_potential", "arguments": len(given), "t": _as_t(t)}
+
+    ranks.agree(describe, own="")
+    totals = [len(rows) for rows in given]
+    if y is None and totals[0] == 1:
+        raise ValueError("x: at least two rows are needed on all ranks together, got 1")
+    for name, total in zip("xy", totals, strict=False):
+        if total == 0:
+            raise ValueError(f"{name}: at least one row is needed on some rank, got none")
+    parts = [_even_part(ranks, rows.rows, rows.counts) for rows in given]
+    sums = _ring(ranks, parts[0], None if y is None else parts[1], float(t))
+    return (sums.logsumexp(0) - math.log(_pairs(*totals))).float()
+
+
+def _even_part(ranks: Ranks, rows: torch.Tensor, counts: tuple[int, ...]) -> torch.Tensor:
+    """Return this rank's part of all rows, which are cut evenly and in order of the ranks."""
+    begin, total = sum(counts[: ranks.rank]), sum(counts)
+    cuts = [min(max(total * r // ranks.size - begin, 0), len(rows)) for r in range(ranks.size + 1)]
+    found = ranks.exchange(1, lambda: [(rows[a:b],) for a, b in pairwise(cuts)])
+    return torch.cat([part for (part,) in found])
+
+
+def _ring(ranks: Ranks, x: torch.Tensor, y: torch.Tensor | None, t: float) -> torch.Tensor:
+    """Return log-sums over all pairs, each pair in one of them; the same on all ranks."""
+    travelling = x if y is None else y
+    here: _Pair = x, y
+    sums: list[torch.Tensor] = []
+    for distance in range(1, ranks.size // 2 + 1 if y is None else ranks.size):
+        target, source = ((ranks.rank + way) % ranks.size for way in (-distance, distance))
+
+        def send(here: _Pair = here, target: int = target) -> list[Tensors]:
+            sums.append(_log_sum(*here, t))
+            to_all: list[Tensors] = [(travelling[:0],)] * ranks.size
+            to_all[target] = (travelling,)
+            return to_all
+
+        (others,) = ranks.exchange(1, send)[source]
+        here = x, others
+        if y is None and 2 * distance == ranks.size:  # opposite ranks have each other's parts
+            first = ranks.rank < distance
+            here = (x[: len(x) // 2], others) if first else (x, others[len(others) // 2 :])
+
+    def last() -> list[Tensors]:
+        return [(torch.stack([*sums, _log_sum(*here, t)]),)] * ranks.size
+
+    return torch.cat([found for (found,) in ranks.exchange(1, last)])
+
+
+def _log_sum(x: torch.Tensor, y: torch.Tensor | None, t: float) -> torch.Tensor:
+    """Return the logarithm of the sum over pairs, float64."""
+    pairs = _pairs(len(x)) if y is None else _pairs(len(x), len(y))
+    if pairs == 0:
+        return x.new_full((), -torch.inf, dtype=torch.float64)
+    mean: torch.Tensor = call("gaussian_potential", x, y, t)
+    return mean + math.log(pairs)
+
+
+def _pairs(x: int, y: int | None = None) -> int:
+    return x * (x - 1) // 2 if y is None else x * y

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, SupportsIndex, overload
+from typing import Literal, SupportsIndex, cast, overload
 
 import torch
 
+from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.arguments import GroupColumn, Groups, Targets
 from fastclip.engine.checks import (
     Array,
     as_indices,
@@ -15,19 +17,20 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
+from fastclip.engine.groups import as_groups, check_groups
 from fastclip.engine.kernels import run
-from fastclip.engine.library import implement, library
-from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.operation import Operation, Part, State, register
+from fastclip.engine.packed import as_keys
 from fastclip.engine.packing import encode, worth_packing
-from fastclip.engine.transforms import call, constant
-from fastclip.ops import _count as _count  # registers pair_scores
-from fastclip.ops._groups import as_groups, check_groups
+from fastclip.engine.pair_scores import pair_scores
+from fastclip.engine.transforms import CONSTANT, call, define
+from fastclip.ops._count import search_room
 
 
 @overload
 def group_beats(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     groups: Array,
     targets: Array,
     *,
@@ -37,7 +40,7 @@ def group_beats(
 @overload
 def group_beats(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     groups: Array,
     targets: Array,
     *,
@@ -46,7 +49,7 @@ def group_beats(
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
 def group_beats(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     groups: Array,
     targets: Array,
     *,
@@ -65,7 +68,7 @@ def group_beats(
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         At least one. Packed keys are screened: only scores close to the target's are computed
         exactly.
     groups : integer tensor or array [V]
@@ -103,13 +106,17 @@ def group_beats(
     >>> f"{beats.item():b}"  # groups 1 and 2
     '110'
     """
+    if elsewhere(keys):
+        options = {"num_groups": num_groups, "return_survivors": return_survivors}
+        bits = answer(_GroupBeats, queries, keys, groups=groups, targets=targets, **options)
+        return cast(torch.Tensor, bits)
     query_rows = as_rows("queries", queries).detach()  # bits have no gradient
     key_rows, screen = as_keys(keys)
     key_rows = key_rows.detach()
     check_same_width(query_rows, key_rows)
     ids, count = as_groups(groups, key_rows, num_groups)
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
-    scores = call("pair_scores", query_rows, key_rows, indices)
+    scores = pair_scores(query_rows, key_rows, indices)
     bits, survivors = call("group_beats", query_rows, key_rows, screen, scores, indices, ids, count)
     return (bits, survivors) if return_survivors else bits
 
@@ -124,10 +131,10 @@ def _group_beats(
     num_groups: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     check_groups(groups, num_groups)
-    return beats(queries, keys, screen, scores, ties, groups, num_groups)
+    return _beats(queries, keys, screen, scores, ties, groups, num_groups)
 
 
-def beats(
+def _beats(
     queries: torch.Tensor,
     keys: torch.Tensor,
     screen: list[torch.Tensor],
@@ -163,6 +170,39 @@ def _empty(
     )
 
 
-implement("group_beats", _group_beats)
-torch.library.register_fake("fastclip::group_beats", _empty, lib=library)
-constant("group_beats")
+define(
+    "group_beats(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties, Tensor"
+    " groups, int num_groups) -> (Tensor, Tensor)",
+    _group_beats,
+    _empty,
+    CONSTANT,
+)
+
+
+@register
+class _GroupBeats(Operation):
+    """The state holds the bits of the groups that are ahead so far, [N, ceil(G / 64)]."""
+
+    name = "group_beats"
+    arguments = (Groups(), Targets())
+    fields = ("bits",)
+    groups: GroupColumn
+
+    @property
+    def row_bytes(self) -> int:
+        return self.groups.num_groups // 2 + 128
+
+    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
+        return search_room(queries, keys)
+
+    def start(self, rows: int) -> State:
+        return (torch.zeros(rows, -(-self.groups.num_groups // 64), dtype=torch.int64),)
+
+    def add(self, state: State, block: Part, chunk: Part) -> State:
+        targets = block.columns["target_scores"], block.columns["targets"] - chunk.begin
+        groups = chunk.columns["groups"], self.groups.num_groups
+        bits, _ = _beats(block.tensor, *as_keys(chunk.rows), *targets, *groups)
+        return self.merge(state, (bits,))
+
+    def merge(self, first: State, second: State) -> State:
+        return (first[0] | second[0],)

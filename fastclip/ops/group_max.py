@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, SupportsIndex, overload
+from typing import Any, Literal, NamedTuple, SupportsIndex, cast, overload
 
 import torch
 
+from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.arguments import GroupColumn, Groups
 from fastclip.engine.checks import (
     Array,
     as_rows,
@@ -14,13 +16,14 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
+from fastclip.engine.floats import ordered
+from fastclip.engine.groups import as_groups, check_groups
 from fastclip.engine.kernels import run, workspace_bytes
-from fastclip.engine.library import implement, library
-from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.operation import LAST, Operation, Part, State, register
+from fastclip.engine.packed import as_keys
 from fastclip.engine.packing import empty_screen, encode, worth_packing
-from fastclip.engine.transforms import call, differentiable
+from fastclip.engine.transforms import Gradient, call, define
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
-from fastclip.ops._groups import as_groups, check_groups
 
 
 class GroupMax(NamedTuple):
@@ -35,7 +38,7 @@ class GroupMax(NamedTuple):
 @overload
 def group_max(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     groups: Array,
     *,
     num_groups: SupportsIndex | None = ...,
@@ -44,7 +47,7 @@ def group_max(
 @overload
 def group_max(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     groups: Array,
     *,
     num_groups: SupportsIndex | None = ...,
@@ -52,7 +55,7 @@ def group_max(
 ) -> tuple[GroupMax, torch.Tensor]: ...
 def group_max(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     groups: Array,
     *,
     num_groups: SupportsIndex | None = None,
@@ -69,7 +72,7 @@ def group_max(
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         At least one. They are screened where the groups never decrease from key to key.
     groups : integer tensor or array [V]
         The group of each key, in any order; every group from 0 to the largest needs a key.
@@ -102,6 +105,9 @@ def group_max(
     >>> fastclip.group_max(torch.tensor([[0.6, 0.8]]), prompts, torch.tensor([0, 0, 1]))
     GroupMax(values=tensor([[1.0000, 0.8000]]), indices=tensor([[1, 2]]))
     """
+    if elsewhere(keys):
+        options = {"num_groups": num_groups, "return_survivors": return_survivors}
+        return cast(GroupMax, answer(_GroupMax, queries, keys, groups=groups, **options))
     query_rows = as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
@@ -166,6 +172,52 @@ def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> t
     return (*picked_backward(ctx, grad_values), [None] * ctx.screen_tensors, None, None)
 
 
-implement("group_max", _group_max)
-torch.library.register_fake("fastclip::group_max", _empty, lib=library)
-differentiable("group_max", _backward, _setup_context, picked_jvp)
+define(
+    "group_max(Tensor queries, Tensor keys, Tensor[] screen, Tensor groups, int num_groups) ->"
+    " (Tensor, Tensor, Tensor)",
+    _group_max,
+    _empty,
+    Gradient(_backward, _setup_context, picked_jvp),
+)
+
+
+@register
+class _GroupMax(Operation):
+    """The state holds values and indices of the best so far, [N, G]."""
+
+    name = "group_max"
+    arguments = (Groups(),)
+    fields = ("indices", "values")
+    result = GroupMax
+    groups: GroupColumn
+
+    @property
+    def row_bytes(self) -> int:
+        return 64 * self.groups.num_groups
+
+    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
+        return room(queries, keys, self.groups.num_groups)
+
+    def start(self, rows: int) -> State:
+        shape = rows, self.groups.num_groups
+        return torch.full(shape, -torch.inf, dtype=torch.float32), torch.full(shape, LAST)
+
+    def add(self, state: State, block: Part, chunk: Part) -> State:
+        if len(chunk) == 0:
+            return state
+        groups = chunk.columns["groups"]
+        here, places = groups.unique(return_inverse=True)  # not each group has a key here
+        values, indices = group_max(block.rows, chunk.rows, places)
+        found = values, indices + chunk.begin
+        columns = self.merge(tuple(part[:, here] for part in state), found)
+        for part, column in zip(state, columns, strict=True):
+            part[:, here] = column
+        return state
+
+    def merge(self, first: State, second: State) -> State:
+        scores, others = ordered(first[0]), ordered(second[0])
+        later = (others > scores) | ((others == scores) & (second[1] < first[1]))
+        return (
+            torch.where(later, second[0], first[0]),
+            torch.where(later, second[1], first[1]),
+        )

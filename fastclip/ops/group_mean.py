@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import torch
 
 from fastclip import _C
+from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.arguments import GroupColumn, Groups
 from fastclip.engine.checks import (
     Array,
     as_rows,
@@ -16,17 +18,17 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import rounded
+from fastclip.engine.groups import as_groups, check_groups
 from fastclip.engine.kernels import run
-from fastclip.engine.library import implement, library
-from fastclip.engine.packed import PackedKeys, as_keys
-from fastclip.engine.transforms import call, differentiable
-from fastclip.ops._groups import as_groups, check_groups
+from fastclip.engine.operation import Operation, Part, State, register
+from fastclip.engine.packed import as_keys, finite_rows
+from fastclip.engine.transforms import Gradient, call, define
 from fastclip.ops.similarity import similarity
 
 
 def group_mean(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     groups: Array,
     *,
     num_groups: SupportsIndex | None = None,
@@ -46,7 +48,7 @@ def group_mean(
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         At least one; such as the prompts of all classes.
     groups : integer tensor or array [V]
         The group of each key, in any order; every group from 0 to the largest needs a key.
@@ -75,6 +77,9 @@ def group_mean(
     >>> fastclip.group_mean(images, captions, torch.arange(500) // 50).shape
     torch.Size([500, 10])
     """
+    if elsewhere(keys):
+        found = answer(_GroupMean, queries, keys, groups=groups, num_groups=num_groups)
+        return cast(torch.Tensor, found)
     query_rows = as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
@@ -93,11 +98,11 @@ def _group_mean_keys(
     if on_cuda(keys):
         return _group_mean_keys_cuda(keys, groups, counts)
     sums = torch.zeros(num_groups, keys.shape[1], dtype=torch.float64, device=keys.device)
-    add_rows(sums, groups, keys)
+    _add_rows(sums, groups, keys)
     return rounded(sums, counts)
 
 
-def add_rows(sums: torch.Tensor, groups: torch.Tensor, keys: torch.Tensor) -> None:
+def _add_rows(sums: torch.Tensor, groups: torch.Tensor, keys: torch.Tensor) -> None:
     """Add the keys, in their order on the CPU, to the float64 sums of their groups."""
     if keys.is_cuda:
         count = _C.cuda.tuning.mean_rows
@@ -136,6 +141,44 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     return (grad / counts[:, None])[groups].to(ctx.dtype), None, None, None
 
 
-implement("group_mean_keys", _group_mean_keys)
-torch.library.register_fake("fastclip::group_mean_keys", _empty, lib=library)
-differentiable("group_mean_keys", _backward, _setup_context)
+define(
+    "group_mean_keys(Tensor keys, Tensor groups, int num_groups, bool check_keys) -> Tensor",
+    _group_mean_keys,
+    _empty,
+    Gradient(_backward, _setup_context),
+    function="group_mean",
+)
+
+
+@register
+class _GroupMean(Operation):
+    """The state holds sums [G, d] and sizes [G] of the groups, the same for all queries."""
+
+    name = "group_mean"
+    arguments = (Groups(),)
+    fields = ("mean",)
+    exact = False
+    once = True
+    groups: GroupColumn
+
+    @property
+    def row_bytes(self) -> int:
+        return 16 * self.groups.num_groups
+
+    def start(self, rows: int) -> State:
+        count = self.groups.num_groups
+        return (
+            torch.zeros(count, self.sides.width, dtype=torch.float64),
+            torch.zeros(count, dtype=torch.int64),
+        )
+
+    def add(self, state: State, block: Part, chunk: Part) -> State:
+        rows, groups = finite_rows(chunk.rows), chunk.columns["groups"]
+        _add_rows(state[0], groups, rows)
+        return state[0], state[1] + torch.bincount(groups, minlength=self.groups.num_groups)
+
+    def merge(self, first: State, second: State) -> State:
+        return first[0] + second[0], first[1] + second[1]
+
+    def finish(self, state: State, rows: torch.Tensor) -> torch.Tensor:
+        return similarity(rows, rounded(*state))

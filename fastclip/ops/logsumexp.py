@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsFloat
+from collections.abc import Sequence
+from typing import Any, SupportsFloat, cast
 
 import torch
 
 from fastclip import _C
+from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.arguments import Scale, Sides
 from fastclip.engine.checks import (
     Array,
     as_number,
@@ -21,15 +24,13 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import check_device, on_cuda
 from fastclip.engine.kernels import run
-from fastclip.engine.library import implement, library
-from fastclip.engine.packed import PackedKeys, as_keys
-from fastclip.engine.transforms import call, differentiable, differentiable_once
+from fastclip.engine.operation import Operation, Part, State, register
+from fastclip.engine.packed import PackedKeys, as_keys, finite_rows
+from fastclip.engine.transforms import Gradient, call, define, once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, log_sums, longest
 
 
-def logsumexp(
-    queries: Array, keys: Array | PackedKeys, scale: SupportsFloat | torch.Tensor
-) -> torch.Tensor:
+def logsumexp(queries: Array, keys: Keys, scale: SupportsFloat | torch.Tensor) -> torch.Tensor:
     r"""Return the log-sum-exp of the scaled scores of each query.
 
     .. math:: \mathrm{out}_i = \log \sum_j \exp(\mathrm{scale} \cdot q_i \cdot k_j)
@@ -55,7 +56,7 @@ def logsumexp(
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         At least one. Rows of queries and keys may have any stride.
     scale : float, or tensor with one element
         Any finite float32 number; the inverse of a temperature.
@@ -91,11 +92,14 @@ def logsumexp(
     if not isinstance(scale, torch.Tensor):
         number = as_number("scale", scale)
         if try_plain():
-            rows, threads = keys.rows if packed else keys, torch.get_num_threads()
+            rows = keys.rows if isinstance(keys, PackedKeys) else keys
+            threads = torch.get_num_threads()
             found = _C.plain_logsumexp(queries, rows, number, not packed, threads)
             if found is not None:
                 check_row(found[1], len(queries))
                 return found[0]
+        if elsewhere(keys):
+            return cast(torch.Tensor, answer(LogSumExp, queries, keys, scale=number))
         scale = torch.tensor(number, dtype=torch.float64, device="cpu")
     scale = as_tensor("scale", scale)
     check_device("scale", scale)
@@ -181,9 +185,98 @@ def _logsumexp_backward_fake(
     return empty_like(queries), empty_like(keys), torch.empty_like(scale)
 
 
-implement("logsumexp", _logsumexp)
-implement("logsumexp_backward", _logsumexp_backward)
-torch.library.register_fake("fastclip::logsumexp", _empty, lib=library)
-torch.library.register_fake("fastclip::logsumexp_backward", _logsumexp_backward_fake, lib=library)
-differentiable("logsumexp", _backward, _setup_context)
-differentiable_once("logsumexp")
+define(
+    "logsumexp(Tensor queries, Tensor keys, Tensor scale, bool check_keys) -> Tensor",
+    _logsumexp,
+    _empty,
+    Gradient(_backward, _setup_context),
+)
+define(
+    "logsumexp_backward(Tensor grad, Tensor queries, Tensor keys, Tensor scale, Tensor result) ->"
+    " (Tensor, Tensor, Tensor)",
+    _logsumexp_backward,
+    _logsumexp_backward_fake,
+    once("logsumexp"),
+)
+
+
+@register
+class LogSumExp(Operation):
+    """The state holds what each of up to 64 parts of the keys gave: maxima and sums, [parts, N].
+
+    Chunks may come in any order and be merged in any way as long as none begins or ends inside of a
+    part: a part's own keys must be added in their order.
+    """
+
+    name = "logsumexp"
+    arguments = (Scale(),)
+    fields = ("logsumexp",)
+    exact = False
+    row_bytes = 12 * 64 + 64
+    scale: float
+
+    def __init__(self, sides: Sides, **given: Any) -> None:
+        super().__init__(sides, **given)
+        if not sides.keys:
+            raise ValueError("keys: at least one row is needed, got none")
+        self._block, self.part, self._parts = _C.value_blocks(sides.keys, sides.width)
+
+    def alignment(self) -> int:
+        return self._block
+
+    def start(self, rows: int) -> State:
+        shape = self._parts, rows
+        return (
+            torch.full(shape, -torch.inf, dtype=torch.float32),
+            torch.zeros(shape, dtype=torch.float64),
+        )
+
+    def add(self, state: State, block: Part, chunk: Part) -> State:
+        if chunk.begin % self._block:
+            raise ValueError(f"begin: a multiple of {self._block} is needed, got {chunk.begin}")
+        queries = with_adjacent_elements(block.tensor)
+        keys = finite_rows(chunk.rows)
+        threads = torch.get_num_threads()
+        place = chunk.begin, self.sides.keys
+        _C.logsumexp_add(queries, keys, self.scale, *place, *state, threads)
+        return state
+
+    def merge(self, first: State, second: State) -> State:
+        _C.logsumexp_merge(*first, *second, self.scale, torch.get_num_threads())
+        return first
+
+    def join(self, states: Sequence[State]) -> State:
+        return tuple(torch.cat(parts, 1) for parts in zip(*states, strict=True))
+
+    def finish(self, state: State, rows: torch.Tensor) -> torch.Tensor:
+        out = torch.empty(state[0].shape[1], dtype=torch.float32)
+        _C.logsumexp_finish(*state, self.scale, out, torch.get_num_threads())
+        return out
+
+    def over_ranks(self) -> Operation:
+        return _LogSumExpOfRanks(self.sides, scale=self.scale)
+
+
+class _LogSumExpOfRanks(Operation):
+    """Ranks have keys without regard to parts: the state holds their results, [N] float64."""
+
+    name = "logsumexp"
+    arguments = (Scale(),)
+    fields = ("logsumexp",)
+    exact = False
+    row_bytes = 64
+    scale: float
+
+    def start(self, rows: int) -> State:
+        return (torch.full((rows,), -torch.inf, dtype=torch.float64),)
+
+    def add(self, state: State, block: Part, chunk: Part) -> State:
+        if len(chunk) == 0:
+            return state
+        return self.merge(state, (logsumexp(block.rows, chunk.rows, self.scale).double(),))
+
+    def merge(self, first: State, second: State) -> State:
+        return (torch.logaddexp(first[0], second[0]),)
+
+    def finish(self, state: State, rows: torch.Tensor) -> torch.Tensor:
+        return state[0].float()

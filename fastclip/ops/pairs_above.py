@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from typing import SupportsFloat
+from collections.abc import Iterator, Sequence
+from typing import SupportsFloat, cast
 
 import torch
 
 from fastclip import _C
+from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.arguments import Threshold
 from fastclip.engine.checks import (
     Array,
     as_rows,
@@ -19,17 +21,16 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.kernels import run
-from fastclip.engine.library import implement, library
+from fastclip.engine.operation import Fields, Operation, Part, State, register
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.packing import encode, worth_packing
-from fastclip.engine.transforms import call
+from fastclip.engine.transforms import call, define
+from fastclip.ops._count import search_room
 
 _KEY_STEP = 256  # a search of some keys on a device begins at a multiple of this
 
 
-def pairs_above(
-    queries: Array | PackedKeys, keys: Array | PackedKeys, threshold: SupportsFloat
-) -> torch.Tensor:
+def pairs_above(queries: Array | PackedKeys, keys: Keys, threshold: SupportsFloat) -> torch.Tensor:
     """Return every pair of a query and a key with a score above ``threshold``, and the scores.
 
     The non-zero part of ``s * (s > threshold)`` for ``s = queries @ keys.T``, without the [N, V]
@@ -41,7 +42,7 @@ def pairs_above(
     Parameters
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16, or PackedKeys
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         Packed keys are screened: only scores that may pass are computed.
     threshold : float
         Rounded to float32, beyond its range to infinity.
@@ -70,6 +71,8 @@ def pairs_above(
     >>> [(lvis.names[i], lvis.names[j]) for i, j in pairs.indices().T[:3]]
     [('alcohol', 'liquor'), ('armchair', 'chair'), ('baseball', 'softball')]
     """
+    if elsewhere(keys):
+        return cast(torch.Tensor, answer(_PairsAbove, queries, keys, threshold=threshold))
     once = queries is keys
     query_rows = queries.rows if isinstance(queries, PackedKeys) else as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
@@ -78,12 +81,16 @@ def pairs_above(
     crow, col, values = call(
         "pairs_above", query_rows.detach(), key_rows.detach(), screen, threshold, once
     )
-    shape = (query_rows.shape[0], key_rows.shape[0])
+    return _matrix(crow, col, values, (query_rows.shape[0], key_rows.shape[0]))
+
+
+def _matrix(
+    crow: torch.Tensor, col: torch.Tensor, values: torch.Tensor, shape: tuple[int, int]
+) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        place = values.device
         return torch.sparse_csr_tensor(
-            crow, col, values, shape, device=place, check_invariants=False
+            crow, col, values, shape, device=values.device, check_invariants=False
         )
 
 
@@ -215,5 +222,82 @@ def _pairs_above_fake(
     )
 
 
-implement("pairs_above", _pairs_above)
-torch.library.register_fake("fastclip::pairs_above", _pairs_above_fake, lib=library)
+define(
+    "pairs_above(Tensor queries, Tensor keys, Tensor[] screen, float threshold, bool later_only)"
+    " -> (Tensor, Tensor, Tensor)",
+    _pairs_above,
+    _pairs_above_fake,
+)
+
+
+@register
+class _PairsAbove(Operation):
+    """The state holds how many pairs each query has, [N], then queries, keys and scores of all."""
+
+    name = "pairs_above"
+    arguments = (Threshold(),)
+    fields = ("indices", "values")
+    sparse = True
+    of_one_set = True
+    row_bytes = 64  # and what the pairs take, which nobody knows before
+    threshold: float
+
+    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
+        scores = 24 << 20  # of pairs that the screen leaves open
+        return search_room(queries, keys) + scores
+
+    def start(self, rows: int) -> State:
+        none = torch.empty(0, dtype=torch.int64)
+        return torch.zeros(rows, dtype=torch.int64), none, none, none.float()
+
+    def add(self, state: State, block: Part, chunk: Part) -> State:
+        starts, keys, scores = call(
+            "pairs_above", block.tensor, *as_keys(chunk.rows), self.threshold, False
+        )
+        rows = torch.arange(len(block), device=starts.device).repeat_interleave(starts.diff())
+        keys += chunk.begin
+        if self.sides.one_set:
+            later = keys > rows + block.begin
+            rows, keys, scores = rows[later], keys[later], scores[later]
+        counts = torch.bincount(rows, minlength=len(block))
+        return self.merge(state, (counts, rows, keys, scores))
+
+    def merge(self, first: State, second: State) -> State:
+        lists = (torch.cat(pair) for pair in zip(first[1:], second[1:], strict=True))
+        return (first[0] + second[0], *lists)
+
+    def split(self, state: State, sizes: Sequence[int]) -> list[State]:
+        counts, rows, keys, scores = state
+        order = rows.argsort(stable=True)
+        of_parts = [int(part.sum()) for part in counts.split(list(sizes))]
+        begins = torch.tensor([0, *sizes[:-1]], device=rows.device).cumsum(0)
+        lists = zip(*(x[order].split(of_parts) for x in (rows, keys, scores)), strict=True)
+        return [
+            (part, own - begin, *others)
+            for part, begin, (own, *others) in zip(
+                counts.split(list(sizes)), begins, lists, strict=True
+            )
+        ]
+
+    def join(self, states: Sequence[State]) -> State:
+        begins = torch.tensor([0, *(len(state[0]) for state in states[:-1])]).cumsum(0)
+        shifted = [
+            (counts, rows + int(begin), keys, scores)
+            for begin, (counts, rows, keys, scores) in zip(begins, states, strict=True)
+        ]
+        return super().join(shifted)
+
+    def finish(self, state: State, rows: torch.Tensor) -> torch.Tensor:
+        counts, of_pairs, keys, scores = state
+        order = keys.argsort()
+        order = order[of_pairs[order].argsort(stable=True)]
+        starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        return _matrix(starts, keys[order], scores[order], (len(counts), self.sides.keys))
+
+    def to_fields(self, answer: torch.Tensor) -> Fields:
+        indices, values = answer.col_indices(), answer.values()
+        return {"starts": answer.crow_indices(), "indices": indices, "values": values}
+
+    @classmethod
+    def from_fields(cls, columns: Fields, shape: tuple[int, int]) -> torch.Tensor:
+        return _matrix(columns["starts"], columns["indices"], columns["values"], shape)

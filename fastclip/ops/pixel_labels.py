@@ -16,15 +16,15 @@ from fastclip.engine.checks import (
     as_pixels,
     check_finite,
     check_finite_pixels,
+    check_k,
     pixel_rows,
     with_adjacent_elements,
 )
 from fastclip.engine.devices import capturing, on_cuda
 from fastclip.engine.kernels import run
-from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.scalars import INT64_MAX
-from fastclip.engine.transforms import call, constant
+from fastclip.engine.transforms import CONSTANT, call, define
 
 
 class PixelLabels(NamedTuple):
@@ -122,8 +122,7 @@ def pixel_labels(
     if height < 1 or width < 1:
         raise ValueError(f"size: H and W must be at least 1, got {(height, width)}")
     k = as_integer("k", k)
-    if not 1 <= k <= tag_rows.shape[0]:
-        raise ValueError(f"k: must be from 1 to the number of tags {tag_rows.shape[0]}, got {k}")
+    check_k(k, tag_rows.shape[0], "tags")
     if max(images.shape[0], 1) * k * height * width > INT64_MAX // 8:
         raise ValueError(
             f"size: {(height, width)} is too large, the result would have 2^63 bytes or more"
@@ -180,6 +179,10 @@ def _empty(
     )
 
 
-implement("pixel_labels", _pixel_labels)
-torch.library.register_fake("fastclip::pixel_labels", _empty, lib=library)
-constant("pixel_labels")
+define(
+    "pixel_labels(Tensor pixels, Tensor tags, SymInt[2] size, int k, float? background, bool"
+    " check_tags) -> (Tensor values, Tensor indices, Tensor survivors)",
+    _pixel_labels,
+    _empty,
+    CONSTANT,
+)

@@ -15,9 +15,8 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.kernels import run
-from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
-from fastclip.engine.transforms import call, differentiable
+from fastclip.engine.transforms import Gradient, call, define
 
 
 class PixelScores(NamedTuple):
@@ -140,6 +139,10 @@ def _at(pixels: torch.Tensor, tags: torch.Tensor, locations: torch.Tensor) -> to
     return (pixels.reshape(*pixels.shape[:2], -1).float().gather(2, places) * tags.float().T).sum(1)
 
 
-implement("pixel_scores", _pixel_scores)
-torch.library.register_fake("fastclip::pixel_scores", _empty, lib=library)
-differentiable("pixel_scores", _backward, _setup_context, _jvp)
+define(
+    "pixel_scores(Tensor pixels, Tensor tags, bool check_tags) -> (Tensor values, Tensor"
+    " locations)",
+    _pixel_scores,
+    _empty,
+    Gradient(_backward, _setup_context, _jvp),
+)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Literal, cast, overload
 
 import torch
 
+from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.arguments import Targets
 from fastclip.engine.checks import Array, as_indices, as_rows, check_same_width
-from fastclip.engine.packed import PackedKeys, as_keys
-from fastclip.engine.transforms import call
-from fastclip.ops import _count as _count  # registers the operators
+from fastclip.engine.operation import Operation, Part, State, register
+from fastclip.engine.packed import as_keys
+from fastclip.engine.pair_scores import pair_scores
+from fastclip.ops._count import count_ahead, search_room
 
 
 @overload
 def rank(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     targets: Array,
     *,
     return_survivors: Literal[False] = ...,
@@ -23,14 +26,14 @@ def rank(
 @overload
 def rank(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     targets: Array,
     *,
     return_survivors: Literal[True],
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
 def rank(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     targets: Array,
     *,
     return_survivors: bool = False,
@@ -47,7 +50,7 @@ def rank(
     Parameters
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         Packed keys are screened: only scores close to the target's are computed exactly.
     targets : integer tensor or array [N]
         A row of ``keys`` for each query.
@@ -78,11 +81,41 @@ def rank(
     >>> (ranks < 5).double().mean()  # recall at 5
     tensor(0.8080, dtype=torch.float64)
     """
+    if elsewhere(keys):
+        return cast(
+            torch.Tensor,
+            answer(_Rank, queries, keys, targets=targets, return_survivors=return_survivors),
+        )
     query_rows = as_rows("queries", queries).detach()  # whole numbers have no gradient
     key_rows, screen = as_keys(keys)
     key_rows = key_rows.detach()
     check_same_width(query_rows, key_rows)
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
-    scores = call("pair_scores", query_rows, key_rows, indices)
-    ranks, survivors = call("count_ahead", query_rows, key_rows, screen, scores, indices, False)
+    scores = pair_scores(query_rows, key_rows, indices)
+    ranks, survivors = count_ahead(query_rows, key_rows, screen, scores, indices, False)
     return (ranks, survivors) if return_survivors else ranks
+
+
+@register
+class _Rank(Operation):
+    """The state holds how many keys are ahead so far, [N]."""
+
+    name = "rank"
+    arguments = (Targets(),)
+    fields = ("rank",)
+    row_bytes = 64
+
+    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
+        return search_room(queries, keys)
+
+    def start(self, rows: int) -> State:
+        return (torch.zeros(rows, dtype=torch.int64),)
+
+    def add(self, state: State, block: Part, chunk: Part) -> State:
+        scores, targets = block.columns["target_scores"], block.columns["targets"]
+        places = targets - chunk.begin
+        counts, _ = count_ahead(block.tensor, *as_keys(chunk.rows), scores, places, False)
+        return self.merge(state, (counts,))
+
+    def merge(self, first: State, second: State) -> State:
+        return (first[0] + second[0],)

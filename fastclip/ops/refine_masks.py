@@ -10,9 +10,8 @@ import torch
 from fastclip.engine.checks import Array, as_integer, as_integers, as_rows, find_nonfinite
 from fastclip.engine.devices import check_same_device, on_cuda
 from fastclip.engine.kernels import run
-from fastclip.engine.library import implement, library
 from fastclip.engine.scalars import INT64_MAX
-from fastclip.engine.transforms import call, constant
+from fastclip.engine.transforms import CONSTANT, call, define
 
 
 def refine_masks(
@@ -132,6 +131,9 @@ def _empty(
     return masks.new_empty(masks.shape, dtype=torch.float32)
 
 
-implement("refine_masks", _refine_masks)
-torch.library.register_fake("fastclip::refine_masks", _empty, lib=library)
-constant("refine_masks")
+define(
+    "refine_masks(Tensor images, Tensor masks, int iterations, int[] dilations) -> Tensor",
+    _refine_masks,
+    _empty,
+    CONSTANT,
+)

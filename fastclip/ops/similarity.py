@@ -17,10 +17,9 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import check_same_device
 from fastclip.engine.kernels import run
-from fastclip.engine.library import implement, library
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.tensors import as_target, check_apart, short
-from fastclip.engine.transforms import call, differentiable
+from fastclip.engine.transforms import Gradient, call, define
 
 
 def similarity(
@@ -163,8 +162,15 @@ def _jvp(
     return result
 
 
-implement("similarity", _similarity)
-implement("similarity_out", _similarity_out)
-torch.library.register_fake("fastclip::similarity", _empty, lib=library)
-torch.library.register_fake("fastclip::similarity_out", lambda *_: None, lib=library)
-differentiable("similarity", _backward, _setup_context, _jvp)
+define(
+    "similarity(Tensor queries, Tensor keys, ScalarType dtype, bool check_keys) -> Tensor",
+    _similarity,
+    _empty,
+    Gradient(_backward, _setup_context, _jvp),
+)
+define(
+    "similarity_out(Tensor queries, Tensor keys, Tensor(a!) out, bool check_keys) -> ()",
+    _similarity_out,
+    lambda *_: None,
+    function="similarity with out",
+)

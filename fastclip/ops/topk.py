@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, SupportsIndex, overload
+from typing import Any, Literal, NamedTuple, SupportsIndex, cast, overload
 
 import torch
 
 from fastclip import _C
+from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.arguments import K
 from fastclip.engine.checks import (
     Array,
     as_integer,
     as_rows,
     check_finite,
+    check_k,
     check_row,
     check_same_width,
     try_plain,
@@ -21,16 +24,16 @@ from fastclip.engine.checks import (
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import ordered
 from fastclip.engine.kernels import run, workspace_bytes
-from fastclip.engine.library import implement, library
+from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.packing import (
     empty_screen,
     encode,
-    packed_from,
     parts_to_pack,
     worth_packing,
 )
-from fastclip.engine.transforms import call, differentiable
+from fastclip.engine.transforms import Gradient, call, define
+from fastclip.engine.tuning import TUNING
 from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
 
 
@@ -46,7 +49,7 @@ class TopK(NamedTuple):
 @overload
 def topk(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     k: SupportsIndex,
     *,
     return_survivors: Literal[False] = ...,
@@ -54,14 +57,14 @@ def topk(
 @overload
 def topk(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     k: SupportsIndex,
     *,
     return_survivors: Literal[True],
 ) -> tuple[TopK, torch.Tensor]: ...
 def topk(
     queries: Array,
-    keys: Array | PackedKeys,
+    keys: Keys,
     k: SupportsIndex,
     *,
     return_survivors: bool = False,
@@ -83,7 +86,7 @@ def topk(
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], or PackedKeys
+    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
         Their rows may have any stride.
     k : int, 1 <= k <= V
     return_survivors : bool, default False
@@ -125,21 +128,23 @@ def topk(
     k = as_integer("k", k)
     found = None
     if try_plain():
-        rows: Array = keys
+        rows: Any = keys
         codes: tuple[torch.Tensor, ...] = ()
         if isinstance(keys, PackedKeys):
             rows, codes = keys.rows, (keys.codes, keys.bounds, keys.center)
+        least = TUNING.pack_from_queries, TUNING.pack_from_keys
         threads = torch.get_num_threads()
-        found = _C.plain_topk(queries, rows, codes, k, *packed_from(), threads)
+        found = _C.plain_topk(queries, rows, codes, k, *least, threads)
     if found is not None:
         check_row(found[3], queries.shape[0])
     else:
+        if elsewhere(keys):
+            given = {"k": k, "return_survivors": return_survivors}
+            return cast(TopK, answer(BestKeys, queries, keys, **given))
         query_rows = as_rows("queries", queries)
         key_rows, screen = as_keys(keys)
         check_same_width(query_rows, key_rows)
-        count = key_rows.shape[0]
-        if not 1 <= k <= count:
-            raise ValueError(f"k: must be from 1 to the number of keys {count}, got {k}")
+        check_k(k, key_rows.shape[0])
         found = call("topk", query_rows, key_rows, screen, k)
     best = TopK(*found[:2])
     return (best, torch.as_tensor(found[2], device=found[0].device)) if return_survivors else best
@@ -239,6 +244,50 @@ def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> t
     return (*picked_backward(ctx, grad_values), [None] * ctx.screen_tensors, None)
 
 
-implement("topk", _topk)
-torch.library.register_fake("fastclip::topk", _empty, lib=library)
-differentiable("topk", _backward, _setup_context, picked_jvp)
+define(
+    "topk(Tensor queries, Tensor keys, Tensor[] screen, int k) -> (Tensor, Tensor, Tensor)",
+    _topk,
+    _empty,
+    Gradient(_backward, _setup_context, picked_jvp),
+)
+
+
+@register
+class BestKeys(Operation):
+    """The state holds the best so far, [N, min(k, keys so far)]: values and indices."""
+
+    name = "topk"
+    arguments = (K(),)
+    fields = ("indices", "values")
+    result = TopK
+    k: int
+
+    @property
+    def row_bytes(self) -> int:
+        return 128 * self.k  # two lists of 12 bytes, joined, sorted and cut
+
+    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
+        return room(queries, keys, self.k)
+
+    def start(self, rows: int) -> State:
+        return torch.empty(rows, 0, dtype=torch.float32), torch.empty(rows, 0, dtype=torch.int64)
+
+    def add(self, state: State, block: Part, chunk: Part) -> State:
+        if len(chunk) == 0:
+            return state
+        values, indices = topk(block.rows, chunk.rows, min(self.k, len(chunk)))
+        return self.merge(state, (values, indices + chunk.begin))
+
+    def merge(self, first: State, second: State) -> State:
+        if 0 in (first[1].shape[1], second[1].shape[1]):
+            return first if second[1].shape[1] == 0 else second
+        if first[1].numel() and first[1].max() >= second[1].min():
+            first, second = _by_index(first, second)
+        return merge_best(first, second, self.k)
+
+
+def _by_index(first: State, second: State) -> tuple[State, State]:
+    """Return the keys of both in order of their indices, with nothing in the second."""
+    indices, order = torch.cat([first[1], second[1]], 1).sort(dim=1)
+    values = torch.cat([first[0], second[0]], 1).gather(1, order)
+    return (values, indices), (values[:, :0], indices[:, :0])

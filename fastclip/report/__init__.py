@@ -1,15 +1,14 @@
 """What people look at: pages made from results."""
 
-from fastclip.report.coder import CoderReport, measure_coder, write_coder
-from fastclip.report.demo import Demo, run_demo, write_page
-from fastclip.report.hard_positives import (
-    HardPositiveReport,
-    measure_hard_positives,
-    write_hard_positives_page,
-)
-from fastclip.report.openness import Openness, measure_openness, write_openness
+from fastclip.coder import CoderReport, measure_coder
+from fastclip.demo import Demo, Pictures, run_demo, run_pictures
+from fastclip.metrics import HardPositiveReport, measure_hard_positives
+from fastclip.metrics.openness import Openness, measure_openness
+from fastclip.report.coder import write_coder
+from fastclip.report.demo import write_page
+from fastclip.report.hard_positives import write_hard_positives_page
+from fastclip.report.openness import write_openness
 from fastclip.report.overlays import Panel, draw_labels, draw_panels
-from fastclip.report.pictures import Pictures, run_pictures
 
 __all__ = [
     "CoderReport",

@@ -1,116 +1,28 @@
-"""The demonstration on the shipped features: two searches, their figures, and a page on them."""
+"""A page on the demonstration."""
 
 from __future__ import annotations
 
 import os
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fastclip.config import config
-from fastclip.data import Features, load_sample
-from fastclip.data.files import replacing
-from fastclip.metrics import Retrieval, retrieval
-from fastclip.ops import TopK, similarity, topk
-from fastclip.report.pictures import Pictures, share_within
-from fastclip.report.template import page_template
-
-KS = (1, 5, 10)
-VOCABULARIES = {"objects365": "Objects365", "openimages": "Open Images", "coco": "COCO"}
-
-COUNTERPART = 0.95
-"""Cosine from which a name counts as a counterpart: equal names reach 1, names that differ in an
-underscore, as many of LVIS do, 0.92 to 0.99."""
+from fastclip.demo import (
+    COUNTERPART,
+    VOCABULARIES,
+    Demo,
+    Pictures,
+    evenly_spaced,
+    match,
+    share_within,
+)
+from fastclip.ops import similarity
+from fastclip.report import page
+from fastclip.report.page import data_uri
 
 _EXAMPLES = 12
-
-
-@dataclass(frozen=True, eq=False)
-class Demo:
-    """Results of :func:`run_demo`; all features have rows of unit length.
-
-    Attributes
-    ----------
-    images, captions : Features
-        Row i of one belongs to row i of the other.
-    to_captions : TopK
-        The 10 best captions of each image.
-    retrieval : Retrieval
-        Of images and captions, for ``KS``.
-    lvis : Features
-    vocabularies, nearest : dict
-        For each name in ``VOCABULARIES``: its features, and the one nearest to each LVIS class.
-    seconds : float
-        Time of all searches.
-    """
-
-    images: Features
-    captions: Features
-    to_captions: TopK
-    retrieval: Retrieval
-    lvis: Features
-    vocabularies: dict[str, Features]
-    nearest: dict[str, TopK]
-    seconds: float
-
-    @property
-    def recalls(self) -> dict[str, dict[int, float]]:
-        """Recall at 1, 5 and 10 in both directions."""
-        return {
-            "image to text": self.retrieval.image_to_text.recall,
-            "text to image": self.retrieval.text_to_image.recall,
-        }
-
-    @property
-    def scores(self) -> int:
-        """How many scores the searches looked at."""
-        names = sum(map(len, self.vocabularies.values()))
-        return 3 * len(self.images) * len(self.captions) + len(self.lvis) * names
-
-    def counterparts(self, vocabulary: str) -> int:
-        """How many LVIS classes have a name of cosine >= ``COUNTERPART`` in ``vocabulary``."""
-        return int((self.nearest[vocabulary].values >= COUNTERPART).sum())
-
-    def selection(self) -> list[int]:
-        """12 LVIS classes, from the best to the worst counterpart.
-
-        They lie at evenly spaced quantiles of the best cosine over the three vocabularies.
-        """
-        best = torch.cat([found.values for found in self.nearest.values()], dim=1).amax(dim=1)
-        order = best.argsort(descending=True, stable=True)
-        return [int(row) for row in order[_evenly_spaced(len(order), _EXAMPLES)]]
-
-    def match(self, vocabulary: str, row: int) -> dict[str, Any]:
-        """Name and score of the nearest name to an LVIS class."""
-        found = self.nearest[vocabulary]
-        return _match(self.vocabularies[vocabulary], found, row, 0)
-
-
-def run_demo() -> Demo:
-    """Search the shipped features: captions of images, images of captions, names like LVIS's.
-
-    Examples
-    --------
-    >>> from fastclip.report import run_demo
-    >>> run_demo().recalls["image to text"]
-    {1: 0.552, 5: 0.808, 10: 0.892}
-    """
-    images, captions, lvis = (
-        load_sample(name).normalized() for name in ("coco-images", "coco-captions", "lvis")
-    )
-    vocabularies = {name: load_sample(name).normalized() for name in VOCABULARIES}
-    start = time.perf_counter()
-    to_captions = topk(images.features, captions.features, k=max(KS))
-    found = retrieval(images.features, captions.features, ks=KS)
-    nearest = {
-        name: topk(lvis.features, vocabulary.features, k=1)
-        for name, vocabulary in vocabularies.items()
-    }
-    seconds = time.perf_counter() - start
-    return Demo(images, captions, to_captions, found, lvis, vocabularies, nearest, seconds)
 
 
 def write_page(path: str | os.PathLike[str], demo: Demo, pictures: Pictures) -> None:
@@ -133,29 +45,39 @@ def write_page(path: str | os.PathLike[str], demo: Demo, pictures: Pictures) -> 
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> from fastclip.report import run_demo, run_pictures, write_page
+    >>> from fastclip.demo import run_demo, run_pictures
+    >>> from fastclip.report import write_page
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     page = pathlib.Path(folder) / "demo.html"
-    ...     write_page(page, run_demo(), run_pictures(captions=200))
-    ...     page.read_text().splitlines()[0]
+    ...     path = pathlib.Path(folder) / "demo.html"
+    ...     write_page(path, run_demo(), run_pictures(captions=200))
+    ...     path.read_text().splitlines()[0]
     '<!doctype html>'
     """
     from fastclip.report import figures
 
     cosines = {title: demo.nearest[name].values[:, 0] for name, title in VOCABULARIES.items()}
-    page = page_template("demo.html.j2").render(
+    page.write_page(
+        Path(path),
+        "demo.html.j2",
         demo=demo,
         recall_figure=figures.recall_bars(demo.recalls),
         cosine_figure=figures.cosine_histograms(cosines, COUNTERPART),
         groups=_gallery(demo),
         pictures=pictures,
         share_within=share_within,
+        drawn=_drawn,
         vocabularies=VOCABULARIES,
         counterpart=COUNTERPART,
         config=config(),
     )
-    with replacing(Path(path)) as part:
-        part.write_text(page, encoding="utf-8")
+
+
+def _drawn(image: torch.Tensor) -> str:
+    """[3, H, W] from 0 to 1 as a PNG within the page."""
+    from PIL import Image
+
+    pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0)
+    return data_uri(Image.fromarray(pixels.numpy()), format="PNG", optimize=True)
 
 
 def _gallery(demo: Demo) -> list[dict[str, Any]]:
@@ -171,7 +93,7 @@ def _gallery(demo: Demo) -> list[dict[str, Any]]:
     groups = []
     for title, chosen in outcomes.items():
         rows = chosen.nonzero()[:, 0]
-        examples = rows[_evenly_spaced(len(rows), _EXAMPLES // len(outcomes))]
+        examples = rows[evenly_spaced(len(rows), _EXAMPLES // len(outcomes))]
         groups.append(
             {
                 "title": title,
@@ -191,16 +113,5 @@ def _example(demo: Demo, row: int, rank: int) -> dict[str, Any]:
         "caption": demo.captions.names[row].strip(),
         "score": score.item(),
         "rank": rank + 1,
-        "matches": [_match(demo.captions, demo.to_captions, row, place) for place in range(3)],
+        "matches": [match(demo.captions, demo.to_captions, row, place) for place in range(3)],
     }
-
-
-def _match(keys: Features, found: TopK, row: int, place: int) -> dict[str, Any]:
-    assert keys.names is not None
-    name = keys.names[int(found.indices[row, place])]
-    return {"name": name.strip(), "score": found.values[row, place].item()}
-
-
-def _evenly_spaced(length: int, count: int) -> torch.Tensor:
-    """``count`` places from the first to the last of ``length``."""
-    return torch.arange(count) * (length - 1) // (count - 1)

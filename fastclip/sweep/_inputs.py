@@ -12,13 +12,11 @@ from typing import Any
 
 import torch
 
-from fastclip.data.features import FeatureFileError
 from fastclip.data.formats import file_errors
 from fastclip.data.headers import parse_json
 from fastclip.data.job_folder import without_hash, write_json
 from fastclip.data.row_files import Place
 from fastclip.data.rows import Rows
-from fastclip.engine.checks import find_nonfinite
 
 INPUTS = "inputs.json"
 _BLOCK = 4 << 20
@@ -94,23 +92,6 @@ def digests(files: Files) -> dict[str, str]:
         f"{name}_sha256": hashlib.sha256("".join(e["sha256"] for e in entries).encode()).hexdigest()
         for name, entries in files.items()
     }
-
-
-def check_finite(
-    rows: Rows, part: torch.Tensor, begin: int, error: ValueError | None = None
-) -> None:
-    """Check a part of ``rows``, from row ``begin`` on; errors name the file and its row.
-
-    Raises
-    ------
-    FeatureFileError
-        A row holds a NaN or an infinity.
-    """
-    row = find_nonfinite(part)
-    if row >= 0:
-        raise FeatureFileError(
-            f"{rows.where(begin + row)} holds NaN or infinity, all numbers must be finite"
-        ) from error
 
 
 _ADVICE = "give the inputs as they were, or another output folder"

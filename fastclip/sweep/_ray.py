@@ -18,10 +18,9 @@ from fastclip import _C
 from fastclip.data.job_folder import write_record
 from fastclip.engine.packed import PackedKeys
 from fastclip.engine.packing import pack
+from fastclip.engine.stream import Plan, Question, Reader
 
-from ._questions import Question
-from ._results import RESULTS, result_file, write_table
-from ._stream import Plan, Reader, answers
+from ._results import RESULTS, answers, result_file, write_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +84,7 @@ class _Worker:
 
     def __init__(self, work: Work) -> None:
         torch.set_num_threads(1)
-        if not work.question.exact:
+        if not work.question.operation.exact:
             _C.select_isa(work.isa)  # sums in float32 have other bits on another
         self._work, self._reader = work, Reader(work.question, work.plan)
         if work.packed is not None:
@@ -114,7 +113,7 @@ class _Worker:
             )
         blocks = [(number, rows)]
         ((_, fields),) = answers(work.question, work.plan, blocks, self._reader)
-        write_table(path, work.question.row, rows.start, fields)
+        write_table(path, work.question.operation.row, rows.start, fields)
         write_record(work.output, number, [path])
         begun.unlink(missing_ok=True)
 

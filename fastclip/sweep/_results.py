@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,9 @@ import torch
 
 from fastclip.data.files import replacing
 from fastclip.data.formats import arrow_errors, file_errors, open_parquet, share
-
-from ._questions import ANSWERS, QUESTIONS, Fields
+from fastclip.engine.operation import Fields
+from fastclip.engine.stream import Plan, Question, Reader, states
+from fastclip.ops import OPERATIONS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +26,19 @@ _GROUP_BYTES = 8 << 20  # of one row group: bounds what the writer keeps
 def result_file(folder: Path, number: int) -> Path:
     """Return the file of a shard in the folder of a sweep."""
     return folder / RESULTS / f"results_{number:05d}.parquet"
+
+
+def answers(
+    question: Question,
+    plan: Plan,
+    blocks: Sequence[tuple[int, range]],
+    reader: Reader | None = None,
+) -> Iterator[tuple[int, Fields]]:
+    """Yield the number and the result of each shard, on the CPU."""
+    operation = question.operation
+    for number, state, rows in states(question, plan, blocks, reader):
+        fields = operation.to_fields(operation.finish(state, rows))
+        yield number, {name: column.cpu() for name, column in fields.items()}
 
 
 def write_table(path: Path, row: str, begin: int, fields: Fields) -> None:
@@ -74,25 +87,24 @@ def read_tables(paths: Mapping[Path, range], op: str, shape: tuple[int, int]) ->
             tables.append(table)
     table = pa.concat_tables(tables).combine_chunks()
     columns = {name: table[name].combine_chunks() for name in table.column_names[1:]}
-    if op == "pairs_above":
-        lengths = np.diff(columns["indices"].offsets.to_numpy())
-        starts = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]))
-        col, values = (share(columns[name].flatten().to_numpy()) for name in ("indices", "values"))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            return torch.sparse_csr_tensor(starts, col, values, shape, check_invariants=False)
-    answer = {name: _tensor(column) for name, column in columns.items()}
-    return ANSWERS[op](**answer) if op in ANSWERS else next(iter(answer.values()))
+    kind = OPERATIONS[op]
+    if not kind.sparse:
+        return kind.from_fields({name: _tensor(x) for name, x in columns.items()}, shape)
+    lengths = np.diff(next(iter(columns.values())).offsets.to_numpy())
+    starts = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]))
+    flat = {name: share(column.flatten().to_numpy()) for name, column in columns.items()}
+    return kind.from_fields({"starts": starts, **flat}, shape)
 
 
 def _check_columns(table: Any, op: str) -> None:
     """Check that a shard is of the function that the folder is said to be of."""
     import pyarrow as pa
 
-    names, fields = table.column_names[1:], list(QUESTIONS[op].fields)
+    kind = OPERATIONS[op]
+    names, fields = table.column_names[1:], list(kind.fields)
     types = [column.type for column in table.columns[1:]]
     ragged = [pa.types.is_list(t) or pa.types.is_large_list(t) for t in types]
-    if names != fields or ragged != [op == "pairs_above"] * len(fields):
+    if names != fields or ragged != [kind.sparse] * len(fields):
         raise ValueError(f"holds {', '.join(names)}, which are not what {op} answers")
 
 

@@ -20,14 +20,17 @@ from fastclip.data.job_folder import (
     shard_ranges,
 )
 from fastclip.data.rows import Rows, open_rows
+from fastclip.engine.answer import ask_rows
+from fastclip.engine.arguments import ValueRows
 from fastclip.engine.checks import as_integer
 from fastclip.engine.devices import device_to_compute_on
+from fastclip.engine.operation import operation_named
+from fastclip.engine.stream import Plan, Question, make_plan
+from fastclip.ops import OPERATIONS
 
 from ._inputs import INPUTS, digests, hash_files, read_known, write_known
-from ._questions import ARGUMENTS, Question, make_question
 from ._ray import PACKED, check_ray, on_ray
-from ._results import RESULTS, read_tables, result_file, write_table
-from ._stream import Plan, answers, make_plan
+from ._results import RESULTS, answers, read_tables, result_file, write_table
 
 FORMAT = "fastclip.sweep"
 VERSION = "1"
@@ -84,19 +87,9 @@ def run(
     or an error, the same call goes on: finished shards are verified and kept, damaged ones are
     computed again, and inputs that were changed are refused. One process at a time.
 
-    ==============  ===================================================  ======================
-    op              arguments                                            columns
-    ==============  ===================================================  ======================
-    topk            k                                                    indices, values
-    rank            targets                                              rank
-    count_above     thresholds, per = "key" (default) or "query"         count
-    pairs_above     threshold; keys None: each pair of two queries once  indices, values
-    group_max       groups                                               indices, values
-    group_beats     groups, targets                                      bits
-    group_mean      groups                                               mean
-    logsumexp       scale                                                logsumexp
-    cache_logits    values, beta                                         logits
-    ==============  ===================================================  ======================
+    {operations}
+
+    ``pairs_above`` without ``keys`` meets each pair of two queries once.
 
     Parameters
     ----------
@@ -199,13 +192,24 @@ def run(
     sources = {"queries": _open(queries, normalize)}
     if keys is not None:
         sources["keys"] = _open(keys, normalize)
-    if op == "cache_logits" and "values" in arguments:
-        arguments["values"] = sources["values"] = _open(arguments["values"], False)
-    question = make_question(op, sources["queries"], sources.get("keys"), arguments)
-    if place.type != "cpu" and not question.exact:
+    kind = operation_named(op)
+    if keys is None and not kind.of_one_set:
+        raise ValueError(
+            f"keys: needed for {op}; only {' and '.join(_of_one_set())} compares queries to "
+            "themselves"
+        )
+    for argument in kind.arguments:
+        if isinstance(argument, ValueRows) and argument.name in arguments:
+            sources[argument.name] = _open(arguments[argument.name], False)
+            arguments[argument.name] = sources[argument.name]
+    question = ask_rows(
+        kind, sources["queries"], sources.get("keys"), torch.device("cpu"), **arguments
+    )
+    operation = question.operation
+    if place.type != "cpu" and not operation.exact:
         raise ValueError(f"device: 'cpu' is allowed for {op}, got '{place}'")
     if not len(question.block):
-        name = "queries" if question.row == "query" else "keys"
+        name = "queries" if operation.row == "query" else "keys"
         raise ValueError(f"{name}: at least one row is needed, got none")
     before = job_folder.read_manifest(folder, FORMAT, VERSION)
     known = read_known(folder) if before is not None else {}
@@ -217,14 +221,13 @@ def run(
         "format": FORMAT,
         "version": VERSION,
         "op": op,
-        "row": question.row,
+        "row": operation.row,
         "items": len(question.block),
         "others": len(question.others),
         "shard_size": plan.block,
         "normalize": normalize,
-        **({} if question.exact else {"instruction_set": _C.isa()}),
-        **({"per": arguments["per"]} if "per" in arguments else {}),
-        **question.described,
+        **({} if operation.exact else {"instruction_set": _C.isa()}),
+        **operation.described(),
         **digests(files),
     }
     # Whatever the caller's default device is.
@@ -246,7 +249,7 @@ def _here(
     """Yield the number of each shard when it is finished."""
     for number, fields in answers(question, plan, blocks):
         begin = shards.ranges[number].start
-        write_table(result_file(shards.output, number), question.row, begin, fields)
+        write_table(result_file(shards.output, number), question.operation.row, begin, fields)
         shards.finish(number)
         yield number
 
@@ -380,11 +383,30 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if manifest is None:
         raise FileNotFoundError(f"{folder}: holds no sweep")
     op, others = manifest.get("op"), manifest.get("others")
-    if str(op) not in ARGUMENTS or type(others) is not int or others < 0:
+    if str(op) not in OPERATIONS or type(others) is not int or others < 0:
         raise ValueError(
             f"{folder / job_folder.MANIFEST}: damaged: op is {op!r:.80}, others is {others!r:.80}"
         )
     return manifest
+
+
+def _table() -> str:
+    """Return the table of all operations for the docstring of `run`."""
+    rows: list[tuple[str, ...]] = [("op", "arguments", "columns")]
+    for name, kind in OPERATIONS.items():
+        rows.append((name, ", ".join(kind.argument_names()), ", ".join(kind.fields)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = tuple("=" * width for width in widths)
+    rows = [rule, rows[0], rule, *rows[1:], rule]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n    ".join(lines)
+
+
+run.__doc__ = (run.__doc__ or "").replace("{operations}", _table())
+
+
+def _of_one_set() -> list[str]:
+    return [name for name, kind in OPERATIONS.items() if kind.of_one_set]
 
 
 def _open(source: Source, normalize: bool) -> Rows:

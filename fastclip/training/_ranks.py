@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from fastclip.distributed import gather
-from fastclip.distributed._ranks import Ranks
+from fastclip.engine.ranks import Ranks
 
 R = TypeVar("R")
 S = TypeVar("S", bound=Sequence[Any])

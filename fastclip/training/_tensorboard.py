@@ -10,7 +10,7 @@ from pathlib import Path
 class TensorBoardLog:
     """Scalars ``training/...`` and ``validation/...`` in a folder of its own.
 
-    The folder begins empty and is given all rows of the log: a run that goes on after a kill leaves
+    The folder begins empty and is given all rows of the log: a resumed run leaves
     neither gaps nor what was logged after its last checkpoint.
 
     Raises

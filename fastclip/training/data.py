@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-import fastclip
 from fastclip.data import HardPositiveItem, ImageSource, ItemImages
 from fastclip.data.image_decoding import decode_image
+from fastclip.data.parallel import processors
+from fastclip.ops.topk import topk
 
 Preprocess = Callable[[Any], torch.Tensor]
 
@@ -26,13 +26,13 @@ class TrainingData(Protocol):
         """How many captions there are."""
 
     def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
-        """The images of some captions, [B, 3, H, W] float32, preprocessed."""
+        """Return the images of some captions, [B, 3, H, W] float32, preprocessed."""
 
     def texts(self, index: int) -> tuple[str, Sequence[str], Sequence[str]]:
-        """A caption, its hard negatives and its hard positives; these two can be empty."""
+        """Return a caption, its hard negatives and its hard positives; these can be empty."""
 
     def digest(self) -> str:
-        """A text that is another one if the data are."""
+        """Return a text that changes with the data."""
 
 
 class SimilarImages(Protocol):
@@ -82,14 +82,14 @@ class ItemData:
         self._of_image: dict[int, list[int]] = {}
         for index, (_, image) in enumerate(self._pairs):
             self._of_image.setdefault(image, []).append(index)
-        self._pool = ThreadPoolExecutor(workers or min(8, len(os.sched_getaffinity(0))))
+        self._read = ImageReader(found.source, workers)
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
         rows = [self._pairs[index][1] for index in indices]
-        return read_images(self._source, rows, preprocess, self._pool)
+        return self._read(rows, preprocess)
 
     def texts(self, index: int) -> tuple[str, Sequence[str], Sequence[str]]:
         item = self._pairs[index][0]
@@ -109,7 +109,7 @@ class ItemData:
 
 
 def similar_images(image_features: torch.Tensor, k: int = 3) -> torch.Tensor:
-    """The k images that look most like each, for the hard images of NegCLIP.
+    """Find the k images that look most like each, for the hard images of NegCLIP.
 
     Parameters
     ----------
@@ -137,24 +137,27 @@ def similar_images(image_features: torch.Tensor, k: int = 3) -> torch.Tensor:
     count = len(image_features)
     if not 1 <= k < count:
         raise ValueError(f"k: is {k}, allowed: 1 to {count - 1}, for {count} images")
-    nearest = fastclip.topk(image_features, image_features, k + 1).indices
+    nearest = topk(image_features, image_features, k + 1).indices
     own = nearest == torch.arange(count, device=nearest.device)[:, None]
     own[:, -1] |= ~own.any(1)  # as near as k + 1 others: the last of them goes
     return nearest[~own].reshape(count, k)
 
 
-def read_images(
-    source: ImageSource, rows: Sequence[int], preprocess: Preprocess, pool: ThreadPoolExecutor
-) -> torch.Tensor:
-    """Read, decode and preprocess some images of a source, [B, 3, H, W]."""
+class ImageReader:
+    """Reads, decodes and preprocesses images of a source, [B, 3, H, W], on some threads."""
 
-    def load(row: int) -> torch.Tensor:
-        try:
-            return preprocess(decode_image(source.read(row)))
-        except ValueError as error:
-            raise ValueError(f"{source.names[row]}: {error}") from error
+    def __init__(self, source: ImageSource, workers: int | None) -> None:
+        self._source = source
+        self._pool = ThreadPoolExecutor(workers or processors())
 
-    return torch.stack(list(pool.map(load, rows)))
+    def __call__(self, rows: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
+        def load(row: int) -> torch.Tensor:
+            try:
+                return preprocess(decode_image(self._source.read(row)))
+            except ValueError as error:
+                raise ValueError(f"{self._source.names[row]}: {error}") from error
+
+        return torch.stack(list(self._pool.map(load, rows)))
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,9 @@
-"""The training loop: steps, checkpoints, the log, and what is written in the end."""
+"""The training loop: steps, validations and when to stop."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,20 +15,20 @@ from typing import Any, Generic
 import torch
 import torch.nn.functional as F
 
-from fastclip.data.files import replacing, write_safetensors
+from fastclip.data.checks import check_at_least
 from fastclip.models import Model, load
-from fastclip.models._load import _find, _read_config
 from fastclip.models._text import text_features
 
 from ._ranks import ALONE, OneProcess, started_ranks
 from ._tensorboard import TensorBoardLog
+from .checkpoint import read_checkpoint, write_checkpoint, write_table
 from .data import TrainingData
+from .export import write_model
 from .lora import add_lora, merged
 from .losses import Parts
 from .objective import B, Batches, HardCaptions, Objective
 from .settings import TrainingSettings
 
-CHECKPOINT = "checkpoint.pt"
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -50,16 +47,17 @@ def train(
 ) -> Model:
     """Fine-tune a CLIP model on captions with hard negatives and hard positives.
 
-    Killed, the same call goes on from its last checkpoint and ends in the same weights as a run
-    that was left alone (on one device with one number of threads): every random choice follows
-    from the seed and the step. Dropout is off, and statistics of batch norms stay as they are.
+    After an interruption, the same call resumes from the last checkpoint and ends in the same
+    weights as an uninterrupted run (on one device with one number of threads): every random choice
+    follows from the seed and the step. Dropout is off, and statistics of batch norms stay as they
+    are.
     QuickGELU is kept where the model has it, in what is written, too.
 
     Where torch.distributed has been started, its ranks take each step together; all call this with
     the same arguments and see the same ``output``. Each encodes its share of a batch and gets the
     features of all (`fastclip.distributed.gather`), from which each computes the whole loss;
-    gradients are added up. Steps are so those of one process, up to the order of sums, and a run
-    may go on with another number of ranks. Rank 0 validates and writes, while the others wait: no
+    gradients are added up. Steps are therefore those of one process, up to the order of sums, and a
+    run may resume with another number of ranks. Rank 0 validates and writes; the others wait, no
     longer than the timeout of the process group.
 
     Parameters
@@ -76,7 +74,7 @@ def train(
         ``open_clip_config.json``   written last
         ``log.csv``                 loss, its parts and the learning rate of every step
         ``validation.csv``          what ``validate`` returned, by the number of steps before it
-        ``checkpoint.pt``           what going on needs
+        ``checkpoint.pt``           the state to resume from
         ==========================  ==============================================================
     settings : TrainingSettings, optional
     device : str or torch.device
@@ -87,7 +85,7 @@ def train(
         step. Where one falls further, training ends, with a warning, in the weights of the last
         validation that passed; ``validation_steps`` says how often that is looked at.
     tensorboard : bool
-        Write the contents of both tables for TensorBoard, too, into the folder ``tensorboard`` of
+        Also write the contents of both tables for TensorBoard, into the folder ``tensorboard`` of
         ``output``, with every checkpoint.
     progress : bool
         Show a bar with the parts of the loss on stderr, where that is a terminal.
@@ -172,7 +170,7 @@ def run_objective(
                 ranks.on_first(run.save)
     run.validate_if_due()
     ranks.on_first(run.save)
-    ranks.on_first(run.write_model)
+    ranks.on_first(run.export)
     if run.stopped and ranks.rank == 0:
         warnings.warn(run.stopped, stacklevel=3)
     return load(str(run.output), device=device)
@@ -310,9 +308,7 @@ class _Run(Generic[B]):
         """Validate with ``validate``, and stop where a figure falls further than ``guard`` says."""
         if guard and validate is None:
             raise ValueError("guard: needs validate, whose figures it watches")
-        for name, fall in (guard or {}).items():
-            if not 0 <= fall < math.inf:
-                raise ValueError(f"guard: {name} is {fall}, allowed: 0 or more")
+        check_at_least(0, **{f"guard[{name!r}]": fall for name, fall in (guard or {}).items()})
         self.validate, self.guard = validate, guard or {}
 
     def validate_if_due(self) -> None:
@@ -355,7 +351,6 @@ class _Run(Generic[B]):
     def save(self) -> None:
         """Write the checkpoint and the logs, each whole or not at all."""
         state = {
-            "identity": self.identity,
             "step": self.step,
             # All of them: peft adds its updates to frozen weights and takes them off again in
             # every step, which does not end in quite the same bits.
@@ -367,71 +362,27 @@ class _Run(Generic[B]):
             "passed": self.passed,
             "stopped": self.stopped,
         }
-        with replacing(self.output / CHECKPOINT) as part:
-            torch.save(state, part)
-        _write_table(self.output / "log.csv", self.log)
-        _write_table(self.output / "validation.csv", self.validations)
+        write_checkpoint(self.output, self.identity, state)
+        write_table(self.output / "log.csv", self.log)
+        write_table(self.output / "validation.csv", self.validations)
         if self.board is not None:
             self.board.write(self.log, self.validations)
 
     def resume(self) -> None:
         """Take over the checkpoint of the folder, if there is one."""
-        path = self.output / CHECKPOINT
-        if not path.is_file():
+        state = read_checkpoint(self.output, self.identity, self.model.device)
+        if state is None:
             return
-        state = torch.load(path, map_location=self.model.device, weights_only=True)
-        before = state["identity"]
-        changed = [
-            f"{key} was {before.get(key)!r}, is {value!r}"
-            for key, value in self.identity.items()
-            if before.get(key) != value
-        ]
-        if changed:
-            raise ValueError(
-                f"{self.output}: was begun with other inputs: {'; '.join(changed)}. "
-                "Give them as they were, or another output folder"
-            )
         self.step, self.log, self.validations = state["step"], state["log"], state["validations"]
         self.passed, self.stopped = state.get("passed", {}), state.get("stopped", "")
         self.module.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
-    def write_model(self) -> None:
-        """Write the model in open_clip's folder format."""
-        source, _ = _find(self.name, self.identity["pretrained"])
-        config = _read_config(source)
-        if _has_quick_gelu(self.module):
-            config["quick_gelu"] = True
-        vocabulary = config["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
-        if vocabulary is not None and source.startswith("local-dir:"):
-            place = Path(source.removeprefix("local-dir:")) / vocabulary
-            if not (self.output / place.name).exists():
-                shutil.copy(place, self.output / place.name)
-        described = {
-            "model_cfg": config,
-            "preprocess_cfg": dict(self.module.visual.preprocess_cfg),
-        }
-        with replacing(self.output / "open_clip_config.json") as part:
-            part.write_text(json.dumps(described, indent=2) + "\n", "utf-8")
+    def export(self) -> None:
+        """Write the model, with low-rank updates added to its weights."""
         weights = merged(self.tuner, self.module)
-        write_safetensors(self.output / "model.safetensors", weights, {"format": "pt"})
-
-
-def _has_quick_gelu(module: Any) -> bool:
-    from open_clip.transformer import QuickGELU
-
-    return any(isinstance(part, QuickGELU) for part in module.modules())
-
-
-def _write_table(path: Path, rows: list[dict[str, float]]) -> None:
-    if not rows:
-        return
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        write_model(self.output, self.name, self.identity["pretrained"], self.module, weights)
 
 
 @contextmanager

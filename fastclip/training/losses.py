@@ -51,7 +51,7 @@ class BatchFeatures:
 
 
 def hard_positive_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone) -> Parts:
-    r"""CLIP's loss twice, for captions and for hard positives, against all hard negatives.
+    r"""Compute CLIP's loss twice, for captions and for hard positives, against all hard negatives.
 
     .. math::
         L = \tfrac14 \left(
@@ -107,13 +107,13 @@ def hard_positive_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather
 
 
 def negclip_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone) -> Parts:
-    r"""CLIP's loss with hard negatives among the texts.
+    r"""Compute CLIP's loss with hard negatives among the texts.
 
     The mean of :math:`\mathrm{CE}(v \to c \mid c, n)` and :math:`\mathrm{CE}(c \to v)`; hard
     positives are not looked at. Yuksekgonul et al., *When and Why Vision-Language Models Behave
     like Bags-of-Words*, ICLR 2023; their hard images are ``hard_images`` of `TrainingSettings`.
 
-    Parameters and result as of `hard_positive_loss`.
+    Parameters and result are those of `hard_positive_loss`.
     """
     everyone = _everyone(batch, gather)
     along_negatives = _along_negatives(batch, everyone, scale)
@@ -131,8 +131,8 @@ def svlc_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone
     Doveh et al., *Teaching Structured Vision & Language Concepts to Vision & Language Models*,
     CVPR 2023. Positives compete with positives alone.
 
-    Parameters and result as of `hard_positive_loss`, but that ``loss`` is a sum; a part is left out
-    where the batch has no hard negative, or no hard positive.
+    Parameters and result are those of `hard_positive_loss`, except that ``loss`` is a sum; a part
+    is left out where the batch has no hard negative, or no hard positive.
     """
     everyone = _everyone(batch, gather)
     along_negatives = _along_negatives(batch, everyone, scale)
@@ -154,9 +154,9 @@ def svlc_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone
 
 
 def clip_loss(batch: BatchFeatures, scale: torch.Tensor, gather: Gather = _alone) -> Parts:
-    r"""CLIP's own loss, :math:`CE(v \to c) + CE(c \to v)`, the mean of the two; the control.
+    r"""Compute CLIP's own loss, the mean of :math:`CE(v \to c)` and :math:`CE(c \to v)`.
 
-    Parameters and result as of `hard_positive_loss`.
+    Parameters and result are those of `hard_positive_loss`.
     """
     captions_only = replace(batch, negatives=batch.negatives[:0], positives=batch.positives[:0])
     everyone = _everyone(captions_only, gather)

@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import numpy as np
 import torch
 
-from fastclip.models._model import _pooled
+from fastclip.models._model import pooled
 
 from ._ranks import ALONE, OneProcess
 from .data import Batch, Preprocess, SimilarImages, TrainingData, draw_texts, hard_images
@@ -47,7 +47,7 @@ class Objective(ABC, Generic[B]):
     ----------
     data : CaptionedData
     settings : RunSettings
-        A dataclass; a run goes on only where all of its fields are as they were.
+        A dataclass; a run resumes only with the same values of all fields.
     """
 
     data: CaptionedData
@@ -98,7 +98,7 @@ class HardCaptions(Objective[Batch]):
         return Batch(images, **draw_texts(self.data, shares, chosen, rng))
 
     def encode_images(self, module: Any, images: torch.Tensor) -> torch.Tensor:
-        return _pooled(module.encode_image(images, normalize=False))
+        return pooled(module.encode_image(images, normalize=False))
 
     def loss(self, batch: Batch, images: torch.Tensor, texts: torch.Tensor, module: Any) -> Parts:
         sizes = len(batch.captions), len(batch.negatives), len(batch.positives)
@@ -117,8 +117,8 @@ class HardCaptions(Objective[Batch]):
 class Batches(Generic[B]):
     """The batch of every step, a function of the seed and the step alone.
 
-    So a run that goes on after a kill sees what it would have seen, without any state to keep, and
-    each of several ranks knows the whole batch, of which it reads its share of the images.
+    So a resumed run sees what it would have seen without any state to keep, and each of several
+    ranks knows the whole batch, of which it reads its share of the images.
     """
 
     def __init__(

@@ -1,57 +1,56 @@
-"""What is trained, and how."""
+"""What is trained, and how: each setting once, with its default, bounds and documentation."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from dataclasses import dataclass
+import textwrap
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from fastclip.data.checks import check_at_least, check_choice
 
 from .losses import LOSSES
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """How a run trains, whatever it minimises.
+def setting(
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Declare a field of `Settings`; the command line has an option for it."""
+    about = {"text": text, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=about)
 
-    Attributes
-    ----------
-    epochs : int
-    batch_size : int
-        Images of a step, on all ranks together; the loss is of all of them. The last, smaller batch
-        of an epoch is left out.
-    micro_batch_size : int, optional
-        Images, and texts, that a rank encodes at once: the memory of activations. Gradients are
-        those of the whole batch (its features are computed twice). Default: ``batch_size``.
-    lr : float
-        The highest learning rate: reached after ``warmup`` steps, then a cosine down to 0.
-    warmup : int
-        Steps.
-    weight_decay : float
-        Of AdamW, for matrices only.
-    precision : "fp32", "bf16" or "fp16"
-        Of the computation, by torch's autocast. Weights and losses are float32.
-    lora_rank : int
-        0 trains all weights; otherwise low-rank updates of attention and MLP alone (peft), merged
-        into the weights that are written. The scale of the logits stays as it is then.
-    seed : int
-    checkpoint_steps : int
-        What a kill can cost, at most.
-    validation_steps : int
-        0: validate before the first step and after the last one only.
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of dataclasses of settings, which checks them and adds them to the docstring.
+
+    A class may give a setting that it inherits another default, and nothing else.
     """
 
-    epochs: int = 5
-    batch_size: int = 256
-    micro_batch_size: int | None = None
-    lr: float = 1e-6
-    warmup: int = 50
-    weight_decay: float = 0.1
-    precision: str = "fp32"
-    lora_rank: int = 0
-    seed: int = 0
-    checkpoint_steps: int = 100
-    validation_steps: int = 0
+    def __init_subclass__(cls) -> None:
+        known: dict[str, tuple[Any, Field[Any]]] = {f.name: (f.type, f) for f in fields(cls)}
+        for name, kind in inspect.get_annotations(cls).items():
+            value = vars(cls)[name]
+            if name in known:
+                value = field(default=value, metadata=known[name][1].metadata)
+                setattr(cls, name, value)
+            if isinstance(value, Field):
+                known[name] = kind, value
+        lines = ["Attributes", "----------"]
+        for name, (kind, one) in known.items():
+            if one.metadata:
+                lines.append(f"{name} : {kind}, default {one.default!r}")
+                lines.append(textwrap.indent(textwrap.fill(one.metadata["text"], 92), " " * 4))
+        text, mark, examples = inspect.cleandoc(cls.__doc__ or "").partition("Examples\n")
+        cls.__doc__ = "\n".join([text.rstrip(), "", *lines, "", mark + examples])
 
     def __post_init__(self) -> None:
         """Check every setting.
@@ -61,17 +60,63 @@ class RunSettings:
         ValueError
             One is out of range; the message names it.
         """
-        check_choice("precision", self.precision, PRECISIONS)
-        for name in ("epochs", "batch_size", "checkpoint_steps", "micro_batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: is {value}, allowed: 1 or more")
-        for name in ("lr", "warmup", "weight_decay", "lora_rank", "seed", "validation_steps"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: is {getattr(self, name)}, allowed: 0 or more")
+        for one in (one for one in fields(self) if one.metadata):
+            name, value = one.name, getattr(self, one.name)
+            low, high, choices = (one.metadata[key] for key in ("low", "high", "choices"))
+            if choices:
+                check_choice(name, value, choices)
+            elif high is not None and not low <= value <= high:
+                raise ValueError(f"{name}: is {value}, allowed: {low:g} to {high:g}")
+            elif low is not None:
+                check_at_least(low, **{name: value})
+
+
+@dataclass(frozen=True)
+class RunSettings(Settings):
+    """How a run trains, whatever it minimises."""
+
+    epochs: int = setting(5, "Passes over the captions.", low=1)
+    batch_size: int = setting(
+        256,
+        "Images of a step, on all ranks together; the loss is of all of them. The last, smaller "
+        "batch of an epoch is left out.",
+        low=1,
+    )
+    micro_batch_size: int | None = setting(
+        None,
+        "Images, and texts, that a rank encodes at once: saves memory for the same gradients, but "
+        "computes features twice. Default: the whole batch.",
+        low=1,
+    )
+    lr: float = setting(
+        1e-6, "The highest learning rate: reached after the warmup, then a cosine down to 0.", low=0
+    )
+    warmup: int = setting(50, "Steps until the learning rate is at its highest.", low=0)
+    weight_decay: float = setting(0.1, "Weight decay of AdamW, for matrices only.", low=0)
+    precision: str = setting(
+        "fp32",
+        "Numeric precision of the computation, by torch's autocast; weights and losses are "
+        "float32.",
+        choices=PRECISIONS,
+    )
+    lora_rank: int = setting(
+        0,
+        "0: train all weights. Otherwise low-rank updates of attention and MLP alone (peft), "
+        "merged into the weights that are written; the scale of the logits stays as it is.",
+        low=0,
+    )
+    seed: int = setting(0, "Seed of all random choices.", low=0)
+    checkpoint_steps: int = setting(
+        100, "Steps between checkpoints: what a kill can cost, at most.", low=1
+    )
+    validation_steps: int = setting(
+        0,
+        "Steps between validations. 0: validate before the first step and after the last one only.",
+        low=0,
+    )
 
     def rate_at(self, step: int, steps: int) -> float:
-        """The learning rate of a step, from 0, of ``steps``."""
+        """Return the learning rate of a step, from 0, of ``steps``."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         left = (step - self.warmup) / max(1, steps - self.warmup)
@@ -80,18 +125,9 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings(RunSettings):
-    """Settings of `fastclip.train`: those of `RunSettings`, and
+    """Settings of `fastclip.train`.
 
-    Attributes
-    ----------
-    loss : str
-        ``"hard-positives"`` (`hard_positive_loss`), ``"negclip"``, ``"svlc"`` or ``"clip"``.
-    negatives, positives : float, 0 to 1
-        Share of the captions whose hard negative, and whose hard positive, is used; drawn anew in
-        each epoch. Of several, one is drawn.
-    hard_images : bool
-        Add to each image of a batch one that looks like it, as NegCLIP does, so that a step is of
-        up to twice ``batch_size`` images. Needs `ItemData` with ``similar``.
+    ``hard_images`` needs `ItemData` with ``similar``.
 
     Examples
     --------
@@ -101,21 +137,22 @@ class TrainingSettings(RunSettings):
     [0.1, 1.0, 0.5]
     """
 
-    loss: str = "hard-positives"
-    negatives: float = 1.0
-    positives: float = 1.0
-    hard_images: bool = False
-
-    def __post_init__(self) -> None:
-        """As of `RunSettings`."""
-        super().__post_init__()
-        check_choice("loss", self.loss, tuple(LOSSES))
-        for name in ("negatives", "positives"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: is {getattr(self, name)}, allowed: 0 to 1")
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise ValueError if ``value``, of the setting ``name``, is none of ``allowed``."""
-    if value not in allowed:
-        raise ValueError(f"{name}: is {value!r}, allowed: {', '.join(allowed)}")
+    loss: str = setting(
+        "hard-positives", "The loss to minimise: see fastclip.training.LOSSES.",
+        choices=tuple(LOSSES),
+    )  # fmt: skip
+    negatives: float = setting(
+        1.0,
+        "Share of the captions whose hard negative is used, drawn anew in each epoch; of several, "
+        "one is drawn.",
+        low=0,
+        high=1,
+    )
+    positives: float = setting(
+        1.0, "Share of the captions whose hard positive is used, drawn alike.", low=0, high=1
+    )
+    hard_images: bool = setting(
+        False,
+        "Add to each image of a batch one that looks like it to the model before training, as "
+        "NegCLIP does, so that a step is of up to twice as many images.",
+    )

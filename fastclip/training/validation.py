@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import fastclip
 from fastclip.data import (
     CaptionedImages,
     HardPositiveItem,
@@ -20,7 +19,8 @@ from fastclip.data import (
 from fastclip.data.hard_positives import texts_in_table
 from fastclip.data.image_decoding import decode_image
 from fastclip.metrics import hard_positive_scores, retrieval
-from fastclip.models import Model
+from fastclip.models import Model, templates
+from fastclip.ops.rank import rank
 
 _BATCH = 128
 _RECALLS = ("image_to_text_recall", "text_to_image_recall")
@@ -38,7 +38,7 @@ class Validation:
         Paths of images, and the name of the class of each. The vocabulary is the set of names, in
         the prompts of `fastclip.models.templates("imagenet-simple")`.
     retrieval : CaptionedImages, optional
-        Of `fastclip.data.find_captioned_images`: as of `fastclip.metrics.retrieval`.
+        What `fastclip.data.find_captioned_images` returned; scored by `fastclip.metrics.retrieval`.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Validation:
 
 
 def read_classes(table: Path) -> tuple[list[Path], tuple[str, ...]]:
-    """The images and class names of a table, for ``zero_shot``; paths are relative to it."""
+    """Read images and class names from a table, for ``zero_shot``; paths are relative to it."""
     names = read_texts(table, column="image")
     return [table.parent / name for name in names], read_texts(table, column="class")
 
@@ -118,9 +118,9 @@ def _zero_shot(
     model: Model, images: Sequence[str | os.PathLike[str]], classes: Sequence[str]
 ) -> float:
     names = list(dict.fromkeys(classes))
-    texts = model.encode_text(names, templates=fastclip.models.templates("imagenet-simple"))
+    texts = model.encode_text(names, templates=templates("imagenet-simple"))
     target = torch.tensor([names.index(name) for name in classes], device=texts.device)
-    ranks = fastclip.rank(model.encode_image(list(images)), texts, target)
+    ranks = rank(model.encode_image(list(images)), texts, target)
     return float((ranks == 0).double().mean())
 
 

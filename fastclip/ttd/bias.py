@@ -63,7 +63,7 @@ def single_tag_bias(
     counts : sequence of B ints, optional
         How many tags each caption has; may be 0. Default, for one caption: T.
     scale : float
-        Of the softmax: CLIP's logit scale.
+        Factor in the softmax: CLIP's logit scale.
 
     Returns
     -------

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
 
 from fastclip.data.captioned_images import CaptionedImages
 from fastclip.models import Model, pixel_features
-from fastclip.training.data import Preprocess, read_images
+from fastclip.models._dense import METHODS
+from fastclip.training.data import ImageReader, Preprocess
 from fastclip.training.loop import run_objective
 from fastclip.training.losses import Parts
 from fastclip.training.objective import Objective
-from fastclip.training.settings import RunSettings
+from fastclip.training.settings import RunSettings, setting
 from fastclip.ttd.losses import Distance, Student, check_options, distillation_loss
 
 
@@ -31,28 +30,20 @@ class TaggedData(Protocol):
         """How many captions there are."""
 
     def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
-        """The images of some captions, [B, 3, H, W] float32, preprocessed."""
+        """Return the images of some captions, [B, 3, H, W] float32, preprocessed."""
 
     def texts(self, index: int) -> tuple[str, Sequence[str]]:
-        """A caption and its tags."""
+        """Return a caption and its tags."""
 
     def digest(self) -> str:
-        """A text that is another one if the data are."""
+        """Return a text that changes with the data."""
 
 
 @dataclass(frozen=True)
 class DistillationSettings(RunSettings):
-    """Settings of `distill`: those of `RunSettings` with other defaults, and
+    """Settings of `distill`.
 
-    Attributes
-    ----------
-    method : str
-        Of the features of pixels, as in `fastclip.models.Model.encode_pixels`.
-    threshold, minimum, distance, student, gain, bias, tag_weight
-        As of `distillation_loss`, with its defaults.
-    map_size : int, optional
-        Side that the maps are up-sampled to, such as that of the image. Default: the grid of the
-        patches.
+    ``minimum``, ``gain`` and ``bias`` are those of `distillation_loss`.
 
     Examples
     --------
@@ -63,26 +54,34 @@ class DistillationSettings(RunSettings):
 
     batch_size: int = 32
     epochs: int = 1
-    method: str = "value"
-    threshold: float = 0.5
+    method: str = setting(
+        "value",
+        "How features of patches are read from the model, as in Model.encode_pixels.",
+        choices=METHODS,
+    )
+    threshold: float = setting(
+        0.5, "Normalised score from which a tag counts as visible.", low=0, high=1
+    )
     minimum: float | None = None
-    distance: Distance = "bce"
-    student: Student = "sigmoid"
+    distance: Distance = setting(
+        "bce", "Distance between maps and their targets.", choices=get_args(Distance)
+    )
+    student: Student = setting(
+        "sigmoid", "What of a map is compared with its target.", choices=get_args(Student)
+    )
     gain: float = 10.0
     bias: float = -2.5
-    tag_weight: float = 1.0
-    map_size: int | None = None
+    tag_weight: float = setting(1.0, "Weight of the loss of single tags.", low=0)
+    map_size: int | None = setting(
+        None,
+        "Side that maps are up-sampled to, such as that of the image. Default: the grid of the "
+        "patches.",
+        low=1,
+    )
 
     def __post_init__(self) -> None:
-        """As of `RunSettings`."""
         super().__post_init__()
         check_options(self.distance, self.student)
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold: is {self.threshold}, allowed: 0 to 1")
-        if not 0 <= self.tag_weight < math.inf:
-            raise ValueError(f"tag_weight: is {self.tag_weight}, allowed: 0 or more")
-        if self.map_size is not None and self.map_size < 1:
-            raise ValueError(f"map_size: is {self.map_size}, allowed: 1 or more")
 
 
 class TaggedImages:
@@ -121,14 +120,14 @@ class TaggedImages:
         if not self._items:
             raise ValueError("tags: no caption has any")
         self._source = found.source
-        self._pool = ThreadPoolExecutor(workers or min(8, len(os.sched_getaffinity(0))))
+        self._read = ImageReader(found.source, workers)
 
     def __len__(self) -> int:
         return len(self._items)
 
     def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
         rows = [self._items[index][0] for index in indices]
-        return read_images(self._source, rows, preprocess, self._pool)
+        return self._read(rows, preprocess)
 
     def texts(self, index: int) -> tuple[str, Sequence[str]]:
         return self._items[index][1:]
@@ -219,7 +218,7 @@ def distill(
     Parameters
     ----------
     name, pretrained, output, device, validate, guard, tensorboard, progress
-        As of `fastclip.train`.
+        As for `fastclip.train`.
     data : TaggedData
         `TaggedImages`, or anything with its methods.
     settings : DistillationSettings, optional
@@ -232,7 +231,7 @@ def distill(
     Raises
     ------
     ValueError, ImportError
-        As of `fastclip.train`; or the model has no features of pixels by ``settings.method``.
+        As for `fastclip.train`; or the model has no features of pixels by ``settings.method``.
 
     Examples
     --------

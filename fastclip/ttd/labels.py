@@ -89,7 +89,7 @@ def image_maps(
     *,
     refine_by: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Heat maps of tags at the size of their image: up-sampled (bilinear), and refined by it.
+    """Return heat maps of tags at the size of their image: up-sampled (bilinear) and refined.
 
     Parameters
     ----------

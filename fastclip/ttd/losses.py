@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 
+from fastclip.data.checks import check_choice
 from fastclip.ttd._counts import as_counts
 from fastclip.ttd.masks import tag_maps, tag_masks, text_mask
 from fastclip.ttd.selection import select_tags
@@ -33,7 +34,7 @@ def distillation_loss(
     tag_weight: float = 1.0,
     map_size: tuple[int, int] | None = None,
 ) -> dict[str, torch.Tensor]:
-    r"""The two losses of TTD (Jo et al., ECCV 2024).
+    r"""Compute the two losses of TTD (Jo et al., ECCV 2024).
 
     With A_i the heat map of tag i and A_y that of the caption (`tag_maps`), T+ the tags that
     `select_tags` selects, N the min-max over the pixels of a map and sg a stopped gradient:
@@ -70,7 +71,7 @@ def distillation_loss(
         What is compared with the target: ``sigmoid(gain * A + bias)``, A itself, or N(A). With
         "bce" only the first.
     gain, bias : float
-        Of the sigmoid.
+        Scale and offset in the sigmoid.
     tag_weight : float
         lambda.
     map_size : (H, W), optional
@@ -121,10 +122,8 @@ def distillation_loss(
 
 def check_options(distance: str, student: str) -> None:
     """Raise ValueError for a distance or student that there is not, or that do not go together."""
-    if distance not in get_args(Distance):
-        raise ValueError(f"distance: is {distance!r}, allowed: {', '.join(get_args(Distance))}")
-    if student not in get_args(Student):
-        raise ValueError(f"student: is {student!r}, allowed: {', '.join(get_args(Student))}")
+    check_choice("distance", distance, get_args(Distance))
+    check_choice("student", student, get_args(Student))
     if distance == "bce" and student != "sigmoid":
         raise ValueError(f"student: is {student!r}, allowed with distance 'bce': sigmoid")
 

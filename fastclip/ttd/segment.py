@@ -45,7 +45,7 @@ def segment(
     model : Model
     image : PIL image or path
     tags : sequence of T str, or their features [T, d], or PackedKeys
-        Thousands are no problem.
+        May be thousands.
     background, refine
         As in `label_features`; refined by this image.
     templates : sequence of str
@@ -95,7 +95,7 @@ def encode_tags(
     *,
     progress: bool = False,
 ) -> torch.Tensor:
-    """Features [T, d] of tags in prompts, averaged; ValueError for one that does not fit.
+    """Encode tags in prompts, averaged: [T, d]; ValueError for one that does not fit.
 
     Examples
     --------

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 
+from fastclip.data.checks import check_choice
 from fastclip.engine.checks import Array, as_number, as_rows
 from fastclip.ops.pixel_scores import pixel_scores
 from fastclip.ttd._counts import as_counts
@@ -73,7 +74,7 @@ def select_tags(
     minimum : float, optional
         Select no tag with a score below this, whatever its caption's others are.
     scale : float
-        Of the softmax: CLIP's logit scale.
+        Factor in the softmax: CLIP's logit scale.
 
     Returns
     -------
@@ -97,12 +98,8 @@ def select_tags(
     >>> selection.selected, selection.normalized, selection.locations
     (tensor([ True,  True, False]), tensor([1.0000, 0.8000, 0.0000]), tensor([0, 1, 1]))
     """
-    for name, value, allowed in (
-        ("method", method, get_args(Method)),
-        ("normalization", normalization, get_args(Normalization)),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name}: is {value!r}, allowed: {', '.join(allowed)}")
+    check_choice("method", method, get_args(Method))
+    check_choice("normalization", normalization, get_args(Normalization))
     threshold, scale = as_number("threshold", threshold), as_number("scale", scale)
     floor = None if minimum is None else as_number("minimum", minimum)
     if method == "pixel-tag":

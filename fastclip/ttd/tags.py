@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple, get_args
 
+from fastclip.data.checks import check_choice, check_strings
 from fastclip.ttd._nouns import NOT_THINGS, expression, is_noun, singular, stop_words
 
 Kind = Literal["nouns", "phrases", "content-words", "words"]
@@ -47,7 +48,7 @@ def extract_tags(
     ``words``         Every word, as in figure 2 of TTD.
     ================= ==========================================================================
 
-    Nouns are found by one of two taggers. Which one is never up to what is installed.
+    Nouns are found by one of two taggers. The choice never depends on what happens to be installed.
 
     =========== ================================================================================
     ``wordnet`` A word is a noun if WordNet's list, which ships, has it as one, and a list of some
@@ -91,19 +92,11 @@ def extract_tags(
     >>> [tag.text for tag in extract_tags(["a dog runs"], kind="words")[0]]
     ['a', 'dog', 'runs']
     """
-    for name, value, allowed in (
-        ("kind", kind, get_args(Kind)),
-        ("tagger", tagger, get_args(Tagger)),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name}: is {value!r}, allowed: {', '.join(allowed)}")
+    check_choice("kind", kind, get_args(Kind))
+    check_choice("tagger", tagger, get_args(Tagger))
     if kind == "phrases" and tagger == "wordnet":
         raise ValueError("tagger: 'wordnet' finds no adjectives, so no phrases; allowed: hanta")
-    if isinstance(captions, (str, bytes)) or not isinstance(captions, Sequence):
-        raise TypeError(f"captions: a sequence of str is needed, got {type(captions).__name__}")
-    for i, caption in enumerate(captions):
-        if not isinstance(caption, str):
-            raise TypeError(f"captions[{i}]: a str is needed, got {type(caption).__name__}")
+    check_strings("captions", captions)
     if kind in ("nouns", "phrases") and tagger == "hanta":
         _hanta()  # say what is missing before any work
     return [_once(_tags(_words(caption), kind, tagger)) for caption in captions]

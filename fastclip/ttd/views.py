@@ -28,7 +28,7 @@ def dense_features(
     window: SupportsIndex | None = None,
     method: str = "value",
 ) -> torch.Tensor:
-    """Features of an image's patches, averaged over scales, flips and overlapping windows.
+    """Encode an image's patches, averaged over scales, flips and overlapping windows.
 
     A tag's score is linear in them, so that the scores of the mean features are the mean scores:
     averages over views cost the same for one tag and for thousands. Features of each view have unit
@@ -40,13 +40,13 @@ def dense_features(
     model : Model
     image : PIL image or path
     size : int
-        Of the shorter side in pixels; both sides are rounded to whole patches.
+        Shorter side in pixels; both sides are rounded to whole patches.
     scales : sequence of float
         Of that size, each above 0.
     flip : bool
         Average with the mirrored image.
     window : int, optional
-        Encode squares of so many pixels, half overlapping, and average where they overlap; must
+        Encode squares of this side, half overlapping, and average where they overlap; must
         be whole patches. Default: the whole image at once, whatever its size.
     method : str
         As in `Model.encode_pixels`.

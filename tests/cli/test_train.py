@@ -46,7 +46,7 @@ def test_trains_and_validates(folder: Path) -> None:
     assert len(log.splitlines()) == 3
     result = run("own.csv", *FAST, *validation, "--loss", "clip", "--negatives", 0.5)
     assert result.exit_code == 1
-    assert "out: was begun with other inputs: loss was 'svlc', is 'clip'" in result.stderr
+    assert 'out: was begun with other inputs: loss was "svlc", is "clip"' in result.stderr
 
 
 def test_hard_images(folder: Path) -> None:
@@ -55,7 +55,7 @@ def test_hard_images(folder: Path) -> None:
         assert result.exit_code == 0, result.stderr
     assert fastclip.data.read_features("out/images").features.shape == (4, 24)
     result = run("own.csv", *FAST, "--loss", "negclip")
-    assert "hard_images was True, is False" in result.stderr
+    assert "hard_images was true, is false" in result.stderr
     Path("red.png").write_bytes(b"no image")
     result = run("own.csv", *FAST[:-1], "other", "--hard-images")
     assert result.exit_code == 1

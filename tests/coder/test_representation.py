@@ -40,7 +40,7 @@ def test_kinds_and_weights() -> None:
     weighted = coder.transform(x).double() / counts.sqrt()[coder.prompts.class_of]
     found = coder.inner_products(x, x, weighting="class")
     torch.testing.assert_close(found, weighted @ weighted.T, atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="weighting: is 'name', allowed: 'text', 'class'"):
+    with pytest.raises(ValueError, match="weighting: is 'name', allowed: text, class"):
         coder.weights("name")
 
 

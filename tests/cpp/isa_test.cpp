@@ -44,20 +44,13 @@ using cpu::Interrupt;
 using Floats = std::vector<float>;
 using Indices = std::vector<int64_t>;
 
-template <class T>
-Array<T> array(std::vector<T>& numbers) {
+// Views of the numbers, which may be const.
+template <class Numbers, class T = std::remove_pointer_t<decltype(std::declval<Numbers&>().data())>>
+Array<T> array(Numbers& numbers) {
   return {numbers.data(), {static_cast<int64_t>(numbers.size())}};
 }
-template <class T>
-Array<const T> array(const std::vector<T>& numbers) {
-  return {numbers.data(), {static_cast<int64_t>(numbers.size())}};
-}
-template <class T>
-Table<T> table(std::vector<T>& numbers, int64_t rows) {
-  return {numbers.data(), {rows, static_cast<int64_t>(numbers.size()) / rows}};
-}
-template <class T>
-Table<const T> table(const std::vector<T>& numbers, int64_t rows) {
+template <class Numbers, class T = std::remove_pointer_t<decltype(std::declval<Numbers&>().data())>>
+Table<T> table(Numbers& numbers, int64_t rows) {
   return {numbers.data(), {rows, static_cast<int64_t>(numbers.size()) / rows}};
 }
 

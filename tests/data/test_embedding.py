@@ -358,17 +358,22 @@ def test_texts(model, tmp_path, templates):
 @pytest.mark.parametrize(
     ("texts", "options", "error", "reason"),
     [
-        ("cat", {}, TypeError, "texts is a str"),
+        ("cat", {}, TypeError, "texts: a sequence of str"),
         ([], {}, ValueError, "texts is empty"),
         (["a", " "], {}, ValueError, r"texts\[1\] is blank"),
-        (["a", 1], {}, TypeError, r"texts\[1\] is a int, allowed: str"),
+        (["a", 1], {}, TypeError, r"texts\[1\]: a str is needed, got int"),
         (["\ud800"], {}, ValueError, r"texts\[0\] is '\\ud800'"),
-        (["a"], {"templates": "a {}"}, TypeError, "templates is a str"),
-        (["a"], {"templates": []}, ValueError, "templates is empty"),
-        (["a"], {"templates": ["{}", "a"]}, ValueError, r"templates\[1\] is 'a'"),
-        (["a"], {"templates": ["{} {}"]}, ValueError, r"with \{\} in it once"),
-        (["a"], {"batch_size": 0}, ValueError, "batch_size is 0, allowed: 1 or more"),
-        (["a"], {"shard_size": -1}, ValueError, "shard_size is -1, allowed: 1 or more"),
+        (["a"], {"templates": "a {}"}, TypeError, "templates: a sequence of str"),
+        (["a"], {"templates": []}, ValueError, "templates: at least one"),
+        (
+            ["a"],
+            {"templates": ["{}", "a"]},
+            ValueError,
+            r"templates\[1\]: .* got 'a'",
+        ),
+        (["a"], {"templates": ["{} {}"]}, ValueError, r"templates\[0\]: one \{\} is needed"),
+        (["a"], {"batch_size": 0}, ValueError, "batch_size: is 0, allowed: 1 or more"),
+        (["a"], {"shard_size": -1}, ValueError, "shard_size: is -1, allowed: 1 or more"),
     ],
 )
 def test_wrong_arguments(model, tmp_path, texts, options, error, reason):
@@ -378,7 +383,7 @@ def test_wrong_arguments(model, tmp_path, texts, options, error, reason):
 
 
 def test_wrong_workers(model, photos, tmp_path):
-    with pytest.raises(ValueError, match="workers is 0, allowed: 1 or more"):
+    with pytest.raises(ValueError, match="workers: is 0, allowed: 1 or more"):
         embed_images(photos, model, tmp_path / "out", workers=0)
 
 

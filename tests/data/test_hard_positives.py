@@ -172,7 +172,7 @@ def test_unusable_files(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(ValueError, match="gzip"):
         read_hard_positives(tmp_path / "a.jsonl.gz")
-    with pytest.raises(ValueError, match="invalid: must be"):
+    with pytest.raises(ValueError, match="invalid: is 'ignore', allowed: raise, skip"):
         read_hard_positives(tmp_path, invalid="ignore")  # type: ignore[arg-type]
 
 

@@ -90,5 +90,5 @@ def test_protocols_of_groups(tmp_path, monkeypatch) -> None:
     found = openness_set("cifar100", tmp_path)
     plain = [name.replace("_", " ") for name in names]
     assert [found.classes.names[label] for label in found.labels] == plain
-    with pytest.raises(ValueError, match="name is 'mnist', allowed: cifar100, entity13"):
+    with pytest.raises(ValueError, match="name: is 'mnist', allowed: cifar100, entity13"):
         openness_set("mnist", tmp_path)

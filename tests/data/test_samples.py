@@ -77,7 +77,7 @@ def test_sample(name):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match=r"name is 'imagenet', allowed: coco-images, .*coco"):
+    with pytest.raises(ValueError, match=r"name: is 'imagenet', allowed: coco-images, .*coco"):
         load_sample("imagenet")
 
 

@@ -8,13 +8,13 @@ Each rank is a fork, without the seconds that importing torch takes, and writes 
 from __future__ import annotations
 
 import datetime
-import functools
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,11 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 import fastclip
-from fastclip.distributed import RankError, ShardedKeys, _rounds, gather, potential, sums
+from fastclip.distributed import RankError, ShardedKeys, gather
+from fastclip.engine.tuning import TUNING
 from fastclip.training import LOSSES, BatchFeatures
+
+potential = import_module("fastclip.ops.gaussian_potential")  # the function has its name
 
 RANKS = 3
 LIMIT = 3  # seconds that ranks are waited for, in the group of the check of a rank that is stuck
@@ -47,6 +50,13 @@ class Group:
         uneven = [0, count // 5, *[count // 3] * (self.size - 2), count]  # an empty one, of three
         first, last = [0, *[count] * self.size], [*[0] * self.size, count]
         return [even, uneven, first, last]
+
+    def potential(
+        self, x: torch.Tensor, y: torch.Tensor | None = None, t: float = 2.0
+    ) -> torch.Tensor:
+        """The potential of rows of which each rank has some."""
+        others = None if y is None else ShardedKeys(y, self.group)
+        return fastclip.gaussian_potential(ShardedKeys(x, self.group), others, t)
 
     def own(self, rows: torch.Tensor, cuts: Sequence[int]) -> torch.Tensor:
         return rows[cuts[self.rank] : cuts[self.rank + 1]]
@@ -86,7 +96,7 @@ def check_topk(group: Group) -> None:
         for k in (1, 7, len(problem.keys)):
             k = min(k, len(problem.keys))
             indices = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :k]
-            found = fastclip.distributed.topk(queries, keys, k)
+            found = fastclip.topk(queries, keys, k)
             assert np.array_equal(found.indices, indices)
             assert reference.same_bits(found.values, np.take_along_axis(scores, indices, axis=1))
 
@@ -102,7 +112,7 @@ def check_rank(group: Group) -> None:
         if len(problem.keys) <= 256:
             integers.append(own.to(torch.uint8))
         for numbers in integers:
-            found = fastclip.distributed.rank(queries, keys, numbers)
+            found = fastclip.rank(queries, keys, numbers)
             assert np.array_equal(found, expected)
 
 
@@ -113,9 +123,7 @@ def check_count_above(group: Group) -> None:
         thresholds = torch.from_numpy(medians)
         for per, own_cuts in (("key", key_cuts), ("query", cuts)):
             expected = reference.count_above(problem.queries, problem.keys, medians, per)
-            found = fastclip.distributed.count_above(
-                queries, keys, group.own(thresholds, cuts), per=per
-            )
+            found = fastclip.count_above(queries, keys, group.own(thresholds, cuts), per=per)
             assert np.array_equal(found, group.own(expected, own_cuts))
 
 
@@ -124,7 +132,7 @@ def check_pairs_above(group: Group) -> None:
         own = group.own(problem.queries, cuts)
         threshold = float(np.median(reference.similarity(problem.queries, problem.keys)))
         rows, columns, values = reference.pairs_above(own, problem.keys, threshold)
-        found = fastclip.distributed.pairs_above(queries, keys, threshold)
+        found = fastclip.pairs_above(queries, keys, threshold)
         assert found.shape == (len(own), len(problem.keys))
         assert np.array_equal(found.crow_indices().diff(), np.bincount(rows, minlength=len(own)))
         assert np.array_equal(found.col_indices(), columns)
@@ -142,7 +150,7 @@ def check_groups(group: Group) -> None:
         groups = some_groups(len(problem.keys), number)
         own, own_groups = group.own(problem.queries, cuts), group.own(groups, key_cuts)
         values, indices = reference.group_max(own, problem.keys, groups.numpy())
-        found = fastclip.distributed.group_max(queries, keys, own_groups)
+        found = fastclip.group_max(queries, keys, own_groups)
         assert np.array_equal(found.indices, indices)
         assert reference.same_bits(found.values, values)
 
@@ -150,7 +158,7 @@ def check_groups(group: Group) -> None:
             torch.randint(len(problem.keys), (len(problem.queries),), generator=generator), cuts
         )
         beats = reference.group_beats(own, problem.keys, groups.numpy(), targets.numpy())
-        bits = fastclip.distributed.group_beats(queries, keys, own_groups, targets)
+        bits = fastclip.group_beats(queries, keys, own_groups, targets)
         places = torch.arange(int(groups.max()) + 1)
         assert np.array_equal((bits[:, places // 64] >> places % 64) & 1, beats)
 
@@ -166,19 +174,19 @@ def check_sums(group: Group) -> None:
         own = group.own(queries, query_cuts)
 
         exact = group.own(reference.logsumexp(queries, rows, 100.0), query_cuts)
-        found = fastclip.distributed.logsumexp(own, keys, 100.0)
+        found = fastclip.logsumexp(own, keys, 100.0)
         allowed = 66 * 2**-24 * 100 * sizes + 1e-6 + 2 * 2**-24 * np.abs(exact)
         assert (np.abs(found.numpy() - exact) <= allowed).all()
         # Which rank has a query changes nothing; how keys are spread may.
         everything = queries if group.rank == 0 else queries[:0]
-        at_first = fastclip.distributed.logsumexp(everything, keys, 100.0)
+        at_first = fastclip.logsumexp(everything, keys, 100.0)
         at_first = gather(at_first, group.group)
         assert reference.same_bits(found, group.own(at_first, query_cuts))
 
         exact = group.own(reference.cache_logits(queries, rows, values, 5.5), query_cuts)
         weights = np.exp(-5.5 * (1 - reference.rows64(own) @ reference.rows64(rows).T))
         bound = 2**-24 * (71 + 5.5 * (4 + 68 * sizes)) * weights @ np.abs(values.double().numpy())
-        found = fastclip.distributed.cache_logits(own, keys, group.own(values, cuts), 5.5)
+        found = fastclip.cache_logits(own, keys, group.own(values, cuts), 5.5)
         assert (np.abs(found.numpy() - exact) <= bound).all()
 
 
@@ -190,7 +198,7 @@ def check_group_mean(group: Group) -> None:
         sizes = reference.group_mean(own.abs(), problem.keys.abs(), groups.numpy())
         if (sizes > 1e38).any():
             continue
-        found = fastclip.distributed.group_mean(queries, keys, group.own(groups, key_cuts))
+        found = fastclip.group_mean(queries, keys, group.own(groups, key_cuts))
         assert (np.abs(found.double().numpy() - exact) <= 2.0**-23 * sizes + 1e-40).all()
         on_one_rank = len(problem.keys) in np.diff(key_cuts)
         if on_one_rank or problem.keys.dtype == torch.float16:  # sums are the same, or exact
@@ -198,7 +206,7 @@ def check_group_mean(group: Group) -> None:
             assert reference.same_bits(found, expected)
     few = ShardedKeys.split(torch.eye(6), group.group)  # fewer groups than ranks
     one_group = torch.zeros(len(few.local), dtype=torch.int64)
-    found = fastclip.distributed.group_mean(torch.eye(6), few, one_group)
+    found = fastclip.group_mean(torch.eye(6), few, one_group)
     assert reference.same_bits(found, np.full((6, 1), 1 / 6, np.float32))
 
 
@@ -223,7 +231,7 @@ def check_gaussian_potential(group: Group) -> None:
                 if second is not None:
                     others = group.own(second, group.spreads(len(second))[turn - 1])
                 own = group.own(one, cuts)
-                found = fastclip.distributed.gaussian_potential(own, others, t, group.group)
+                found = group.potential(own, others, t)
                 results.append(found)
                 assert abs(found.item() - exact) <= bound
             everywhere = gather(torch.stack(results), group.group)
@@ -244,7 +252,7 @@ def check_work_of_gaussian_potential(group: Group) -> None:
         own = [part if group.rank == 0 else part[:0] for part in rows]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(potential, "_log_sum", counted)
-            fastclip.distributed.gaussian_potential(*own, group=group.group)
+            group.potential(*own)
         of_ranks = gather(torch.tensor([sum(pairs)]), group.group)
         assert of_ranks.sum() == count
         assert of_ranks.max() <= 1.05 * count / group.size
@@ -258,9 +266,9 @@ def check_strided_rows(group: Group) -> None:
     keys = ShardedKeys.split(torch.eye(6), group.group)
     values = rows[keys.begin : keys.begin + len(keys.local)]
     for function, arguments in (
-        (fastclip.distributed.logsumexp, (rows, keys, 1.0)),
-        (fastclip.distributed.cache_logits, (rows, keys, values, 1.0)),
-        (functools.partial(fastclip.distributed.gaussian_potential, group=group.group), (rows,)),
+        (fastclip.logsumexp, (rows, keys, 1.0)),
+        (fastclip.cache_logits, (rows, keys, values, 1.0)),
+        (group.potential, (rows,)),
     ):
         together = [x.contiguous() if isinstance(x, torch.Tensor) else x for x in arguments]
         assert reference.same_bits(function(*arguments), function(*together))
@@ -269,23 +277,23 @@ def check_strided_rows(group: Group) -> None:
 def check_many_rounds(group: Group) -> None:
     """Queries that take several blocks, more of them on some ranks than on others."""
     problem = problems()[-1]
-    before = _rounds._QUERIES
-    _rounds._QUERIES = 7 * group.size
+    before = TUNING.rank_queries
+    TUNING.rank_queries = 7 * group.size
     try:
         cuts = group.spreads(len(problem.queries))[1]
         keys = ShardedKeys.split(problem.keys, group.group)
-        found = fastclip.distributed.topk(group.own(problem.queries, cuts), keys, 3)
+        found = fastclip.topk(group.own(problem.queries, cuts), keys, 3)
         values, indices = reference.topk(problem.queries, problem.keys, 3)
         assert np.array_equal(found.indices, group.own(indices, cuts))
         assert reference.same_bits(found.values, group.own(values, cuts))
-        counts = fastclip.distributed.count_above(group.own(problem.queries, cuts), keys, 0.2)
+        counts = fastclip.count_above(group.own(problem.queries, cuts), keys, 0.2)
         expected = reference.count_above(
             problem.queries, problem.keys, np.full(len(problem.queries), 0.2, np.float32), "key"
         )
         begin = keys.begin
         assert np.array_equal(counts, expected[begin : begin + len(keys.local)])
     finally:
-        _rounds._QUERIES = before
+        TUNING.rank_queries = before
 
 
 def check_split_of_a_mapped_file(group: Group) -> None:
@@ -303,7 +311,7 @@ def check_split_of_a_mapped_file(group: Group) -> None:
     expected, found = (fastclip.topk(rows[:9], k, 5) for k in (packed, keys.local))
     assert torch.equal(found.indices, expected.indices)
     expected = fastclip.topk(rows[:9], rows, 5)
-    found = fastclip.distributed.topk(rows[:9], keys, 5)
+    found = fastclip.topk(rows[:9], keys, 5)
     assert torch.equal(found.indices, expected.indices)
     assert reference.same_bits(found.values, expected.values)
 
@@ -392,73 +400,67 @@ def check_errors(group: Group) -> None:
             call()
 
     fails(
-        lambda: fastclip.distributed.topk(some_rows, keys, 1),
+        lambda: fastclip.topk(some_rows, keys, 1),
         "queries: row 2 holds NaN or infinity",
     )
     fails(
-        lambda: fastclip.distributed.topk(rows, keys, 7 if last else 1),
+        lambda: fastclip.topk(rows, keys, 7 if last else 1),
         "k: must be from 1 to the number of keys 6, got 7",
     )
     fails(
-        lambda: fastclip.distributed.rank(rows, keys, torch.full((6,), 6 if last else 5)),
+        lambda: fastclip.rank(rows, keys, torch.full((6,), 6 if last else 5)),
         "targets: must be from 0 to 5, one of 6 keys, got 6 at 0",
     )
     thresholds = torch.tensor([0, 0, 0, 0, float("nan"), 0]) if last else torch.zeros(6)
     for per in ("key", "query"):
         fails(
-            lambda per=per: fastclip.distributed.count_above(rows, keys, thresholds, per=per),
+            lambda per=per: fastclip.count_above(rows, keys, thresholds, per=per),
             "thresholds: NaN at 4",
         )
     fails(
-        lambda: fastclip.distributed.pairs_above(rows, keys, float("nan") if last else 1.0),
+        lambda: fastclip.pairs_above(rows, keys, float("nan") if last else 1.0),
         "threshold: must be a number, got nan",
     )
     fails(lambda: ShardedKeys(some_rows, group.group), "keys: row 2 holds NaN")
     one_group = torch.zeros(len(keys.local), dtype=torch.int64)
     fails(
-        lambda: fastclip.distributed.group_mean(some_rows, keys, one_group),
+        lambda: fastclip.group_mean(some_rows, keys, one_group),
         "queries: row 2 holds NaN",
     )
     fails(
-        lambda: fastclip.distributed.group_mean(rows, keys, one_group - int(last)),
-        "groups: must be 0 or more, got -1",
+        lambda: fastclip.group_mean(rows, keys, one_group - int(last)),
+        "groups: must be from 0 to 5, one of 6 groups, got -1 at 0",
     )
-    potential_of = functools.partial(fastclip.distributed.gaussian_potential, group=group.group)
-    fails(lambda: potential_of(some_rows), "x: row 2 holds NaN")
-    fails(lambda: potential_of(rows, some_rows), "y: row 2 holds NaN")
+    potential_of = group.potential
     fails(lambda: potential_of(rows, t=1 - last), "t: must be positive, got 0")
-    fails(
-        lambda: potential_of(rows, rows[:, last:]),
-        "y: rows must be as long as those of x, got 5 and 6",
-    )
 
     def without_room(*_: object) -> None:
         raise MemoryError("no room")
 
     with pytest.MonkeyPatch.context() as patch:  # while others are at work
         if last:
-            patch.setattr(_rounds, "ask", without_room)
-            patch.setattr(sums, "ask", without_room)
+            for name in ("topk", "group_mean"):
+                patch.setattr(fastclip.ops.OPERATIONS[name], "add", without_room)
             patch.setattr(potential, "_log_sum", without_room)
         for call in (
-            lambda: fastclip.distributed.topk(rows, keys, 1),
-            lambda: fastclip.distributed.group_mean(rows, keys, one_group),
+            lambda: fastclip.topk(rows, keys, 1),
+            lambda: fastclip.group_mean(rows, keys, one_group),
             lambda: potential_of(rows),
         ):
             with pytest.raises(MemoryError if last else RankError, match="no room"):
                 call()
 
     with pytest.raises(ValueError, match="k: must be the same on all ranks, got 1 on rank 0 and 2"):
-        fastclip.distributed.topk(rows, keys, 1 if group.rank == 0 else 2)
-    one, other = fastclip.distributed.logsumexp, fastclip.distributed.pairs_above
+        fastclip.topk(rows, keys, 1 if group.rank == 0 else 2)
+    one, other = fastclip.logsumexp, fastclip.pairs_above
     with pytest.raises(ValueError, match="function: must be the same on all ranks, got 'logsum"):
         (one if group.rank == 0 else other)(rows, keys, 1.0)
-    one, other = fastclip.distributed.group_max, fastclip.distributed.group_mean
+    one, other = fastclip.group_max, fastclip.group_mean
     with pytest.raises(ValueError, match="function: must be the same on all ranks, got 'group_max"):
         (one if group.rank == 0 else other)(rows, keys, one_group)
     for call, match in (
-        (lambda: potential_of(rows, rows if last else None), "number of arguments x and y: must"),
-        (lambda: potential_of(rows[:, last:]), "width of rows: must be the same on all ranks"),
+        (lambda: fastclip.gaussian_potential(keys, keys if last else None), "arguments: must be"),
+        (lambda: potential_of(rows, rows[:, 1:]), "y: rows must be as long .* got 5 and 6"),
         (lambda: potential_of(rows, t=1 + last), "t: must be the same on all ranks, got 1.0"),
         (lambda: potential_of(rows[:last]), "x: at least two rows are needed on all ranks tog"),
         (lambda: potential_of(rows[:0]), "x: at least one row is needed on some rank, got none"),
@@ -472,15 +474,13 @@ def check_errors(group: Group) -> None:
         ShardedKeys.split(rows[: 6 - group.rank], group.group)
     groups = torch.tensor([0, 2, 2, 2, 2, 2])[keys.begin : keys.begin + len(keys.local)]
     with pytest.raises(ValueError, match="groups: group 1 has no key on any rank"):
-        fastclip.distributed.group_mean(rows, keys, groups)
+        fastclip.group_mean(rows, keys, groups)
     none = ShardedKeys(rows[:0], group.group)
-    with pytest.raises(ValueError, match="keys: at least one is needed on some rank, got none"):
-        fastclip.distributed.logsumexp(rows, none, 1.0)
+    with pytest.raises(ValueError, match="keys: at least one row is needed, got none"):
+        fastclip.logsumexp(rows, none, 1.0)
     with pytest.raises(ValueError, match="k: must be from 1 to the number of keys 0, got 1"):
-        fastclip.distributed.topk(rows, none, 1)
-    assert torch.equal(
-        fastclip.distributed.topk(rows, keys, 1).indices[:, 0], torch.arange(6)
-    )  # goes on
+        fastclip.topk(rows, none, 1)
+    assert torch.equal(fastclip.topk(rows, keys, 1).indices[:, 0], torch.arange(6))  # goes on
 
 
 def check_stuck_rank(group: Group) -> None:
@@ -493,7 +493,7 @@ def check_stuck_rank(group: Group) -> None:
         time.sleep(LIMIT + 2)
         return
     with pytest.raises(RankError, match=f"rank {group.rank} of {RANKS} had no answer"):
-        fastclip.distributed.topk(torch.eye(6), keys, 1)
+        fastclip.topk(torch.eye(6), keys, 1)
     assert LIMIT - 1 < time.monotonic() - begin < LIMIT + 2
 
 
@@ -509,8 +509,8 @@ def check_killed_rank(group: Group) -> None:
         potential._log_sum = end
     begin = time.monotonic()
     for call in (
-        lambda: fastclip.distributed.gaussian_potential(torch.eye(6), group=group.group),
-        lambda: fastclip.distributed.topk(torch.eye(6), keys, 1),
+        lambda: fastclip.gaussian_potential(keys),
+        lambda: fastclip.topk(torch.eye(6), keys, 1),
     ):
         with pytest.raises(RankError, match="from another rank, which has ended or is stuck"):
             call()

@@ -194,7 +194,7 @@ def test_texts_about_classes_do_not_depend_on_the_order_of_answers(
     assert again.malformed == source.malformed
     assert 1 < server.most_open <= 5
     assert len(server.requests) == 2 * asked
-    with pytest.raises(ValueError, match="workers: at least 1 is needed, got 0"):
+    with pytest.raises(ValueError, match="workers: is 0, allowed: 1 or more"):
         texts_of(server, tmp_path, 0)
 
 

@@ -293,7 +293,7 @@ IMAGES, TEXTS = torch.randn(3, 8), torch.randn(3, 8)
          "captions: must be from 0 to 2"),
         ((IMAGES, *[TEXTS] * 3), {"categories": ["a"]}, ValueError, "categories: 3 names"),
         ((IMAGES, *[TEXTS] * 3), {"confidence": 1}, ValueError, "confidence: must be between"),
-        ((IMAGES, *[TEXTS] * 3), {"resamples": -1}, ValueError, "resamples: must be 0 or more"),
+        ((IMAGES, *[TEXTS] * 3), {"resamples": -1}, ValueError, "resamples: is -1, allowed: 0"),
     ],
 )  # fmt: skip
 def test_names_the_wrong_argument(arguments, options, error, message) -> None:

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import sys
-
 import pytest
+
+from fastclip.engine.tuning import TUNING
 
 
 @pytest.fixture
 def packs_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let searches of few queries and keys pack the keys on the way, too, a few at a time."""
-    module = sys.modules["fastclip.engine.packing"]
-    monkeypatch.setattr(module, "_PACK_FROM_QUERIES", 2)
-    monkeypatch.setattr(module, "_PACK_FROM_KEYS", 2)
-    monkeypatch.setattr(module, "_PACK_KEYS", 64)
+    for name in ("pack_from_queries", "pack_from_keys"):
+        monkeypatch.setattr(TUNING, name, 2)
+    monkeypatch.setattr(TUNING, "pack_keys", 64)
+    monkeypatch.setattr(TUNING, "device_pack_keys", 256)

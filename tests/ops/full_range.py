@@ -23,6 +23,7 @@ from inputs import Problem
 
 import fastclip
 from fastclip import _C
+from fastclip.engine.tuning import TUNING
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -206,7 +207,7 @@ def main() -> int:
     arguments = parser.parse_args()
     _C.select_isa(arguments.isa)
     _C.always_screen(True)  # small problems, too
-    pack = sys.modules["fastclip.engine.packing"]
+    usual = TUNING.pack_from_queries, TUNING.pack_from_keys, TUNING.pack_keys
     end = time.monotonic() + 60 * arguments.minutes
     failed = 0
     for seed in itertools.count(arguments.seed):
@@ -214,9 +215,8 @@ def main() -> int:
             print(f"{_C.isa()}: {seed - arguments.seed} problems, {failed} wrong", flush=True)
             return 1 if failed else 0
         # Every other time, unpacked keys are packed on the way, in several parts.
-        pack._PACK_FROM_QUERIES, pack._PACK_FROM_KEYS, pack._PACK_KEYS = (
-            (2, 2, 64) if seed % 2 else (256, 8192, 1 << 18)
-        )
+        sizes = (2, 2, 64) if seed % 2 else usual
+        TUNING.pack_from_queries, TUNING.pack_from_keys, TUNING.pack_keys = sizes
         problem = draw(seed)
         if wrong := wrong_answers(seed, problem) + wrong_sums(seed, problem):
             failed += 1

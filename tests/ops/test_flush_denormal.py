@@ -12,9 +12,10 @@ import reference
 import torch
 
 import fastclip
+from fastclip.engine.arguments import Sides
 from fastclip.engine.floats import full, ordered, rounded, to_double, to_float
-from fastclip.ops._merge import BestKeys, BestOfGroups, Chunk, Reducer, TargetScores
-from fastclip.ops._merge_sums import GroupMeans, ScaledSums, WeightedValues
+from fastclip.engine.operation import Part
+from fastclip.ops import OPERATIONS
 
 pytestmark = pytest.mark.host
 
@@ -94,6 +95,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "logsumexp": lambda: fastclip.logsumexp(Q, K, 3e38),
     "logsumexp, float16": lambda: fastclip.logsumexp(Q, HALF, 1e7),
     "logsumexp, denormal scale": lambda: fastclip.logsumexp(LARGE_Q, LARGE_K, SCALE),
+    "softmax_topk": lambda: fastclip.softmax_topk(SMALL_Q, SMALL_K, 5, 3e38),
     "gaussian_potential": lambda: fastclip.gaussian_potential(SMALL_K, t=3e38),
     "gaussian_potential, pairs": lambda: fastclip.gaussian_potential(K, SMALL_Q, t=3e38),
     "cache_logits": lambda: fastclip.cache_logits(Q, SMALL_K, K, 2.0),
@@ -160,30 +162,37 @@ def test_packed_on_the_way(isa: str, threads: None, name: str) -> None:
     assert_same_bits(flushed(CALLS[name]), CALLS[name]())
 
 
-REDUCERS: dict[str, tuple[Reducer, torch.Tensor | None]] = {
-    "topk": (BestKeys(5), None),
-    "targets": (TargetScores(TARGETS), None),
-    "group_max": (BestOfGroups(9), torch.arange(700) % 9),
-    "logsumexp": (ScaledSums(3e38, 700, 20), None),
-    "cache_logits": (WeightedValues(2.0, 20, 700), K),
-    "group_mean": (GroupMeans(9, 20), torch.arange(700) % 9),
+IN_CHUNKS: dict[str, dict[str, Any]] = {
+    "topk": {"k": 5},
+    "rank": {"targets": TARGETS},
+    "count_above": {"thresholds": 1e-40, "per": "query"},
+    "pairs_above": {"threshold": 1e-40},
+    "group_max": {"groups": torch.arange(700) % 9},
+    "group_beats": {"groups": torch.arange(700) % 9, "targets": TARGETS},
+    "logsumexp": {"scale": 3e38},
+    "softmax_topk": {"k": 5, "scale": 3e38},
+    "cache_logits": {"values": K, "beta": 2.0},
+    "group_mean": {"groups": torch.arange(700) % 9},
 }
 
 
-@pytest.mark.parametrize("name", REDUCERS)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_chunks_of_keys(isa: str, threads: None, name: str) -> None:
-    reducer, of_keys = REDUCERS[name]
     keys = K if name == "group_mean" else SMALL_K
+    asked = OPERATIONS[name](Sides(9, 700, 700, 20, torch.device("cpu")), **IN_CHUNKS[name])
 
     def answer() -> Any:
+        columns = asked.columns("query", 0, 9)
+        if asked.has_targets:
+            scores = torch.ops.fastclip.pair_scores(SMALL_Q, keys, columns["targets"])
+            columns["target_scores"] = scores
         states = []
         for begin in (0, 256, 512):
-            part = slice(begin, min(begin + 256, 700))
-            state = reducer.start(0 if name == "group_mean" else 9)
-            more = None if of_keys is None else of_keys[part]
-            states.append(reducer.add(state, SMALL_Q, Chunk(keys[part], begin, more)))
-        state = reducer.merge(reducer.merge(states[2], states[0]), states[1])
-        return reducer.finish(state)
+            end = min(begin + 256, 700)
+            chunk = Part(keys[begin:end], begin, asked.columns("key", begin, end))
+            states.append(asked.add(asked.start(9), Part(SMALL_Q, 0, columns), chunk))
+        state = asked.merge(asked.merge(states[2], states[0]), states[1])
+        return asked.finish(state, SMALL_Q)
 
     assert_same_bits(flushed(answer), answer())
 

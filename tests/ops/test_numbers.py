@@ -29,6 +29,7 @@ LABELS = torch.arange(6) % 3
 REALS: dict[str, Callable[[Any], Any]] = {
     "beta": lambda x: fastclip.cache_logits(Q, K, K, x),
     "scale": lambda x: fastclip.logsumexp(Q, K, x),
+    "scale, softmax": lambda x: fastclip.softmax_topk(Q, K, 2, x).probabilities,
     "t": lambda x: fastclip.gaussian_potential(Q, t=x),
     "t of uniformity": lambda x: fastclip.metrics.uniformity(Q, t=x),
     "background": lambda x: fastclip.pixel_labels(PIXELS, K, (4, 5), background=x)[:2],

@@ -12,7 +12,7 @@ import torch
 
 import fastclip
 from fastclip.engine.checks import INTEGERS
-from fastclip.sweep import _columns
+from fastclip.engine.tuning import TUNING
 
 pytestmark = pytest.mark.host
 
@@ -31,7 +31,7 @@ def ask(
     rows: tuple[torch.Tensor, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
     """A function that asks by a sweep; each call goes on with the one before."""
-    monkeypatch.setattr(_columns, "_BLOCK", 7)
+    monkeypatch.setattr(TUNING, "column_numbers", 7)
     for name, part in zip(("queries", "keys"), rows, strict=True):
         np.save(tmp_path / f"{name}.npy", part.numpy())
 

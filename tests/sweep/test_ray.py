@@ -15,9 +15,9 @@ import fastclip
 from fastclip import _C
 from fastclip.cli import app
 from fastclip.data import FeatureFileError, Rows, open_rows
-from fastclip.sweep._questions import make_question
+from fastclip.engine.answer import ask_rows
+from fastclip.engine.stream import make_plan
 from fastclip.sweep._ray import Work, _Worker
-from fastclip.sweep._stream import make_plan
 
 ray = pytest.importorskip("ray")
 
@@ -106,8 +106,9 @@ def test_a_shard_that_kills_its_workers(inputs: tuple[Path, Path], tmp_path: Pat
             raise SystemExit  # no worker catches that
 
     queries = Deadly(open_rows(inputs[0]).files, normalize=False)
-    question = make_question("topk", queries, open_rows(inputs[1]), {"k": 1})
-    plan = make_plan(question, 1 << 30, SHARD, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    question = ask_rows(fastclip.ops.OPERATIONS["topk"], queries, open_rows(inputs[1]), cpu, k=1)
+    plan = make_plan(question, 1 << 30, SHARD, cpu)
     work = Work(question, plan, tmp_path, None, _C.isa())
     (tmp_path / "results").mkdir()
     shard = {"number": np.array([1]), "begin": np.array([SHARD]), "end": np.array([2 * SHARD])}

@@ -18,10 +18,10 @@ import torch
 import fastclip
 from fastclip.data import FeatureFileError, Features, open_rows, write_features
 from fastclip.data.job_folder import lock
-from fastclip.engine import devices
+from fastclip.engine import buffers, devices, stream
 from fastclip.engine.devices import EMULATED
-from fastclip.sweep import _buffers, _stream
-from fastclip.sweep._stream import make_plan
+from fastclip.engine.stream import make_plan
+from fastclip.engine.tuning import TUNING
 
 host = pytest.mark.host
 
@@ -63,11 +63,11 @@ def files(rows, tmp_path_factory):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(_stream, "_MOST_CHUNK", CHUNK)
-    real = _stream.make_plan
+    monkeypatch.setattr(TUNING, "most_chunk_rows", CHUNK)
+    real = stream.make_plan
 
     def plan(question, *arguments):
-        align = _stream._alignment(question)
+        align = question.operation.alignment()
         chunk = max(CHUNK // align, 1) * align
         return dataclasses.replace(real(question, *arguments), chunk=chunk, resident=False)
 
@@ -89,6 +89,7 @@ def cases():
         "group_beats": {"groups": groups, "targets": targets},
         "group_mean": {"groups": groups},
         "logsumexp": {"scale": 2.5},
+        "softmax_topk": {"k": 3, "scale": 2.5},
     }
 
 
@@ -197,12 +198,12 @@ def test_pairs_of_one_set(rows, files, tmp_path, small_chunks, device):
 @host
 @pytest.mark.parametrize("kind", [".npy", "-tables"])
 def test_rows_are_copied_in_pieces(kind, rows, files, monkeypatch):
-    monkeypatch.setattr(_buffers, "_PINNED", 64 * 4 * D)
-    buffers = _buffers.Buffers(open_rows(files / f"keys{kind}"), 300, torch.device("cpu"))
-    buffers._pinned = torch.empty(64, D)  # as if it were
+    monkeypatch.setattr(TUNING, "pinned_bytes", 64 * 4 * D)
+    both = buffers.Buffers(open_rows(files / f"keys{kind}"), 300, torch.device("cpu"))
+    both._pinned = torch.empty(64, D)  # as if it were
     for begin, count in ((0, 300), (300, 200), (95, 1), (7, 0)):
         part = torch.full((count, D), torch.nan)
-        buffers._copy(begin, part)
+        both._copy(begin, part)
         assert torch.equal(part, torch.from_numpy(rows[1][begin : begin + count]))
 
 
@@ -427,7 +428,7 @@ def test_status(swept, monkeypatch):
 def test_errors(swept, files, tmp_path, monkeypatch):
     sweep, output = swept
     for changes, message in (
-        ({"op": "best"}, "op: must be one of topk, rank, .*, got 'best'"),
+        ({"op": "best"}, "op: must be one of cache_logits, .*, topk, .*, got 'best'"),
         ({"targets": 1}, "arguments of topk: k are needed, got k, targets"),
         ({"shard_size": 0}, "shard_size: 1 or more is allowed, got 0"),
         ({"k": V + 1}, "k: must be from 1 to the number of keys 2500, got 2501"),

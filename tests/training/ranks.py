@@ -30,7 +30,7 @@ import fastclip
 from fastclip.cli import app
 from fastclip.data import HardPositiveItem, find_captioned_images, find_item_images
 from fastclip.distributed import RankError
-from fastclip.training import ItemData, TrainingSettings, loop, train
+from fastclip.training import ItemData, TrainingSettings, checkpoint, loop, train
 from fastclip.training._ranks import OneProcess
 from fastclip.ttd import DistillationSettings, TaggedImages, distill
 
@@ -206,7 +206,7 @@ def full_disk(*_: Any) -> None:
 def check_full_disk(rank: int) -> None:
     kind = RankError if rank else OSError
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "replacing", full_disk)
+        patch.setattr(checkpoint, "replacing", full_disk)
         with pytest.raises(kind, match="disk full"):
             go("full")
 

@@ -21,6 +21,7 @@ from fastclip.training import (
     ItemData,
     TrainingSettings,
     Validation,
+    export,
     loop,
     similar_images,
     train,
@@ -145,7 +146,7 @@ def test_quick_gelu_is_kept(tmp_path: Path) -> None:
         model = train(str(tmp_path / f"model-{quick}"), None, found, out, settings)
         config = json.loads((out / "open_clip_config.json").read_text())
         assert config["model_cfg"].get("quick_gelu", False) == quick
-        assert loop._has_quick_gelu(model.module) == quick
+        assert export._has_quick_gelu(model.module) == quick
         before = fastclip.models.load(str(tmp_path / f"model-{quick}"))
         assert torch.equal(before.encode_text(["a cat"]), model.encode_text(["a cat"]))
 

@@ -14,9 +14,9 @@
 #include <string>
 #include <tuple>
 
-#include "fastclip/backends.h"
 #include "fastclip/host_device.h"
 #include "fastclip/integers.h"
+#include "fastclip/operation.h"
 
 namespace fastclip::cuda {
 

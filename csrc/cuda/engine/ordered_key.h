@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstdint>
 
-#include "fastclip/backends.h"
+#include "fastclip/operation.h"
 #include "fastclip/ordered.h"
 
 namespace fastclip::cuda {

@@ -7,10 +7,8 @@
 #include <string>
 
 #include "cuda/tuning.h"
-#include "fastclip/backends.h"
 #include "fastclip/integers.h"
-#include "fastclip/matrix.h"
-#include "fastclip/screen.h"
+#include "fastclip/operation.h"
 
 namespace fastclip::cuda {
 

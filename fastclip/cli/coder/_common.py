@@ -31,7 +31,7 @@ Texts = Annotated[
     typer.Argument(metavar="TEXTS", help="What 'coder texts' wrote.", show_default=False),
 ]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="Where the results go.")
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")
 ]
 Templates = Annotated[
     str,
@@ -47,13 +47,13 @@ Threshold = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="Gap of the two largest probabilities below which to rerank.",
+        help="Rerank where the two largest probabilities differ by less than this.",
         rich_help_panel=RERANKING,
     ),
 ]
 Candidates = Annotated[
     int,
-    typer.Option(min=2, help="Classes that reranking compares.", rich_help_panel=RERANKING),
+    typer.Option(min=2, help="How many classes reranking compares.", rich_help_panel=RERANKING),
 ]
 PROTOCOL = (
     "honest; authors: as the public scripts, for study; or what they do by name, with commas: "

@@ -33,7 +33,9 @@ def command(
     pretrained: Pretrained = None,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The class of each image, a name a line: to measure."),
+        typer.Option(
+            metavar="FILE", help="The class of each image, one name per line, to measure accuracy."
+        ),
     ] = None,
     output: Output = Path("coder"),
     templates: Templates = "default",
@@ -51,9 +53,9 @@ def command(
     """
     target = writable_folder(output)
     target.mkdir(exist_ok=True)
-    from fastclip.coder import ClassTexts, CoderClassifier
+    from fastclip.coder import ClassTexts, CoderClassifier, measure_coder
     from fastclip.coder.protocol import deviations
-    from fastclip.report import measure_coder, write_coder
+    from fastclip.report import write_coder
 
     chosen = as_protocol(protocol)
     if "labels-choose" in deviations(chosen) and labels is None:

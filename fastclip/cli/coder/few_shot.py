@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastclip.cli._common import progress, writable_folder
+from fastclip.cli._common import progress, table, writable_folder
 from fastclip.cli._model import Device, ModelName, Pretrained, load_model
 from fastclip.cli.coder._common import (
     Images,
@@ -34,15 +33,15 @@ if TYPE_CHECKING:
 def command(
     images: Images,
     labels: Annotated[
-        Path, typer.Argument(metavar="LABELS", help="The class of each image, a name a line.")
+        Path, typer.Argument(metavar="LABELS", help="The class of each image, one name per line.")
     ],
     texts: Texts,
     model: ModelName = "tiny",
     pretrained: Pretrained = None,
     shots: Annotated[
-        str, typer.Option(metavar="N,...", help="Numbers of support images of each class.")
+        str, typer.Option(metavar="N,...", help="Numbers of support images per class.")
     ] = "1,2,4,8,16",
-    seeds: Annotated[int, typer.Option(min=1, help="How many draws of them.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="How many times to draw them.")] = 5,
     augmentations: Annotated[
         int,
         typer.Option(
@@ -66,7 +65,7 @@ def command(
     target.mkdir(exist_ok=True)
     from fastclip.coder import ClassTexts, few_shot_curve
     from fastclip.data import Features
-    from fastclip.data.files import replacing
+    from fastclip.data.files import dump_json, replacing
 
     numbers = _shots(shots)
     source = source_of(images)
@@ -94,9 +93,8 @@ def command(
             embed_support=augmented if augmentations else None,
             progress=report,
         )
-    with replacing(target / "few-shot.json") as part:
-        content = [{**point._asdict(), "augmentations": augmentations} for point in points]
-        part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    content = [{**point._asdict(), "augmentations": augmentations} for point in points]
+    dump_json(target / "few-shot.json", content, indent=1)
     from fastclip.report.coder_figures import few_shot_curves
     from fastclip.report.openness_figures import write_png
 
@@ -135,19 +133,15 @@ def _shots(shots: str) -> list[int]:
 
 
 def _print_curve(points: list[CurvePoint], shots: list[int]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title="accuracy, mean and half of the range over seeds")
-    table.add_column("method")
-    for number in shots:
-        table.add_column(str(number), justify="right")
+    shown = table("method", *map(str, shots))
+    shown.title = "accuracy, mean and half of the range over seeds"
     for method in dict.fromkeys(point.method for point in points):
         row: list[Any] = []
         for number in shots:
             found = [p.accuracy for p in points if (p.method, p.shots) == (method, number)]
             spread = (max(found) - min(found)) / 2
             row.append(f"{sum(found) / len(found):.3f} ±{spread:.3f}")
-        table.add_row(method, *row)
-    Console().print(table)
+        shown.add_row(method, *row)
+    Console().print(shown)

@@ -50,7 +50,7 @@ class Pairs(str, Enum):
 
 def command(
     names: Annotated[
-        str, typer.Argument(metavar="NAMES", help="Class names: a .txt with a name a line.")
+        str, typer.Argument(metavar="NAMES", help="Class names: a .txt with one name per line.")
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="A .json to read and edit.")
@@ -59,8 +59,9 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="wordnet|FILE|URL",
-            help="Published descriptions, or an OpenAI-compatible endpoint that ends in /v1; given "
-            "several times, their texts are merged. Default: wordnet.",
+            help="Published descriptions, or an OpenAI-compatible endpoint that ends in "
+            "/v1; repeat "
+            "it to merge several. Default: wordnet.",
             show_default=False,
         ),
     ] = None,
@@ -70,7 +71,9 @@ def command(
     ] = Kind.attributes,
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Which one, of a file with several.", show_default=False),
+        typer.Option(
+            metavar="NAME", help="Which data set, of a file with several.", show_default=False
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -111,13 +114,13 @@ def command(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The endpoint's name of its model.",
+            help="Name of the model at the endpoint.",
             show_default=False,
             rich_help_panel=_ENDPOINT,
         ),
     ] = None,
     requests_per_minute: Annotated[
-        float, typer.Option(min=0.1, help="Sent at most.", rich_help_panel=_ENDPOINT)
+        float, typer.Option(min=0.1, help="Highest rate of requests.", rich_help_panel=_ENDPOINT)
     ] = 60,
     workers: Annotated[
         int,
@@ -133,7 +136,7 @@ def command(
     """Write attributes, analogous classes, synonyms and one-to-one texts of classes.
 
     The endpoint's key is read from FASTCLIP_ENDPOINT_KEY. Its answers are kept beside the output,
-    in FILE.answers.jsonl: after a kill, the same command asks for the others alone.
+    in FILE.answers.jsonl: if interrupted, the same command asks only for the others.
 
     To find confusable pairs, give --templates, --threshold and --candidates as later to 'coder
     classify'. Features of --images are kept in FILE.images.

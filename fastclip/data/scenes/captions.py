@@ -24,7 +24,7 @@ class Contrast:
 
 
 def article(name: str) -> str:
-    """The name with its article: "an apple", "a cat"."""
+    """Return the name with its article: "an apple", "a cat"."""
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
@@ -46,12 +46,12 @@ def sizes(first: Placed, second: Placed) -> tuple[str, str] | None:
 
 
 def tags(drawings: Drawings, scene: Scene) -> tuple[str, ...]:
-    """The names of the objects, in the order of their masks."""
+    """Return the names of the objects, in the order of their masks."""
     return tuple(drawings.names[name] for name in scene.names)
 
 
 def caption(drawings: Drawings, scene: Scene) -> str:
-    """The full caption: names, where sizes differ these, and the place of the first of two.
+    """Return the full caption: names, sizes where they differ, and the place of the first of two.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def caption(drawings: Drawings, scene: Scene) -> str:
 def composed_captions(
     names: Sequence[str], count: int, *, seed: int, without: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Different captions of two things, as `caption` words them, of random names.
+    """Compose different captions of two things with random names, worded as by `caption`.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ _ALONE = ("a {}", "{}", "a picture of {}", "a drawing of {}", "a photo of {}", "
 def varied_caption(
     drawings: Drawings, scene: Scene, rng: np.random.Generator, *, told_apart: bool = False
 ) -> str:
-    """A caption as training needs it: of many forms, with other words for some names.
+    """Return a caption in one of many forms, with other words for some names, for training.
 
     ``told_apart`` asks for a caption that is wrong for the scene with its objects exchanged.
     """

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from fastclip.data.checks import check_at_least
+
 from .drawings import LEVELS, Drawings
 
 Kind = Literal["single", "pair", "several"]
@@ -61,7 +63,7 @@ class Scene:
 
 
 def generator(seed: int, index: int, stream: int = 0) -> np.random.Generator:
-    """The generator of one scene; ``stream`` keeps independent uses of it apart."""
+    """Return the generator of one scene; ``stream`` keeps independent uses of it apart."""
     return np.random.Generator(np.random.Philox(key=[seed, (index << 8) | stream]))
 
 
@@ -89,8 +91,7 @@ class SceneMaker:
     """
 
     def __init__(self, drawings: Drawings, seed: int, *, augment: bool = False) -> None:
-        if seed < 0:
-            raise ValueError(f"seed is {seed}, must be 0 or more")
+        check_at_least(0, seed=seed)
         self.drawings = drawings
         self.seed = seed
         self.augment = augment
@@ -157,13 +158,13 @@ class SceneMaker:
 
 
 def placed_alone(drawings: Drawings, row: int) -> Scene:
-    """Drawing number ``row`` in the middle of a white picture, over 85 % of its side."""
+    """Place drawing number ``row`` in the middle of a white picture, over 85 % of its side."""
     white = Background("white", (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 0.0, 1.0)
     return Scene((Placed(row, int(drawings.name_index[row]), 0.5, 0.5, 0.85),), white)
 
 
 def exchanged(scene: Scene) -> Scene:
-    """The scene with the first two drawings in each other's place and size."""
+    """Return the scene with the first two drawings in each other's place and size."""
     first, second, *others = scene.objects
     return replace(
         scene,

@@ -58,7 +58,7 @@ class Drawings:
         return torch.tensor([is_held_out(name) for name in self.names])
 
     def select(self, sets: Iterable[str], *, held_out: bool | None = None) -> Drawings:
-        """The drawings of some artwork sets; all names stay, so that indices keep their meaning.
+        """Return the drawings of some artwork sets; all names stay, so that indices stay valid.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class Drawings:
         return self._keep(keep)
 
     def of_names(self, names: Iterable[int]) -> Drawings:
-        """The drawings of the names with these rows; all names stay.
+        """Return the drawings of the names with these rows; all names stay.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class Drawings:
 
 
 def split(drawings: Drawings, part: Literal["train", "test"]) -> Drawings:
-    """Drawings that may be trained on, or those of the artwork sets and names held out entirely.
+    """Return the drawings to train on, or those of artwork sets or names that are held out.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def load_drawings(folder: str | Path | None = None) -> Drawings:
 
 
 def sources() -> dict[str, Any]:
-    """The packages that drawings and names come from, with licence, credit and role."""
+    """List the packages that drawings and names come from, with licence, credit and role."""
     return dict(json.loads((files(__package__) / "sources.json").read_text("utf-8")))
 
 

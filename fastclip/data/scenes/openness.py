@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ _SEED = 0
 
 
 class OpennessScenes(NamedTuple):
-    """Pictures of one thing each, and the words of the small model."""
+    """Pictures of one thing each, and words that a model knows."""
 
     images: ImageSource
     labels: tuple[int, ...]
@@ -31,6 +31,7 @@ class OpennessScenes(NamedTuple):
 
 def openness_scenes(
     folder: Path,
+    known: Mapping[str, str],
     *,
     count: int,
     words: int,
@@ -38,14 +39,17 @@ def openness_scenes(
 ) -> OpennessScenes:
     """Write scenes of one shipped drawing each, and list classes and words for them.
 
-    Classes are the names that the small model was trained on; the artwork it has not seen. Groups
-    are Unicode's, such as "animal"; those of fewer than three classes are one group. No word shares
-    a part with the name of a class.
+    Classes are the ``known`` names among those of the drawings. Groups are Unicode's, such as
+    "animal"; those of fewer than three classes are one group. No word shares a part with the name
+    of a class.
 
     Parameters
     ----------
     folder : path
-        As for `write_scenes`, which goes on after an interruption.
+        As for `write_scenes`, which resumes after an interruption.
+    known : mapping from str to str
+        The names that a model was trained on, and the group of each, such as those of
+        `fastclip.models.tiny.known_names`.
     count : int
         How many scenes, 1 or more.
     words : int
@@ -63,14 +67,12 @@ def openness_scenes(
     >>> import tempfile
     >>> from pathlib import Path
     >>> from fastclip.data.scenes.openness import openness_scenes
+    >>> from fastclip.models.tiny import known_names
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     found = openness_scenes(Path(folder), count=2, words=3)
+    ...     found = openness_scenes(Path(folder), known_names(), count=2, words=3)
     >>> len(found.images), len(found.words), found.classes.names[found.labels[0]][:2]
     (2, 3, 'a ')
     """
-    from fastclip.models.tiny import known_names
-
-    known = known_names()
     shipped = load_drawings()
     drawings = shipped.of_names(i for i, name in enumerate(shipped.names) if name in known)
     write_scenes(drawings, folder, count=count, seed=_SEED, kind="single", progress=progress)
@@ -91,7 +93,7 @@ def openness_scenes(
     return OpennessScenes(images, labels, classes, (*single, *captions))
 
 
-def _classes(names: list[str], groups: dict[str, str]) -> ClassList:
+def _classes(names: list[str], groups: Mapping[str, str]) -> ClassList:
     wide = [groups[name].split("-")[0] for name in names]
     sizes = Counter(wide)
     wide = [group if sizes[group] >= _SMALLEST_GROUP else "other" for group in wide]

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import torch
 
-from fastclip.data.files import replacing
+from fastclip.data.checks import check_at_least
+from fastclip.data.files import dump_json, replacing
 
 from .captions import caption, object_replaced, relation_swap, size_swap, sizes, tags
 from .compose import Scene, SceneMaker, compose, generator
@@ -32,7 +33,7 @@ def write_scenes(
 ) -> None:
     """Write ``count`` scenes: images, masks, and ``captions.jsonl`` with a line per scene.
 
-    Pictures that are there already stay as they are, so a run that was stopped goes on; a scene
+    Existing pictures stay as they are, so an interrupted run can be resumed; a scene
     has the same pixels whatever ``count`` is.
 
     Parameters
@@ -57,8 +58,7 @@ def write_scenes(
     ValueError
         An argument is out of range, or the folder holds scenes of other settings.
     """
-    if count < 1:
-        raise ValueError(f"count is {count}, must be 1 or more")
+    check_at_least(1, count=count)
     maker = SceneMaker(drawings, seed)
     maker.scene(0, kind)  # raises for an unknown kind
     if not 8 <= side <= 1024:
@@ -119,8 +119,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
         if found != settings:
             raise ValueError(f"{folder}: holds scenes of {found}, not of {settings}")
         return
-    with replacing(path) as part:
-        part.write_text(json.dumps(settings) + "\n", "utf-8")
+    dump_json(path, settings)
 
 
 def _write_pictures(

@@ -11,6 +11,9 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fastclip.data.checks import check_choice
+from fastclip.data.templates import templates as templates_of
+
 PHOTO = ("a photo of a {}.",)
 """The prompt of the paper where it names no other."""
 
@@ -43,7 +46,7 @@ class ClassList:
         return len(self.names)
 
     def labels(self, images: Sequence[str]) -> list[int]:
-        """The class of each image, that of the folder it is in.
+        """Return the class of each image, that of its folder.
 
         Parameters
         ----------
@@ -74,7 +77,8 @@ def class_list(name: str, *, ensemble: bool = False) -> ClassList:
         20 superclasses of 5; two levels of BREEDS: 13 of 20 and 17 of 4 classes of ImageNet, whose
         folders are their WordNet ids.
     ensemble : bool, default False
-        The paper's several prompts, 18 for CIFAR and 7 for ImageNet, for ``"a photo of a {}."``.
+        Use the paper's several prompts (18 for CIFAR, 7 for ImageNet) in place of
+        ``"a photo of a {}."``.
 
     Raises
     ------
@@ -89,8 +93,7 @@ def class_list(name: str, *, ensemble: bool = False) -> ClassList:
     (68, ('newt', 'axolotl'), 'salamander')
     """
     lists = _shipped()
-    if name not in ("cifar100", "entity13", "living17"):
-        raise ValueError(f"name is {name!r}, allowed: cifar100, entity13, living17")
+    check_choice("name", name, ("cifar100", "entity13", "living17"))
     by_group: dict[str, list[str]] = lists[name]
     members = [(group, member) for group in by_group for member in by_group[group]]
     order = list(by_group)
@@ -99,11 +102,9 @@ def class_list(name: str, *, ensemble: bool = False) -> ClassList:
         folders = tuple(member.replace(" ", "_") for member in names)
         templates = tuple(lists["cifar_templates"])
     else:
-        from fastclip.models import templates as by_name
-
         folders = tuple(member for _, member in members)
         names = tuple(lists["imagenet"][member] for member in folders)
-        templates = by_name("imagenet-simple")
+        templates = templates_of("imagenet-simple")
     return ClassList(
         names=names,
         groups=tuple(order.index(group) for group, _ in members),

@@ -6,15 +6,18 @@ from fastclip.metrics.openness.expansion import (
     VocabularyExpansion,
     vocabulary_expansion,
 )
+from fastclip.metrics.openness.measure import Openness, measure_openness
 from fastclip.metrics.openness.repe import retrieval_enhanced, retrieve_captions
 from fastclip.metrics.openness.size import accuracy_by_size
 
 __all__ = [
     "AdversarialVocabulary",
     "ExpansionCurve",
+    "Openness",
     "VocabularyExpansion",
     "accuracy_by_size",
     "adversarial_vocabulary",
+    "measure_openness",
     "retrieval_enhanced",
     "retrieve_captions",
     "vocabulary_expansion",

@@ -74,7 +74,7 @@ def is_balanced(sizes: npt.NDArray[np.int64]) -> bool:
 
 
 def check_possible(sizes: npt.NDArray[np.int64]) -> None:
-    """Check that groups of so many images have an exact expectation."""
+    """Check that groups of these numbers of images have an exact expectation."""
     if len(sizes) > MOST_GROUPS and not is_balanced(sizes):
         raise ValueError(
             f"permutations: 'all' is possible with up to {MOST_GROUPS} groups, or more if they "

@@ -7,6 +7,7 @@ from typing import NamedTuple, SupportsIndex
 
 import torch
 
+from fastclip.data.checks import check_at_least
 from fastclip.data.vocabularies.wordnet import plain
 from fastclip.engine.checks import (
     Array,
@@ -112,9 +113,8 @@ def adversarial_vocabulary(
     (('two', 'one', 'three'), [0.3333333333333333, 0.6666666666666666, 1.0], [0, 1])
     """
     top, combine = as_integer("top", top), as_integer("combine", combine)
-    for name, number, least in (("top", top, 1), ("combine", combine, 0)):
-        if number < least:
-            raise ValueError(f"{name}: must be at least {least}, got {number}")
+    check_at_least(1, top=top)
+    check_at_least(0, combine=combine)
     inputs = as_inputs(image_features, labels, class_features, prompts)
     keys = _as_candidates(candidate_features, inputs.images)
     names = as_names("candidate_names", candidate_names, len(keys))

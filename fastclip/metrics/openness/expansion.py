@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, SupportsIndex
 import numpy as np
 import torch
 
+from fastclip.data.checks import check_at_least, check_choice
 from fastclip.engine.checks import Array, as_integer
 from fastclip.metrics._inputs import (
     Inputs,
@@ -153,7 +154,7 @@ def vocabulary_expansion(
         of groups. M is at most 24, or any number in the first case, but above 24 the
         spread of the first curve is then NaN. A number: as many random orders for each target.
     seed : int, 0 to 2^32 - 1
-        Of the random orders; that of the paper's public script is 42.
+        Seed of the random orders; the paper's public script uses 42.
     protocol : "exact" or "authors"
         "authors": as the public script does it, with an int for ``permutations`` (it takes 3, or 2
         for three data sets). After the first order of a target, its first point
@@ -242,8 +243,7 @@ def vocabulary_expansion(
 
 def _orders(permutations: Literal["all"] | SupportsIndex, protocol: Protocol) -> int | None:
     """How many orders to draw; None for all."""
-    if protocol not in ("exact", "authors"):
-        raise ValueError(f"protocol: must be 'exact' or 'authors', got {protocol!r}")
+    check_choice("protocol", protocol, ("exact", "authors"))
     if isinstance(permutations, str):
         if permutations != "all":
             raise ValueError(f"permutations: must be 'all' or a number, got {permutations!r}")
@@ -251,8 +251,7 @@ def _orders(permutations: Literal["all"] | SupportsIndex, protocol: Protocol) ->
             raise ValueError("permutations: must be a number with protocol 'authors', got 'all'")
         return None
     orders = as_integer("permutations", permutations)
-    if orders < 1:
-        raise ValueError(f"permutations: must be at least 1, got {orders}")
+    check_at_least(1, permutations=orders)
     return orders
 
 
@@ -270,7 +269,7 @@ def _curve(by_group: _exact.Floats, std: _exact.Floats) -> ExpansionCurve:
 
 
 def _standard_error(by_trial: _exact.Floats) -> float:
-    """Of the mean over targets of means over their trials, from [M, T]."""
+    """Standard error of the mean over targets of means over their trials, from [M, T]."""
     count, trials = by_trial.shape
     if trials < 2:
         return float("nan")

@@ -8,6 +8,7 @@ from typing import SupportsIndex
 
 import torch
 
+from fastclip.data.checks import check_at_least
 from fastclip.engine.checks import Array, as_integer, as_number, as_rows, as_tensor, check_finite
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.metrics._inputs import as_names, check_same_width, rows
@@ -70,8 +71,7 @@ def retrieve_captions(
     names = as_names("class_names", class_names, len(queries))
     texts = as_names("captions", captions, len(found))
     k = as_integer("k", k)
-    if k < 1:
-        raise ValueError(f"k: must be at least 1, got {k}")
+    check_at_least(1, k=k)
     nearest = topk(queries, caption_features, min(k, len(found))).indices.tolist()
     kept = []
     for place, (name, near) in enumerate(zip(names, nearest, strict=True)):
@@ -128,8 +128,7 @@ def retrieval_enhanced(
     weight, top = as_number("weight", weight), as_integer("top", top)
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: must be from 0 to 1, got {weight}")
-    if top < 1:
-        raise ValueError(f"top: must be at least 1, got {top}")
+    check_at_least(1, top=top)
     several = as_tensor("class_features", class_features).ndim == 3
     classes = as_rows("class_features", class_features, "[C, P, d]" if several else "[C, d]")
     classes = classes.detach().double()

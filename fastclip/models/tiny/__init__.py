@@ -7,7 +7,7 @@ from importlib.resources import files
 
 
 def known_names() -> dict[str, str]:
-    """The names of the things that the small model was trained on, each with its group.
+    """Return the names that the small model was trained on, each with its group.
 
     Examples
     --------

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 import typer
 
 import fastclip.models
-from fastclip.data.files import replacing
+from fastclip.data.files import dump_json
 from fastclip.data.scenes import (
     Contrast,
     Drawings,
@@ -36,6 +36,7 @@ from fastclip.data.scenes import (
     split,
 )
 from fastclip.models import Model
+from fastclip.models._dense import METHODS
 
 from .train import SIDE, normalised
 
@@ -157,7 +158,7 @@ def best_patches(model: Model, test: Drawings, side: int, count: int = 400) -> d
     names = [encode_names(model, [test.names[s.names[k]] for s in scenes]) for k in (0, 1)]
     tags = torch.stack(names, dim=1)
     result: dict[str, Any] = {"chance": round(float(covered.float().mean()), 4)}
-    for method in ("value", "value-only", "plain"):
+    for method in METHODS:
         patches = model.encode_pixels(normalised(images), method=method, batch_size=_BATCH)
         scores = torch.einsum("bdp,bkd->bkp", patches.flatten(2), tags)
         best = scores.argmax(2, keepdim=True)
@@ -257,10 +258,8 @@ def main(
 ) -> None:
     """Measure a small model on what it has not seen."""
     figures = json.loads(json.dumps(evaluate(load_drawings(drawings), model)))
-    text = json.dumps(figures, indent=2)
     if output is not None:
-        with replacing(output) as part:
-            part.write_text(text + "\n", "utf-8")
+        dump_json(output, figures, indent=2)
     for bar in BARS:
         value: Any = figures
         for key in bar.path.split("."):

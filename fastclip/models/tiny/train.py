@@ -1,12 +1,11 @@
 """Train the small model: ``python -m fastclip.models.tiny.train DRAWINGS --output DIR --seed 0``.
 
-Stopped at any time, the same command goes on from the last checkpoint.
+If interrupted, rerun the same command to resume from the last checkpoint.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import time
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 import typer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fastclip.data.files import replacing, write_safetensors
+from fastclip.data.files import dump_json, replacing, write_safetensors
 from fastclip.data.scenes import (
     Drawings,
     Scene,
@@ -226,12 +225,10 @@ def train(drawings: Drawings, output: Path, seed: int, recipe: Recipe = Recipe()
     output.mkdir(parents=True, exist_ok=True)
     vocabulary = write_pruned_bpe(output / "bpe.txt.gz", words_of(drawings))
     config = configuration(recipe, vocabulary)
-    with replacing(output / "open_clip_config.json") as part:
-        part.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    dump_json(output / "open_clip_config.json", config, indent=2)
     trained_on = split(drawings, "train")
     known = {drawings.names[i]: drawings.groups[i] for i in trained_on.present}
-    with replacing(output / "names.json") as part:
-        part.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
+    dump_json(output / "names.json", known, indent=1)
     pictures = TrainingPictures(trained_on, recipe, seed)
     torch.manual_seed(seed)
     model = open_clip.CLIP(**config["model_cfg"])
@@ -320,7 +317,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1)] = Recipe.steps,
     threads: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
-    """Train the small model, or go on with it."""
+    """Train the small model, or resume its training."""
     torch.set_num_threads(threads)
     train(load_drawings(drawings), output, seed, Recipe(steps=steps))
 

@@ -150,5 +150,5 @@ def test_errors() -> None:
         SceneMaker(DRAWINGS, 0).scene(0, "two")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="drawings: are of 1 names"):
         SceneMaker(DRAWINGS.of_names([3]), 0).scene(0, "pair")
-    with pytest.raises(ValueError, match="seed is -1, must be 0 or more"):
+    with pytest.raises(ValueError, match="seed: is -1, allowed: 0 or more"):
         SceneMaker(DRAWINGS, -1)

@@ -9,9 +9,9 @@ from fastclip.models.tiny import known_names
 
 
 def test_classes_labels_and_words(tmp_path) -> None:
-    seen = []
+    seen, known = [], known_names()
     found = openness_scenes(
-        tmp_path, count=80, words=1000, progress=lambda *done: seen.append(done)
+        tmp_path, known, count=80, words=1000, progress=lambda *done: seen.append(done)
     )
     assert seen[-1] == (80, 80)
     lines = (tmp_path / "captions.jsonl").read_text().splitlines()
@@ -20,7 +20,6 @@ def test_classes_labels_and_words(tmp_path) -> None:
     for name, label in zip(found.images.names, found.labels, strict=True):
         assert captions[f"images/{name}"] == found.classes.names[label]
 
-    known = known_names()
     things = [name.split(" ", 1)[1] for name in found.classes.names]
     assert set(things) <= set(known)
     assert 3 <= len(found.classes.group_names) <= 24
@@ -32,8 +31,8 @@ def test_classes_labels_and_words(tmp_path) -> None:
     parts = {part for thing in things for part in thing.split()}
     shared = {part for word in found.words for part in word.split() if part in parts}
     assert shared <= {"of", "left", "right", "a", "an", "big", "small"}  # words of the captions
-    again = openness_scenes(tmp_path, count=80, words=1010)
+    again = openness_scenes(tmp_path, known, count=80, words=1010)
     assert again.words[:1000] == found.words
     (tmp_path / "settings.json").write_text("{}")
     with pytest.raises(ValueError, match="holds scenes of"):
-        openness_scenes(tmp_path, count=80, words=10)
+        openness_scenes(tmp_path, known, count=80, words=10)

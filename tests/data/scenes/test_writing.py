@@ -65,10 +65,10 @@ def test_a_folder_holds_one_kind_of_scenes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"count": 0}, "count is 0, must be 1 or more"),
+        ({"count": 0}, "count: is 0, allowed: 1 or more"),
         ({"side": 5}, "side is 5, must be 8 to 1024"),
         ({"kind": "many"}, "kind is 'many', allowed: single, pair, several"),
-        ({"seed": -2}, "seed is -2, must be 0 or more"),
+        ({"seed": -2}, "seed: is -2, allowed: 0 or more"),
     ],
 )
 def test_errors_come_before_files(tmp_path: Path, change: dict[str, object], message: str) -> None:

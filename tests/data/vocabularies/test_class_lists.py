@@ -46,7 +46,7 @@ def test_lists_are_those_of_their_sources(real_data) -> None:
 
 
 def test_no_such_list() -> None:
-    with pytest.raises(ValueError, match="name is 'x', allowed: cifar100, entity13, living17"):
+    with pytest.raises(ValueError, match="name: is 'x', allowed: cifar100, entity13, living17"):
         class_list("x")
 
 

@@ -119,8 +119,8 @@ def test_no_image_is_right() -> None:
 def test_names_the_wrong_argument() -> None:
     case = world(2, 5, 3, 4)
     for arguments, message in (
-        ({"top": 0}, "top: must be at least 1, got 0"),
-        ({"combine": -1}, "combine: must be at least 0, got -1"),
+        ({"top": 0}, "top: is 0, allowed: 1 or more"),
+        ({"combine": -1}, "combine: is -1, allowed: 0 or more"),
         ({"exclude": set(case[4])}, "exclude: leaves no candidate"),
     ):
         with pytest.raises(ValueError, match=message):

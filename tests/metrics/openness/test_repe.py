@@ -53,7 +53,7 @@ def test_names_the_wrong_argument() -> None:
     for arguments, message in (
         (((rows, [rows, rows]), {}), "retrieved_features: one per class is needed, 3, got 2"),
         (((rows, [rows] * 3, 1.5), {}), "weight: must be from 0 to 1, got 1.5"),
-        (((rows, [rows] * 3), {"top": 0}), "top: must be at least 1, got 0"),
+        (((rows, [rows] * 3), {"top": 0}), "top: is 0, allowed: 1 or more"),
         (((rows, [rows, rows, rows[:0]]), {}), r"retrieved_features\[2\]: at least one row"),
         (((rows, [rows, rows, torch.eye(2)]), {}), r"retrieved_features\[2\]: rows must be"),
     ):
@@ -61,5 +61,5 @@ def test_names_the_wrong_argument() -> None:
             retrieval_enhanced(*arguments[0], **arguments[1])
     with pytest.raises(ValueError, match="captions: 3 are needed, one per row, got 2"):
         retrieve_captions(rows, rows, texts[:2], texts)
-    with pytest.raises(ValueError, match="k: must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="k: is 0, allowed: 1 or more"):
         retrieve_captions(rows, rows, texts, texts, k=0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_tokenizer_of_a_folder_needs_no_working_directory(
     import fastclip.models.tiny.train as train
 
     size = write_pruned_bpe(tmp_path / "bpe.txt.gz", ["penguin"])
-    config = train.json.dumps(train.configuration(train.Recipe(), size))
+    config = json.dumps(train.configuration(train.Recipe(), size))
     (tmp_path / "open_clip_config.json").write_text(config)
     monkeypatch.chdir("/")
     tokens = tokenizer(tmp_path)(["a penguin"])

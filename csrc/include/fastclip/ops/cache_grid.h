@@ -1,7 +1,6 @@
 #pragma once
 
-#include "fastclip/backends.h"
-#include "fastclip/view.h"
+#include "fastclip/operation.h"
 
 namespace fastclip {
 

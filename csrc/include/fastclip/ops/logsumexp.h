@@ -1,8 +1,6 @@
 #pragma once
 
-#include "fastclip/backends.h"
-#include "fastclip/matrix.h"
-#include "fastclip/view.h"
+#include "fastclip/operation.h"
 
 namespace fastclip {
 

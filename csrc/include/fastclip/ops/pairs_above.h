@@ -2,10 +2,7 @@
 
 #include <vector>
 
-#include "fastclip/backends.h"
-#include "fastclip/matrix.h"
-#include "fastclip/screen.h"
-#include "fastclip/view.h"
+#include "fastclip/operation.h"
 
 namespace fastclip {
 

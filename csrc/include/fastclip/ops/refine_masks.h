@@ -2,8 +2,7 @@
 
 #include <vector>
 
-#include "fastclip/backends.h"
-#include "fastclip/view.h"
+#include "fastclip/operation.h"
 
 namespace fastclip {
 

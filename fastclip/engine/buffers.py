@@ -7,9 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
-from fastclip.data.rows import Rows
-
-_PINNED = 16 << 20  # bytes of rows that are copied at a time
+from fastclip.engine.sources import MemoryRows, RowSource
+from fastclip.engine.tuning import TUNING
 
 
 class Buffers:
@@ -18,13 +17,15 @@ class Buffers:
     Rows for a CUDA device are read into pinned memory, and `beside` must be around a call.
     """
 
-    def __init__(self, rows: Rows, size: int, device: torch.device) -> None:
+    def __init__(self, rows: RowSource, size: int, device: torch.device) -> None:
         self._rows, self._size, self._device = rows, size, device
         self._buffers: dict[int, torch.Tensor] = {}
         self._pinned: torch.Tensor | None = None
 
     def fill(self, number: int, begin: int, count: int) -> torch.Tensor:
         """Read rows into the buffer whose turn it is, and return them."""
+        if isinstance(self._rows, MemoryRows):
+            return self._rows.rows[begin : begin + count]
         which = number % 2
         if which not in self._buffers:
             self._buffers[which] = self._empty(self._size, self._device)
@@ -36,7 +37,7 @@ class Buffers:
         return part
 
     def _copy(self, begin: int, part: torch.Tensor) -> None:
-        step = max(1, _PINNED // max(1, self._rows.row_bytes))
+        step = max(1, TUNING.pinned_bytes // max(1, self._rows.row_bytes))
         if self._pinned is None:
             self._pinned = self._empty(min(step, self._size), torch.device("cpu"), pin_memory=True)
         for first in range(0, len(part), step):

@@ -1,15 +1,15 @@
-"""The demonstration on pictures: the small model names drawings and finds what scenes show."""
+"""The demonstration on what ships: the small model on drawings, features of CLIP on photos."""
 
 from __future__ import annotations
 
-import base64
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from fastclip.data import Features, load_sample
 from fastclip.data.scenes import (
     Drawings,
     SceneMaker,
@@ -19,7 +19,117 @@ from fastclip.data.scenes import (
     load_drawings,
     placed_alone,
 )
+from fastclip.metrics import Retrieval, retrieval
+from fastclip.models import load
+from fastclip.models.tiny import known_names
 from fastclip.ops import TopK, pack, rank, topk
+
+KS = (1, 5, 10)
+VOCABULARIES = {"objects365": "Objects365", "openimages": "Open Images", "coco": "COCO"}
+
+COUNTERPART = 0.95
+"""Cosine from which a name counts as a counterpart: equal names reach 1, names that differ in an
+underscore, as many of LVIS do, 0.92 to 0.99."""
+
+_EXAMPLES = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """Results of :func:`run_demo`; all features have rows of unit length.
+
+    Attributes
+    ----------
+    images, captions : Features
+        Row i of one belongs to row i of the other.
+    to_captions : TopK
+        The 10 best captions of each image.
+    retrieval : Retrieval
+        Of images and captions, for ``KS``.
+    lvis : Features
+    vocabularies, nearest : dict
+        For each name in ``VOCABULARIES``: its features, and the one nearest to each LVIS class.
+    seconds : float
+        Time of all searches.
+    """
+
+    images: Features
+    captions: Features
+    to_captions: TopK
+    retrieval: Retrieval
+    lvis: Features
+    vocabularies: dict[str, Features]
+    nearest: dict[str, TopK]
+    seconds: float
+
+    @property
+    def recalls(self) -> dict[str, dict[int, float]]:
+        """Recall at 1, 5 and 10 in both directions."""
+        return {
+            "image to text": self.retrieval.image_to_text.recall,
+            "text to image": self.retrieval.text_to_image.recall,
+        }
+
+    @property
+    def scores(self) -> int:
+        """How many scores the searches looked at."""
+        names = sum(map(len, self.vocabularies.values()))
+        return 3 * len(self.images) * len(self.captions) + len(self.lvis) * names
+
+    def counterparts(self, vocabulary: str) -> int:
+        """Count the LVIS classes with a name of cosine >= ``COUNTERPART`` in ``vocabulary``."""
+        return int((self.nearest[vocabulary].values >= COUNTERPART).sum())
+
+    def selection(self) -> list[int]:
+        """Choose 12 LVIS classes, from the best to the worst counterpart.
+
+        They lie at evenly spaced quantiles of the best cosine over the three vocabularies.
+        """
+        best = torch.cat([found.values for found in self.nearest.values()], dim=1).amax(dim=1)
+        order = best.argsort(descending=True, stable=True)
+        return [int(row) for row in order[evenly_spaced(len(order), _EXAMPLES)]]
+
+    def match(self, vocabulary: str, row: int) -> dict[str, Any]:
+        """Name and score of the nearest name to an LVIS class."""
+        found = self.nearest[vocabulary]
+        return match(self.vocabularies[vocabulary], found, row, 0)
+
+
+def run_demo() -> Demo:
+    """Search the shipped features: captions of images, images of captions, names like LVIS's.
+
+    Examples
+    --------
+    >>> from fastclip.demo import run_demo
+    >>> run_demo().recalls["image to text"]
+    {1: 0.552, 5: 0.808, 10: 0.892}
+    """
+    images, captions, lvis = (
+        load_sample(name).normalized() for name in ("coco-images", "coco-captions", "lvis")
+    )
+    vocabularies = {name: load_sample(name).normalized() for name in VOCABULARIES}
+    start = time.perf_counter()
+    to_captions = topk(images.features, captions.features, k=max(KS))
+    found = retrieval(images.features, captions.features, ks=KS)
+    nearest = {
+        name: topk(lvis.features, vocabulary.features, k=1)
+        for name, vocabulary in vocabularies.items()
+    }
+    seconds = time.perf_counter() - start
+    return Demo(images, captions, to_captions, found, lvis, vocabularies, nearest, seconds)
+
+
+def match(keys: Features, found: TopK, row: int, place: int) -> dict[str, Any]:
+    """Return name and score of what was found for a row, at a place from 0."""
+    assert keys.names is not None
+    name = keys.names[int(found.indices[row, place])]
+    return {"name": name.strip(), "score": found.values[row, place].item()}
+
+
+def evenly_spaced(length: int, count: int) -> torch.Tensor:
+    """Return ``count`` places from the first to the last of ``length``."""
+    return torch.arange(count) * (length - 1) // (count - 1)
+
 
 CAPTIONS = 100_000
 SCENES = 200
@@ -31,7 +141,7 @@ _SEED = 1
 class Example:
     """A picture as the page shows it."""
 
-    picture: str  # data URI
+    picture: torch.Tensor  # [3, H, W], from 0 to 1
     right: str
     rank: int  # of what is right, from 1
     matches: list[tuple[str, float]]  # what was found, with scores, best first
@@ -54,7 +164,7 @@ class Pictures:
     scenes : tensor [S, 3, 128, 128]
         Pictures of two drawings each, from 0 to 1.
     own_captions : tuple of str
-        Of the S scenes.
+        Captions of the S scenes.
     captions : tuple of str
         All that were searched.
     found : TopK
@@ -77,7 +187,7 @@ class Pictures:
     seconds: float
 
     def shown_drawings(self) -> list[Example]:
-        """12 drawings, evenly spaced from the best to the worst rank of the right name."""
+        """Choose 12 drawings, evenly spaced from the best to the worst rank of the right name."""
         images = compose(
             self.drawings,
             [placed_alone(self.drawings, i) for i in range(len(self.drawings))],
@@ -87,7 +197,7 @@ class Pictures:
         return _examples(images, right, self.names, self.named, self.name_ranks, 12)
 
     def shown_scenes(self) -> list[Example]:
-        """12 scenes, evenly spaced from the best to the worst rank of their own caption."""
+        """Choose 12 scenes, evenly spaced from the best to the worst rank of their own caption."""
         return _examples(
             self.scenes, self.own_captions, self.captions, self.found, self.caption_ranks, 12
         )
@@ -111,15 +221,13 @@ def run_pictures(captions: int = CAPTIONS, *, progress: bool = False) -> Picture
 
     Examples
     --------
-    >>> from fastclip.report import run_pictures
+    >>> from fastclip.demo import run_pictures
     >>> pictures = run_pictures(captions=200)
     >>> pictures.found.indices.shape
     torch.Size([200, 5])
     """
     if captions < SCENES:
         raise ValueError(f"captions: must be at least {SCENES}, one for each scene, got {captions}")
-    from fastclip.models import load
-    from fastclip.models.tiny import known_names
     from fastclip.models.tiny.evaluate import encode_names, encode_pictures, pictures_of_one
 
     model = load("tiny")
@@ -158,7 +266,7 @@ def run_pictures(captions: int = CAPTIONS, *, progress: bool = False) -> Picture
 
 
 def share_within(ranks: torch.Tensor, k: int) -> float:
-    """Share of ``ranks`` that are among the first k."""
+    """Return the share of ``ranks`` that are among the first k."""
     return float((ranks < k).float().mean())
 
 
@@ -172,10 +280,10 @@ def _examples(
 ) -> list[Example]:
     """``count`` rows, evenly spaced from the best to the worst rank."""
     order = ranks.argsort(stable=True)
-    rows = order[torch.arange(count) * (len(order) - 1) // (count - 1)]
+    rows = order[evenly_spaced(len(order), count)]
     return [
         Example(
-            _data_uri(images[row]),
+            images[row],
             right[row],
             int(ranks[row]) + 1,
             [
@@ -187,13 +295,3 @@ def _examples(
         )
         for row in rows.tolist()
     ]
-
-
-def _data_uri(image: torch.Tensor) -> str:
-    """[3, H, W] from 0 to 1 as a PNG that stands in the page itself."""
-    from PIL import Image
-
-    pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0)
-    file = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

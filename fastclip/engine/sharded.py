@@ -7,11 +7,10 @@ from typing import Any
 import torch.distributed as dist
 
 from fastclip import _C
-from fastclip.engine.checks import Array, as_rows
+from fastclip.engine.checks import Array, as_rows, check_finite, with_adjacent_elements
 from fastclip.engine.packed import PackedKeys
-from fastclip.engine.packing import pack
-
-from ._ranks import Ranks
+from fastclip.engine.packing import encode
+from fastclip.engine.ranks import Ranks
 
 
 class ShardedKeys:
@@ -22,13 +21,16 @@ class ShardedKeys:
     Parameters
     ----------
     local : PackedKeys, or tensor or array [V_r, d]
-        This rank's keys, packed here if they are not; any number, none as well.
+        This rank's keys; any number, none as well. They are not copied.
     group : ProcessGroup, optional
         Default: all ranks.
 
     Attributes
     ----------
+    rows : Tensor
+        This rank's keys.
     local : PackedKeys
+        The same, packed when a search first asks for them.
     begin : int
         Number of this rank's first key.
     counts : tuple of int
@@ -46,10 +48,16 @@ class ShardedKeys:
 
     def __init__(self, local: Array | PackedKeys, group: dist.ProcessGroup | None = None) -> None:
         self.ranks = Ranks(group)
+        self._packed = local if isinstance(local, PackedKeys) else None
 
         def describe() -> dict[str, Any]:
-            self.local = local if isinstance(local, PackedKeys) else pack(local, copy=False)
-            count, width = self.local.shape
+            if isinstance(local, PackedKeys):
+                self.rows = local.rows
+            else:
+                rows = as_rows("keys", local).detach()
+                check_finite("keys", rows)
+                self.rows = with_adjacent_elements(rows)
+            count, width = self.rows.shape
             return {"width of keys": width, "count": count}
 
         self.counts = tuple(self.ranks.agree(describe, own="count"))
@@ -87,17 +95,24 @@ class ShardedKeys:
         return cls(part, group)
 
     @property
+    def local(self) -> PackedKeys:
+        """This rank's keys, packed."""
+        if self._packed is None:
+            self._packed = PackedKeys(self.rows, *encode(self.rows))
+        return self._packed
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(V, d)."""
-        return sum(self.counts), self.local.shape[1]
+        return sum(self.counts), self.rows.shape[1]
 
     def __len__(self) -> int:
         return sum(self.counts)
 
     def __repr__(self) -> str:
         rank, size = self.ranks.rank, self.ranks.size
-        last = self.begin + len(self.local) - 1
-        has = f"{self.begin} to {last}" if len(self.local) else "none"
+        last = self.begin + len(self.rows) - 1
+        has = f"{self.begin} to {last}" if len(self.rows) else "none"
         return f"ShardedKeys({len(self)} x {self.shape[1]}, rank {rank} of {size} has {has})"
 
 

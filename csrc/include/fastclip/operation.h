@@ -1,4 +1,4 @@
-// What the declarations of all operations need of the two backends.
+// What the declarations of all operations need.
 //
 // An operation NAME has one struct of arguments for both, NAMECall, declared in ops/NAME.h. Its
 // caller has checked what the arguments hold: finite numbers, indices in range. cpu::NAME computes
@@ -8,6 +8,10 @@
 #pragma once
 
 #include <cstdint>
+
+#include "fastclip/matrix.h"
+#include "fastclip/screen.h"
+#include "fastclip/view.h"
 
 struct CUstream_st;  // what cudaStream_t points to
 

@@ -46,7 +46,7 @@ def check_groups(groups: torch.Tensor, num_groups: int) -> torch.Tensor:
     return counts
 
 
-def check_sizes(sizes: torch.Tensor) -> None:
+def check_sizes(sizes: torch.Tensor, where: str = "") -> None:
     """Check that no group is empty."""
     if (sizes == 0).any():
-        raise ValueError(f"groups: group {int(sizes.argmin())} has no key")
+        raise ValueError(f"groups: group {int(sizes.argmin())} has no key{where}")

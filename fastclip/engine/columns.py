@@ -1,7 +1,7 @@
-"""Arguments with one number per query or key: checked as in memory, before work starts.
+"""Arguments with a number per query or key, of rows that memory need not hold.
 
-They may be as long as queries or keys are, and mapped from files: so they are converted block by
-block, where the functions in memory convert them at once.
+They may be as long as queries or keys are, and mapped from files: so they are checked and converted
+block by block, by the checks that functions of keys in memory apply at once.
 """
 
 from __future__ import annotations
@@ -10,18 +10,28 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from fastclip.data.formats import file_errors, map_npy
-from fastclip.engine.checks import Array, as_indices, as_tensor, check_range
+from fastclip.engine.checks import Array, as_indices, as_tensor, as_thresholds, check_range
 from fastclip.engine.floats import to_float
-from fastclip.ops.count_above import _as_thresholds
+from fastclip.engine.tuning import TUNING
 
-_BLOCK = 1 << 20  # numbers
-_CPU = torch.device("cpu")
+
+class Column(Protocol):
+    """Numbers, or rows of them, that belong to queries or keys."""
+
+    row_bytes: int
+    """Memory that those of a query or key take while they are used."""
+
+    def __getitem__(self, rows: slice) -> torch.Tensor:
+        """Return those of some rows."""
+
+    def described(self) -> dict[str, object]:
+        """Return what the description of a job says of them, as JSON values."""
 
 
 class Integers:
@@ -35,12 +45,20 @@ class Integers:
         As of the functions in memory.
     """
 
-    def __init__(self, name: str, source: Array | str | os.PathLike[str], count: int) -> None:
+    row_bytes = 24
+
+    def __init__(
+        self,
+        name: str,
+        source: Array | str | os.PathLike[str],
+        count: int,
+        device: torch.device,
+    ) -> None:
         self.name = name
         self._numbers = _numbers(name, source, "np.int64")
-        self._count = count
+        self._count, self._device = count, device
         if tuple(self._numbers.shape) != (count,) or not count:
-            as_indices(name, self._numbers, count, _CPU)  # raises, or there are none
+            as_indices(name, self._numbers, count, device)  # raises, or there are none
         for _ in self.blocks():
             pass
 
@@ -49,8 +67,8 @@ class Integers:
         return self._checked(begin, end)
 
     def blocks(self) -> Iterator[torch.Tensor]:
-        for begin in range(0, self._count, _BLOCK):
-            yield self[begin : begin + _BLOCK]
+        for begin in range(0, self._count, TUNING.column_numbers):
+            yield self[begin : begin + TUNING.column_numbers]
 
     def check_range(self, limit: int, of: str) -> None:
         """Check that all are from 0 to ``limit`` - 1."""
@@ -58,25 +76,25 @@ class Integers:
         def check(part: torch.Tensor) -> None:
             check_range(self.name, part, limit, of)
 
-        for begin in range(0, self._count, _BLOCK):
-            self._checked(begin, min(begin + _BLOCK, self._count), check)
+        for begin in range(0, self._count, TUNING.column_numbers):
+            self._checked(begin, min(begin + TUNING.column_numbers, self._count), check)
 
-    def digest(self) -> str:
+    def described(self) -> dict[str, object]:
         """Return a hash of the numbers, whatever their dtype."""
         digest = hashlib.sha256(f"torch.int64 ({self._count},)".encode())
         for part in self.blocks():
             digest.update(part.numpy().data)
-        return digest.hexdigest()
+        return {f"{self.name}_sha256": digest.hexdigest()}
 
     def _checked(
         self, begin: int, end: int, check: Callable[[torch.Tensor], None] = lambda part: None
     ) -> torch.Tensor:
         """Convert and check a part; where that fails, all up to there: for the number in errors."""
         try:
-            part = as_indices(self.name, self._numbers[begin:end], end - begin, _CPU)
+            part = as_indices(self.name, self._numbers[begin:end], end - begin, self._device)
             check(part)
         except (TypeError, ValueError):
-            check(as_indices(self.name, self._numbers[:end], end, _CPU))
+            check(as_indices(self.name, self._numbers[:end], end, self._device))
             raise
         return part
 
@@ -84,14 +102,21 @@ class Integers:
 class Thresholds:
     """A float32 threshold for each of ``count`` rows, or one number for all."""
 
-    def __init__(self, source: Array | str | os.PathLike[str] | float, count: int) -> None:
+    row_bytes = 4
+
+    def __init__(
+        self,
+        source: Array | str | os.PathLike[str] | float,
+        count: int,
+        device: torch.device,
+    ) -> None:
         thresholds = source
         if isinstance(source, (str, os.PathLike)) or not np.isscalar(source):
             thresholds = _numbers("thresholds", source, "np.float32")
         self._one = not getattr(thresholds, "shape", ())
-        found = _as_thresholds(thresholds, 1 if self._one else count, _CPU)
-        for begin in range(0, len(found), _BLOCK):
-            nan = torch.isnan(found[begin : begin + _BLOCK]).nonzero()
+        found = as_thresholds(thresholds, 1 if self._one else count, device)
+        for begin in range(0, len(found), TUNING.column_numbers):
+            nan = torch.isnan(found[begin : begin + TUNING.column_numbers]).nonzero()
             if len(nan):
                 raise ValueError(f"thresholds: NaN at {begin + int(nan[0])}")
         self._numbers = found.expand(count)
@@ -100,12 +125,11 @@ class Thresholds:
         return self._numbers[rows].contiguous()
 
     def described(self) -> dict[str, object]:
-        """Return what the description of the sweep says of them, as JSON values."""
         if self._one:
             number = to_float(self._numbers[0]) if len(self._numbers) else 0.0
             return {"thresholds": described_number(number)}
         digest = hashlib.sha256(f"torch.float32 ({len(self._numbers)},)".encode())
-        for part in self._numbers.split(_BLOCK):
+        for part in self._numbers.split(TUNING.column_numbers):
             digest.update(part.contiguous().numpy().data)
         return {"thresholds_sha256": digest.hexdigest()}
 

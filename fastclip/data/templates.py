@@ -1,6 +1,10 @@
-"""Prompt templates by name."""
+"""Prompt templates: those of CLIP by name, and what any must be."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastclip.data.checks import check_choice, check_strings
 
 _NAMES = {
     "imagenet": "OPENAI_IMAGENET_TEMPLATES",
@@ -9,7 +13,7 @@ _NAMES = {
 
 
 def templates(name: str) -> tuple[str, ...]:
-    """Prompt templates of OpenAI's CLIP, for `Model.encode_text`.
+    """Return prompt templates of OpenAI's CLIP, for `Model.encode_text`.
 
     Parameters
     ----------
@@ -33,8 +37,17 @@ def templates(name: str) -> tuple[str, ...]:
     >>> len(templates("imagenet")), templates("imagenet-simple")[0]
     (80, 'itap of a {}.')
     """
-    if name not in _NAMES:
-        raise ValueError(f"name: is {name!r}, allowed: {', '.join(_NAMES)}")
+    check_choice("name", name, _NAMES)
     import open_clip
 
     return tuple(template("{}") for template in getattr(open_clip, _NAMES[name]))
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Check that there are prompts, and that each has one ``{}``."""
+    check_strings("templates", templates)
+    if not templates:
+        raise ValueError("templates: at least one is needed, got none")
+    for i, template in enumerate(templates):
+        if template.count("{}") != 1:
+            raise ValueError(f"templates[{i}]: one {{}} is needed, got {template!r}")

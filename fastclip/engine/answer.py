@@ -1,0 +1,81 @@
+"""Questions about keys that are not one array in memory: how they are answered."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+
+from fastclip.data.rows import Rows
+from fastclip.engine import rounds
+from fastclip.engine.arguments import Sides
+from fastclip.engine.checks import Array, check_width
+from fastclip.engine.operation import Operation
+from fastclip.engine.packed import PackedKeys
+from fastclip.engine.sharded import ShardedKeys
+from fastclip.engine.sources import MemoryRows, as_source
+from fastclip.engine.stream import Question, make_plan, states
+from fastclip.engine.tuning import TUNING
+
+Keys: TypeAlias = "Array | PackedKeys | Rows | ShardedKeys"
+"""Keys wherever they are; `fastclip.ops` says what each means."""
+
+
+def elsewhere(keys: Any) -> bool:
+    """Whether ``keys`` are rows in files, or spread over ranks."""
+    return isinstance(keys, (Rows, ShardedKeys))
+
+
+def answer(kind: type[Operation], queries: Array | Rows, keys: Any, **given: Any) -> Any:
+    """Return the answer of an operation about keys that are `elsewhere`.
+
+    Options that need all keys in memory are ``given`` as they are by default, or refused.
+
+    Raises
+    ------
+    FeatureFileError, RankError, TypeError, ValueError
+    """
+    for name in ("return_survivors", "num_groups"):
+        if given.pop(name, None):
+            raise ValueError(f"{name}: is allowed only with keys in memory, got {keys!r}")
+    if isinstance(keys, ShardedKeys):
+        return rounds.ask(kind, queries, keys, given)
+    return _streamed(kind, queries, keys, given)
+
+
+def ask_rows(
+    kind: type[Operation], queries: Any, keys: Any, device: torch.device, **given: Any
+) -> Question:
+    """Return a question about rows; ``keys`` None stands for the queries.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of the function.
+    """
+    others = queries if keys is None else keys
+    check_width(queries.dim, others.dim)
+    sides = Sides(len(queries), len(others), len(others), queries.dim, device, one_set=keys is None)
+    return Question(kind(sides, **given), queries, others)
+
+
+def _streamed(
+    kind: type[Operation], queries: Array | Rows, keys: Rows, given: dict[str, Any]
+) -> Any:
+    rows = as_source("queries", queries)
+    device = rows.rows.device if isinstance(rows, MemoryRows) else torch.device("cpu")
+    question = ask_rows(kind, rows, None if queries is keys else keys, device, **given)
+    operation = question.operation
+    if device.type != "cpu" and not operation.exact:
+        raise ValueError(
+            f"queries: are on device '{device}', 'cpu' is needed for {kind.name} of keys in files"
+        )
+    plan = make_plan(question, TUNING.stream_bytes, None, device)
+    count, size = len(question.block), max(1, plan.block)
+    ranges = [range(i, min(i + size, count)) for i in range(0, max(1, count), size)]
+    with device:
+        found = states(question, plan, list(enumerate(ranges)))
+        if operation.once:
+            return torch.cat([operation.finish(state, block) for _, state, block in found])
+        state = operation.join([state for _, state, _ in found])
+        return operation.finish(state, torch.empty(0))

@@ -1,0 +1,41 @@
+"""Numbers of the engine that were chosen for speed or memory, and by what.
+
+None changes an answer. Those of the kernels are in csrc/cpu/tuning.h and csrc/cuda/tuning.h.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Tuning:
+    """How much is taken at a time, and from where on one way is faster than another."""
+
+    # Keys are packed on the way of a call from so many queries and keys on: about where packing
+    # takes as long as screening saves, by coarse timings.
+    pack_from_queries: int = 256
+    pack_from_keys: int = 8192
+    # Keys that are packed at a time: 200 MB of codes where rows have 768 numbers.
+    pack_keys: int = 1 << 18
+    # On devices, as many pairs and at least so many queries: not measured on one yet.
+    device_pack_from_queries: int = 4
+    device_pack_keys: int = 1 << 20
+
+    # Queries of all ranks together that are sent at a time: enough for the kernels, and 32 MB where
+    # rows have 512 float32 numbers.
+    rank_queries: int = 1 << 14
+
+    # Memory for keys in files, where the function has no argument for it.
+    stream_bytes: int = 1 << 30
+    # Rows of a chunk: more at a time are no faster, measured; fewer are not worth a call.
+    most_chunk_rows: int = 1 << 18
+    least_chunk_rows: int = 256
+    # Rows on their way to a device, in pinned memory: enough to hide what a copy takes to begin.
+    pinned_bytes: int = 16 << 20
+    # Numbers of an argument in a file that are checked at a time: 8 MB.
+    column_numbers: int = 1 << 20
+
+
+TUNING = Tuning()
+"""The numbers in use. Tests change them, to have many parts of little."""
