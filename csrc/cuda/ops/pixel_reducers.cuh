@@ -81,7 +81,7 @@ class BestLabels {
       : values_(labels.values + at),
         indices_(labels.indices + at),
         k_(labels.k),
-        place_(labels.height * labels.width) {}
+        stride_(labels.height * labels.width) {}
 
   __device__ void begin() {
     for (int64_t j = 0; j < k_; ++j) put(j, kNone, -1);
@@ -99,24 +99,24 @@ class BestLabels {
 
  private:
   __device__ void put(int64_t j, float value, int64_t tag) {
-    values_[j * place_] = value;
-    indices_[j * place_] = tag;
+    values_[j * stride_] = value;
+    indices_[j * stride_] = tag;
   }
 
   // Inserts behind all that are as good, from the bottom up: most rise by a few places only.
   __device__ void insert(float value, int64_t tag) {
     if (!(value > last_)) return;
     int64_t j = k_ - 1;
-    for (; j > 0 && value > values_[(j - 1) * place_]; --j) {
-      put(j, values_[(j - 1) * place_], indices_[(j - 1) * place_]);
+    for (; j > 0 && value > values_[(j - 1) * stride_]; --j) {
+      put(j, values_[(j - 1) * stride_], indices_[(j - 1) * stride_]);
     }
     put(j, value, tag);
-    last_ = values_[(k_ - 1) * place_];
+    last_ = values_[(k_ - 1) * stride_];
   }
 
   float* values_;
   int64_t* indices_;
-  int64_t k_, place_;  // from one place to the next
+  int64_t k_, stride_;  // from one of the k to the next
   float last_ = kNone;
 };
 
