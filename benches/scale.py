@@ -20,7 +20,7 @@ CORES = 64  # of a node
 H100_SECONDS = (
     0.030,
     0.040,
-)  # for 50,000 x 1,000,000: the prediction of csrc/cuda/arch/screen_sm90.cuh
+)  # for 50,000 x 1,000,000: the prediction of csrc/cuda/arch/mainloop_sm90.cuh
 CORE_HOUR, H100_HOUR = 0.05, 3.0  # US dollars: round numbers to calculate with, no quotations
 
 QUESTIONS = {

@@ -156,7 +156,7 @@ def as_panels(codes: torch.Tensor) -> torch.Tensor:
 
 
 def as_core_matrices(codes: torch.Tensor) -> torch.Tensor:
-    """Return codes as CUDA kernels read them: in matrices of 8 keys by 16 codes (screen.cuh)."""
+    """Return codes as CUDA kernels read them: in matrices of 8 keys by 16 codes (code_layout.h)."""
     if codes.ndim == 6:
         return codes
     panels, fours = codes.shape[:2]

@@ -8,7 +8,7 @@ import golden
 import pytest
 from golden import SEARCHES, SUMS, Other, Search
 
-from fastclip.ops._device import EMULATED
+from fastclip.engine.devices import EMULATED
 
 _MOST_EMULATED = 40_000  # products: emulated kernels are slow
 OTHERS = golden.other_cases()

@@ -15,22 +15,17 @@
 #include <tuple>
 
 #include "fastclip/host_device.h"
+#include "fastclip/integers.h"
+#include "fastclip/operation.h"
 
 namespace fastclip::cuda {
 
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 inline constexpr int kWarp = 32;
 
-template <class Int>
-FASTCLIP_HD constexpr Int ceil_div(Int a, Int b) {
-  return (a + b - 1) / b;
-}
-
 #ifdef FASTCLIP_EMULATE
 
-inline void fill(void* memory, int byte, size_t bytes, cudaStream_t) {
-  std::memset(memory, byte, bytes);
-}
+inline void fill(void* memory, int byte, size_t bytes, Stream) { std::memset(memory, byte, bytes); }
 
 inline int multiprocessors() { return 3; }
 inline int capability() { return emulator::capability(); }
@@ -43,7 +38,7 @@ T* dynamic_shared() {
 }
 
 template <class... Params, class... Args>
-void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
+void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, Stream,
             Args... args) {
   std::tuple<Params...> values(static_cast<Params>(args)...);
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
@@ -54,12 +49,12 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_byte
 
 inline void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // an error that is not sticky must not be found by the next caller
+  cudaGetLastError();  // clears it, so that the next caller does not find it
   throw std::runtime_error(std::string("fastclip: ") + what + ": " + cudaGetErrorString(error));
 }
 
-// Sets every byte.
-inline void fill(void* memory, int byte, size_t bytes, cudaStream_t stream) {
+// Sets every byte to `byte`.
+inline void fill(void* memory, int byte, size_t bytes, Stream stream) {
   if (bytes > 0) check(cudaMemsetAsync(memory, byte, bytes, stream), "setting device memory");
 }
 
@@ -79,7 +74,7 @@ inline int capability() {
          device_attribute(cudaDevAttrComputeCapabilityMinor);
 }
 
-// Bytes of shared memory that one block may have.
+// Bytes of shared memory that one block may have if it asks for them.
 inline size_t shared_limit() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
 
 // The dynamic shared memory of the block, aligned to 1,024 bytes.
@@ -91,8 +86,8 @@ __device__ T* dynamic_shared() {
 
 // Starts a kernel. An empty grid is no error: there is nothing to do.
 template <class... Params, class... Args>
-void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
-            cudaStream_t stream, Args... args) {
+void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, Stream stream,
+            Args... args) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   const auto* entry = reinterpret_cast<const void*>(kernel);
   if (shared_bytes > 48 * 1024) {
@@ -112,8 +107,6 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_byte
 
 #endif
 
-inline void zero(void* memory, size_t bytes, cudaStream_t stream) {
-  fill(memory, 0, bytes, stream);
-}
+inline void zero(void* memory, size_t bytes, Stream stream) { fill(memory, 0, bytes, stream); }
 
 }  // namespace fastclip::cuda

@@ -1,4 +1,4 @@
-// The instructions that CUDA C++ has no name for, each with a twin for the emulator.
+// Instructions without a name in CUDA C++, each with a twin for the emulator.
 #pragma once
 
 #include "cuda/arch/device.h"
@@ -15,7 +15,7 @@ inline void mma_s8u8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]
   emulator::mma_s8u8(d, a, b);
 }
 
-// The same for a 16 x 16 tile and a 16 x 8 tile of float16, summed in float32. Lane l holds
+// d += a * b for a 16 x 16 and a 16 x 8 tile of float16, summed in float32. Lane l holds
 //   a[i]: row l / 4 + 8 (i % 2), columns 2 (l % 4) + 8 (i / 2) and the one after it
 //   b[i]: column l / 4, rows 2 (l % 4) + 8 i and the one after it
 // and d as above.
@@ -28,21 +28,21 @@ inline void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2
 // l / 4 of each tile.
 inline void ldmatrix_x4(uint32_t (&out)[4], const void* row) { emulator::ldmatrix_x4(out, row); }
 
-// Copies 16 aligned bytes from global to shared memory in the background; zeros if not `valid`, and
-// nothing is read then.
+// Copies 16 aligned bytes from global to shared memory in the background. If not `valid`, nothing
+// is read and zeros are written.
 inline void cp_async_16(void* shared, const void* global, bool valid = true) {
   emulator::cp_async(shared, global, 16, valid);
 }
-// Makes one group of the copies that this thread has started since the last one.
+// Groups the copies that this thread has started since the last call.
 inline void cp_async_commit() { emulator::cp_async_commit(); }
-// Waits until at most `pending` groups of this thread are under way. What other threads copied is
-// there after a barrier that follows.
+// Waits until at most `pending` groups of this thread are pending. The copies of other threads are
+// visible after a barrier that follows.
 template <int pending>
 void cp_async_wait() {
   emulator::cp_async_wait(pending);
 }
 
-// A barrier of `threads` threads, whole warps; `id` is 1 to 15.
+// A barrier for `threads` threads in whole warps; `id` is 1 to 15.
 inline void named_barrier(int id, int threads) { emulator::barrier(id, threads, 0); }
 
 #else

@@ -1,13 +1,12 @@
-// The instructions of Hopper (sm_90a) that CUDA C++ has no name for, each with a twin for the
-// emulator.
+// Instructions of Hopper (sm_90a) without a name in CUDA C++, each with a twin for the emulator.
 #pragma once
 
 #include "cuda/arch/ptx.h"
 
 namespace fastclip::cuda {
 
-// A barrier in shared memory (mbarrier). Its phases have numbers from 0 on; one ends when so many
-// threads have arrived as it was made for, and all bytes have come that they expected.
+// A barrier in shared memory (mbarrier). Its phases are numbered from 0; a phase ends when as many
+// threads have arrived as it was made for, with all the bytes that they expected.
 struct alignas(8) MemoryBarrier {
   uint64_t state;
 };
@@ -28,46 +27,46 @@ inline uint32_t shared_address(const void* shared) { return emulator::shared_off
 inline void barrier_init(MemoryBarrier& barrier, int threads) {
   emulator::barrier_init(barrier.state, threads);
 }
-// After barrier_init and before the __syncthreads that follows: copies in the background see it.
+// Between barrier_init and __syncthreads: makes the barriers visible to copies in the background.
 inline void barrier_init_fence() {}
 inline void barrier_arrive(MemoryBarrier& barrier) { emulator::barrier_arrive(barrier.state, 0); }
-// Arrives, and has the phase wait for `bytes` bytes of bulk copies.
+// Arrives, and makes the phase wait for `bytes` bytes of bulk copies.
 inline void barrier_arrive_expect(MemoryBarrier& barrier, int bytes) {
   emulator::barrier_arrive(barrier.state, bytes);
 }
-// Waits until a phase has ended whose number is odd (`parity` 1) or even (0): the present one, or
-// the one before it, which also has where there is none before.
+// Waits for the end of a phase whose number is odd (`parity` 1) or even (0): the current one or the
+// one before it. The phase before the first counts as ended.
 inline void barrier_wait(MemoryBarrier& barrier, int parity) {
   emulator::barrier_wait(barrier.state, parity);
 }
 
-// Copies bytes, all aligned to 16, from global to shared memory in the background; `barrier` counts
-// them.
+// Copies bytes from global to shared memory in the background, addresses and count multiples of 16.
+// `barrier` counts them.
 inline void bulk_copy(void* shared, const void* global, int bytes, MemoryBarrier& barrier) {
   emulator::bulk_copy(shared, global, bytes, barrier.state);
 }
 
 // Products of a 64 x 32 tile of int8 and a 256 x 32 tile of uint8 (both with 32 adjacent codes of a
-// row) in the background, by a warp-group: 4 warps from a multiple of 4 on. `dots` is set to them,
-// or they are added. Lane l of warp w holds
+// row) in the background, by a warp-group: 4 warps from a multiple of 4 on. They replace `dots` or
+// are added to it. Lane l of warp w holds
 //   dots[t][n][i]: row 16 w + 8 (i / 2) + l / 4, column 64 t + 8 n + 2 (l % 4) + i % 2
 // and must not touch `dots` before wgmma_finish.
 inline void wgmma_s8u8(int (&dots)[4][8][4], uint64_t queries, uint64_t keys, bool add) {
   emulator::wgmma_s8u8(&dots[0][0][0], queries, keys, add);
 }
-// Before the first wgmma, after the accumulators were touched.
+// Before the first wgmma after the accumulators were read or written.
 inline void wgmma_fence() { emulator::wgmma_fence(); }
-// Makes one group of the products that were started since the last one.
+// Groups the products that were started since the last call.
 inline void wgmma_commit() { emulator::wgmma_commit(); }
-// Waits until at most `pending` groups are under way: what the others read may be overwritten.
+// Waits until at most `pending` groups are pending: what the others read may be overwritten.
 template <int pending>
 void wgmma_wait() {
   emulator::wgmma_wait(pending);
 }
-// Waits until none is.
+// Waits until none is pending.
 inline void wgmma_finish(int (&)[4][8][4]) { emulator::wgmma_wait(0); }
 
-// Gives registers back, or takes them: each thread of the warp-group has `count` then.
+// Gives registers back or takes more, so that each thread of the warp-group has `count`.
 template <int count>
 void fewer_registers() {
   static_assert(count % 8 == 0 && count >= 24 && count <= 256);

@@ -1,15 +1,18 @@
-// Rows to int8 codes, bounds and all (fastclip/screen.h): a block takes one row after the other.
+// Encodes rows as int8 codes with their bounds (fastclip/screen.h): a block encodes a row at a
+// time.
 #pragma once
 
 #include <algorithm>
 
-#include "cuda/arch/device.h"
-#include "cuda/arch/screen.cuh"
+#include "cuda/arch/code_layout.h"
+#include "cuda/arch/threads.cuh"
+#include "cuda/tuning.h"
 #include "fastclip/element.h"
+#include "fastclip/screen.h"
 
 namespace fastclip::cuda {
 
-inline constexpr int kEncodeThreads = 128;
+inline constexpr int kEncodeThreads = tuned::Encode::kThreads;
 
 // Rows minus `center` (which may be null), rotated.
 struct Encoding {
@@ -24,7 +27,8 @@ struct Encoding {
   FASTCLIP_HD double error() const { return rotation_error(log2_block, width >> log2_block); }
   size_t shared_bytes() const { return coded ? bytes_of_row() : 0; }
   unsigned blocks(int64_t count) const {
-    return static_cast<unsigned>(std::min<int64_t>(count, 16 * multiprocessors()));
+    return static_cast<unsigned>(
+        std::min<int64_t>(count, tuned::Encode::kBlocks * multiprocessors()));
   }
 
   Matrix rows;
@@ -35,7 +39,7 @@ struct Encoding {
   bool coded;  // whether a row fits into shared memory
 
  private:
-  // The row in work, and one bit for each sign.
+  // The row in float32, and a bit for each sign.
   size_t bytes_of_row() const { return static_cast<size_t>(width) * 4 + width / 8; }
 };
 
@@ -45,9 +49,7 @@ __device__ void block_sum(double (&values)[n]) {
   __shared__ double parts[kEncodeThreads / kWarp][n];
 #pragma unroll
   for (int i = 0; i < n; ++i) {
-    for (int half = 16; half > 0; half /= 2) {
-      values[i] += __shfl_xor_sync(kAllLanes, values[i], half);
-    }
+    values[i] = warp_sum(values[i]);
     if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp][i] = values[i];
   }
   __syncthreads();
@@ -97,7 +99,7 @@ class RowCoder {
     return quantise(i, codes, flip);
   }
 
-  // The codes of a row that is not there.
+  // Writes the codes of a padding row.
   __device__ void pad(int64_t i, uint8_t* codes, uint8_t flip) const {
     for (int64_t j = threadIdx.x; j < e_.width; j += kEncodeThreads) {
       codes[code_offset(i, j, e_.width)] = flip;

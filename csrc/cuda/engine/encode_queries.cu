@@ -1,10 +1,12 @@
 #include "cuda/engine/encode.cuh"
 #include "cuda/engine/encode_queries.h"
+#include "cuda/tuning.h"
 
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kBoundThreads = 256;
+using Tuned = tuned::Encode;
+constexpr int kBoundThreads = tuned::kThreads;
 
 __global__ void bound_keys_kernel(ScreenKeys keys, QueryArrays arrays) {
   unsigned longest = 0;
@@ -19,7 +21,7 @@ __global__ void bound_keys_kernel(ScreenKeys keys, QueryArrays arrays) {
   for (int64_t j = threadIdx.x; j < keys.cols; j += kWarp) {
     squares += static_cast<double>(keys.center[j]) * keys.center[j];
   }
-  for (int half = 16; half > 0; half /= 2) squares += __shfl_xor_sync(kAllLanes, squares, half);
+  squares = warp_sum(squares);
   if (threadIdx.x == 0) *arrays.center_length = sqrt(squares) * (1 + kSlack);
 }
 
@@ -43,7 +45,8 @@ __global__ void __launch_bounds__(kEncodeThreads)
     }
     QueryBounds bounds = bound_query(sums, encoding.error(), center);
     if (!(bounds.reach * longest_key < kLargestScore)) {  // (3)
-      // All x must be 0: times its scale, a product of codes could overflow and pass for sure.
+      // All x must be 0: a product of codes times its scale could overflow, which would surely
+      // pass.
       bounds = QueryBounds();
       coder.pad(i, codes, 0);
     }
@@ -60,7 +63,8 @@ __global__ void __launch_bounds__(kEncodeThreads)
 void bound_keys(const ScreenKeys& keys, const QueryArrays& arrays, Stream stream) {
   zero(arrays.longest_key, sizeof(unsigned), stream);
   const int64_t blocks =
-      std::min<int64_t>(ceil_div<int64_t>(keys.keys, 4 * kBoundThreads), 4 * multiprocessors());
+      std::min<int64_t>(ceil_div<int64_t>(keys.keys, Tuned::kKeysAThread * kBoundThreads),
+                        Tuned::kBoundBlocks * multiprocessors());
   launch(bound_keys_kernel, static_cast<unsigned>(blocks), kBoundThreads, 0, stream, keys, arrays);
 }
 

@@ -1,38 +1,24 @@
-// A block of queries, coded on the device for the screen.
+// A block of queries, encoded on the device for the screen.
 #pragma once
 
-#include <algorithm>
-#include <stdexcept>
-#include <string>
-
-#include "cuda/arch/screen.cuh"
+#include "cuda/arch/mainloop_params.cuh"
+#include "cuda/engine/plan.h"
 #include "cuda/engine/workspace.h"
-#include "fastclip/operation.h"
+#include "fastclip/matrix.h"
 
 namespace fastclip::cuda {
 
-constexpr int64_t padded_queries(int64_t count) {
-  return (count + kQueryTile - 1) / kQueryTile * kQueryTile;
-}
+// A block of queries as the screen sees it.
+struct CodedQueries {
+  const int8_t* codes;              // [padded, width], at code_offset
+  const ScreenQuery* coefficients;  // [padded]
+  const float* gamma;               // [padded], of screen.h
+  const double* scale;              // [padded], s_q
+  const double* offset;             // [padded], q.c
+  int64_t count;
 
-// So many keys that a ScreenCall has about max_pairs pairs.
-inline int64_t keys_at_a_time(int64_t num_queries, int64_t num_keys, int64_t max_pairs) {
-  const int64_t steps = max_pairs / padded_queries(num_queries) / kKeyStep;
-  return std::clamp<int64_t>(steps, 1,
-                             std::max<int64_t>(1, ceil_div<int64_t>(num_keys, kKeyStep))) *
-         kKeyStep;
-}
-
-// Of the codes of the keys, 0 without a screen.
-inline int64_t width_of(const ScreenKeys* screen) { return screen == nullptr ? 0 : screen->width; }
-
-// The kernels number keys in 32 bits.
-inline void check_number_of_keys(const Matrix& keys) {
-  if (keys.rows <= kMostKeys) return;
-  throw std::invalid_argument("keys: at most " + std::to_string(kMostKeys) +
-                              " can be searched at a time on a CUDA device, got " +
-                              std::to_string(keys.rows));
-}
+  FASTCLIP_HD int64_t tiles() const { return ceil_div<int64_t>(count, kQueryTile); }
+};
 
 // The arrays of CodedQueries, and what bounds the keys as a whole.
 struct QueryArrays {
@@ -54,10 +40,10 @@ struct QueryArrays {
   double* center_length;  // bound on the length of the centre
 };
 
-// Bounds the keys as a whole; before queries are coded.
+// Bounds the keys as a whole. Call it before encode_queries.
 void bound_keys(const ScreenKeys& keys, const QueryArrays& arrays, Stream stream);
 
-// Codes queries; gamma is infinite where nothing can be said of the scores of one.
+// Encodes queries. Gamma is infinite where the screen knows nothing about the scores of a query.
 CodedQueries encode_queries(const Matrix& queries, const ScreenKeys& keys,
                             const QueryArrays& arrays, Stream stream);
 

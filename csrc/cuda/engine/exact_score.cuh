@@ -1,4 +1,5 @@
-// Exact scores (exact_score.h) of single pairs, by half a warp each: a thread is a lane.
+// Exact scores (exact_score.h) of single pairs, each by half a warp: a thread is one of the 16
+// lanes.
 #pragma once
 
 #include "cuda/arch/device.h"
@@ -40,7 +41,7 @@ __device__ double lane_sum(const char* query, const char* key, DType key_type, i
   return 0;
 }
 
-// The score of query i and key j, for each thread of an aligned half of a warp; all 16 must call.
+// Returns the score of query i and key j to each thread of an aligned half-warp; all 16 must call.
 __device__ inline float exact_score(const Matrix& queries, int64_t i, const Matrix& keys,
                                     int64_t j) {
   const int lane = threadIdx.x % kLanes;

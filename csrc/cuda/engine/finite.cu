@@ -1,12 +1,13 @@
 #include <algorithm>
 
 #include "cuda/arch/device.h"
+#include "cuda/tuning.h"
 #include "fastclip/ops/find_nonfinite.h"
 
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = tuned::kThreads;
 constexpr int kWarps = kThreads / kWarp;
 
 // Whether an exponent of all ones is in a word: of one float32, or of two 16-bit numbers.
@@ -57,7 +58,8 @@ __global__ void find_nonfinite_kernel(Matrix rows, unsigned long long* first) {
 
 template <DType type>
 void find(const Matrix& rows, int64_t* row, Stream stream) {
-  const int64_t blocks = std::min<int64_t>(ceil_div<int64_t>(rows.rows, kWarps), 1 << 16);
+  const int64_t blocks =
+      std::min<int64_t>(ceil_div<int64_t>(rows.rows, kWarps), tuned::Rows::kFiniteBlocks);
   launch(find_nonfinite_kernel<type>, blocks, kThreads, 0, stream, rows,
          reinterpret_cast<unsigned long long*>(row));
 }

@@ -3,9 +3,10 @@
 
 #include <algorithm>
 
+#include "cuda/arch/mainloop.cuh"
 #include "cuda/engine/encode_queries.h"
 #include "cuda/engine/pair_list.cuh"
-#include "cuda/engine/screen_launch.cuh"
+#include "cuda/engine/plan.h"
 #include "cuda/tuning.h"
 #include "fastclip/view.h"
 
@@ -42,13 +43,6 @@ __device__ __forceinline__ Verdicts judge(const int (&dots)[8][4], const Strip& 
   return verdicts;
 }
 
-// So many queries and keys at a time, with room for so many pairs that the screen leaves open.
-struct FixedPlan {
-  FixedPlan(int64_t num_queries, int64_t num_keys, int64_t at_once);
-
-  int64_t queries, keys, open;
-};
-
 struct FixedMemory {
   FixedMemory(Workspace& workspace, const FixedPlan& plan, int64_t width)
       : arrays(workspace, padded_queries(plan.queries), width),
@@ -75,8 +69,8 @@ void begin_fixed(const Matrix& queries, const ScreenKeys& keys, const float* sco
                  const QueryArrays& arrays, ScreenThreshold* thresholds, Stream stream);
 
 // What all searches against fixed thresholds do; `call` has these, too. For each block of queries
-// make(first) returns `take`, which gets the exact scores, and a function that makes a sink of a
-// FixedMemory, for pairs of which it leaves the undecided ones in the list.
+// make(first) returns `take`, which gets the exact scores, and a function that makes an epilogue of
+// a FixedMemory, for pairs of which it leaves the undecided ones in the list.
 template <class Call, class Make>
 void search_fixed(const Call& call, int64_t at_once, void* memory, Stream stream, Make make) {
   const auto &queries = call.queries, &keys = call.keys;
@@ -92,7 +86,7 @@ void search_fixed(const Call& call, int64_t at_once, void* memory, Stream stream
     const Matrix rows = queries.slice(first, std::min(first + plan.queries, queries.rows));
     const auto task = make(first);
     if (screen_keys == nullptr) {
-      certify_all(parts.list, rows, keys, task.take, scored, stream);
+      rescore_all(parts.list, rows, keys, task.take, scored, stream);
       continue;
     }
     begin_fixed(rows, *screen_keys, call.scores.data + first, parts.arrays, parts.thresholds,
@@ -100,10 +94,10 @@ void search_fixed(const Call& call, int64_t at_once, void* memory, Stream stream
     for (int64_t key = 0; key < keys.rows; key += plan.keys) {
       const int64_t last = std::min(key + plan.keys, keys.rows);
       parts.list.begin(rows.rows, key, last, stream);
-      const ScreenCall screening{parts.arrays.codes, padded_queries(rows.rows) / kQueryTile,
-                                 *screen_keys, key, last};
-      screen(screening, task.sink(parts), stream);
-      certify(parts.list, rows, keys, task.take, scored, stream);
+      const MainloopParams params{parts.arrays.codes, padded_queries(rows.rows) / kQueryTile,
+                                  *screen_keys, key, last};
+      screen(params, task.epilogue(parts), stream);
+      rescore(parts.list, rows, keys, task.take, scored, stream);
     }
   }
 }

@@ -1,28 +1,30 @@
-// Pairs that a screen could not decide, gathered in a list of bounded length and scored exactly.
-// A strip (screen.cuh) whose pairs find no room there is marked, and all its pairs are scored.
+// Pairs that the screen leaves open, collected in a list of bounded length and rescored exactly. A
+// strip (mainloop_params.cuh) whose pairs do not fit is marked, and all its pairs are rescored.
 #pragma once
 
-#include "cuda/arch/screen.cuh"
+#include "cuda/arch/threads.cuh"
 #include "cuda/engine/exact_score.cuh"
+#include "cuda/engine/screen.cuh"
 #include "cuda/engine/workspace.h"
+#include "cuda/tuning.h"
 
 namespace fastclip::cuda {
 
-struct Pair {
+struct OpenPair {
   int32_t query;  // of the block; -1: none
   int32_t key;
 };
 
-// For one ScreenCall with fewer than 2^31 pairs.
+// Serves one run of a mainloop over fewer than 2^31 pairs.
 class PairList {
  public:
-  // A list whose owner looks at the count: nothing is marked.
-  PairList(Pair* pairs, int64_t capacity, unsigned* count)
+  // A list without marks: its owner checks the count.
+  PairList(OpenPair* pairs, int64_t capacity, unsigned* count)
       : capacity_(capacity), pairs_(pairs), count_(count), marked_(nullptr) {}
 
   PairList(Workspace& workspace, int64_t capacity, int64_t most_strips)
       : capacity_(capacity),
-        pairs_(workspace.take<Pair>(capacity)),
+        pairs_(workspace.take<OpenPair>(capacity)),
         count_(workspace.take<unsigned>(1 + ceil_div<int64_t>(most_strips, 32))),
         marked_(count_ + 1) {}
 
@@ -30,16 +32,21 @@ class PairList {
     return ceil_div<int64_t>(queries, kStripQueries) * ceil_div<int64_t>(keys, kStripKeys);
   }
 
-  // Empties the list, for keys from `first_key` to `last_key`.
-  void begin(int64_t queries, int64_t first_key, int64_t last_key, cudaStream_t stream) {
+  // Sets what strips there are: those of keys from `first_key` to `last_key`.
+  void cover(int64_t queries, int64_t first_key, int64_t last_key) {
     queries_ = queries;
     first_key_ = first_key;
     last_key_ = last_key;
+  }
+
+  // Empties the list, for these strips, of which there are no more than it was made for.
+  void begin(int64_t queries, int64_t first_key, int64_t last_key, Stream stream) {
+    cover(queries, first_key, last_key);
     zero(count_, sizeof(unsigned) * (1 + words()), stream);
   }
 
-  // By all lanes of a warp: adds the pairs of a strip whose bits are set (visit_strip), or none and
-  // returns false if there is no room for them.
+  // Adds the pairs of a strip whose bits are set (visit_strip). If they do not fit, adds none and
+  // returns false. All lanes of a warp must call.
   __device__ bool append(uint32_t bits, const Strip& strip) const {
     const int lane = threadIdx.x % kWarp;
     const int count = __popc(bits);
@@ -61,7 +68,7 @@ class PairList {
       if (lane == 0) atomicOr(&marked_[at / 32], 1u << (at % 32));
       return false;
     }
-    for (Pair* to = pairs_ + base + end - count; bits != 0; bits &= bits - 1) {
+    for (OpenPair* to = pairs_ + base + end - count; bits != 0; bits &= bits - 1) {
       const int bit = __ffs(static_cast<int>(bits)) - 1;
       *to++ = {static_cast<int32_t>(strip.query(bit / 2 % 2)),
                static_cast<int32_t>(key_of_bit(strip, bit))};
@@ -70,7 +77,7 @@ class PairList {
   }
 
   __device__ int64_t size() const { return min(int64_t{*count_}, capacity_); }
-  __device__ Pair operator[](int64_t i) const { return pairs_[i]; }
+  __device__ OpenPair operator[](int64_t i) const { return pairs_[i]; }
   __device__ bool overflowed() const { return int64_t{*count_} > capacity_; }
   __device__ unsigned marked(int64_t word) const { return marked_[word]; }
   FASTCLIP_HD int64_t words() const {
@@ -86,28 +93,23 @@ class PairList {
  private:
   int64_t queries_ = 0, first_key_ = 0, last_key_ = 0;
   int64_t capacity_;
-  Pair* pairs_;
-  unsigned* count_;  // of pairs that there were, also of those without room
+  OpenPair* pairs_;
+  unsigned* count_;  // of all pairs, including those that did not fit
   unsigned* marked_;
 };
 
-__device__ inline void add(int64_t* total, int64_t count) {
-  if (count == 0) return;
-  atomicAdd(reinterpret_cast<unsigned long long*>(total), static_cast<unsigned long long>(count));
-}
-
-inline constexpr int kCertifyThreads = 256;
-inline constexpr int kCertifyHalfWarps = kCertifyThreads / static_cast<int>(kLanes);
+inline constexpr int kRescoreThreads = tuned::Rescore::kThreads;
+inline constexpr int kRescoreHalfWarps = kRescoreThreads / static_cast<int>(kLanes);
 
 // Calls take(query, key, score) for each pair of the list, on one thread.
 template <class Take>
-__global__ void __launch_bounds__(kCertifyThreads, 2)
-    certify_pairs_kernel(PairList list, Matrix queries, Matrix keys, Take take, int64_t* scored) {
+__global__ void __launch_bounds__(kRescoreThreads, tuned::Rescore::kBlocks)
+    rescore_pairs_kernel(PairList list, Matrix queries, Matrix keys, Take take, int64_t* scored) {
   const int64_t size = list.size();
   int64_t count = 0;
-  for (int64_t i = int64_t{blockIdx.x} * kCertifyHalfWarps + threadIdx.x / kLanes; i < size;
-       i += int64_t{gridDim.x} * kCertifyHalfWarps) {
-    const Pair pair = list[i];
+  for (int64_t i = int64_t{blockIdx.x} * kRescoreHalfWarps + threadIdx.x / kLanes; i < size;
+       i += int64_t{gridDim.x} * kRescoreHalfWarps) {
+    const OpenPair pair = list[i];
     if (pair.query < 0) continue;
     const float score = exact_score(queries, pair.query, keys, pair.key);
     if (threadIdx.x % kLanes != 0) continue;
@@ -117,10 +119,10 @@ __global__ void __launch_bounds__(kCertifyThreads, 2)
   if (threadIdx.x % kLanes == 0) add(scored, count);
 }
 
-// The same for each pair of the strips that are marked, or of all strips.
+// Calls it for each pair of the marked strips, or of all strips.
 template <class Take>
-__global__ void __launch_bounds__(kCertifyThreads, 2)
-    certify_strips_kernel(PairList list, Matrix queries, Matrix keys, Take take, bool all,
+__global__ void __launch_bounds__(kRescoreThreads, tuned::Rescore::kBlocks)
+    rescore_strips_kernel(PairList list, Matrix queries, Matrix keys, Take take, bool all,
                           int64_t* scored) {
   if (!all && !list.overflowed()) return;
   const int64_t strips = list.strips_of_keys();
@@ -130,7 +132,7 @@ __global__ void __launch_bounds__(kCertifyThreads, 2)
     for (unsigned bits = all ? ~0u : list.marked(word); bits != 0; bits &= bits - 1) {
       const int64_t strip = 32 * word + __ffs(static_cast<int>(bits)) - 1;
       if (strip >= last_strip) break;
-      for (int p = threadIdx.x / kLanes; p < kStripQueries * kStripKeys; p += kCertifyHalfWarps) {
+      for (int p = threadIdx.x / kLanes; p < kStripQueries * kStripKeys; p += kRescoreHalfWarps) {
         const int64_t query = strip / strips * kStripQueries + p / kStripKeys;
         const int64_t key = list.first_key() + strip % strips * kStripKeys + p % kStripKeys;
         if (query >= list.queries() || key >= list.last_key()) continue;
@@ -144,24 +146,25 @@ __global__ void __launch_bounds__(kCertifyThreads, 2)
   if (threadIdx.x % kLanes == 0) add(scored, count);
 }
 
-// Decides what the screen left open.
+// Scores the pairs exactly that the screen left open.
 template <class Take>
-void certify(const PairList& list, const Matrix& queries, const Matrix& keys, const Take& take,
-             int64_t* scored, cudaStream_t stream) {
-  const auto blocks = static_cast<unsigned>(8 * multiprocessors());
-  launch(certify_pairs_kernel<Take>, blocks, kCertifyThreads, 0, stream, list, queries, keys, take,
+void rescore(const PairList& list, const Matrix& queries, const Matrix& keys, const Take& take,
+             int64_t* scored, Stream stream) {
+  const auto blocks = static_cast<unsigned>(tuned::Rescore::kGridBlocks * multiprocessors());
+  launch(rescore_pairs_kernel<Take>, blocks, kRescoreThreads, 0, stream, list, queries, keys, take,
          scored);
-  launch(certify_strips_kernel<Take>, blocks, kCertifyThreads, 0, stream, list, queries, keys, take,
+  launch(rescore_strips_kernel<Take>, blocks, kRescoreThreads, 0, stream, list, queries, keys, take,
          false, scored);
 }
 
-// Scores all pairs exactly.
+// Scores all pairs exactly; there may be more than the list was made for.
 template <class Take>
-void certify_all(PairList list, const Matrix& queries, const Matrix& keys, const Take& take,
-                 int64_t* scored, cudaStream_t stream) {
-  list.begin(queries.rows, 0, keys.rows, stream);
-  launch(certify_strips_kernel<Take>, static_cast<unsigned>(8 * multiprocessors()), kCertifyThreads,
-         0, stream, list, queries, keys, take, true, scored);
+void rescore_all(PairList list, const Matrix& queries, const Matrix& keys, const Take& take,
+                 int64_t* scored, Stream stream) {
+  list.cover(queries.rows, 0, keys.rows);
+  launch(rescore_strips_kernel<Take>,
+         static_cast<unsigned>(tuned::Rescore::kGridBlocks * multiprocessors()), kRescoreThreads, 0,
+         stream, list, queries, keys, take, true, scored);
 }
 
 }  // namespace fastclip::cuda

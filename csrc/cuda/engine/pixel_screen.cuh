@@ -1,5 +1,5 @@
-// Scores of pixels and tags in float32, and how far the exact ones may be from them: a screen for
-// the few that must be known exactly.
+// Scores of pixels and tags in float32 with bounds on their error: a screen for the few that must
+// be known exactly.
 //
 // Let s be the score of q and k that split_tile.cuh gives, d terms. The exact score was rounded to
 // float32, by at most 2^-24 of itself or 2^-150, and s perhaps twice, by 2^-150 each. So
@@ -12,8 +12,9 @@
 
 #include <cmath>
 
-#include "cuda/engine/split_tile.cuh"
-#include "fastclip/matrix.h"
+#include "cuda/arch/value_tile.cuh"
+#include "cuda/engine/split_rows.cuh"
+#include "cuda/tuning.h"
 #include "fastclip/screen.h"
 
 namespace fastclip::cuda {
@@ -26,7 +27,8 @@ struct PixelScreen {
 
   static constexpr float kLeast = 0x1p-148f;
 
-  // Infinite, or NaN beside an infinite score, where numbers overflow: compare so that these pass.
+  // Infinite where numbers overflow, or NaN beside an infinite score: comparisons must let both
+  // pass.
   __device__ float margin(int64_t row, int64_t column) const {
     return reach[row] * norms[column] + kLeast;
   }
@@ -35,14 +37,9 @@ struct PixelScreen {
 
 // norms[i] >= factor * |row i|. One warp for each row.
 static __global__ void row_norms(Matrix rows, double factor, float* norms) {
-  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  const int64_t row = global_thread() / kWarp;
   if (row >= rows.rows) return;
-  double sum = 0;
-  for (int64_t c = threadIdx.x % kWarp; c < rows.cols; c += kWarp) {
-    const double x = element(rows, row, c);
-    sum += x * x;
-  }
-  for (int half = kWarp / 2; half > 0; half /= 2) sum += __shfl_xor_sync(kAllLanes, sum, half);
+  const double sum = squared_length(rows, row);
   if (threadIdx.x % kWarp == 0) norms[row] = round_up_to_float(factor * sqrt(sum) * (1 + 1e-9));
 }
 
@@ -67,9 +64,7 @@ inline int64_t whole_tiles(int64_t rows) {
 }
 
 inline void launch_norms(const Matrix& rows, double factor, float* norms, Stream stream) {
-  constexpr int kThreads = 256;
-  launch(row_norms, dim3(ceil_div<int64_t>(rows.rows * kWarp, kThreads)), dim3(kThreads), 0, stream,
-         rows, factor, norms);
+  launch(row_norms, blocks_for(rows.rows * kWarp), tuned::kThreads, 0, stream, rows, factor, norms);
 }
 
 inline double reach_factor(int64_t cols) {
@@ -80,17 +75,12 @@ inline double reach_factor(int64_t cols) {
 // scores [whole_tiles(rows), whole_tiles(columns)]
 inline void launch_products(const SplitRows& rows, const SplitRows& columns, float* scores,
                             Stream stream) {
-  const auto write = [&](const auto& tile) {
+  visit_split_tile(rows, columns, [&](const auto& tile) {
     using Tile = std::decay_t<decltype(tile)>;
     const int64_t pitch = whole_tiles(columns.rows);
     launch(write_products<Tile>, dim3(whole_tiles(rows.rows) / Tile::kRows, pitch / Tile::kColumns),
            dim3(Tile::kThreads), sizeof(typename Tile::Shared), stream, tile, scores, pitch);
-  };
-  if (rows.low == nullptr) {
-    write(SplitTile<1>(rows, columns));
-  } else {
-    write(SplitTile<2>(rows, columns));
-  }
+  });
 }
 
 }  // namespace fastclip::cuda

@@ -1,21 +1,20 @@
-// The loop that log-sum-exps of scores and of distances share: tiles of them, handed to a state per
-// query while they are in registers.
+// The loop that log-sum-exps of scores and of distances share: each tile is added to a state per
+// query while it is in registers.
 //
-// Keys are cut into parts that depend on their number alone, and what the parts gave is merged in
-// their order: a query's bits do not depend on the other queries, nor on the device.
+// The parts of the keys depend on the number of keys alone, and their states are merged in order: a
+// query's bits depend neither on the other queries nor on the device.
 #pragma once
 
 #include <algorithm>
 
-#include "cuda/engine/value_tile.cuh"
+#include "cuda/arch/threads.cuh"
+#include "cuda/arch/value_tile.cuh"
+#include "cuda/tuning.h"
 #include "fastclip/logsumexp.h"
-#include "fastclip/operation.h"
 
 namespace fastclip::cuda {
 
-struct ValueParts {
-  static constexpr int64_t kEnoughParts = 128, kLeastKeys = 1024, kMostKeys = 65536;
-
+struct ValueParts : tuned::ValueLoop {
   explicit ValueParts(int64_t num_keys)
       : keys(ceil_div(std::clamp(ceil_div(num_keys, kEnoughParts), kLeastKeys, kMostKeys),
                       int64_t{ValueTile::kColumns}) *
@@ -87,7 +86,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   auto* all = reinterpret_cast<LogSumExp*>(&shared);
 #pragma unroll
   for (int i = 0; i < kSide; ++i) {
-    all[Tile::row(i) * kThreadsPerRow + Tile::place_in_row()] = state[i];
+    all[Tile::row(i) * kThreadsPerRow + Tile::thread_in_row()] = state[i];
   }
   __syncthreads();
   const int query = first_query + static_cast<int>(threadIdx.x);
@@ -115,7 +114,7 @@ void launch_parts(const Tile& tile, int64_t first_key, const ValueParts& parts, 
 template <class Take>
 __global__ void merge_parts(const LogSumExp* states, int64_t queries, int64_t parts, double scale,
                             bool first, bool last, LogSumExp* totals, Take take) {
-  const int64_t query = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t query = global_thread();
   if (query >= queries) return;
   LogSumExp total;
   if (!first) total = totals[query];
@@ -127,7 +126,7 @@ __global__ void merge_parts(const LogSumExp* states, int64_t queries, int64_t pa
 template <class Take>
 void launch_merge(const LogSumExp* states, int64_t queries, int64_t parts, double scale, bool first,
                   bool last, LogSumExp* totals, Take take, Stream stream) {
-  constexpr int kThreads = 128;
+  constexpr int kThreads = tuned::ValueLoop::kMergeThreads;
   launch(merge_parts<Take>, dim3(ceil_div<int64_t>(queries, kThreads)), dim3(kThreads), 0, stream,
          states, queries, parts, scale, first, last, totals, take);
 }

@@ -1,4 +1,4 @@
-// Arrays in one piece of memory that the caller provides.
+// Arrays in one block of memory that the caller provides.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +6,7 @@
 
 namespace fastclip::cuda {
 
-// Without memory it only counts: the same code says how much is needed and hands it out.
+// Without memory it only counts, so that the same code computes the size and hands out the arrays.
 class Workspace {
  public:
   explicit Workspace(void* memory = nullptr) : memory_(static_cast<char*>(memory)) {}

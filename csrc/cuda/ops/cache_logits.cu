@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "cuda/engine/split_tile.cuh"
-#include "cuda/engine/value_tile.cuh"
+#include "cuda/arch/value_tile.cuh"
+#include "cuda/engine/split_rows.cuh"
 #include "cuda/engine/workspace.h"
 #include "cuda/tuning.h"
 #include "fastclip/ops/cache_logits.h"
@@ -9,27 +9,29 @@
 namespace fastclip::cuda {
 namespace {
 
-// The weights of a block of queries and keys are in device memory between two products. Sums over
-// kSumKeys keys are computed in float32, these sums added in float64, in order.
-constexpr int64_t kSumKeys = 256;
-constexpr int64_t kWeights = 1 << 22;        // of a block, about
-constexpr int64_t kSums = int64_t{1} << 24;  // of a block, about
+// The weights of a block of queries and keys are kept in device memory between two products. Sums
+// over kSumKeys keys are computed in float32 and added in float64, in order.
+using Tuned = tuned::CacheLogits;
+constexpr int64_t kSumKeys = Tuned::kSumKeys;
 
-int64_t round_up(int64_t x, int64_t to) { return ceil_div(std::max<int64_t>(x, 1), to) * to; }
+// At least one multiple.
+int64_t up_to(int64_t x, int64_t multiple_of) {
+  return round_up(std::max<int64_t>(x, 1), multiple_of);
+}
 
 struct Memory {
   Memory(void* workspace, const Matrix& all_queries, const Matrix& all_keys, int64_t num_columns,
          int64_t at_once)
-      : queries(round_up(at_once, ValueTile::kRows)),
-        keys(std::min(round_up(all_keys.rows, kSumKeys), round_up(kWeights / queries, kSumKeys))),
+      : queries(up_to(at_once, ValueTile::kRows)),
+        keys(std::min(up_to(all_keys.rows, kSumKeys), up_to(Tuned::kWeights / queries, kSumKeys))),
         parts(keys / kSumKeys),
-        columns(std::min(round_up(num_columns, ValueTile::kColumns),
-                         round_up(kSums / (queries * parts), ValueTile::kColumns))),
+        columns(std::min(up_to(num_columns, ValueTile::kColumns),
+                         up_to(Tuned::kSums / (queries * parts), ValueTile::kColumns))),
         with_low(!both_are_short(all_queries, all_keys)),
         all(workspace),
         largest(all.take<float>(2)),
-        split_queries(all, at_once, all_keys.cols, with_low),
-        split_keys(all, std::min(keys, all_keys.rows), all_keys.cols, with_low),
+        split_queries(take_split_rows(all, at_once, all_keys.cols, with_low)),
+        split_keys(take_split_rows(all, std::min(keys, all_keys.rows), all_keys.cols, with_low)),
         weights(all.take<float>(queries * keys)),
         sums(all.take<float>(queries * parts * columns)),
         totals(all.take<double>(queries * columns)) {}
@@ -44,7 +46,7 @@ struct Memory {
   double* totals;  // [queries, columns]
 };
 
-// weights[i, j] = exp(-beta (1 - score)), 0 for the keys that are not there.
+// weights[i, j] = exp(-beta (1 - score)), 0 beyond the last key.
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
     weigh(Tile tile, int64_t keys, float beta, Precision precision, bool for_enough, float* weights,
@@ -105,7 +107,7 @@ __global__ void __launch_bounds__(ValueTile::kThreads, 1)
 __global__ void add_sums(const float* sums, int64_t parts, int64_t queries, int64_t columns,
                          bool first, double* totals, bool last, int64_t out_rows,
                          int64_t out_columns, float* out, int64_t out_pitch) {
-  const int64_t at = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t at = global_thread();
   const int64_t i = at / columns, c = at % columns;
   if (i >= out_rows || c >= out_columns) return;
   double total = first ? 0 : totals[at];
@@ -145,23 +147,18 @@ void cache_logits(const CacheLogitsCall& call, int64_t at_once, void* workspace,
         const int64_t parts = ceil_div(last - j, kSumKeys);
         const Matrix some_keys = keys.slice(j, last);
         launch_split(some_keys, memory.split_keys, stream);
-        if (memory.with_low) {
-          launch_weigh(SplitTile<2>(memory.split_queries, memory.split_keys), sharpness, precision,
-                       true, memory, stream);
-        } else {
-          launch_weigh(SplitTile<1>(memory.split_queries, memory.split_keys), sharpness, precision,
-                       true, memory, stream);
-        }
+        visit_split_tile(memory.split_queries, memory.split_keys, [&](const auto& tile) {
+          launch_weigh(tile, sharpness, precision, true, memory, stream);
+        });
         launch_weigh(FloatTile<false>(some_queries, some_keys), sharpness, precision, false, memory,
                      stream);
         launch(sum_values, dim3(tiles(some_queries.rows), tiles(columns), parts),
                dim3(ValueTile::kThreads), 0, stream, weights, values.slice(j, last), c, memory.sums,
                memory.queries, memory.columns);
-        constexpr int kThreads = 256;
-        launch(add_sums, dim3(ceil_div<int64_t>(some_queries.rows * memory.columns, kThreads)),
-               dim3(kThreads), 0, stream, memory.sums, parts, memory.queries, memory.columns,
-               j == 0, memory.totals, last == keys.rows, some_queries.rows, columns,
-               out + i * values.cols + c, values.cols);
+        launch(add_sums, blocks_for(some_queries.rows * memory.columns), tuned::kThreads, 0, stream,
+               memory.sums, parts, memory.queries, memory.columns, j == 0, memory.totals,
+               last == keys.rows, some_queries.rows, columns, out + i * values.cols + c,
+               values.cols);
       }
     }
   }

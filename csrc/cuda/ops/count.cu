@@ -28,8 +28,8 @@ struct CountTake {
   }
 };
 
-// Counts the pairs that surely pass; the others that may go to the list.
-struct CountSink {
+// Counts the pairs that surely pass; those that only may pass go to the list.
+struct CountEpilogue {
   const ScreenQuery* coefficients;
   const ScreenThreshold* thresholds;
   PairList list;
@@ -38,7 +38,7 @@ struct CountSink {
   __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip) const {
     const Verdicts verdicts = judge(dots, strip, coefficients, thresholds);
     if (!__any_sync(kAllLanes, verdicts.maybe != 0)) return;
-    // Without room in the list, exact scores of the whole strip are counted in place of these.
+    // If they do not fit, all pairs of the strip are rescored and counted then.
     if (!list.append(verdicts.maybe & ~verdicts.sure, strip)) return;
     const uint32_t sure = verdicts.maybe & verdicts.sure;
     if (!__any_sync(kAllLanes, sure != 0)) return;
@@ -65,7 +65,7 @@ struct CountSink {
 struct CountTask {
   CountTake take;
 
-  CountSink sink(const FixedMemory& memory) const {
+  CountEpilogue epilogue(const FixedMemory& memory) const {
     return {memory.arrays.coefficients, memory.thresholds, memory.list, take.totals};
   }
 };

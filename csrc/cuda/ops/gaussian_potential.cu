@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "cuda/engine/split_tile.cuh"
+#include "cuda/engine/split_rows.cuh"
 #include "cuda/engine/value_loop.cuh"
 #include "cuda/engine/workspace.h"
 #include "cuda/tuning.h"
@@ -9,9 +9,9 @@
 namespace fastclip::cuda {
 namespace {
 
-// Beyond t times the largest squared norm, ||x||^2 + ||y||^2 - 2 xy loses digits that count.
+// Where t times the largest squared norm is above this, ||x||^2 + ||y||^2 - 2 xy loses digits that
+// matter.
 constexpr double kLargestExponent = 8;
-constexpr int64_t kSplitBytes = int64_t{128} << 20;  // of rows of y at a time, about
 
 // Rows less a centre, in float32, the squared norms of what is left, and the largest of these.
 struct Centred {
@@ -26,7 +26,7 @@ struct Centred {
 
 // One warp for each row.
 __global__ void centre_rows(Matrix rows, const double* centre, Centred out) {
-  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  const int64_t row = global_thread() / kWarp;
   if (row >= rows.rows) return;
   double norm = 0;
   for (int64_t c = threadIdx.x % kWarp; c < rows.cols; c += kWarp) {
@@ -34,9 +34,7 @@ __global__ void centre_rows(Matrix rows, const double* centre, Centred out) {
     out.rows[row * rows.cols + c] = x;
     norm += static_cast<double>(x) * x;
   }
-  for (int half = kWarp / 2; half > 0; half /= 2) {
-    norm += __shfl_xor_sync(kAllLanes, norm, half);
-  }
+  norm = warp_sum(norm);
   if (threadIdx.x % kWarp == 0) {
     const float rounded = static_cast<float>(norm);
     out.norms[row] = rounded;
@@ -44,8 +42,8 @@ __global__ void centre_rows(Matrix rows, const double* centre, Centred out) {
   }
 }
 
-// Minus the squared distances, by one of two ways; which one is known on the device alone, so that
-// both are launched and one has nothing to do.
+// Minus the squared distances, computed in one of two ways. Only the device knows which, so both
+// are launched and one returns at once.
 struct Pairs {
   bool symmetric;
   double t;
@@ -58,8 +56,8 @@ struct Pairs {
   __device__ int64_t first_needed(int64_t i) const { return symmetric ? first + i + 1 : 0; }
 };
 
-// What split_tile.cuh says of very unequal numbers in a row does not count here: t |x| |y| is at
-// most kLargestExponent.
+// The error of split_tile.cuh for widely differing numbers in a row is negligible here: t |x| |y|
+// is at most kLargestExponent.
 struct FromProducts : Pairs {
   const float* x_norms;
   const float* y_norms;
@@ -80,7 +78,7 @@ struct KeepTotal {
   __device__ void operator()(int64_t, const LogSumExp&) const {}
 };
 
-constexpr int kTotalThreads = 256;
+constexpr int kTotalThreads = tuned::kThreads;
 
 // One block.
 __global__ void total(const LogSumExp* states, int64_t count, double t, double log_pairs,
@@ -100,13 +98,15 @@ __global__ void total(const LogSumExp* states, int64_t count, double t, double l
 struct Memory {
   Memory(void* workspace, const GaussianPotentialCall& call, int64_t at_once)
       : parts(call.y.rows),
-        parts_at_once(parts.within(kSplitBytes / (SplitRows::padded(call.x.cols) * 4))),
+        parts_at_once(
+            parts.within(tuned::ValueLoop::kSplitBytes / (SplitRows::padded(call.x.cols) * 4))),
         all(workspace),
         largest(all.take<unsigned>(1)),
         centred_x(centred(call.x)),
         centred_y(call.symmetric ? centred_x : centred(call.y)),
-        split_x(all, at_once, call.x.cols, true),
-        split_y(all, std::min(parts_at_once * parts.keys, call.y.rows), call.x.cols, true),
+        split_x(take_split_rows(all, at_once, call.x.cols, true)),
+        split_y(take_split_rows(all, std::min(parts_at_once * parts.keys, call.y.rows), call.x.cols,
+                                true)),
         states(all.take<LogSumExp>(at_once * parts_at_once)),
         of_rows(all.take<LogSumExp>(call.x.rows)) {}
 
@@ -125,9 +125,7 @@ struct Memory {
 };
 
 void launch_centre(const Matrix& rows, const double* centre, Centred out, Stream stream) {
-  constexpr int kThreads = 256;
-  launch(centre_rows, dim3(ceil_div<int64_t>(rows.rows * kWarp, kThreads)), dim3(kThreads), 0,
-         stream, rows, centre, out);
+  launch(centre_rows, blocks_for(rows.rows * kWarp), tuned::kThreads, 0, stream, rows, centre, out);
 }
 
 }  // namespace

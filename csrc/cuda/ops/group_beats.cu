@@ -12,7 +12,7 @@ struct GroupBits {
   uint64_t* bits;
 
   __device__ bool is_set(int64_t query, int64_t group) const {
-    // Another thread may be about to set it: then it is set twice.
+    // Another thread may be about to set it; setting it twice does no harm.
     return (*word(query, group) >> (group % 64) & 1) != 0;
   }
   __device__ void set(int64_t query, int64_t group) const {
@@ -34,9 +34,9 @@ struct BeatsTake {
   }
 };
 
-// Sets the groups of keys that surely pass; of the others, those whose group is not set yet go to
-// the list.
-struct BeatsSink {
+// Sets the groups of keys that surely pass. Of those that only may pass, the ones whose group is
+// not set yet go to the list.
+struct BeatsEpilogue {
   const ScreenQuery* coefficients;
   const ScreenThreshold* thresholds;
   PairList list;
@@ -63,7 +63,7 @@ struct BeatsSink {
 struct BeatsTask {
   BeatsTake take;
 
-  BeatsSink sink(const FixedMemory& memory) const {
+  BeatsEpilogue epilogue(const FixedMemory& memory) const {
     return {memory.arrays.coefficients, memory.thresholds, memory.list, take.bits};
   }
 };

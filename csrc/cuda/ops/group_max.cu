@@ -2,24 +2,23 @@
 //
 // The keys are screened twice: first for the best lower bound of each group, then for the keys
 // whose upper bound reaches it. These are scored exactly.
+#include "cuda/arch/mainloop.cuh"
 #include "cuda/engine/encode_queries.h"
-#include "cuda/engine/order.cuh"
+#include "cuda/engine/ordered_key.h"
 #include "cuda/engine/pair_list.cuh"
-#include "cuda/engine/screen_launch.cuh"
+#include "cuda/ops/plans.h"
 #include "cuda/tuning.h"
 #include "fastclip/ops/group_max.h"
 
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-
 struct Groups {
   const int64_t* of_keys;
   int64_t count;
 };
 
-// What both sinks know of the strip's queries.
+// What both epilogues know of the strip's queries.
 struct Rows {
   __device__ Rows(const CodedQueries& queries, const Strip& strip)
       : coefficients{queries.coefficients[strip.query(0)], queries.coefficients[strip.query(1)]},
@@ -29,8 +28,8 @@ struct Rows {
   float gamma[2];  // infinite where nothing is known, NaN where there is no query
 };
 
-// Keeps the best lower bound of each query and group, as a number of order.cuh.
-struct LowerSink {
+// Keeps the best lower bound of each query and group, as a number of ordered.h.
+struct LowerEpilogue {
   CodedQueries queries;
   Groups groups;
   uint32_t* lower;  // [queries, groups]
@@ -62,12 +61,13 @@ struct LowerSink {
       if (!(best[h] > -INFINITY)) continue;
       uint32_t* at = lower + strip.query(h) * groups.count + group;
       const uint32_t number = ordered(best[h]);
-      if (number > *at) atomicMax(at, number);  // another thread may have raised it since: no harm
+      if (number > *at)
+        atomicMax(at, number);  // another thread may have raised it since, which is harmless
     }
   }
 };
 
-struct UpperSink {
+struct UpperEpilogue {
   CodedQueries queries;
   Groups groups;
   const uint32_t* lower;
@@ -101,51 +101,42 @@ struct UpperSink {
 
 struct GroupTake {
   Groups groups;
-  ScoredKey* best;  // [queries, groups]
+  OrderedKey* best;  // [queries, groups]
 
   __device__ void operator()(int64_t query, int64_t key, float score) const {
-    atomicMax(best + query * groups.count + groups.of_keys[key], scored_key(score, key));
+    atomicMax(best + query * groups.count + groups.of_keys[key], ordered_key(score, key));
   }
 };
 
-__global__ void write_kernel(const ScoredKey* best, int64_t count, float* values,
+__global__ void write_kernel(const OrderedKey* best, int64_t count, float* values,
                              int64_t* indices) {
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int64_t i = global_thread();
   if (i >= count) return;
   values[i] = score_of(best[i]);
   indices[i] = key_of(best[i]);
 }
 
-// As FixedPlan.
-struct GroupPlan {
-  GroupPlan(const GroupMaxCall& call, int64_t at_once) : groups(call.values.sizes[1]) {
-    constexpr int64_t kMostEntries = int64_t{1} << 25;  // of queries and groups
-    const int64_t most = std::max<int64_t>(1, kMostEntries / groups);
-    queries = std::max<int64_t>(1, std::min({call.queries.rows, at_once, most}));
-    keys = keys_at_a_time(queries, call.keys.rows, tuning().search_pairs);
-    open = std::min(tuning().search_open, queries * keys);
-  }
-
-  int64_t groups, queries, keys, open;
-};
+GroupPlan plan_of(const GroupMaxCall& call, int64_t at_once) {
+  return {call.queries.rows, call.keys.rows, call.values.sizes[1], at_once};
+}
 
 struct Memory {
   Memory(Workspace& workspace, const GroupPlan& plan, int64_t width)
       : arrays(workspace, padded_queries(plan.queries), width),
         lower(workspace.take<uint32_t>(plan.queries * plan.groups)),
-        best(workspace.take<ScoredKey>(plan.queries * plan.groups)),
+        best(workspace.take<OrderedKey>(plan.queries * plan.groups)),
         list(workspace, plan.open, PairList::strips(plan.queries, plan.keys)) {}
 
   QueryArrays arrays;
   uint32_t* lower;
-  ScoredKey* best;
+  OrderedKey* best;
   PairList list;
 };
 
 }  // namespace
 
 Room group_max_room(const GroupMaxCall& call, int64_t most) {
-  const GroupPlan plan(call, std::min(most, tuning().search_queries));
+  const GroupPlan plan = plan_of(call, std::min(most, tuning().search_queries));
   Workspace workspace;
   Memory(workspace, plan, width_of(call.screen));
   return {plan.queries, workspace.bytes()};
@@ -156,7 +147,7 @@ void group_max(const GroupMaxCall& call, int64_t at_once, void* memory, Stream s
   const ScreenKeys* screen_keys = call.screen;
   int64_t* scored = call.survivors.data;
   check_number_of_keys(keys);
-  const GroupPlan plan(call, at_once);
+  const GroupPlan plan = plan_of(call, at_once);
   zero(scored, sizeof(int64_t), stream);
   const Groups groups{call.groups.data, plan.groups};
   Workspace workspace(memory);
@@ -165,26 +156,25 @@ void group_max(const GroupMaxCall& call, int64_t at_once, void* memory, Stream s
   for (int64_t first = 0; first < queries.rows; first += plan.queries) {
     const Matrix rows = queries.slice(first, std::min(first + plan.queries, queries.rows));
     const int64_t entries = rows.rows * groups.count;
-    zero(parts.best, sizeof(ScoredKey) * entries, stream);
+    zero(parts.best, sizeof(OrderedKey) * entries, stream);
     const GroupTake take{groups, parts.best};
     if (screen_keys == nullptr) {
-      certify_all(parts.list, rows, keys, take, scored, stream);
+      rescore_all(parts.list, rows, keys, take, scored, stream);
     } else {
       zero(parts.lower, sizeof(uint32_t) * entries, stream);
       const CodedQueries coded = encode_queries(rows, *screen_keys, parts.arrays, stream);
-      ScreenCall screening{coded.codes, coded.tiles(), *screen_keys, 0, keys.rows};
-      screen(screening, LowerSink{coded, groups, parts.lower}, stream);
+      MainloopParams params{coded.codes, coded.tiles(), *screen_keys, 0, keys.rows};
+      screen(params, LowerEpilogue{coded, groups, parts.lower}, stream);
       for (int64_t key = 0; key < keys.rows; key += plan.keys) {
-        screening.first_key = key;
-        screening.last_key = std::min(key + plan.keys, keys.rows);
-        parts.list.begin(rows.rows, screening.first_key, screening.last_key, stream);
-        screen(screening, UpperSink{coded, groups, parts.lower, parts.list}, stream);
-        certify(parts.list, rows, keys, take, scored, stream);
+        params.first_key = key;
+        params.last_key = std::min(key + plan.keys, keys.rows);
+        parts.list.begin(rows.rows, params.first_key, params.last_key, stream);
+        screen(params, UpperEpilogue{coded, groups, parts.lower, parts.list}, stream);
+        rescore(parts.list, rows, keys, take, scored, stream);
       }
     }
-    launch(write_kernel, static_cast<unsigned>(ceil_div<int64_t>(entries, kThreads)), kThreads, 0,
-           stream, parts.best, entries, call.values.data + first * groups.count,
-           call.indices.data + first * groups.count);
+    launch(write_kernel, blocks_for(entries), tuned::kThreads, 0, stream, parts.best, entries,
+           call.values.data + first * groups.count, call.indices.data + first * groups.count);
   }
 }
 

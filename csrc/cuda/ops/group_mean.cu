@@ -1,11 +1,12 @@
 // Means of groups of keys.
 #include "cuda/engine/exact_score.cuh"
+#include "cuda/tuning.h"
 #include "fastclip/ops/group_mean.h"
 
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kColumns = 32, kRows = 8;
+constexpr int kColumns = tuned::GroupMean::kColumns, kRows = tuned::GroupMean::kRows;
 
 // One block for a group and kColumns columns. Thread (c, r) adds every kRows-th row from r on.
 __global__ void group_means_kernel(Matrix keys, const int64_t* order, const int64_t* starts,

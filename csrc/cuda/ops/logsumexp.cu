@@ -1,4 +1,4 @@
-#include "cuda/engine/split_tile.cuh"
+#include "cuda/engine/split_rows.cuh"
 #include "cuda/engine/value_loop.cuh"
 #include "cuda/engine/workspace.h"
 #include "cuda/tuning.h"
@@ -7,8 +7,6 @@
 
 namespace fastclip::cuda {
 namespace {
-
-constexpr int64_t kSplitBytes = int64_t{128} << 20;  // of keys at a time, about
 
 struct SignedScores {
   float sign;
@@ -33,12 +31,13 @@ struct Memory {
   Memory(void* workspace, const Matrix& queries, const Matrix& keys, int64_t at_once)
       : parts(keys.rows),
         with_low(!both_are_short(queries, keys)),
-        parts_at_once(
-            parts.within(kSplitBytes / (SplitRows::padded(keys.cols) * (with_low ? 4 : 2)))),
+        parts_at_once(parts.within(tuned::ValueLoop::kSplitBytes /
+                                   (SplitRows::padded(keys.cols) * (with_low ? 4 : 2)))),
         all(workspace),
         largest(all.take<float>(2)),
-        split_queries(all, at_once, keys.cols, with_low),
-        split_keys(all, std::min(parts_at_once * parts.keys, keys.rows), keys.cols, with_low),
+        split_queries(take_split_rows(all, at_once, keys.cols, with_low)),
+        split_keys(take_split_rows(all, std::min(parts_at_once * parts.keys, keys.rows), keys.cols,
+                                   with_low)),
         states(all.take<LogSumExp>(at_once * parts_at_once)),
         totals(all.take<LogSumExp>(at_once)) {}
 
@@ -52,12 +51,12 @@ struct Memory {
   LogSumExp* totals;
 };
 
-template <int kParts>
 void add_keys(const Matrix& queries, const Matrix& keys, double scale, SignedScores scores,
               const Memory& memory, Stream stream) {
   scores.for_enough = true;
-  launch_parts(SplitTile<kParts>(memory.split_queries, memory.split_keys), 0, memory.parts, scale,
-               scores, memory.states, stream);
+  visit_split_tile(memory.split_queries, memory.split_keys, [&](const auto& tile) {
+    launch_parts(tile, 0, memory.parts, scale, scores, memory.states, stream);
+  });
   scores.for_enough = false;
   launch_parts(FloatTile<false>(queries, keys), 0, memory.parts, scale, scores, memory.states,
                stream);
@@ -78,7 +77,6 @@ void logsumexp(const LogSumExpCall& call, int64_t at_once, void* workspace, Stre
   const double positive = std::abs(scale);
   const SignedScores scores{
       scale < 0 ? -1.0f : 1.0f, {lost_factor(positive, keys.cols), memory.largest}, true};
-  const auto add = memory.with_low ? add_keys<2> : add_keys<1>;
   zero(memory.largest, 2 * sizeof(float), stream);
   launch_largest_length(queries, memory.largest, stream);
   launch_largest_length(keys, memory.largest + 1, stream);
@@ -89,7 +87,7 @@ void logsumexp(const LogSumExpCall& call, int64_t at_once, void* workspace, Stre
     for (int64_t j = 0; j < keys.rows; j += keys_at_once) {
       const Matrix some_keys = keys.slice(j, std::min(j + keys_at_once, keys.rows));
       launch_split(some_keys, memory.split_keys, stream);
-      add(some_queries, some_keys, positive, scores, memory, stream);
+      add_keys(some_queries, some_keys, positive, scores, memory, stream);
       launch_merge(memory.states, some_queries.rows, ceil_div(some_keys.rows, memory.parts.keys),
                    positive, j == 0, j + some_keys.rows == keys.rows, memory.totals,
                    TakeLogarithm{positive, call.out.data + i}, stream);

@@ -1,15 +1,15 @@
 // Scores of given pairs.
+#include "cuda/arch/threads.cuh"
 #include "cuda/engine/exact_score.cuh"
+#include "cuda/tuning.h"
 #include "fastclip/ops/pair_scores.h"
 
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-
 __global__ void pair_scores_kernel(Matrix queries, Matrix keys, const int64_t* indices,
                                    int64_t per_query, float* out) {
-  const int64_t pair = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kLanes;
+  const int64_t pair = global_thread() / kLanes;
   if (pair >= queries.rows * per_query) return;
   const float score = exact_score(queries, pair / per_query, keys, indices[pair]);
   if (threadIdx.x % kLanes == 0) out[pair] = score;
@@ -18,9 +18,8 @@ __global__ void pair_scores_kernel(Matrix queries, Matrix keys, const int64_t* i
 }  // namespace
 
 void pair_scores(const PairScoresCall& call, Stream stream) {
-  const int64_t blocks = ceil_div(call.indices.count() * kLanes, int64_t{kThreads});
-  launch(pair_scores_kernel, blocks, kThreads, 0, stream, call.queries, call.keys,
-         call.indices.data, call.indices.sizes[1], call.out.data);
+  launch(pair_scores_kernel, blocks_for(call.indices.count() * kLanes), tuned::kThreads, 0, stream,
+         call.queries, call.keys, call.indices.data, call.indices.sizes[1], call.out.data);
 }
 
 }  // namespace fastclip::cuda

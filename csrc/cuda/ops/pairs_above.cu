@@ -7,7 +7,7 @@ namespace {
 
 // Puts pairs that may pass into the list; with `later_only` those alone whose key is more than
 // `shift` after the query.
-struct PairSink {
+struct PairEpilogue {
   const ScreenQuery* coefficients;
   const ScreenThreshold* thresholds;
   PairList list;
@@ -37,10 +37,10 @@ struct Memory {
   ScreenThreshold* thresholds;
 };
 
-__global__ void __launch_bounds__(kCertifyThreads, 2)
-    list_scores_kernel(Matrix queries, Matrix keys, const Pair* pairs, int64_t count,
+__global__ void __launch_bounds__(kRescoreThreads, 2)
+    list_scores_kernel(Matrix queries, Matrix keys, const OpenPair* pairs, int64_t count,
                        float* scores) {
-  const int64_t i = int64_t{blockIdx.x} * kCertifyHalfWarps + threadIdx.x / kLanes;
+  const int64_t i = int64_t{blockIdx.x} * kRescoreHalfWarps + threadIdx.x / kLanes;
   if (i >= count) return;
   const float score = exact_score(queries, pairs[i].query, keys, pairs[i].key);
   if (threadIdx.x % kLanes == 0) scores[i] = score;
@@ -64,19 +64,20 @@ void maybe_above(const MaybeAboveCall& call, int64_t, void* memory, Stream strea
   bound_keys(keys, parts.arrays, stream);
   begin_fixed(queries, keys, call.thresholds.data, parts.arrays, parts.thresholds, stream);
   zero(count, sizeof(unsigned), stream);
-  const ScreenCall screening{parts.arrays.codes, padded_queries(queries.rows) / kQueryTile, keys,
-                             call.first_key, call.last_key};
-  const PairList list(reinterpret_cast<Pair*>(call.pairs.data), call.pairs.sizes[0], count);
-  screen(screening,
-         PairSink{parts.arrays.coefficients, parts.thresholds, list, call.later_only, call.shift},
-         stream);
+  const MainloopParams params{parts.arrays.codes, padded_queries(queries.rows) / kQueryTile, keys,
+                              call.first_key, call.last_key};
+  const PairList list(reinterpret_cast<OpenPair*>(call.pairs.data), call.pairs.sizes[0], count);
+  screen(
+      params,
+      PairEpilogue{parts.arrays.coefficients, parts.thresholds, list, call.later_only, call.shift},
+      stream);
 }
 
 void list_scores(const ListScoresCall& call, Stream stream) {
   const int64_t count = call.scores.count();
-  launch(list_scores_kernel, static_cast<unsigned>(ceil_div<int64_t>(count, kCertifyHalfWarps)),
-         kCertifyThreads, 0, stream, call.queries, call.keys,
-         reinterpret_cast<const Pair*>(call.pairs.data), count, call.scores.data);
+  launch(list_scores_kernel, static_cast<unsigned>(ceil_div<int64_t>(count, kRescoreHalfWarps)),
+         kRescoreThreads, 0, stream, call.queries, call.keys,
+         reinterpret_cast<const OpenPair*>(call.pairs.data), count, call.scores.data);
 }
 
 }  // namespace fastclip::cuda

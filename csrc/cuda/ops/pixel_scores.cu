@@ -9,11 +9,9 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-
-// Values of no pixel: worse than any, at the first one.
+// The identity: a value worse than any, at the first pixel.
 __global__ void begin(float* values, int64_t* locations, int64_t count) {
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t i = global_thread();
   if (i >= count) return;
   values[i] = -std::numeric_limits<float>::infinity();
   locations[i] = 0;
@@ -29,11 +27,10 @@ struct Block {
   int64_t tag_count;  // of the whole call
 };
 
-// One warp for each tag of the block and image that has pixels in it. Exact scores are had for the
-// pixels whose upper bound is no less than the largest lower bound, and pixels come in order: a
-// later one must be better.
+// One warp for each tag of the block and each image with pixels in it. The pixels whose upper bound
+// reaches the largest lower bound are scored exactly, in order, so that a later one must be better.
 __global__ void find_nearest(Block block, PixelScreen screen, float* values, int64_t* locations) {
-  const int64_t tag = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  const int64_t tag = global_thread() / kWarp;
   if (tag >= block.tags.rows) return;
   const int64_t image = block.first_pixel / block.area + blockIdx.y;
   const int64_t image_begin = image * block.area;
@@ -48,20 +45,18 @@ __global__ void find_nearest(Block block, PixelScreen screen, float* values, int
   float level = best;
   for (int64_t p = first + lane; p < last; p += kWarp) {
     const float score = screen.score(tag, p);
-    // An infinite score may be one that the exact one falls short of.
+    // The exact score may be below an infinite one.
     if (score <= std::numeric_limits<float>::max()) {
       level = fmaxf(level, score - screen.margin(tag, p));
     }
   }
-  for (int bit = kWarp / 2; bit > 0; bit /= 2) {
-    level = fmaxf(level, __shfl_xor_sync(kAllLanes, level, bit));
-  }
+  level = warp_largest(level);
   for (int64_t begin = first; begin < last; begin += kWarp) {
     const int64_t p = begin + lane;
     const bool possible = p < last && !(screen.score(tag, p) + screen.margin(tag, p) < level);
     unsigned left = __ballot_sync(kAllLanes, possible);
     while (left != 0) {
-      // Two at a time, one for each half of the warp; the last one alone is done twice.
+      // Two at a time, one in each half of the warp; the last one alone is computed twice.
       const int one = __ffs(left) - 1;
       left &= left - 1;
       const int other = left == 0 ? one : __ffs(left) - 1;
@@ -94,8 +89,8 @@ struct Memory {
         all(workspace),
         reach(all.take<float>(tags.rows)),
         norms(all.take<float>(pixels.rows)),
-        split_tags(all, std::min(tags.rows, at_once), tags.cols, with_low),
-        split_pixels(all, std::min(pixels.rows, at_once), tags.cols, with_low),
+        split_tags(take_split_rows(all, std::min(tags.rows, at_once), tags.cols, with_low)),
+        split_pixels(take_split_rows(all, std::min(pixels.rows, at_once), tags.cols, with_low)),
         scores(all.take<float>(whole_tiles(std::min(tags.rows, at_once)) *
                                whole_tiles(std::min(pixels.rows, at_once)))) {}
 
@@ -122,8 +117,8 @@ void pixel_scores(const PixelScoresCall& call, int64_t at_once, void* workspace,
   int64_t* locations = call.locations.data;
   if (images == 0 || tags.rows == 0) return;
   Memory memory(workspace, pixels, tags, at_once);
-  launch(begin, dim3(ceil_div<int64_t>(images * tags.rows, kThreads)), dim3(kThreads), 0, stream,
-         values, locations, images * tags.rows);
+  launch(begin, blocks_for(images * tags.rows), tuned::kThreads, 0, stream, values, locations,
+         images * tags.rows);
   launch_norms(tags, reach_factor(tags.cols), memory.reach, stream);
   launch_norms(pixels, 1, memory.norms, stream);
   for (int64_t tag = 0; tag < tags.rows; tag += at_once) {
@@ -137,8 +132,8 @@ void pixel_scores(const PixelScoresCall& call, int64_t at_once, void* workspace,
       launch_products(memory.split_tags, memory.split_pixels, memory.scores, stream);
       const PixelScreen screen{memory.scores, whole_tiles(last - pixel), memory.reach + tag,
                                memory.norms + pixel};
-      launch(find_nearest, dim3(ceil_div<int64_t>(block.tags.rows * kWarp, kThreads), block_images),
-             dim3(kThreads), 0, stream, block, screen, values, locations);
+      launch(find_nearest, dim3(blocks_for(block.tags.rows * kWarp), block_images), tuned::kThreads,
+             0, stream, block, screen, values, locations);
     }
   }
 }

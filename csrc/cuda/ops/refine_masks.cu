@@ -9,11 +9,11 @@
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = tuned::kThreads;
 constexpr int kDirections = 8;  // neighbours at each dilation
 
-// Some of the dilations, as a parameter of a kernel: so that any number of them gets to the device
-// without a copy that would have to wait.
+// Some of the dilations, as a parameter of a kernel: any number of them reaches the device without
+// a copy that the host would have to wait for.
 struct Dilations {
   static constexpr int kMost = 64;
   int64_t of[kMost];
@@ -24,7 +24,7 @@ struct Offset {
 };
 
 __global__ void write_offsets(Dilations dilations, int64_t height, int64_t width, Offset* offsets) {
-  // Whatever lies further out than the image is wide is a replicated border.
+  // An offset larger than the image reads the replicated border in any case.
   const int64_t dy = min(dilations.of[blockIdx.x], height);
   const int64_t dx = min(dilations.of[blockIdx.x], width);
   const int place =
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // One iteration. One thread for each pixel and kMasks masks: their weights are the same.
-constexpr int kMasks = 8;
+constexpr int kMasks = tuned::RefineMasks::kMasks;
 
 __global__ void __launch_bounds__(kThreads)
     weighted_means(const float* weights, const float* masks, const float* low, const float* high,

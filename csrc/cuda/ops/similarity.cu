@@ -1,17 +1,19 @@
-// The block of exact scores itself: tiles of 32 queries by 32 keys, of which half a warp does 4 by
-// 8, a thread being one of the 16 lanes of all its pairs.
+// The matrix of exact scores: tiles of 32 queries by 32 keys. Half a warp computes 4 by 8 pairs, a
+// thread being one of the 16 lanes of each.
 #include "cuda/engine/exact_score.cuh"
+#include "cuda/tuning.h"
 #include "fastclip/ops/similarity.h"
 
 namespace fastclip::cuda {
 namespace {
 
-constexpr int kTile = 32;
-constexpr int kQueries = 4;
-constexpr int kKeys = 8;
+using Tuned = tuned::Similarity;
+constexpr int kTile = Tuned::kTile;
+constexpr int kQueries = Tuned::kQueries;
+constexpr int kKeys = Tuned::kKeys;
 constexpr int kHalfWarps = kTile / kQueries * (kTile / kKeys);
 constexpr int kThreads = kHalfWarps * kLanes;
-constexpr int kColumns = 32;  // at a time
+constexpr int kColumns = Tuned::kColumns;
 // The two halves of a warp read rows that are kKeys apart: in the other half of the banks.
 constexpr int kPitch = kColumns + 2;
 constexpr int kLoads = 2 * kTile * kColumns / kThreads;

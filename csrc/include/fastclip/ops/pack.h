@@ -5,7 +5,7 @@
 namespace fastclip {
 
 // Fills the arrays of ScreenKeys, padded to whole panels of keys. On devices the codes lie at
-// code_offset (screen.cuh) instead.
+// code_offset (cuda/arch/code_layout.h) instead.
 struct PackCall {
   Matrix keys;
   Array<float> center;   // what the keys are centred on: on devices given, else to be filled

@@ -6,25 +6,25 @@
 #pragma once
 
 #include "cuda/arch/device.h"
+#include "cuda/tuning.h"
 #include "fastclip/element.h"
 #include "fastclip/float16.h"
 #include "fastclip/matrix.h"
 
 namespace fastclip::cuda {
 
-// 256 threads hold 8 x 8 products each. A warp covers 32 rows and 64 columns, so that what its
-// lanes read from shared memory at once is 64 or 128 different bytes.
-struct ValueTile {
-  static constexpr int kRows = 128, kColumns = 128, kThreads = 256;
-  static constexpr int kSide = 8;    // of the square of one thread
-  static constexpr int kDepth = 16;  // terms in shared memory at a time
+// Each of 256 threads holds 8 x 8 products. A warp covers 32 rows and 64 columns, so that its lanes
+// read 64 or 128 distinct bytes of shared memory at once.
+struct ValueTile : tuned::ValueTile {
   static constexpr int kChunk = 64;
   static constexpr int kPitch = 132;  // numbers from one term to the next
 
   struct Shared {
-    float rows[2][kDepth][kPitch];
-    float columns[2][kDepth][kPitch];
+    float rows[2][kTileK][kPitch];
+    float columns[2][kTileK][kPitch];
   };
+  static_assert(kRows == 128 && kColumns == 128 && kThreads == 256 && kSide == 8 && kTileK == 16,
+                "as row(), column() and the sides have it");
 
   // The rows and columns of the calling thread.
   __device__ static int row(int i) {
@@ -36,10 +36,10 @@ struct ValueTile {
     return warp % 2 * 64 + lane % 8 * 4 + j / 4 * 32 + j % 4;
   }
   // Which of the 16 threads with the same rows it is.
-  __device__ static int place_in_row() { return threadIdx.x / kWarp % 2 * 8 + threadIdx.x % 8; }
+  __device__ static int thread_in_row() { return threadIdx.x / kWarp % 2 * 8 + threadIdx.x % 8; }
 };
 
-// Brings eight adjacent elements of a row at a time from device memory to registers.
+// Loads eight adjacent elements of a row at a time from device memory into registers.
 class RowReader {
  public:
   __device__ explicit RowReader(const Matrix& m)
@@ -128,8 +128,8 @@ __device__ __forceinline__ void multiply(Rows rows, Columns columns, int64_t ter
 #pragma unroll
     for (int j = 0; j < T::kSide; ++j) products[i][j] = chunk[i][j] = 0;
   }
-  const int64_t steps = ceil_div<int64_t>(terms, T::kDepth);
-  if (steps == 0) return;
+  const int64_t k_tiles = ceil_div<int64_t>(terms, T::kTileK);
+  if (k_tiles == 0) return;
   rows.fetch(0);
   columns.fetch(0);
   __syncthreads();
@@ -137,16 +137,16 @@ __device__ __forceinline__ void multiply(Rows rows, Columns columns, int64_t ter
   columns.store(shared.columns[0]);
   __syncthreads();
   const int row = T::row(0), column = T::column(0);
-  for (int64_t step = 0; step < steps; ++step) {
-    const bool more = step + 1 < steps;
+  for (int64_t k = 0; k < k_tiles; ++k) {
+    const bool more = k + 1 < k_tiles;
     if (more) {
-      rows.fetch((step + 1) * T::kDepth);
-      columns.fetch((step + 1) * T::kDepth);
+      rows.fetch((k + 1) * T::kTileK);
+      columns.fetch((k + 1) * T::kTileK);
     }
-    const auto* left = shared.rows[step % 2];
-    const auto* right = shared.columns[step % 2];
+    const auto* left = shared.rows[k % 2];
+    const auto* right = shared.columns[k % 2];
 #pragma unroll
-    for (int t = 0; t < T::kDepth; ++t) {
+    for (int t = 0; t < T::kTileK; ++t) {
       float a[T::kSide], b[T::kSide];
 #pragma unroll
       for (int i = 0; i < T::kSide; ++i) {
@@ -166,7 +166,7 @@ __device__ __forceinline__ void multiply(Rows rows, Columns columns, int64_t ter
         }
       }
     }
-    if (!more || step % (T::kChunk / T::kDepth) == T::kChunk / T::kDepth - 1) {
+    if (!more || k % (T::kChunk / T::kTileK) == T::kChunk / T::kTileK - 1) {
 #pragma unroll
       for (int i = 0; i < T::kSide; ++i) {
 #pragma unroll
@@ -177,8 +177,8 @@ __device__ __forceinline__ void multiply(Rows rows, Columns columns, int64_t ter
       }
     }
     if (more) {
-      rows.store(shared.rows[(step + 1) % 2]);
-      columns.store(shared.columns[(step + 1) % 2]);
+      rows.store(shared.rows[(k + 1) % 2]);
+      columns.store(shared.columns[(k + 1) % 2]);
     }
     __syncthreads();
   }
