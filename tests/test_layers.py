@@ -2,8 +2,8 @@
 
 Python, from the top: ``cli``; ``report``; the methods of papers with what they need; ``sweep`` and
 ``distributed``; ``ops``; ``engine``; ``data`` (features, files, rows), which needs none of these.
-C++: ``bindings`` on headers of operations (``include``); per backend ``ops`` on ``engine`` on ``isa`` or ``arch``
-on ``tuning.h`` on ``include``, and no backend on another.
+C++: ``bindings`` on headers of operations (``include``); per backend ``ops`` on ``engine`` on
+``isa`` or ``arch`` on ``tuning.h`` on ``include``, and no backend on another.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def run(
     device : str or torch.device, default "cpu"
         Where answers are computed, such as "cuda" or "cuda:1"; rows are copied there while others
         are computed with. The answers are the same to the bit, so a sweep may go on elsewhere. Only
-        "cpu" is allowed with engine "ray", and for group_mean, logsumexp and cache_logits: sums in
+        "cpu" is allowed with engine "ray", and for sums over keys (all but searches and counts): in
         an order that CUDA kernels do not keep from chunk to chunk.
     engine : "local" or "ray", default "local"
         "ray" has the shards made by Ray Data (``pip install 'fastclip[ray]'``), on the cluster of
@@ -193,6 +193,9 @@ def run(
     if keys is not None:
         sources["keys"] = _open(keys, normalize)
     kind = operation_named(op)
+    if kind.of_one_set and keys is queries and isinstance(keys, Rows):
+        sources.pop("keys")  # as the function has it
+        keys = None
     if keys is None and not kind.of_one_set:
         raise ValueError(
             f"keys: needed for {op}; only {' and '.join(_of_one_set())} compares queries to "

@@ -440,8 +440,8 @@ def test_status(swept, monkeypatch):
 def test_errors(swept, files, tmp_path, monkeypatch):
     sweep, output = swept
     for changes, message in (
-        ({"op": "best"}, "op: must be one of cache_logits, .*, topk, .*, got 'best'"),
-        ({"targets": 1}, "arguments of topk: k are needed, got k, targets"),
+        ({"op": "best"}, "op: must be one of cache_logits, .*, topk, got 'best'"),
+        ({"targets": 1}, "arguments of topk: needed: k, got k, targets"),
         ({"shard_size": 0}, "shard_size: 1 or more is allowed, got 0"),
         ({"k": V + 1}, "k: must be from 1 to the number of keys 2500, got 2501"),
         ({"keys": None}, "keys: needed for topk"),
