@@ -148,7 +148,9 @@ void Arguments::fail(const Signature::Field& field, const DLTensor& x,
   for (int32_t i = 0; i < x.ndim; ++i) text << (i == 0 ? "" : ", ") << x.shape[i];
   text << "] with strides [";
   for (int32_t i = 0; i < x.ndim; ++i) text << (i == 0 ? "" : ", ") << x.strides[i];
-  text << "] on device type " << x.device_type;
+  const auto* device =
+      x.device_type == kCpu ? "cpu" : (x.device_type == kCuda ? "cuda" : "no device");
+  text << "] on " << device;
   fail(text.str());
 }
 

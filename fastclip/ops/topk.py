@@ -126,18 +126,8 @@ def topk(
     'a toilet with an unusual green seat and back'
     """
     k = as_integer("k", k)
-    found = None
-    if try_plain():
-        rows: Any = keys
-        codes: tuple[torch.Tensor, ...] = ()
-        if isinstance(keys, PackedKeys):
-            rows, codes = keys.rows, (keys.codes, keys.bounds, keys.center)
-        least = TUNING.pack_from_queries, TUNING.pack_from_keys
-        threads = torch.get_num_threads()
-        found = _C.plain_topk(queries, rows, codes, k, *least, threads)
-    if found is not None:
-        check_row(found[3], queries.shape[0])
-    else:
+    found = _plain(queries, keys, k)
+    if found is None:
         if elsewhere(keys):
             given = {"k": k, "return_survivors": return_survivors}
             return cast(TopK, answer(BestKeys, queries, keys, **given))
@@ -145,9 +135,28 @@ def topk(
         key_rows, screen = as_keys(keys)
         check_same_width(query_rows, key_rows)
         check_k(k, key_rows.shape[0])
-        found = call("topk", query_rows, key_rows, screen, k)
+        found = _plain(query_rows, keys if screen else key_rows, k)  # such as arrays of NumPy
+        if found is None:
+            found = call("topk", query_rows, key_rows, screen, k)
     best = TopK(*found[:2])
     return (best, torch.as_tensor(found[2], device=found[0].device)) if return_survivors else best
+
+
+def _plain(queries: Any, keys: Any, k: int) -> tuple[Any, ...] | None:
+    """Search tensors without torch where it need not see them; else return None.
+
+    Also where keys that are not packed may be worth packing.
+    """
+    if not try_plain():
+        return None
+    codes: tuple[torch.Tensor, ...] = ()
+    if isinstance(keys, PackedKeys):
+        keys, codes = keys.rows, (keys.codes, keys.bounds, keys.center)
+    least = TUNING.pack_from_queries, TUNING.pack_from_keys
+    found = _C.plain_topk(queries, keys, codes, k, *least, torch.get_num_threads())
+    if found is not None:
+        check_row(found[3], queries.shape[0])
+    return found
 
 
 def _topk(
