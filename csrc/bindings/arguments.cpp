@@ -134,9 +134,9 @@ const ScreenKeys* Arguments::screen(const Signature::Field& field, py::handle ob
   return &*screen_;
 }
 
-View<uint8_t, 1> Arguments::memory() {
+Array<uint8_t> Arguments::memory() {
   static const Signature::Field field{"memory", "memory[...]", {}, true};
-  return view(field, value(extra_++), static_cast<const View<uint8_t, 1>*>(nullptr));
+  return view<Array<uint8_t>>(field, value(extra_++));
 }
 
 void Arguments::fail(const Signature::Field& field, const DLTensor& x,
