@@ -134,9 +134,9 @@ const ScreenKeys* Arguments::screen(const Signature::Field& field, py::handle ob
   return &*screen_;
 }
 
-View<uint8_t, 1> Arguments::memory() {
+Array<uint8_t> Arguments::memory() {
   static const Signature::Field field{"memory", "memory[...]", {}, true};
-  return view(field, value(extra_++), static_cast<const View<uint8_t, 1>*>(nullptr));
+  return view<Array<uint8_t>>(field, value(extra_++));
 }
 
 void Arguments::fail(const Signature::Field& field, const DLTensor& x,
@@ -148,7 +148,9 @@ void Arguments::fail(const Signature::Field& field, const DLTensor& x,
   for (int32_t i = 0; i < x.ndim; ++i) text << (i == 0 ? "" : ", ") << x.shape[i];
   text << "] with strides [";
   for (int32_t i = 0; i < x.ndim; ++i) text << (i == 0 ? "" : ", ") << x.strides[i];
-  text << "] on device type " << x.device_type;
+  const auto* device =
+      x.device_type == kCpu ? "cpu" : (x.device_type == kCuda ? "cuda" : "no device");
+  text << "] on " << device;
   fail(text.str());
 }
 

@@ -105,7 +105,7 @@ class Arguments {
   }
 
   // Memory to work in, also after those.
-  View<uint8_t, 1> memory();
+  Array<uint8_t> memory();
 
   [[noreturn]] void fail(const std::string& problem) const {
     throw std::runtime_error("fastclip._C." + signature_.operation() + ": " + problem);
@@ -147,7 +147,7 @@ class Arguments {
     if constexpr (std::is_arithmetic_v<T>) {
       return number<T>(field, object);
     } else if constexpr (IsView<T>::value) {
-      return view(field, object, static_cast<T*>(nullptr));
+      return view<T>(field, object);
     } else if constexpr (std::is_same_v<T, const ScreenKeys*>) {
       return screen(field, object);
     } else if constexpr (std::is_same_v<T, std::vector<int64_t>>) {
@@ -175,13 +175,12 @@ class Arguments {
     }
   }
 
-  template <class T, int kDimensions>
-  View<T, kDimensions> view(const Signature::Field& field, py::handle object,
-                            const View<T, kDimensions>*) {
-    using Number = std::remove_const_t<T>;
+  template <class V>
+  V view(const Signature::Field& field, py::handle object) {
+    using Number = std::remove_const_t<typename V::Element>;
     constexpr uint8_t kCode =
         std::is_floating_point_v<Number> ? kFloat : (std::is_signed_v<Number> ? kInt : kUInt);
-    View<T, kDimensions> view;
+    V view;
     if (object.is_none() && field.is_optional) return view;
     Tensors::Sizes sizes;
     const DLTensor x = tensor(field, object, sizes);
@@ -190,13 +189,13 @@ class Arguments {
     }
     const int64_t count = Tensors::count_if_contiguous(x);
     if (count < 0) fail(field, x, "it must be contiguous");
-    view.data = reinterpret_cast<T*>(x.data);
+    view.data = reinterpret_cast<typename V::Element*>(x.data);
     if (field.is_flat) {
       view.sizes[0] = count;
       return view;
     }
-    check_sizes(field, x, kDimensions);
-    std::copy_n(x.shape, kDimensions, view.sizes);
+    check_sizes(field, x, V::kSizes);
+    std::copy_n(x.shape, V::kSizes, view.sizes);
     return view;
   }
 

@@ -89,23 +89,22 @@ def logsumexp(queries: Queries, keys: Keys, scale: SupportsFloat | torch.Tensor)
     """
     if elsewhere(keys):
         return cast(torch.Tensor, answer(LogSumExp, queries, keys, scale=scale))
-    packed = isinstance(keys, PackedKeys)
-    if not isinstance(scale, torch.Tensor):
-        number = as_number("scale", scale)
-        if try_plain():
-            rows = keys.rows if isinstance(keys, PackedKeys) else keys
-            threads = torch.get_num_threads()
-            found = _C.plain_logsumexp(queries, rows, number, not packed, threads)
-            if found is not None:
-                check_row(found[1], len(queries))
-                return found[0]
-        scale = torch.tensor(number, dtype=torch.float64, device="cpu")
-    scale = as_tensor("scale", scale)
-    check_device("scale", scale)
+    number = None if isinstance(scale, torch.Tensor) else as_number("scale", scale)
+    if number is not None:
+        found = _plain(queries, keys, number)
+        if found is not None:
+            return found
     query_rows = as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
     check_some_rows("keys", key_rows)
+    if number is not None:
+        found = _plain(query_rows, keys if screen else key_rows, number)  # such as NumPy's arrays
+        if found is not None:
+            return found
+        scale = torch.tensor(number, dtype=torch.float64, device="cpu")
+    scale = as_tensor("scale", scale)
+    check_device("scale", scale)
     if scale.numel() != 1 or not scale.is_floating_point():
         raise ValueError(
             f"scale: a floating-point tensor with one element is needed, "
@@ -113,6 +112,19 @@ def logsumexp(queries: Queries, keys: Keys, scale: SupportsFloat | torch.Tensor)
         )
     result: torch.Tensor = call("logsumexp", query_rows, key_rows, scale, not screen)
     return result
+
+
+def _plain(queries: Any, keys: Any, scale: float) -> torch.Tensor | None:
+    """Compute it without torch where that need not see the tensors; else return None."""
+    if not try_plain():
+        return None
+    packed = isinstance(keys, PackedKeys)
+    rows, threads = keys.rows if packed else keys, torch.get_num_threads()
+    found = _C.plain_logsumexp(queries, rows, scale, not packed, threads)
+    if found is None:
+        return None
+    check_row(found[1], len(queries))
+    return found[0]
 
 
 def _logsumexp(

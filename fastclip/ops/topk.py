@@ -128,32 +128,34 @@ def topk(
         given = {"k": k, "return_survivors": return_survivors}
         return cast(TopK, answer(BestKeys, queries, keys, **given))
     k = as_integer("k", k)
-    found = None
-    if try_plain():
-        rows: Any = keys
-        codes: tuple[torch.Tensor, ...] = ()
-        if isinstance(keys, PackedKeys):
-            rows, codes = keys.rows, (keys.codes, keys.bounds, keys.center)
-        found = _C.plain_topk(
-            queries,
-            rows,
-            codes,
-            k,
-            TUNING.pack_from_queries,
-            TUNING.pack_from_keys,
-            TUNING.always_screen,
-            torch.get_num_threads(),
-        )
-    if found is not None:
-        check_row(found[3], found[0].shape[0])
-    else:
+    found = _plain(queries, keys, k)
+    if found is None:
         query_rows = as_rows("queries", queries)
         key_rows, screen = as_keys(keys)
         check_same_width(query_rows, key_rows)
         check_k(k, key_rows.shape[0])
-        found = call("topk", query_rows, key_rows, screen, k)
+        found = _plain(query_rows, keys if screen else key_rows, k)  # such as arrays of NumPy
+        if found is None:
+            found = call("topk", query_rows, key_rows, screen, k)
     best = TopK(*found[:2])
     return (best, torch.as_tensor(found[2], device=found[0].device)) if return_survivors else best
+
+
+def _plain(queries: Any, keys: Any, k: int) -> tuple[Any, ...] | None:
+    """Search tensors without torch where it need not see them; else return None.
+
+    Also where keys that are not packed may be worth packing.
+    """
+    if not try_plain():
+        return None
+    codes: tuple[torch.Tensor, ...] = ()
+    if isinstance(keys, PackedKeys):
+        keys, codes = keys.rows, (keys.codes, keys.bounds, keys.center)
+    tuned = TUNING.pack_from_queries, TUNING.pack_from_keys, TUNING.always_screen
+    found = _C.plain_topk(queries, keys, codes, k, *tuned, torch.get_num_threads())
+    if found is not None:
+        check_row(found[3], queries.shape[0])
+    return found
 
 
 def _topk(

@@ -7,6 +7,9 @@ namespace fastclip {
 
 template <class T, int kDimensions>
 struct View {
+  using Element = T;
+  static constexpr int kSizes = kDimensions;
+
   T* data = nullptr;  // null where an optional array is left out
   int64_t sizes[kDimensions > 0 ? kDimensions : 1] = {};
 
