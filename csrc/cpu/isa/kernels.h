@@ -113,7 +113,7 @@ struct PixelKernels {
   CornerBounds (*corner_bounds)(const float* const* corners, int64_t tags, float* low, float* high);
   // Interpolates the tags of a cell and writes the k best of each output pixel.
   void (*label_cell)(const Cell& cell);
-  // weights[neighbour * width + x]: affinities of a row of pixels; see refine_masks.cpp.
+  // weights[neighbour * width + x]: affinities of a row of pixels; see affinity.h.
   void (*affinities)(const NeighbourRows* channels, const float* const* centres,
                      int64_t num_channels, float* weights);
   // out[x] = the weighted sum of the neighbours of x, put back into [low, high].
