@@ -10,11 +10,9 @@
 #include <vector>
 
 #include "cpu/tuning.h"
+#include "fastclip/integers.h"
 
 namespace fastclip::cpu {
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 // Blocks that one thread keeps.
 class KeptBlocks {
@@ -74,7 +72,7 @@ class AlignedBuffer {
  public:
   explicit AlignedBuffer(int64_t size, Contents contents = Contents::kZero)
       : block_(KeptBlocks::of_this_thread().take(
-            round_up(std::max<int64_t>(size, 1) * static_cast<int64_t>(sizeof(T)), 64))) {
+            round_up<int64_t>(std::max<int64_t>(size, 1) * static_cast<int64_t>(sizeof(T)), 64))) {
     if (contents == Contents::kZero) {
       std::fill_n(static_cast<char*>(block_.data), block_.bytes, 0);
     }

@@ -124,7 +124,7 @@ struct Plan {
     using namespace tuning;
     int64_t blocks = std::max<int64_t>(1, ceil_div(queries, max_query_block));
     if (blocks > threads) {
-      blocks = round_up(blocks, threads);
+      blocks = round_up<int64_t>(blocks, threads);
     } else if (queries >= kEnoughQueries * threads || keys < 2 * key_block) {
       blocks = std::clamp<int64_t>(queries / kFewestQueries, blocks, threads);
     }

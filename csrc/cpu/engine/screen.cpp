@@ -53,7 +53,7 @@ BlockScreen::BlockScreen(const Kernels& kernels, const Matrix& queries, const Ma
       longest_key_(longest_key),
       scorer_(scorer),
       coefficients_(queries.rows),
-      gamma_(round_up(queries.rows, 4)),
+      gamma_(round_up<int64_t>(queries.rows, 4)),
       scale_(queries.rows, 1.0),
       offset_(queries.rows),
       query_codes_(codes != nullptr ? queries.rows * codes->width : 0, Contents::kAnything),

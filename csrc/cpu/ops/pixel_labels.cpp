@@ -70,7 +70,7 @@ struct Image {
 int64_t label_row_of_cells(const Kernels& isa, const Image& image, const PixelLabelsCall& call,
                            const BilinearAxis& ys, const BilinearAxis& xs, int64_t y,
                            Interrupt& interrupt) {
-  const int64_t stride = round_up(image.tags, 16);
+  const int64_t stride = round_up<int64_t>(image.tags, 16);
   Screen screen(image.tags, call.k(), call.background);
   std::vector<int64_t> survivors(static_cast<size_t>(image.tags));
   AlignedBuffer<float> corners(4 * stride), edges(tuning::kCellRows * 2 * stride),
