@@ -1,5 +1,6 @@
-// Memory for one task, on a cache line. A thread keeps what its buffers give back for its next
-// ones: fresh memory costs a page fault every 4 KiB, more than a small call computes in the time.
+// Memory for one task, aligned to cache lines. Each thread keeps the memory of its freed buffers
+// for its next ones: fresh memory costs a page fault every 4 KiB, which takes longer than a small
+// call.
 #pragma once
 
 #include <algorithm>

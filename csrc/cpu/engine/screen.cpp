@@ -40,7 +40,7 @@ PairScorer::PairScorer(const Kernels& kernels, const Matrix& queries, const Matr
 
 void PairScorer::prefetch(int64_t key) const {
   const int64_t bytes = keys_.cols * size_of(keys_.dtype);
-  if (keys_.rows * bytes <= tuning::kKeyBlockBytes) return;  // they are near
+  if (keys_.rows * bytes <= tuning::kKeyBlockBytes) return;  // they are resident in the L2
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(keys_.row(key) + at);
 }
 

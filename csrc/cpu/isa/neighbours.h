@@ -35,7 +35,7 @@ struct NeighbourKernels : Vectors<W> {
 
   static void weighted_mean(const NeighbourRows& mask, const float* weights, float low, float high,
                             float* out) {
-    constexpr int kTogether = 4;  // sums that do not wait for one another
+    constexpr int kTogether = 4;  // independent sums hide each other's latency
     int64_t x = 0;
     for (; x + kTogether * W <= mask.width; x += kTogether * W) {
       mean<kTogether>(mask, weights, low, high, x, out);

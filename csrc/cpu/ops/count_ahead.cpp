@@ -11,8 +11,7 @@
 namespace fastclip::cpu {
 namespace {
 
-// Where the counts of all tasks come together. Whole numbers: any order of additions gives the
-// same.
+// The counts of all tasks. They are integers, so that any order of additions gives the same.
 struct Totals {
   int64_t* per_query;
   int64_t* per_key;

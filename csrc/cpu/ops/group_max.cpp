@@ -38,8 +38,8 @@ void offer(ScoredKey& best, const ScoredKey& key) {
   if (best.index < 0 || ahead(key, best)) best = key;
 }
 
-// Groups of consecutive keys through the screen. Of each group the key with the largest upper bound
-// is scored exactly, then those whose upper bounds reach that score.
+// Screens groups of consecutive keys. In each group the key with the largest upper bound is
+// rescored first, then those whose upper bounds reach that score.
 class ScreenedGroupMax {
  public:
   ScreenedGroupMax(const Kernels& kernels, BlockScreen& block, const Best& best)

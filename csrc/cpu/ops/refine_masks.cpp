@@ -14,8 +14,8 @@
 namespace fastclip::cpu {
 namespace {
 
-// Planes [height, width] with replicated columns on both sides, so that a row shifted sideways is
-// an address.
+// Planes [height, width] with replicated columns on both sides, so that shifting a row sideways
+// only moves a pointer.
 class PaddedPlanes {
  public:
   PaddedPlanes(int64_t planes, int64_t height, int64_t width, int64_t border)
@@ -29,7 +29,7 @@ class PaddedPlanes {
     return values_.get() + (plane * height_ + y) * stride_ + border_;
   }
 
-  // After the inside of a row was written. Its right border begins where the image ends.
+  // Fills the borders of a row from its inside. The right one begins where the image ends.
   void replicate(int64_t plane, int64_t y) {
     float* inside = row(plane, y);
     std::fill(inside - border_, inside, inside[0]);
@@ -138,7 +138,7 @@ class Refinement {
     });
   }
 
-  // A row's weights stay in cache while all masks pass over it.
+  // The weights of a row are resident in cache while all masks pass over it.
   void iterate(const std::vector<Range>& ranges) {
     for_rows([&](int64_t first, int64_t last) {
       std::vector<const float*> rows(offsets_.size());
