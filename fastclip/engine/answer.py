@@ -35,8 +35,8 @@ def answer(kind: type[Operation], queries: Array | Rows, keys: Any, **given: Any
     ------
     FeatureFileError, RankError, TypeError, ValueError
     """
-    for name in ("return_survivors", "num_groups"):
-        if given.pop(name, None):
+    for name, default in (("return_survivors", False), ("num_groups", None)):
+        if given.pop(name, default) is not default:
             raise ValueError(f"{name}: is allowed only with keys in memory, got {keys!r}")
     if isinstance(keys, ShardedKeys):
         return rounds.ask(kind, queries, keys, given)
@@ -64,7 +64,8 @@ def _streamed(
 ) -> Any:
     rows = as_source("queries", queries)
     device = rows.rows.device if isinstance(rows, MemoryRows) else torch.device("cpu")
-    question = ask_rows(kind, rows, None if queries is keys else keys, device, **given)
+    one_set = kind.of_one_set and queries is keys
+    question = ask_rows(kind, rows, None if one_set else keys, device, **given)
     operation = question.operation
     if device.type != "cpu" and not operation.exact:
         raise ValueError(

@@ -86,7 +86,6 @@ def count_above(
     >>> fastclip.count_above(queries, keys, torch.tensor([0.3, 0.5]), per="query")
     tensor([2, 0])
     """
-    side = as_side(per)
     if elsewhere(keys):
         counts = answer(
             _CountAbove,
@@ -97,6 +96,7 @@ def count_above(
             return_survivors=return_survivors,
         )
         return cast(torch.Tensor, counts)
+    side = as_side(per)
     query_rows = as_rows("queries", queries).detach()  # whole numbers have no gradient
     key_rows, screen = as_keys(keys)
     key_rows = key_rows.detach()

@@ -88,6 +88,8 @@ def logsumexp(queries: Array, keys: Keys, scale: SupportsFloat | torch.Tensor) -
     >>> round(loss.item(), 3)
     1.719
     """
+    if elsewhere(keys):
+        return cast(torch.Tensor, answer(LogSumExp, queries, keys, scale=scale))
     packed = isinstance(keys, PackedKeys)
     if not isinstance(scale, torch.Tensor):
         number = as_number("scale", scale)
@@ -98,8 +100,6 @@ def logsumexp(queries: Array, keys: Keys, scale: SupportsFloat | torch.Tensor) -
             if found is not None:
                 check_row(found[1], len(queries))
                 return found[0]
-        if elsewhere(keys):
-            return cast(torch.Tensor, answer(LogSumExp, queries, keys, scale=number))
         scale = torch.tensor(number, dtype=torch.float64, device="cpu")
     scale = as_tensor("scale", scale)
     check_device("scale", scale)

@@ -125,6 +125,9 @@ def topk(
     >>> captions.names[best.indices[2, 0]]
     'a toilet with an unusual green seat and back'
     """
+    if elsewhere(keys):
+        given = {"k": k, "return_survivors": return_survivors}
+        return cast(TopK, answer(BestKeys, queries, keys, **given))
     k = as_integer("k", k)
     found = None
     if try_plain():
@@ -145,9 +148,6 @@ def topk(
     if found is not None:
         check_row(found[3], queries.shape[0])
     else:
-        if elsewhere(keys):
-            given = {"k": k, "return_survivors": return_survivors}
-            return cast(TopK, answer(BestKeys, queries, keys, **given))
         query_rows = as_rows("queries", queries)
         key_rows, screen = as_keys(keys)
         check_same_width(query_rows, key_rows)

@@ -213,6 +213,12 @@ def run(
         raise ValueError(f"{name}: at least one row is needed, got none")
     before = job_folder.read_manifest(folder, FORMAT, VERSION)
     known = read_known(folder) if before is not None else {}
+    # Earlier versions wrote an argument down that the rows of the answer now tell.
+    told = {
+        name: before[name]
+        for name in operation.argument_names()
+        if before is not None and name in before and before[name] == getattr(operation, name)
+    }
     if shard_size is None and before is not None:
         shard_size = before["shard_size"]
     plan = make_plan(question, memory, shard_size, place)
@@ -227,6 +233,7 @@ def run(
         "shard_size": plan.block,
         "normalize": normalize,
         **({} if operation.exact else {"instruction_set": _C.isa()}),
+        **told,
         **operation.described(),
         **digests(files),
     }

@@ -17,7 +17,7 @@ import torch
 
 import fastclip
 from fastclip.data import FeatureFileError, Features, open_rows, write_features
-from fastclip.data.job_folder import lock
+from fastclip.data.job_folder import lock, without_hash, write_json
 from fastclip.engine import buffers, devices, stream
 from fastclip.engine.devices import EMULATED
 from fastclip.engine.stream import make_plan
@@ -325,6 +325,18 @@ def test_what_a_device_began_the_cpu_goes_on_with(swept, device):
     (output / "shards" / "shard_00002.json").unlink()
     assert sweep(device="cpu").kept == 6
     assert content(output) == before
+
+
+@host
+def test_a_sweep_whose_description_has_per_goes_on(files, tmp_path):
+    """Earlier versions wrote it down where it was given."""
+    paths = files / "queries.npy", files / "keys.npy", tmp_path / "counts"
+    arguments = {"thresholds": 1.0, "per": "query"}
+    fastclip.sweep.run("count_above", *paths, **arguments)
+    job = tmp_path / "counts" / "job.json"
+    write_json(job, without_hash(json.loads(job.read_text())) | {"per": "query"})
+    summary = fastclip.sweep.run("count_above", *paths, **arguments)
+    assert summary.kept == summary.shards
 
 
 @host
