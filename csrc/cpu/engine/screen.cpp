@@ -40,7 +40,7 @@ PairScorer::PairScorer(const Kernels& kernels, const Matrix& queries, const Matr
 
 void PairScorer::prefetch(int64_t key) const {
   const int64_t bytes = keys_.cols * size_of(keys_.dtype);
-  if (keys_.rows * bytes <= tuning::kKeyBlockBytes) return;  // they are near
+  if (keys_.rows * bytes <= tuning::kKeyBlockBytes) return;  // they are resident in the L2
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(keys_.row(key) + at);
 }
 
@@ -53,7 +53,7 @@ BlockScreen::BlockScreen(const Kernels& kernels, const Matrix& queries, const Ma
       longest_key_(longest_key),
       scorer_(scorer),
       coefficients_(queries.rows),
-      gamma_(round_up(queries.rows, 4)),
+      gamma_(round_up<int64_t>(queries.rows, 4)),
       scale_(queries.rows, 1.0),
       offset_(queries.rows),
       query_codes_(codes != nullptr ? queries.rows * codes->width : 0, Contents::kAnything),

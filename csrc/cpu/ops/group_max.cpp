@@ -38,8 +38,8 @@ void offer(ScoredKey& best, const ScoredKey& key) {
   if (best.index < 0 || ahead(key, best)) best = key;
 }
 
-// Groups of consecutive keys through the screen. Of each group the key with the largest upper bound
-// is scored exactly, then those whose upper bounds reach that score.
+// Screens groups of consecutive keys. In each group the key with the largest upper bound is
+// rescored first, then those whose upper bounds reach that score.
 class ScreenedGroupMax {
  public:
   ScreenedGroupMax(const Kernels& kernels, BlockScreen& block, const Best& best)
@@ -160,7 +160,7 @@ void group_max(const GroupMaxCall& call, Screening screening, int threads, Inter
   const Kernels& isa = kernels();
   // Keys are not split: with few queries and many groups, merging would cost as much as it gains.
   const int64_t block_rows =
-      std::clamp<int64_t>(ceil_div(queries.rows, threads), 1, tuning::kGroupQueryBlock);
+      std::clamp<int64_t>(ceil_div<int64_t>(queries.rows, threads), 1, tuning::kGroupQueryBlock);
   Screens screens{};
   if (std::is_sorted(groups, groups + keys.rows))
     screens = screens_for(isa, call.screen, block_rows, screening);
