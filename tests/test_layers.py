@@ -34,7 +34,7 @@ LAYERS = (
 CPP_LAYERS = ("include", "tuning", "isa", "engine", "ops", "bindings")
 # What a backend offers beside operations: instruction sets, the way to stop, versions, limits.
 FOR_BINDINGS = re.compile(
-    r"(include|bindings)/|cpu/isa/isa\.h|cpu/engine/threads\.h|cuda/arch/versions\.h|cuda/tuning\.h"
+    r"(include|bindings)/|cpu/isa/isa\.h|cpu/engine/threads\.h|cuda/arch/versions\.h|(cpu|cuda)/tuning\.h"
 )
 
 
