@@ -42,6 +42,7 @@ def plain_topk(
     k: int,
     pack_from_queries: int,
     pack_from_keys: int,
+    always_screen: bool,
     threads: int,
 ) -> tuple[torch.Tensor, torch.Tensor, int, int] | None: ...
 def plain_logsumexp(
@@ -54,7 +55,6 @@ def value_blocks(num_keys: int, cols: int) -> tuple[int, int, int]:
     """Keys of a block and of a part, and how many parts there are."""
 
 def worth_codes(queries: int, keys: int, k: int) -> bool: ...
-def always_screen(always: bool) -> None: ...
 def has_screen() -> bool: ...
 def available_isas() -> list[str]: ...
 def isa() -> str: ...
@@ -63,6 +63,7 @@ def park_other_threads() -> None: ...
 
 compiler: str
 panel: int
+center_sample: int  # rows whose mean is the centre of packed keys
 
 class _Tuning:
     """What is taken at a time on devices, at most: csrc/cuda/tuning.h."""

@@ -9,8 +9,8 @@
 #include "bindings/gil.h"
 #include "bindings/table.h"
 #include "bindings/tensors.h"
-#include "cpu/engine/screen.h"
 #include "cpu/isa/isa.h"
+#include "cpu/tuning.h"
 #include "fastclip/exact_score.h"
 #include "fastclip/ops/logsumexp.h"
 #include "fastclip/ops/topk.h"
@@ -27,7 +27,8 @@ namespace {
 // where a tensor is not plain (Tensors::rows), k is out of range, or keys that are not packed may
 // be worth packing.
 py::object plain_topk(py::handle queries, py::handle keys, const py::tuple& screen, py::handle k,
-                      int64_t pack_from_queries, int64_t pack_from_keys, int threads) {
+                      int64_t pack_from_queries, int64_t pack_from_keys, bool always_screen,
+                      int threads) {
   const Tensors& t = tensors();
   const auto q = t.rows(queries);
   const auto x = q ? t.rows(keys) : std::nullopt;
@@ -38,7 +39,7 @@ py::object plain_topk(py::handle queries, py::handle keys, const py::tuple& scre
   std::optional<ScreenKeys> codes;
   if (screen.empty()) {
     if (q->rows >= pack_from_queries && x->rows >= pack_from_keys) return py::none();
-  } else if (cpu::worth_codes(q->rows, x->rows, best)) {
+  } else if (always_screen || cpu::worth_codes(q->rows, x->rows, best)) {
     codes = t.screen(screen[0], screen[1], screen[2], x->rows, x->cols);
     if (!codes) return py::none();
     call.screen = &*codes;
@@ -48,8 +49,9 @@ py::object plain_topk(py::handle queries, py::handle keys, const py::tuple& scre
   py::object values, indices;
   std::tie(values, call.values) = t.empty(call.values);
   std::tie(indices, call.indices) = t.empty(call.indices);
-  const int64_t row =
-      without_gil([&](cpu::Interrupt& interrupt) { return cpu::topk(call, threads, interrupt); });
+  const int64_t row = without_gil([&](cpu::Interrupt& interrupt) {
+    return cpu::topk(call, cpu::Screening{always_screen}, threads, interrupt);
+  });
   return py::make_tuple(values, indices, survivors, row);
 }
 
@@ -78,12 +80,12 @@ void define_plain(py::module_& m) {
 void define_settings(py::module_& m) {
   m.def("code_width", &code_width);
   m.attr("panel") = kPanel;
+  m.attr("center_sample") = cpu::tuning::kCenterSample;
   m.def("value_blocks", [](int64_t num_keys, int64_t cols) {
     const auto blocks = cpu::value_blocks(num_keys, cols);
     return std::array<int64_t, 3>{blocks.block, blocks.part, blocks.parts};
   });
   m.def("worth_codes", &cpu::worth_codes);
-  m.def("always_screen", &cpu::always_screen);
   m.def("has_screen", [] { return cpu::kernels().query_levels > 0; });
   m.def("available_isas", &cpu::available_isas);
   m.def("isa", [] { return std::string(cpu::kernels().name); });

@@ -1,8 +1,9 @@
 // The table of all operations: what each takes, and what it calls on the CPU and on CUDA devices.
 //
-// fastclip._C.NAME(*arguments, threads) calls the first. In builds with CUDA there is also
-// fastclip._C.cuda.NAME(*arguments, at_once, memory, stream) with fastclip._C.cuda.NAME_room(
-// *arguments, most), or fastclip._C.cuda.NAME(*arguments, stream) where there is no room to make.
+// fastclip._C.NAME(*arguments, threads) calls the first; searches take another flag, always_screen.
+// In builds with CUDA there is also fastclip._C.cuda.NAME(*arguments, at_once, memory, stream) with
+// fastclip._C.cuda.NAME_room(*arguments, most), or fastclip._C.cuda.NAME(*arguments, stream) where
+// there is no room to make.
 #include "bindings/table.h"
 
 #include <pybind11/stl.h>
@@ -61,6 +62,19 @@ class Row {
       const int threads = arguments.extra<int>();
       return without_gil(
           [&](cpu::Interrupt& interrupt) { return function(call, threads, interrupt); });
+    });
+    return *this;
+  }
+
+  template <class Result>
+  Row& cpu(Result (*search)(const Call&, cpu::Screening, int, cpu::Interrupt&)) {
+    define(modules_.cpu, "", [=](const Signature& signature, const py::args& values) {
+      Arguments arguments(signature, values, Where::kCpu);
+      const auto call = arguments.call<Call>();
+      const int threads = arguments.extra<int>();
+      const auto screening = cpu::Screening{arguments.extra<bool>()};
+      return without_gil(
+          [&](cpu::Interrupt& interrupt) { return search(call, screening, threads, interrupt); });
     });
     return *this;
   }

@@ -1,12 +1,12 @@
-// All numbers of the CPU kernels that were chosen for speed: sizes of blocks and tasks, and where
-// one way to an answer becomes faster than another. None changes what is right; those of the
-// float32 sums decide how these are rounded. Register tiles are in isa/tile_sizes.h. Each says
-// where it comes from:
+// All numbers of the CPU kernels that were chosen for speed: sizes of blocks and tasks, and
+// thresholds between two ways to the same answer. Answers do not depend on them, except that those
+// of the float32 sums decide how sums are rounded. Register tiles are in isa/tile_sizes.h. Each
+// number says where it comes from:
 //
 //   derived   from the caches of the processors at hand (32 KiB L1, 1 MiB L2 for each core), from
 //             latencies, or from other numbers here
 //   measured  by timing both sides of it
-//   coarse    one of its order does as well; chosen by what is said of it, never timed by itself
+//   coarse    any number of the same order would do; not timed by itself
 #pragma once
 
 #include <cstdint>
@@ -15,20 +15,20 @@ namespace fastclip::cpu::tuning {
 
 // --- Threads and memory ---
 
-// Derived: to wake a thread takes about as long as this many products.
+// Derived: waking a thread takes about as long as this many products.
 inline constexpr double kProductsPerThread = 2.5e5;
 // Coarse: enough tasks to even out threads of unequal speed.
 inline constexpr int64_t kTasksPerThread = 4;
-// Coarse: to wake a sleeping thread takes longer than many a small call.
+// Coarse: waking a sleeping thread takes longer than many small calls.
 inline constexpr int64_t kSpinMicroseconds = 100;
-// Coarse: to read the time takes longer than a look at what is waited for.
+// Coarse: reading the clock takes longer than checking what is waited for.
 inline constexpr int kLooksPerTime = 64;
-// Coarse: what each thread keeps of freed buffers. A fresh one costs a page fault every 4 KiB.
+// Coarse: memory of freed buffers that each thread keeps.
 inline constexpr int64_t kKeptBytes = 16 << 20;
-// Derived from the time of a wake-up: less for one task is not worth it.
+// Derived from the time that waking a thread takes: a task is not worth it for less.
 inline constexpr int64_t kFiniteTaskBytes = 4 << 20;   // read by find_nonfinite
 inline constexpr int64_t kRoundTaskNumbers = 1 << 18;  // rounded by group_mean
-// Coarse: some microseconds of work between two looks at the interrupt.
+// Coarse: some microseconds of work between two checks for an interrupt.
 inline constexpr int64_t kRowsPerPoll = 1024;
 inline constexpr int64_t kPairsPerPoll = 1 << 16;
 
@@ -59,9 +59,10 @@ inline constexpr int64_t kMaxPanels = 8;
 inline constexpr double kWorthScreening = 1.0 / 8;
 // ... among the last keys, at most. Coarse.
 inline constexpr int64_t kScreenWindow = 4096;
-// Coarse: survivors of a query that are no sign of anything, where nothing must be found first.
+// Coarse: survivors of a query that are not held against a screen where nothing must be found
+// first.
 inline constexpr int64_t kFewSurvivors = 16;
-// Derived: so few queries are bound by memory, exact scores take as long as float32 bounds.
+// Derived: so few queries are bound by memory, and exact scores take as long as float32 bounds.
 inline constexpr int64_t kFewFloatQueries = 2;
 // Coarse: keys of a part, at least, where the keys are split.
 inline constexpr int64_t kScreenedPartKeys = 256;
@@ -74,7 +75,7 @@ inline constexpr int64_t kPanelsPerPackTask = 16;  // coarse
 
 // --- Selection ---
 
-// So few numbers need no cleverness.
+// Below these, the simple way is faster.
 inline constexpr int64_t kFewToCompare = 64;  // sorted by comparisons, not by digits; coarse
 inline constexpr int64_t kFewToSort = 32;     // without a selection before; measured
 inline constexpr int64_t kFewToSearch = 64;   // copied out by kth_largest; coarse
@@ -89,8 +90,8 @@ inline constexpr int64_t kGateChunk = 32;  // scores compared at once with the k
 constexpr bool worth_screening(int64_t keys, int64_t k) {
   return keys >= 64 && keys >= (k <= 128 ? 8 : 16) * k;
 }
-// With few keys float32 drops more of them in the time that the codes of the queries take; very few
-// queries are bound by memory, of which the codes need less. Coarse.
+// With few keys, float32 drops more of them in the time that encoding the queries takes. Very few
+// queries are bound by memory, and codes are smaller. Coarse.
 constexpr bool worth_codes(int64_t queries, int64_t keys, int64_t k) {
   return keys >= 256 && worth_screening(keys, k) && (queries <= kFewFloatQueries || keys >= 64 * k);
 }
@@ -98,14 +99,14 @@ constexpr bool worth_codes(int64_t queries, int64_t keys, int64_t k) {
 // Coarse: entries held for each query, enough beyond k for a selection to pay.
 constexpr int64_t topk_entries(int64_t k) { return 4 * k + 64; }
 constexpr int64_t topk_candidates(int64_t k) { return 3 * k + 128; }
-// Coarse: beyond the k-th best, where any of several numbers will do.
+// Coarse: how many more than k a selection may keep, where that makes it faster.
 constexpr int64_t topk_slack(int64_t k) { return k / 4; }
 constexpr int64_t topk_first_slack(int64_t k) { return k / 16; }  // of those scored first
-// Coarse: so few candidates are scored in less time than it takes to find those to drop.
+// Coarse: rescoring so few candidates takes less time than finding those to drop.
 constexpr int64_t topk_few(int64_t k) { return k + (k < 16 ? k : 16); }
 // Coarse: the best k must be found first, and those that the screen cannot tell from them.
 constexpr int64_t topk_allowance(int64_t k) { return 2 * k + 64; }
-// Coarse: survivors that are dropped without a score in the time that one score takes.
+// Coarse: survivors that are dropped by their bounds in the time that one score takes.
 inline constexpr int64_t kSurvivorsPerScore = 4;
 
 // Coarse: memory for the candidates of a thread's block of queries.

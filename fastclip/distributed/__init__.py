@@ -4,7 +4,7 @@ Keys are spread over the ranks of a process group: `ShardedKeys`. All functions 
 about keys take them, such as `fastclip.topk`: each rank passes queries of its own, as many as it
 likes, and gets the answers for these about all keys; queries that one rank alone has, others
 passing none, are broadcast so. These calls are collective: all ranks make them, in the same order,
-with the same settings. Start a program with torchrun::
+with the same numbers (k, scale, per, ...), which is checked. Start a program with torchrun::
 
     torch.distributed.init_process_group("gloo")  # "nccl" for GPUs
     keys = fastclip.distributed.ShardedKeys.split(fastclip.PackedKeys.load("words.safetensors"))
@@ -15,11 +15,14 @@ this rank's queries or keys; a group may have keys on several ranks. Indices cou
 of all ranks. Counts per key are those of this rank's keys, by the queries of all ranks. Queries and
 keys of ``pairs_above`` are always two sets.
 
-Choices and counts (topk, rank, count_above, pairs_above, the best of groups) have the bits that one
-process gives, however keys and queries are spread. Sums over keys (logsumexp, cache_logits,
-group_mean) have the same bits each time for the same spreading, and so has gaussian_potential, of
-`ShardedKeys` in place of rows, for the same number of ranks, however its rows are spread. These are
-within the error that the functions state and one more rounding. Results have no gradient: gradients
+Choices and counts (topk, rank, count_above, pairs_above, questions about the best of groups) have
+the bits that one process gives, however keys and queries are spread. Sums over keys (logsumexp,
+cache_logits, group_mean, the denominator of softmax_topk) have the same bits each time for the same
+spreading (on the CPU; on CUDA devices group_mean has no fixed order), within the error that the
+functions state and one more rounding. Those of group_mean are the bits of one process where one
+rank has all keys, or where sums are exact, as those of float16 numbers are below 2**29.
+gaussian_potential, of `ShardedKeys` in place of rows, has the same bits for the same number of
+ranks, however its rows are spread. Results have no gradient: gradients
 flow through `gather` alone, which is for the losses of `fastclip.training`; `fastclip.train` and
 `fastclip.ttd.distill` share their steps among the ranks by themselves.
 

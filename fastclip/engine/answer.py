@@ -10,7 +10,7 @@ from fastclip.data.rows import Rows
 from fastclip.engine import rounds
 from fastclip.engine.arguments import Sides
 from fastclip.engine.checks import Array, check_width
-from fastclip.engine.operation import Operation
+from fastclip.engine.operation import Operation, concatenated
 from fastclip.engine.packed import PackedKeys
 from fastclip.engine.sharded import ShardedKeys
 from fastclip.engine.sources import MemoryRows, as_source
@@ -19,6 +19,13 @@ from fastclip.engine.tuning import TUNING
 
 Keys: TypeAlias = "Array | PackedKeys | Rows | ShardedKeys"
 """Keys wherever they are; `fastclip.ops` says what each means."""
+
+Queries: TypeAlias = "Array | Rows"
+"""In memory; in files where keys are."""
+
+
+_DEFAULTS = {"return_survivors": False, "num_groups": None}
+"""Of options that need all keys in memory."""
 
 
 def elsewhere(keys: Any) -> bool:
@@ -29,17 +36,22 @@ def elsewhere(keys: Any) -> bool:
 def answer(kind: type[Operation], queries: Array | Rows, keys: Any, **given: Any) -> Any:
     """Return the answer of an operation about keys that are `elsewhere`.
 
-    Options that need all keys in memory are ``given`` as they are by default, or refused.
+    Options that need all keys in memory must have their defaults; otherwise they are refused.
 
     Raises
     ------
     FeatureFileError, RankError, TypeError, ValueError
     """
-    for name in ("return_survivors", "num_groups"):
-        if given.pop(name, None):
-            raise ValueError(f"{name}: is allowed only with keys in memory, got {keys!r}")
+    options = {name: given.pop(name, default) for name, default in _DEFAULTS.items()}
+
+    def check() -> None:
+        for name, option in options.items():
+            if option is not _DEFAULTS[name]:
+                raise ValueError(f"{name}: is allowed only with keys in memory, got {keys!r}")
+
     if isinstance(keys, ShardedKeys):
-        return rounds.ask(kind, queries, keys, given)
+        return rounds.ask(kind, queries, keys, given, check)
+    check()
     return _streamed(kind, queries, keys, given)
 
 
@@ -64,18 +76,25 @@ def _streamed(
 ) -> Any:
     rows = as_source("queries", queries)
     device = rows.rows.device if isinstance(rows, MemoryRows) else torch.device("cpu")
-    question = ask_rows(kind, rows, None if queries is keys else keys, device, **given)
+    one_set = kind.of_one_set and queries is keys
+    question = ask_rows(kind, rows, None if one_set else keys, device, **given)
     operation = question.operation
     if device.type != "cpu" and not operation.exact:
         raise ValueError(
             f"queries: are on device '{device}', 'cpu' is needed for {kind.name} of keys in files"
         )
-    plan = make_plan(question, TUNING.stream_bytes, None, device)
+    try:
+        plan = make_plan(question, TUNING.stream_bytes, None, device)
+    except ValueError as error:
+        raise ValueError(
+            f"keys: this question needs more memory than keys in files get here ({error}); "
+            f"fastclip.sweep.run takes memory="
+        ) from error
     count, size = len(question.block), max(1, plan.block)
     ranges = [range(i, min(i + size, count)) for i in range(0, max(1, count), size)]
     with device:
-        found = states(question, plan, list(enumerate(ranges)))
-        if operation.once:
-            return torch.cat([operation.finish(state, block) for _, state, block in found])
-        state = operation.join([state for _, state, _ in found])
-        return operation.finish(state, torch.empty(0))
+        found = [
+            operation.to_fields(operation.finish(state, block))
+            for _, state, block in states(question, plan, list(enumerate(ranges)))
+        ]
+        return kind.from_fields(concatenated(found), (count, len(question.others)))

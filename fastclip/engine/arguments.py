@@ -15,7 +15,7 @@ import torch
 from fastclip.engine.checks import as_integer, as_number, as_threshold, check_k
 from fastclip.engine.columns import Column, Integers, Thresholds, described_number
 from fastclip.engine.groups import check_count, check_sizes
-from fastclip.engine.sources import RowSource, as_source, read_finite
+from fastclip.engine.sources import MemoryRows, RowSource, as_source, read_finite
 
 Side = Literal["query", "key"]
 
@@ -220,6 +220,11 @@ class ValueRows(Argument):
 
     def check(self, value: Any, sides: Sides) -> RowColumn:
         rows = as_source("values", value)
+        if isinstance(rows, MemoryRows) and rows.rows.device != sides.device:
+            raise ValueError(
+                f"values: are on device '{rows.rows.device}', but queries on '{sides.device}': all "
+                f"must be on one device"
+            )
         if len(rows) != sides.own_keys:
             raise ValueError(
                 f"values: one row per key is needed, got {len(rows)} rows and {sides.own_keys} keys"

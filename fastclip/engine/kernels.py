@@ -9,6 +9,7 @@ import torch
 from fastclip import _C
 from fastclip.engine.devices import on_cuda, stream_of, workspace
 from fastclip.engine.scalars import INT64_MAX
+from fastclip.engine.tuning import TUNING
 
 
 def run(name: str, *arguments: Any) -> Any:
@@ -18,7 +19,7 @@ def run(name: str, *arguments: Any) -> Any:
     """
     x: torch.Tensor = arguments[0]
     if not on_cuda(x):
-        return getattr(_C, name)(*arguments, torch.get_num_threads())
+        return getattr(_C, name)(*arguments, torch.get_num_threads(), TUNING.always_screen)
     kernel = getattr(_C.cuda, name)
     room = getattr(_C.cuda, f"{name}_room", None)
     if room is None:

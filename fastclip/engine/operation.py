@@ -95,11 +95,12 @@ class Operation(ABC):
         TypeError, ValueError
             As of the function.
         """
-        names = self.argument_names()
         needed = {argument.name for argument in self.arguments if argument.default is None}
-        if not needed <= given.keys() <= set(names):
+        if not needed <= given.keys() <= set(self.argument_names()):
+            optional = sorted(set(self.argument_names()) - needed)
             raise ValueError(
-                f"arguments of {self.name}: {', '.join(names)} are needed, "
+                f"arguments of {self.name}: needed: {', '.join(sorted(needed))}"
+                f"{', allowed: ' if optional else ''}{', '.join(optional)}, "
                 f"got {', '.join(sorted(given)) or 'none'}"
             )
         self.sides = sides
@@ -197,6 +198,15 @@ class Operation(ABC):
         return columns[cls.fields[0]]
 
 
+def concatenated(tables: Sequence[Fields]) -> Fields:
+    """Return the table of the rows of all ``tables``."""
+    joined = {name: torch.cat([table[name] for table in tables]) for name in tables[0]}
+    if "starts" in joined:
+        lengths = torch.cat([table["starts"].diff() for table in tables])
+        joined["starts"] = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    return joined
+
+
 OPERATIONS: dict[str, type[Operation]] = {}
 """All operations, by the names of their functions."""
 
@@ -204,6 +214,8 @@ OPERATIONS: dict[str, type[Operation]] = {}
 def register(operation: type[Operation]) -> type[Operation]:
     """Add an operation to those that are known to sweeps, ranks and the command line."""
     OPERATIONS[operation.name] = operation
+    for name in sorted(OPERATIONS):  # whichever file is imported first
+        OPERATIONS[name] = OPERATIONS.pop(name)
     return operation
 
 

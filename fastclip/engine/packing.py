@@ -99,7 +99,7 @@ def empty_screen(rows: torch.Tensor) -> list[torch.Tensor]:
 
 def _center(rows: torch.Tensor) -> torch.Tensor:
     """Return a sample's mean: any vector would do, and it is nearly as good as the mean of all."""
-    count = min(len(rows), 8192)
+    count = min(len(rows), _C.center_sample)
     sample = rows[torch.arange(count, device=rows.device) * len(rows) // count]
     return sample.double().mean(0).float()
 
@@ -112,7 +112,8 @@ def worth_packing(queries: torch.Tensor, keys: torch.Tensor, k: int = 0) -> bool
         return some and len(queries) * len(keys) >= least[0] * least[1]
     many = len(queries) >= least[0] and len(keys) >= least[1]
     part = min(len(keys), TUNING.pack_keys)
-    return many and _C.has_screen() and _C.worth_codes(len(queries), part, k)
+    worth = TUNING.always_screen or _C.worth_codes(len(queries), part, k)
+    return many and _C.has_screen() and worth
 
 
 def parts_to_pack(keys: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:

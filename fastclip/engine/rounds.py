@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -26,8 +26,16 @@ class _Call(NamedTuple):
     """How many queries a rank has at most."""
 
 
-def ask(kind: type[Operation], queries: Array, keys: ShardedKeys, given: dict[str, Any]) -> Any:
+def ask(
+    kind: type[Operation],
+    queries: Array,
+    keys: ShardedKeys,
+    given: dict[str, Any],
+    check: Callable[[], None],
+) -> Any:
     """Ask all keys; return the answer for this rank's queries, or keys. Collective.
+
+    ``check`` looks at what else this rank was asked for; where it raises, all ranks do.
 
     Raises
     ------
@@ -36,7 +44,7 @@ def ask(kind: type[Operation], queries: Array, keys: ShardedKeys, given: dict[st
     TypeError, ValueError
         As of the function in memory, or an argument differs between the ranks.
     """
-    operation, own, most = _agreed(kind, queries, keys, given)
+    operation, own, most = _agreed(kind, queries, keys, given, check)
     operation = operation.over_ranks()
     local = Part(keys.local, keys.begin, operation.columns("key", 0, len(keys.rows)))
     with keys.rows.device:
@@ -54,12 +62,17 @@ def ask(kind: type[Operation], queries: Array, keys: ShardedKeys, given: dict[st
 
 
 def _agreed(
-    kind: type[Operation], queries: Array, keys: ShardedKeys, given: dict[str, Any]
+    kind: type[Operation],
+    queries: Array,
+    keys: ShardedKeys,
+    given: dict[str, Any],
+    check: Callable[[], None],
 ) -> _Call:
     """Check the arguments on all ranks."""
     made: list[tuple[Operation, torch.Tensor]] = []
 
     def describe() -> dict[str, Any]:
+        check()
         rows = as_rows("queries", queries).detach()
         check_same_width(rows, keys.rows)
         check_finite("queries", rows)
@@ -67,6 +80,7 @@ def _agreed(
         sides = Sides(len(rows), total, len(keys.rows), width, rows.device, spread=True)
         operation = kind(sides, **given)
         made.append((operation, rows))
+        _ = keys.local  # packs the keys, which may fail for want of memory
         groups = _groups(operation)
         num_groups = 0 if groups is None else groups.num_groups
         return {"function": kind.name, **operation.shared(), "own": (len(rows), num_groups)}

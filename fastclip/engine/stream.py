@@ -90,7 +90,7 @@ def make_plan(
         sides = question.queries, question.keys
         queries, keys = (torch.empty(len(rows), rows.dim, device="meta") for rows in sides)
         # The latter is a sample of keys to pack.
-        fixed += question.operation.workspace(queries, keys) + 8192 * width * 12
+        fixed += question.operation.workspace(queries, keys) + _C.center_sample * width * 12
     per_row = 2 * block.row_bytes + question.row_bytes
     codes = _C.code_width(width) + 12
     per_resident = others.row_bytes + question.other_bytes + codes
@@ -171,8 +171,8 @@ def states(
             except ValueError as error:
                 check_rows(question.others, chunk.tensor, current.begin, error)
                 raise
-            del chunk
             wait(plan.device)  # the chunk after the next is read into the buffer of this one
+            del chunk
             if current.last:
                 yield current.number, state, block.tensor
 
@@ -224,7 +224,7 @@ class Reader:
         check_rows(question.block, rows, begin)
         columns = question.operation.columns(question.operation.row, begin, end)
         if question.operation.has_targets:
-            columns["target_rows"] = question.others.take(columns["targets"])
+            columns["target_rows"] = question.others.take(columns["targets"].cpu())
         return Part(rows, begin, columns)
 
     def _chunk(self, place: int, step: _Step) -> Part:

@@ -22,6 +22,9 @@ class Tuning:
     device_pack_from_queries: int = 4
     device_pack_keys: int = 1 << 20
 
+    # On the CPU, also where exact scores would be faster: for tests.
+    always_screen: bool = False
+
     # Queries of all ranks together that are sent at a time: enough for the kernels, and 32 MB where
     # rows have 512 float32 numbers.
     rank_queries: int = 1 << 14

@@ -24,12 +24,14 @@ are of any kind that ``float`` or ``operator.index`` takes, also NumPy's and ten
 element, but not bool or str. What ``similarity`` writes to must be a tensor, a NumPy array, or an
 array that says by DLPack 1.0 that it is writable.
 
-Keys may also be rows of files, `fastclip.data.open_rows(...)`, which pass in chunks that take 1 GiB
-at most beside queries and result; and `fastclip.distributed.ShardedKeys`, spread over processes.
-The functions with queries and keys take them, all but `similarity`: with the bits of keys in
-memory, but for sums over ranks (``help(fastclip.distributed)``), without a gradient, without
-``return_survivors`` and ``num_groups``. Queries may be in files, too, if keys are. See
-`fastclip.sweep.run` for answers that memory does not hold, and for a job that goes on after a kill.
+Keys may also be rows in files, `fastclip.data.open_rows(...)`, which are read in chunks and take at
+most 1 GiB beside queries and result; and `fastclip.distributed.ShardedKeys`, spread over processes.
+All functions with queries and keys take them, but for `similarity`. The answers have the bits of
+keys in memory (sums over ranks aside: ``help(fastclip.distributed)``), but no gradient; options
+that need all keys in memory, ``return_survivors`` and ``num_groups``, are refused. Besides what a
+call in memory raises, `fastclip.data.FeatureFileError` and `fastclip.distributed.RankError` are
+possible. Queries may be `fastclip.data.Rows` if keys are. `fastclip.sweep.run` is for answers that
+memory does not hold, and for jobs that must survive a kill.
 
 While a CUDA graph is captured, no value on the device can be looked at: NaN, infinity, numbers that
 are too large and indices out of range raise nothing then, and what such inputs give is undefined.

@@ -7,7 +7,7 @@ from typing import Any, SupportsFloat, cast
 import torch
 
 from fastclip import _C
-from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Beta, RowColumn, ValueRows
 from fastclip.engine.checks import (
     Array,
@@ -26,7 +26,7 @@ from fastclip.engine.transforms import Gradient, call, define, once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, longest
 
 
-def cache_logits(queries: Array, keys: Keys, values: Array, beta: SupportsFloat) -> torch.Tensor:
+def cache_logits(queries: Queries, keys: Keys, values: Array, beta: SupportsFloat) -> torch.Tensor:
     r"""Return the values of all keys summed up, each weighted by its nearness to the query.
 
     .. math:: \mathrm{out}_i = \sum_j \exp(-\beta (1 - q_i \cdot k_j)) \, \mathrm{values}_j
@@ -52,9 +52,9 @@ def cache_logits(queries: Array, keys: Keys, values: Array, beta: SupportsFloat)
 
     Parameters
     ----------
-    queries : tensor or array [N, d], float32, float16 or bfloat16
+    queries : tensor or array [N, d], float32, float16 or bfloat16; also Rows if ``keys`` are
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
+    keys : tensor or array [V, d], PackedKeys, fastclip.data.Rows, or ShardedKeys
         No keys give zeros.
     values : tensor or array [V, C], float32, float16 or bfloat16
         Rows of all three may have any stride.

@@ -7,7 +7,7 @@ from typing import Any, Literal, SupportsFloat, cast, overload
 import torch
 
 from fastclip import _C
-from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Per, Side, Sides, ThresholdPerQuery, as_side
 from fastclip.engine.checks import Array, as_rows, as_thresholds, check_same_width
 from fastclip.engine.operation import Operation, Part, State, register
@@ -17,7 +17,7 @@ from fastclip.ops._count import count_ahead, search_room
 
 @overload
 def count_above(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     thresholds: Array | SupportsFloat,
     *,
@@ -26,7 +26,7 @@ def count_above(
 ) -> torch.Tensor: ...
 @overload
 def count_above(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     thresholds: Array | SupportsFloat,
     *,
@@ -34,7 +34,7 @@ def count_above(
     return_survivors: Literal[True],
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
 def count_above(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     thresholds: Array | SupportsFloat,
     *,
@@ -51,8 +51,8 @@ def count_above(
 
     Parameters
     ----------
-    queries : tensor or array [N, d], float32, float16 or bfloat16
-    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
+    queries : tensor or array [N, d], float32, float16 or bfloat16; also Rows if ``keys`` are
+    keys : tensor or array [V, d], PackedKeys, fastclip.data.Rows, or ShardedKeys
         Packed keys are screened: only scores close to a threshold are computed exactly.
     thresholds : float32 tensor or array [N], or a number
         One per query, or the same for all. A number of any kind is rounded to float32, beyond its
@@ -86,7 +86,6 @@ def count_above(
     >>> fastclip.count_above(queries, keys, torch.tensor([0.3, 0.5]), per="query")
     tensor([2, 0])
     """
-    side = as_side(per)
     if elsewhere(keys):
         counts = answer(
             _CountAbove,
@@ -97,6 +96,7 @@ def count_above(
             return_survivors=return_survivors,
         )
         return cast(torch.Tensor, counts)
+    side = as_side(per)
     query_rows = as_rows("queries", queries).detach()  # whole numbers have no gradient
     key_rows, screen = as_keys(keys)
     key_rows = key_rows.detach()

@@ -247,15 +247,15 @@ def _of_ranks(x: Any, y: Any, t: SupportsFloat) -> torch.Tensor:
     of ``y`` go round all ranks; without ``y`` those of ``x`` go half the way round, so that each
     pair of rows is met once. All ranks have equal work, wherever the rows were."""
     given = [x] if y is None else [x, y]
-    for name, rows in zip("xy", given, strict=False):
-        if not isinstance(rows, ShardedKeys):
-            raise TypeError(
-                f"{name}: must be ShardedKeys as the other rows are, got {type(rows).__name__}; "
-                f"pass fastclip.distributed.ShardedKeys({name})"
-            )
-    ranks = x.ranks
+    ranks = next(rows.ranks for rows in given if isinstance(rows, ShardedKeys))
 
     def describe() -> dict[str, Any]:
+        for name, rows in zip("xy", given, strict=False):
+            if not isinstance(rows, ShardedKeys):
+                raise TypeError(
+                    f"{name}: must be ShardedKeys as the other rows are, got {type(rows).__name__}"
+                    f"; pass fastclip.distributed.ShardedKeys({name})"
+                )
         if len({rows.shape[1] for rows in given}) > 1:
             raise ValueError(
                 f"y: rows must be as long as those of x, got {y.shape[1]} and {x.shape[1]}"

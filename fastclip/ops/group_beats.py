@@ -6,7 +6,7 @@ from typing import Literal, SupportsIndex, cast, overload
 
 import torch
 
-from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups, Targets
 from fastclip.engine.checks import (
     Array,
@@ -29,7 +29,7 @@ from fastclip.ops._count import search_room
 
 @overload
 def group_beats(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     groups: Array,
     targets: Array,
@@ -39,7 +39,7 @@ def group_beats(
 ) -> torch.Tensor: ...
 @overload
 def group_beats(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     groups: Array,
     targets: Array,
@@ -48,7 +48,7 @@ def group_beats(
     return_survivors: Literal[True],
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
 def group_beats(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     groups: Array,
     targets: Array,
@@ -66,9 +66,9 @@ def group_beats(
 
     Parameters
     ----------
-    queries : tensor or array [N, d], float32, float16 or bfloat16
+    queries : tensor or array [N, d], float32, float16 or bfloat16; also Rows if ``keys`` are
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
+    keys : tensor or array [V, d], PackedKeys, fastclip.data.Rows, or ShardedKeys
         At least one. Packed keys are screened: only scores close to the target's are computed
         exactly.
     groups : integer tensor or array [V]

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, SupportsIndex, cast, overload
 
 import torch
 
-from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups
 from fastclip.engine.checks import (
     Array,
@@ -37,7 +37,7 @@ class GroupMax(NamedTuple):
 
 @overload
 def group_max(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     groups: Array,
     *,
@@ -46,7 +46,7 @@ def group_max(
 ) -> GroupMax: ...
 @overload
 def group_max(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     groups: Array,
     *,
@@ -54,7 +54,7 @@ def group_max(
     return_survivors: Literal[True],
 ) -> tuple[GroupMax, torch.Tensor]: ...
 def group_max(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     groups: Array,
     *,
@@ -70,9 +70,9 @@ def group_max(
 
     Parameters
     ----------
-    queries : tensor or array [N, d], float32, float16 or bfloat16
+    queries : tensor or array [N, d], float32, float16 or bfloat16; also Rows if ``keys`` are
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
+    keys : tensor or array [V, d], PackedKeys, fastclip.data.Rows, or ShardedKeys
         At least one. They are screened where the groups never decrease from key to key.
     groups : integer tensor or array [V]
         The group of each key, in any order; every group from 0 to the largest needs a key.

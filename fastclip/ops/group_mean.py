@@ -7,7 +7,7 @@ from typing import Any, SupportsIndex, cast
 import torch
 
 from fastclip import _C
-from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups
 from fastclip.engine.checks import (
     Array,
@@ -27,7 +27,7 @@ from fastclip.ops.similarity import similarity
 
 
 def group_mean(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     groups: Array,
     *,
@@ -46,9 +46,9 @@ def group_mean(
 
     Parameters
     ----------
-    queries : tensor or array [N, d], float32, float16 or bfloat16
+    queries : tensor or array [N, d], float32, float16 or bfloat16; also Rows if ``keys`` are
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
+    keys : tensor or array [V, d], PackedKeys, fastclip.data.Rows, or ShardedKeys
         At least one; such as the prompts of all classes.
     groups : integer tensor or array [V]
         The group of each key, in any order; every group from 0 to the largest needs a key.

@@ -8,10 +8,9 @@ from typing import Any, SupportsFloat, cast
 import torch
 
 from fastclip import _C
-from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Scale, Sides
 from fastclip.engine.checks import (
-    Array,
     as_number,
     as_rows,
     as_tensor,
@@ -30,7 +29,7 @@ from fastclip.engine.transforms import Gradient, call, define, once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, log_sums, longest
 
 
-def logsumexp(queries: Array, keys: Keys, scale: SupportsFloat | torch.Tensor) -> torch.Tensor:
+def logsumexp(queries: Queries, keys: Keys, scale: SupportsFloat | torch.Tensor) -> torch.Tensor:
     r"""Return the log-sum-exp of the scaled scores of each query.
 
     .. math:: \mathrm{out}_i = \log \sum_j \exp(\mathrm{scale} \cdot q_i \cdot k_j)
@@ -54,9 +53,9 @@ def logsumexp(queries: Array, keys: Keys, scale: SupportsFloat | torch.Tensor) -
 
     Parameters
     ----------
-    queries : tensor or array [N, d], float32, float16 or bfloat16
+    queries : tensor or array [N, d], float32, float16 or bfloat16; also Rows if ``keys`` are
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
+    keys : tensor or array [V, d], PackedKeys, fastclip.data.Rows, or ShardedKeys
         At least one. Rows of queries and keys may have any stride.
     scale : float, or tensor with one element
         Any finite float32 number; the inverse of a temperature.
@@ -88,13 +87,13 @@ def logsumexp(queries: Array, keys: Keys, scale: SupportsFloat | torch.Tensor) -
     >>> round(loss.item(), 3)
     1.719
     """
+    if elsewhere(keys):
+        return cast(torch.Tensor, answer(LogSumExp, queries, keys, scale=scale))
     number = None if isinstance(scale, torch.Tensor) else as_number("scale", scale)
     if number is not None:
         found = _plain(queries, keys, number)
         if found is not None:
             return found
-        if elsewhere(keys):
-            return cast(torch.Tensor, answer(LogSumExp, queries, keys, scale=number))
     query_rows = as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)

@@ -9,10 +9,9 @@ from typing import SupportsFloat, cast
 import torch
 
 from fastclip import _C
-from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Threshold
 from fastclip.engine.checks import (
-    Array,
     as_rows,
     as_threshold,
     check_finite,
@@ -30,7 +29,9 @@ from fastclip.ops._count import search_room
 _KEY_STEP = 256  # a search of some keys on a device begins at a multiple of this
 
 
-def pairs_above(queries: Array | PackedKeys, keys: Keys, threshold: SupportsFloat) -> torch.Tensor:
+def pairs_above(
+    queries: Queries | PackedKeys, keys: Keys, threshold: SupportsFloat
+) -> torch.Tensor:
     """Return every pair of a query and a key with a score above ``threshold``, and the scores.
 
     The non-zero part of ``s * (s > threshold)`` for ``s = queries @ keys.T``, without the [N, V]
@@ -42,7 +43,7 @@ def pairs_above(queries: Array | PackedKeys, keys: Keys, threshold: SupportsFloa
     Parameters
     ----------
     queries : tensor or array [N, d], float32, float16 or bfloat16, or PackedKeys
-    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
+    keys : tensor or array [V, d], PackedKeys, fastclip.data.Rows, or ShardedKeys
         Packed keys are screened: only scores that may pass are computed.
     threshold : float
         Rounded to float32, beyond its range to infinity.
@@ -72,6 +73,8 @@ def pairs_above(queries: Array | PackedKeys, keys: Keys, threshold: SupportsFloa
     [('alcohol', 'liquor'), ('armchair', 'chair'), ('baseball', 'softball')]
     """
     if elsewhere(keys):
+        if isinstance(queries, PackedKeys):
+            queries = queries.rows
         return cast(torch.Tensor, answer(_PairsAbove, queries, keys, threshold=threshold))
     once = queries is keys
     query_rows = queries.rows if isinstance(queries, PackedKeys) else as_rows("queries", queries)

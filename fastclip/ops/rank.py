@@ -6,7 +6,7 @@ from typing import Literal, cast, overload
 
 import torch
 
-from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Targets
 from fastclip.engine.checks import Array, as_indices, as_rows, check_same_width
 from fastclip.engine.operation import Operation, Part, State, register
@@ -17,7 +17,7 @@ from fastclip.ops._count import count_ahead, search_room
 
 @overload
 def rank(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     targets: Array,
     *,
@@ -25,14 +25,14 @@ def rank(
 ) -> torch.Tensor: ...
 @overload
 def rank(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     targets: Array,
     *,
     return_survivors: Literal[True],
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
 def rank(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     targets: Array,
     *,
@@ -49,8 +49,8 @@ def rank(
 
     Parameters
     ----------
-    queries : tensor or array [N, d], float32, float16 or bfloat16
-    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
+    queries : tensor or array [N, d], float32, float16 or bfloat16; also Rows if ``keys`` are
+    keys : tensor or array [V, d], PackedKeys, fastclip.data.Rows, or ShardedKeys
         Packed keys are screened: only scores close to the target's are computed exactly.
     targets : integer tensor or array [N]
         A row of ``keys`` for each query.

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, cast
 
 import torch
 
-from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import K, Scale, Sides
-from fastclip.engine.checks import Array, as_number
+from fastclip.engine.checks import as_number
 from fastclip.engine.floats import rounded, to_double, to_float
 from fastclip.engine.operation import Operation, Part, State, register
 from fastclip.engine.transforms import Gradient, call, define, watched
@@ -27,7 +27,7 @@ class SoftmaxTopK(NamedTuple):
 
 
 def softmax_topk(
-    queries: Array, keys: Keys, k: SupportsIndex, scale: SupportsFloat | torch.Tensor
+    queries: Queries, keys: Keys, k: SupportsIndex, scale: SupportsFloat | torch.Tensor
 ) -> SoftmaxTopK:
     r"""Return the k keys of the largest softmax probability, and these probabilities.
 
@@ -42,9 +42,9 @@ def softmax_topk(
 
     Parameters
     ----------
-    queries : tensor or array [N, d], float32, float16 or bfloat16
+    queries : tensor or array [N, d], float32, float16 or bfloat16; also Rows if ``keys`` are
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
+    keys : tensor or array [V, d], PackedKeys, fastclip.data.Rows, or ShardedKeys
         Their rows may have any stride.
     k : int, 1 <= k <= V
     scale : float, or tensor with one element, > 0

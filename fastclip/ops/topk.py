@@ -8,10 +8,9 @@ from typing import Any, Literal, NamedTuple, SupportsIndex, cast, overload
 import torch
 
 from fastclip import _C
-from fastclip.engine.answer import Keys, answer, elsewhere
+from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import K
 from fastclip.engine.checks import (
-    Array,
     as_integer,
     as_rows,
     check_finite,
@@ -48,7 +47,7 @@ class TopK(NamedTuple):
 
 @overload
 def topk(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     k: SupportsIndex,
     *,
@@ -56,14 +55,14 @@ def topk(
 ) -> TopK: ...
 @overload
 def topk(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     k: SupportsIndex,
     *,
     return_survivors: Literal[True],
 ) -> tuple[TopK, torch.Tensor]: ...
 def topk(
-    queries: Array,
+    queries: Queries,
     keys: Keys,
     k: SupportsIndex,
     *,
@@ -84,9 +83,9 @@ def topk(
 
     Parameters
     ----------
-    queries : tensor or array [N, d], float32, float16 or bfloat16
+    queries : tensor or array [N, d], float32, float16 or bfloat16; also Rows if ``keys`` are
         No queries (N = 0) give an empty result.
-    keys : tensor or array [V, d], PackedKeys, rows in files, or ShardedKeys
+    keys : tensor or array [V, d], PackedKeys, fastclip.data.Rows, or ShardedKeys
         Their rows may have any stride.
     k : int, 1 <= k <= V
     return_survivors : bool, default False
@@ -125,12 +124,12 @@ def topk(
     >>> captions.names[best.indices[2, 0]]
     'a toilet with an unusual green seat and back'
     """
+    if elsewhere(keys):
+        given = {"k": k, "return_survivors": return_survivors}
+        return cast(TopK, answer(BestKeys, queries, keys, **given))
     k = as_integer("k", k)
     found = _plain(queries, keys, k)
     if found is None:
-        if elsewhere(keys):
-            given = {"k": k, "return_survivors": return_survivors}
-            return cast(TopK, answer(BestKeys, queries, keys, **given))
         query_rows = as_rows("queries", queries)
         key_rows, screen = as_keys(keys)
         check_same_width(query_rows, key_rows)
@@ -152,8 +151,8 @@ def _plain(queries: Any, keys: Any, k: int) -> tuple[Any, ...] | None:
     codes: tuple[torch.Tensor, ...] = ()
     if isinstance(keys, PackedKeys):
         keys, codes = keys.rows, (keys.codes, keys.bounds, keys.center)
-    least = TUNING.pack_from_queries, TUNING.pack_from_keys
-    found = _C.plain_topk(queries, keys, codes, k, *least, torch.get_num_threads())
+    tuned = TUNING.pack_from_queries, TUNING.pack_from_keys, TUNING.always_screen
+    found = _C.plain_topk(queries, keys, codes, k, *tuned, torch.get_num_threads())
     if found is not None:
         check_row(found[3], queries.shape[0])
     return found

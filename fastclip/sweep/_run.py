@@ -110,7 +110,7 @@ def run(
     device : str or torch.device, default "cpu"
         Where answers are computed, such as "cuda" or "cuda:1"; rows are copied there while others
         are computed with. The answers are the same to the bit, so a sweep may go on elsewhere. Only
-        "cpu" is allowed with engine "ray", and for group_mean, logsumexp and cache_logits: sums in
+        "cpu" is allowed with engine "ray", and for sums over keys (all but searches and counts): in
         an order that CUDA kernels do not keep from chunk to chunk.
     engine : "local" or "ray", default "local"
         "ray" has the shards made by Ray Data (``pip install 'fastclip[ray]'``), on the cluster of
@@ -193,6 +193,9 @@ def run(
     if keys is not None:
         sources["keys"] = _open(keys, normalize)
     kind = operation_named(op)
+    if kind.of_one_set and keys is queries and isinstance(keys, Rows):
+        sources.pop("keys")  # as the function has it
+        keys = None
     if keys is None and not kind.of_one_set:
         raise ValueError(
             f"keys: needed for {op}; only {' and '.join(_of_one_set())} compares queries to "
@@ -213,6 +216,12 @@ def run(
         raise ValueError(f"{name}: at least one row is needed, got none")
     before = job_folder.read_manifest(folder, FORMAT, VERSION)
     known = read_known(folder) if before is not None else {}
+    # Earlier versions wrote an argument down that the rows of the answer now tell.
+    told = {
+        name: before[name]
+        for name in operation.argument_names()
+        if before is not None and name in before and before[name] == getattr(operation, name)
+    }
     if shard_size is None and before is not None:
         shard_size = before["shard_size"]
     plan = make_plan(question, memory, shard_size, place)
@@ -227,6 +236,7 @@ def run(
         "shard_size": plan.block,
         "normalize": normalize,
         **({} if operation.exact else {"instruction_set": _C.isa()}),
+        **told,
         **operation.described(),
         **digests(files),
     }

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "cpu/engine/screen.h"
 #include "cpu/isa/isa.h"
 #include "pixel_case.h"
 #include "search_case.h"
@@ -14,7 +13,6 @@
 int main() {
   using namespace fastclip;
   using namespace fastclip::tests;
-  cpu::always_screen(true);
   struct Case {
     std::string name;
     SearchCase search;

@@ -5,6 +5,7 @@
 #include "cpu/engine/value_loop.h"
 #include "cpu/isa/isa.h"
 #include "cpu/ops/topk_plan.h"
+#include "cpu/tuning.h"
 #include "fastclip/scored_key.h"
 #include "inputs.h"
 #include "tests.h"

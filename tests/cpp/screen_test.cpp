@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "cpu/isa/isa.h"
+#include "cpu/tuning.h"
 #include "packed.h"
 #include "search_case.h"
 #include "tests.h"
@@ -103,7 +104,7 @@ void SearchCase::check_screen(Run& run) const {
   for (const ScreenKeys* codes : {static_cast<const ScreenKeys*>(nullptr), &packed.view}) {
     if (codes != nullptr && isa.query_levels == 0) continue;
     cpu::BlockScreen block(isa, q(), k(), codes, cpu::longest_key(packed.view), scorer);
-    const int64_t panels = cpu::ceil_div(k().rows, kPanel);
+    const int64_t panels = ceil_div(k().rows, kPanel);
     for (int64_t first = 0; first < panels; first += cpu::tuning::kMaxPanels) {
       run.expect(block.go_to(first, std::min(first + cpu::tuning::kMaxPanels, panels)), "go_to");
       Panels seen(block, run);

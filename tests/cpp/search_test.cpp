@@ -54,7 +54,7 @@ void SearchCase::check_topk(Run& run, const ScreenKeys* screen) const {
   }
   int64_t scored = 0;
   cpu::topk({q(), k(), screen, table(values, q().rows), table(indices, q().rows), {&scored, {}}},
-            run.threads, run.interrupt);
+            cpu::Screening::kAlways, run.threads, run.interrupt);
   run.same(values, expected_values, "topk (values)");
   run.same(indices, expected_indices, "topk (indices)");
   expect_screened(run, screen, scored, "topk (pairs scored)");
@@ -77,7 +77,7 @@ void SearchCase::check_count(Run& run, const ScreenKeys* screen) const {
                     array(per_query),
                     array(per_key),
                     {&scored, {}}},
-                   run.threads, run.interrupt);
+                   cpu::Screening::kAlways, run.threads, run.interrupt);
   run.same(per_query, expected_query, "count_ahead (of queries)");
   run.same(per_key, expected_key, "count_ahead (of keys)");
   expect_screened(run, screen, scored, "count_ahead (pairs scored)");
@@ -103,7 +103,7 @@ void SearchCase::check_beats(Run& run, const ScreenKeys* screen) const {
                     array(groups_),
                     table(bits, q().rows),
                     {&scored, {}}},
-                   run.threads, run.interrupt);
+                   cpu::Screening::kAlways, run.threads, run.interrupt);
   run.same(bits, expected, "group_beats");
 }
 
@@ -119,7 +119,8 @@ void SearchCase::check_pairs(Run& run, const ScreenKeys* screen) const {
     }
   }
   for (const ScoredPair& pair :
-       cpu::pairs_above({q(), k(), screen, threshold, false}, run.threads, run.interrupt)) {
+       cpu::pairs_above({q(), k(), screen, threshold, false}, cpu::Screening::kAlways, run.threads,
+                        run.interrupt)) {
     pairs.push_back(pair.query * k().rows + pair.key);
     values.push_back(pair.score);
   }
@@ -149,7 +150,7 @@ void SearchCase::check_groups(Run& run, const ScreenKeys* screen, const Indices&
                   table(values, q().rows),
                   table(indices, q().rows),
                   {&scored, {}}},
-                 run.threads, run.interrupt);
+                 cpu::Screening::kAlways, run.threads, run.interrupt);
   run.same(values, expected_values, "group_max (values)");
   run.same(indices, expected_indices, "group_max (indices)");
 }

@@ -35,7 +35,7 @@ void check_numbers(const Run& run) {
                                      random_below(2) == 0);
     Floats sorted = x;
     std::sort(sorted.begin(), sorted.end(), std::greater<>());
-    x.resize(cpu::round_up(n, kLanes), std::numeric_limits<float>::quiet_NaN());
+    x.resize(round_up(n, kLanes), std::numeric_limits<float>::quiet_NaN());
     const float kth = cpu::kernels().kth_largest(x.data(), n, k, more);
     const auto reach =
         std::count_if(sorted.begin(), sorted.end(), [=](float y) { return y >= kth; });
@@ -64,7 +64,7 @@ void check_numbers(const Run& run) {
 void check_runs(const Run& run) {
   for (int trial = 0; trial < 1000; ++trial) {
     const int64_t begin = random_below(100), end = begin + 1 + random_below(150);
-    Floats uppers(cpu::round_up(end, kPanel));
+    Floats uppers(round_up(end, kPanel));
     for (float& x : uppers) x = static_cast<float>(random_below(40));
     const cpu::KeyRun keys = {uppers.data(), begin, end};
     int64_t best = -1;

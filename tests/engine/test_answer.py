@@ -106,10 +106,22 @@ def test_counts_per_query_and_pairs_of_one_set(keys: fastclip.data.Rows) -> None
     same(fastclip.pairs_above(keys, keys, 20.0), fastclip.pairs_above(KEYS, KEYS, 20.0))
 
 
+@pytest.mark.usefixtures("sizes")
+def test_queries_that_are_the_keys(keys: fastclip.data.Rows) -> None:
+    """Only pairs_above leaves out what earlier rows have met."""
+    same(fastclip.topk(keys, keys, 3), fastclip.topk(KEYS, KEYS, 3))
+    same(fastclip.logsumexp(keys, keys, 0.5), fastclip.logsumexp(KEYS, KEYS, 0.5))
+
+
 @pytest.mark.parametrize("queries", [QUERIES.half(), QUERIES.bfloat16(), QUERIES.T.contiguous().T])
 def test_kinds_of_queries(queries: torch.Tensor, keys: fastclip.data.Rows) -> None:
     same(fastclip.topk(queries, keys, 3), fastclip.topk(queries, KEYS, 3))
     same(fastclip.topk(queries.float().numpy(), keys, 3), fastclip.topk(queries.float(), KEYS, 3))
+
+
+def test_scale_as_a_tensor(keys: fastclip.data.Rows) -> None:
+    scale = torch.tensor(2.5)
+    same(fastclip.logsumexp(QUERIES, keys, scale), fastclip.logsumexp(QUERIES, KEYS, scale))
 
 
 def test_memory_is_bounded(keys: fastclip.data.Rows, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +194,8 @@ def test_refused(keys: fastclip.data.Rows, tmp_path: Path) -> None:
         ValueError, match="num_groups: is allowed only with keys in memory, got Row"
     ):
         fastclip.group_mean(QUERIES, keys, GROUPS, num_groups=G)
+    with pytest.raises(ValueError, match="num_groups: is allowed only with keys in memory"):
+        fastclip.group_mean(QUERIES, keys, GROUPS, num_groups=0)
     with pytest.raises(TypeError, match=r"keys: .* in memory .* got Rows"):
         fastclip.similarity(QUERIES, keys)
     with pytest.raises(TypeError, match=r"queries: .* got Rows"):

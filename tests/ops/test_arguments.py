@@ -229,7 +229,7 @@ def test_only_plain_rows_go_around_the_checks() -> None:
     if getattr(torch.Tensor, "__dlpack_c_exchange_api__", None) is None:
         assert not _C.is_plain(k)
         return
-    found = _C.plain_topk(q, k[::2], (), 1, 256, 8192, 1)
+    found = _C.plain_topk(q, k[::2], (), 1, 256, 8192, False, 1)
     assert found is not None
     assert found[0].shape == (2, 1)
     for other in (
@@ -246,9 +246,9 @@ def test_only_plain_rows_go_around_the_checks() -> None:
         None,
     ):
         assert _C.plain_logsumexp(q, other, 1.0, True, 1) is None
-        assert _C.plain_topk(q, other, (), 1, 256, 8192, 1) is None
+        assert _C.plain_topk(q, other, (), 1, 256, 8192, False, 1) is None
     for k_out_of_range in (0, -1, 4, 2**63, -(2**80)):
-        assert _C.plain_topk(q, k, (), k_out_of_range, 256, 8192, 1) is None
+        assert _C.plain_topk(q, k, (), k_out_of_range, 256, 8192, False, 1) is None
 
 
 def test_defaults_of_torch_change_nothing() -> None:

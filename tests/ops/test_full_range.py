@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import reference
@@ -14,15 +12,8 @@ from hypothesis import strategies as st
 from inputs import Problem
 
 import fastclip
-from fastclip import _C
 
-
-@pytest.fixture(autouse=True)
-def always_screen() -> Iterator[None]:
-    """Screen small problems too, whose exact scores would be faster."""
-    _C.always_screen(True)
-    yield
-    _C.always_screen(False)
+pytestmark = pytest.mark.usefixtures("always_screen")
 
 
 def assert_right(problem: Problem, seed: int = 0) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import reference
@@ -11,15 +9,9 @@ from hypothesis import strategies as st
 from inputs import DTYPES, Problem, hard_cases, many_ties, problems
 
 import fastclip
-from fastclip import _C
+from fastclip.engine.tuning import TUNING
 
-
-@pytest.fixture(autouse=True)
-def always_screen() -> Iterator[None]:
-    """Screen small problems too, whose exact scores would be faster."""
-    _C.always_screen(True)
-    yield
-    _C.always_screen(False)
+pytestmark = pytest.mark.usefixtures("always_screen")
 
 
 def assert_exact(problem: Problem, k: int, keys: object = None) -> None:
@@ -175,7 +167,9 @@ def test_survivors(isa: str) -> None:
 
 @pytest.mark.parametrize("queries", [1, 4, 5])
 @pytest.mark.parametrize("keys", [500, 3071, 3072, 4000])
-def test_either_side_of_where_screening_pays(isa: str, queries: int, keys: int) -> None:
-    _C.always_screen(False)
+def test_either_side_of_where_screening_pays(
+    isa: str, monkeypatch: pytest.MonkeyPatch, queries: int, keys: int
+) -> None:
+    monkeypatch.setattr(TUNING, "always_screen", False)
     problem = Problem(torch.randn(queries, 33), torch.randn(keys, 33).round())
     assert_exact(problem, 1, fastclip.pack(problem.keys))

@@ -17,7 +17,7 @@ import torch
 
 import fastclip
 from fastclip.data import FeatureFileError, Features, open_rows, write_features
-from fastclip.data.job_folder import lock
+from fastclip.data.job_folder import lock, without_hash, write_json
 from fastclip.engine import buffers, devices, stream
 from fastclip.engine.devices import EMULATED
 from fastclip.engine.stream import make_plan
@@ -328,6 +328,18 @@ def test_what_a_device_began_the_cpu_goes_on_with(swept, device):
 
 
 @host
+def test_a_sweep_whose_description_has_per_goes_on(files, tmp_path):
+    """Earlier versions wrote it down where it was given."""
+    paths = files / "queries.npy", files / "keys.npy", tmp_path / "counts"
+    arguments = {"thresholds": 1.0, "per": "query"}
+    fastclip.sweep.run("count_above", *paths, **arguments)
+    job = tmp_path / "counts" / "job.json"
+    write_json(job, without_hash(json.loads(job.read_text())) | {"per": "query"})
+    summary = fastclip.sweep.run("count_above", *paths, **arguments)
+    assert summary.kept == summary.shards
+
+
+@host
 def test_changed_inputs_are_refused(swept, files, tmp_path):
     sweep, _ = swept
     keys = tmp_path / "keys.npy"
@@ -428,8 +440,8 @@ def test_status(swept, monkeypatch):
 def test_errors(swept, files, tmp_path, monkeypatch):
     sweep, output = swept
     for changes, message in (
-        ({"op": "best"}, "op: must be one of cache_logits, .*, topk, .*, got 'best'"),
-        ({"targets": 1}, "arguments of topk: k are needed, got k, targets"),
+        ({"op": "best"}, "op: must be one of cache_logits, .*, topk, got 'best'"),
+        ({"targets": 1}, "arguments of topk: needed: k, got k, targets"),
         ({"shard_size": 0}, "shard_size: 1 or more is allowed, got 0"),
         ({"k": V + 1}, "k: must be from 1 to the number of keys 2500, got 2501"),
         ({"keys": None}, "keys: needed for topk"),

@@ -1,5 +1,6 @@
-// Memory for one task, on a cache line. A thread keeps what its buffers give back for its next
-// ones: fresh memory costs a page fault every 4 KiB, more than a small call computes in the time.
+// Memory for one task, aligned to cache lines. Each thread keeps the memory of its freed buffers
+// for its next ones: fresh memory costs a page fault every 4 KiB, which takes longer than a small
+// call.
 #pragma once
 
 #include <algorithm>
@@ -10,11 +11,9 @@
 #include <vector>
 
 #include "cpu/tuning.h"
+#include "fastclip/integers.h"
 
 namespace fastclip::cpu {
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 // Blocks that one thread keeps.
 class KeptBlocks {
@@ -74,7 +73,7 @@ class AlignedBuffer {
  public:
   explicit AlignedBuffer(int64_t size, Contents contents = Contents::kZero)
       : block_(KeptBlocks::of_this_thread().take(
-            round_up(std::max<int64_t>(size, 1) * static_cast<int64_t>(sizeof(T)), 64))) {
+            round_up<int64_t>(std::max<int64_t>(size, 1) * static_cast<int64_t>(sizeof(T)), 64))) {
     if (contents == Contents::kZero) {
       std::fill_n(static_cast<char*>(block_.data), block_.bytes, 0);
     }

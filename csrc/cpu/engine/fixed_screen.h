@@ -1,4 +1,4 @@
-// The screen against thresholds that are known beforehand: one exact score per query.
+// Searches against thresholds that are known in advance: one exact score per query.
 #pragma once
 
 #include <algorithm>
@@ -69,8 +69,8 @@ class FixedScreen {
   const std::vector<int32_t>& query_counts() const { return query_counts_; }
   const std::vector<int32_t>& key_counts() const { return key_counts_; }  // from first_key() on
 
-  // For each pair found, ordered by query, then key: take(i, key, sure) says whether its score is
-  // wanted, and score(i, key, exact) is then told.
+  // Calls take(i, key, sure) for each pair found, ordered by query, then key. Where it returns true
+  // the pair is rescored, and score(i, key, exact) receives the exact score.
   template <class Take, class Score>
   void decide(Take&& take, Score&& score) {
     Pair batch[kBatch];
@@ -116,18 +116,19 @@ class FixedScreen {
   int64_t scored_ = 0;
 };
 
-// What all searches against fixed thresholds do. make(first_query, rows) returns a task for a block
-// of queries and a part of the keys, which then gets screened(FixedScreen&) for as long as
-// screening is worth it and exact(scores, ld, first_key, count) for blocks of the rest. Returns how
-// many pairs were scored exactly.
+// The search that all questions with fixed thresholds share. make(first_query, rows) returns a task
+// for a block of queries and a part of the keys. Its screened(FixedScreen&) is called as long as
+// screening pays, then its exact(scores, ld, first_key, count) for blocks of the remaining keys.
+// Returns how many pairs were scored exactly.
 template <class Make>
 int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& keys,
-                     const ScreenKeys* codes, const float* scores, int threads,
+                     const ScreenKeys* codes, const float* scores, Screening screening, int threads,
                      Interrupt& interrupt, Make&& make) {
   threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
   const Plan plan(queries.rows, keys.rows, tuning::kFixedQueryBlock, tuning::kScreenedPartKeys,
                   threads);
-  const Screens screens = screens_for(isa, codes, std::min(plan.query_block, queries.rows));
+  const Screens screens =
+      screens_for(isa, codes, std::min(plan.query_block, queries.rows), screening);
   std::atomic<int64_t> scored{0};
   parallel_for(plan.tasks(), threads, interrupt, [&](int64_t index) {
     const int64_t first_query = index / plan.key_parts * plan.query_block;

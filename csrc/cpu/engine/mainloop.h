@@ -1,5 +1,5 @@
-// The loop that every question shares: scores of a range of queries with a range of keys, block by
-// block, handed to a reducer. No more than one block of scores exists per thread.
+// The mainloop of exact scores: those of a range of queries with a range of keys are computed block
+// by block and handed to a reducer. Each thread holds one block of scores at a time.
 #pragma once
 
 #include <algorithm>
@@ -40,12 +40,12 @@ class NonFiniteRow {
   std::atomic<int64_t> row_{kNone};
 };
 
-// Whether keys [begin, begin + count) are finite, by their scores with a finite query: what is not
-// finite makes its sum so. Where the sum or its rounding may have overflowed instead, the keys
-// themselves tell.
+// Whether keys [begin, begin + count) are finite, judged by their scores with a finite query: an
+// element that is not finite makes the sum so. Where the sum or its rounding may have overflowed
+// instead, the keys themselves are checked.
 inline bool check_finite(const Kernels& kernels, const Matrix& keys, int64_t begin, int64_t count,
                          const float* scores, NonFiniteRow& nonfinite) {
-  if (keys.dtype != DType::kFloat16) {  // which is converted as if it were finite
+  if (keys.dtype != DType::kFloat16) {  // its conversion assumes finite numbers
     constexpr uint32_t kExponent = 0x7f800000;
     bool finite = true;
     for (int64_t j = 0; j < count; ++j) {
@@ -59,9 +59,9 @@ inline bool check_finite(const Kernels& kernels, const Matrix& keys, int64_t beg
 }
 
 // Calls reduce(scores, ld, first_key, count) for each block of keys, in increasing order, with
-// scores[i * ld + j] of queries.row(i) and key first_key + j. Leaves early when interrupted. With
-// `nonfinite`, also at a block with a key that is not finite, which the scores with the first query
-// tell.
+// scores[i * ld + j] of queries.row(i) and key first_key + j. Returns early when interrupted and,
+// with `nonfinite`, at the first block with a key that is not finite, as the scores of the first
+// query tell.
 template <class Reduce>
 void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, int64_t first_key,
            int64_t last_key, Interrupt& interrupt, Reduce&& reduce,
@@ -96,7 +96,7 @@ void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, in
     if (interrupt.poll()) return;
     const int64_t end = std::min(begin + block, last_key);
     kernels.load_rows(keys.slice(begin, end), key_rows.get());
-    // Scores of the rows beyond are not looked at, but what is there must be quick to multiply.
+    // Scores of padding are never read, but denormals there would be slow to multiply.
     const int64_t beyond = round_up(end - begin, kernels.key_tile) - (end - begin);
     std::fill_n(key_rows.get() + (end - begin) * row, beyond * row, 0.0);
     kernels.score_block(query_rows.get(), queries.rows, key_rows.get(), end - begin, steps,
@@ -114,17 +114,16 @@ inline int useful_threads(int threads, int64_t queries, int64_t keys, int64_t co
       std::clamp(products / tuning::kProductsPerThread, 1.0, std::max(1.0, 1.0 * threads)));
 }
 
-// Cuts queries x keys into tasks. Queries are split where there are enough of them, since what is
-// learnt of a query in one part of the keys helps in the next; few queries split the keys too, so
-// that every thread has something to do. A part has at least `key_block` keys, if there are so
-// many.
+// Cuts queries x keys into tasks. Where there are enough queries only these are split, since bounds
+// found in one part of the keys help in the next. With few queries the keys are split as well, so
+// that every thread has work. A part has at least `key_block` keys if there are that many.
 struct Plan {
   static constexpr int64_t kPartMultiple = 32;  // where parts begin
   Plan(int64_t queries, int64_t keys, int64_t max_query_block, int64_t key_block, int threads) {
     using namespace tuning;
     int64_t blocks = std::max<int64_t>(1, ceil_div(queries, max_query_block));
     if (blocks > threads) {
-      blocks = round_up(blocks, threads);
+      blocks = round_up<int64_t>(blocks, threads);
     } else if (queries >= kEnoughQueries * threads || keys < 2 * key_block) {
       blocks = std::clamp<int64_t>(queries / kFewestQueries, blocks, threads);
     }

@@ -16,7 +16,7 @@
 namespace fastclip::cpu {
 namespace {
 
-// Any vector would do as the centre; a sample's mean is nearly as good as the mean of all.
+// Any centre is right. The mean of a sample gives bounds nearly as tight as the mean of all keys.
 void sample_mean(const Matrix& keys, float* center, Interrupt& interrupt) {
   const int64_t count = std::min(keys.rows, tuning::kCenterSample);
   std::vector<double> sums(keys.cols);
@@ -29,8 +29,8 @@ void sample_mean(const Matrix& keys, float* center, Interrupt& interrupt) {
   }
 }
 
-// Memory that is used for the first time is cleared page by page, which takes longer than the codes
-// themselves where the pages are small.
+// Memory is cleared page by page when it is first touched; with small pages that takes longer than
+// to compute the codes.
 void ask_for_large_pages(void* data, int64_t bytes) {
 #if defined(MADV_HUGEPAGE)
   constexpr uintptr_t kPage = 4096;
@@ -81,7 +81,7 @@ int64_t pack(const PackCall& call, int threads, Interrupt& interrupt) {
     for (int64_t panel = task * kPanelsPerTask; panel < last; ++panel) {
       const int64_t begin = panel * kPanel;
       const int64_t count = std::min(kPanel, keys.rows - begin);
-      // What is checked here is in the cache when it is encoded.
+      // Checked here, the rows are in the cache when they are encoded.
       const int64_t row = isa.find_nonfinite(keys.slice(begin, begin + count));
       if (row >= 0) nonfinite.found(begin + row);
       isa.encode_rows(keys.slice(begin, begin + count), rotation.view(), center, 127,

@@ -1,7 +1,6 @@
 #include "cpu/engine/screen.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 
 #include "cpu/tuning.h"
@@ -9,8 +8,6 @@
 
 namespace fastclip::cpu {
 namespace {
-
-std::atomic<bool> screen_always{false};
 
 double center_length(const ScreenKeys& keys) {
   double squares = 0;
@@ -28,9 +25,6 @@ SeededRotation::SeededRotation(int64_t width)
   for (int64_t i = 0; i < width; ++i) signs_[i] = rotation_keeps_sign(i) ? scale : -scale;
 }
 
-void always_screen(bool always) { screen_always = always; }
-bool screens_always() { return screen_always; }
-
 double longest_key(const ScreenKeys& keys) {
   float longest = 0;
   for (int64_t j = 0; j < keys.keys; ++j) longest = std::max(longest, keys.norm[j]);
@@ -46,7 +40,7 @@ PairScorer::PairScorer(const Kernels& kernels, const Matrix& queries, const Matr
 
 void PairScorer::prefetch(int64_t key) const {
   const int64_t bytes = keys_.cols * size_of(keys_.dtype);
-  if (keys_.rows * bytes <= tuning::kKeyBlockBytes) return;  // they are near
+  if (keys_.rows * bytes <= tuning::kKeyBlockBytes) return;  // they are resident in the L2
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(keys_.row(key) + at);
 }
 
@@ -59,7 +53,7 @@ BlockScreen::BlockScreen(const Kernels& kernels, const Matrix& queries, const Ma
       longest_key_(longest_key),
       scorer_(scorer),
       coefficients_(queries.rows),
-      gamma_(round_up(queries.rows, 4)),
+      gamma_(round_up<int64_t>(queries.rows, 4)),
       scale_(queries.rows, 1.0),
       offset_(queries.rows),
       query_codes_(codes != nullptr ? queries.rows * codes->width : 0, Contents::kAnything),

@@ -11,6 +11,7 @@
 #include "cpu/isa/kernels.h"
 #include "cpu/tuning.h"
 #include "fastclip/matrix.h"
+#include "fastclip/operation.h"
 #include "fastclip/screen.h"
 
 namespace fastclip::cpu {
@@ -33,7 +34,7 @@ double longest_key(const ScreenKeys& keys);
 
 inline constexpr int64_t kMaxPanelKeys = tuning::kMaxPanels * kPanel;
 
-// Exact scores of single pairs of a block of queries, for what the screen could not decide.
+// Rescores single pairs of a block of queries: those that the screen could not decide.
 class PairScorer {
  public:
   PairScorer(const Kernels& kernels, const Matrix& queries, const Matrix& keys);
@@ -41,7 +42,7 @@ class PairScorer {
   void score(const Pair* pairs, int64_t count, float* scores) const {
     kernels_.score_pairs(query_rows_.get(), keys_, pairs, count, scores);
   }
-  // Asks for the row of a key that will be scored soon.
+  // Prefetches the row of a key that will be scored soon.
   void prefetch(int64_t key) const;
 
  private:
@@ -62,12 +63,12 @@ class BlockScreen {
   // hold.
   bool go_to(int64_t first, int64_t last);
 
-  // The kernels of the screen, on the panels gone to. Keys are counted from the first of them.
+  // The kernels of the screen on the current panels. Keys are numbered from the first of them.
   int64_t find_hits(const FindHits& to) const { return kernels_.find_hits(operands(), to); }
   int64_t count_sure(const CountSure& to) const { return kernels_.count_sure(operands(), to); }
   void write_uppers(const WriteUppers& to) const { kernels_.write_uppers(operands(), to); }
   void write_bounds(const WriteBounds& to) const { kernels_.write_bounds(operands(), to); }
-  // The right side of (2) in units of s_q, but for gamma.
+  // The right side of (2) in units of s_q, without gamma.
   float margin(int64_t i, int64_t key) const {
     return coefficients_[i].alpha * panels_.error[key] + coefficients_[i].beta * panels_.norm[key];
   }
@@ -117,10 +118,10 @@ class BlockScreen {
   float norms_[kMaxPanelKeys] = {};
 };
 
-// Walks over panels [first, last): screen() looks at those that `block` has gone to and returns how
-// many pairs survived so far; `allowance` of them a query are no sign of anything. Whether too many
-// survive is asked after every call, so that little is lost where all do.
-// Returns the first panel that was not screened because too many pairs survived, a score could
+// Walks over panels [first, last): screen() screens those that `block` has gone to and returns how
+// many pairs have survived so far, of which `allowance` per query are not held against it. The walk
+// checks after every call whether too many survive, so that little is lost where all do. Returns
+// the first panel that was not screened: because too many pairs survived, because a score could
 // overflow, or because of an interrupt.
 template <class Screen>
 int64_t walk_panels(BlockScreen& block, int64_t first, int64_t last, int64_t allowance,
@@ -144,36 +145,31 @@ int64_t walk_panels(BlockScreen& block, int64_t first, int64_t last, int64_t all
   return first;
 }
 
-// The ways to screen, in the order in which they are tried: what one gives up goes to the next, the
-// last of all being exact scores of every pair.
+// The screens to try, in this order: the panels that one gives up go to the next, and what is left
+// after the last is scored exactly.
 struct Screens {
   const ScreenKeys* codes[2];  // null: in float32
   int count;
   double longest_key;  // of the codes
 };
 
-// For tests: use the screen whenever there is one, also where exact scores would be faster.
-void always_screen(bool always);
-bool screens_always();
-
-inline bool worth_float_screen(int64_t queries) {
-  return queries > tuning::kFewFloatQueries || screens_always();
-}
-
-inline Screens screens_for(const Kernels& isa, const ScreenKeys* codes, int64_t queries) {
+inline Screens screens_for(const Kernels& isa, const ScreenKeys* codes, int64_t queries,
+                           Screening screening) {
   Screens screens{};
   if (codes != nullptr && isa.query_levels > 0) {
     screens.codes[screens.count++] = codes;
     screens.longest_key = longest_key(*codes);
   }
-  if (worth_float_screen(queries)) screens.codes[screens.count++] = nullptr;
+  if (queries > tuning::kFewFloatQueries || screening == Screening::kAlways) {
+    screens.codes[screens.count++] = nullptr;
+  }
   return screens;
 }
 
-// Searches keys [first_key, last_key) for a block of queries. make(BlockScreen&) returns what looks
-// at the panels that the screen has gone to: its allowance() and screen() are those of walk_panels,
-// its finish() returns how many pairs were scored exactly. exact(scores, ld, first_key, count) gets
-// blocks of the keys that were not screened. Returns how many pairs were scored exactly.
+// Searches keys [first_key, last_key) for a block of queries. make(BlockScreen&) returns a search
+// of screened panels: its allowance() and screen() are those of walk_panels, its finish() returns
+// how many pairs it scored exactly. exact(scores, ld, first_key, count) gets blocks of the keys
+// that were not screened. Returns how many pairs were scored exactly.
 template <class Make, class Exact>
 int64_t search_keys(const Kernels& isa, const Matrix& queries, const Matrix& keys,
                     int64_t first_key, int64_t last_key, const Screens& screens,

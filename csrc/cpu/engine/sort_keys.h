@@ -1,5 +1,5 @@
-// Sorting of scored keys, without branches that depend on the scores: a wrong guess costs as much
-// as twenty comparisons.
+// Sorting of scored keys without branches that depend on the scores: a mispredicted branch costs as
+// much as twenty comparisons.
 #pragma once
 
 #include <algorithm>
@@ -43,7 +43,7 @@ inline void sort_keys(SortedKey* keys, SortedKey* other, int64_t n) {
     std::swap(from, to);
   }
   if (from != keys) std::copy(from, from + n, keys);
-  // Equal scores stand in the order in which they came.
+  // Keys with equal scores are still in the order in which they came.
   for (int64_t begin = 0, end = 1; begin < n; begin = end++) {
     while (end < n && keys[end].place == keys[begin].place) ++end;
     if (end - begin == 1) continue;

@@ -16,7 +16,7 @@
 namespace fastclip::cpu {
 namespace {
 
-// One parallel_for. Whoever works on it takes the next task until none is left.
+// One parallel_for. Each thread that works on it takes the next task until none is left.
 class Job {
  public:
   Job(int64_t tasks, Interrupt& interrupt, const std::function<void(int64_t)>& task)
@@ -50,7 +50,7 @@ class Job {
   std::exception_ptr error_;
 };
 
-// Waits a little while without sleeping: to wake a thread takes longer than many a call.
+// Spins for a short while before the caller sleeps: waking a thread takes longer than many calls.
 template <class Done>
 void spin(Done&& done) {
   constexpr std::chrono::microseconds kPatience{tuning::kSpinMicroseconds};
@@ -62,8 +62,8 @@ void spin(Done&& done) {
   }
 }
 
-// The OpenMP threads that torch uses. They wait actively for some milliseconds after each operation
-// of torch, so that other threads would have to share the processors with them.
+// The OpenMP threads that torch uses. They spin for some milliseconds after each operation of
+// torch, so that other threads would have to share the processors with them.
 class Team {
  public:
   // Where torch has loaded GNU's OpenMP or one that can stand in for it.
@@ -71,7 +71,7 @@ class Team {
 
   static void run(Job& job, int helpers, Interrupt& interrupt) {
     Team team{job, helpers, interrupt};
-    // All that there are: a team smaller than the last one would end the other threads.
+    // The whole team: a smaller one than the last would end the other threads.
     parallel()(
         [](void* data) {
           Team& team = *static_cast<Team*>(data);
@@ -104,7 +104,7 @@ class Team {
     idle_.notify_one();
   }
 
-  // The calling thread is the one that can tell of an interrupt.
+  // On the calling thread, which alone can notice an interrupt.
   void lead() {
     job_.work();
     spin([&] { return at_work_ == 0; });
@@ -123,7 +123,7 @@ class Team {
   std::condition_variable idle_;
 };
 
-// Threads of our own, where there is no such team.
+// fastclip's own threads, where torch has no such team.
 class Pool {
  public:
   void run(Job& job, int helpers, Interrupt& interrupt) {
@@ -136,7 +136,7 @@ class Pool {
     wake_.notify_all();
     job.work();
     std::unique_lock lock(mutex_);
-    // Helpers that never got to this job need not come any more.
+    // Helpers that have not started on this job are no longer needed.
     waiting_.erase(std::remove(waiting_.begin(), waiting_.end(), &job), waiting_.end());
     lock.unlock();
     if (!crowded(helpers)) spin([&] { return job.helpers == 0; });
@@ -169,7 +169,7 @@ class Pool {
     }
   }
 
-  // Whether a thread that waits actively would take the place of one that works.
+  // Whether a spinning thread would take a processor from one that works.
   static bool crowded(int helpers) {
     static const unsigned processors = std::thread::hardware_concurrency();
     return static_cast<unsigned>(helpers) >= processors;

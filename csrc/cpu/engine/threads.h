@@ -1,4 +1,4 @@
-// Work on several threads, and the way to stop it early.
+// Work on several threads that can be interrupted.
 #pragma once
 
 #include <atomic>
@@ -9,10 +9,10 @@
 
 namespace fastclip::cpu {
 
-// Asks the calling thread now and then whether to stop (Ctrl-C) and tells all the others.
+// Tells all threads of a call to stop once the calling thread has been asked to (Ctrl-C).
 class Interrupt {
  public:
-  static constexpr std::chrono::milliseconds kInterval{50};  // between two questions
+  static constexpr std::chrono::milliseconds kInterval{50};  // between two checks
 
   explicit Interrupt(std::function<bool()> asked_to_stop)
       : asked_to_stop_(std::move(asked_to_stop)), owner_(std::this_thread::get_id()) {}

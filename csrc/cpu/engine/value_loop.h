@@ -1,9 +1,9 @@
-// The loop that the float32 answers share: scores of a tile of queries with a block of keys, handed
-// to a reducer while they are in the first-level cache.
+// The mainloop of float32 scores: those of a tile of queries with a block of keys are handed to a
+// reducer while they are in the L1.
 //
-// Keys are cut into parts that depend on the shape of the keys alone, and what the parts gave is
-// merged in their order: the answer has the same bits for any number of threads, and for a query
-// whichever other queries it comes with.
+// Keys are cut into parts that depend on the shape of the keys alone, and the results of the parts
+// are merged in order. So the answer for a query has the same bits for any number of threads and
+// whatever other queries come with it.
 #pragma once
 
 #include <algorithm>
@@ -44,7 +44,7 @@ struct ValuePlan {
 // Calls reduce(first_query, rows, scores, ld, first_key, count) for each tile of queries and block
 // of keys, keys in increasing order, with scores[i * ld + j] of queries.row(first_query + i) and
 // key first_key + j; the scores may be written to. Keys before first_needed(query), which rises
-// with the query, may be left out. Leaves early when interrupted.
+// with the query, may be left out. Returns early when interrupted.
 template <class FirstNeeded, class Reduce>
 void value_sweep(const ValueKernels& kernels, ValueKernels::Score* score, const Matrix& queries,
                  const Matrix& keys, int64_t first_key, int64_t last_key, int64_t block,

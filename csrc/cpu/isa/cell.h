@@ -44,7 +44,7 @@ struct CellKernels : Vectors<W> {
 
   static void label_cell(const Cell& cell) {
     for (int64_t y = 0; y < cell.height; y += kRows) {
-      // The last row stands in for those beyond it.
+      // Rows beyond the last repeat it.
       for (int64_t r = 0; r < kRows; ++r) {
         interpolate_edges(cell, y + r < cell.height ? y + r : cell.height - 1,
                           cell.edges + r * 2 * cell.edge_stride);
@@ -70,7 +70,7 @@ struct CellKernels : Vectors<W> {
 
   static Floats lerp(Floats a, Floats b, Floats weight) { return a + V::times(weight, b - a); }
 
-  // The values on the cell's left edge in row y, and how far those on its right edge are from them.
+  // The values on the cell's left edge in row y, and their differences to those on its right edge.
   static void interpolate_edges(const Cell& cell, int64_t y, float* edges) {
     const Floats weight = V::fill(cell.y_weights[y]);
     for (int64_t t = 0; t < cell.tags; t += W) {
@@ -102,7 +102,7 @@ struct CellKernels : Vectors<W> {
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const Floats v = value(cell.edges + r * 2 * stride + t, stride, weight);
-        const Ints better = v > best[r];  // the first of equals stays
+        const Ints better = v > best[r];  // the first of equals is kept
         best[r] = better ? v : best[r];
         tag[r] = better ? t_everywhere : tag[r];
       }
@@ -146,7 +146,7 @@ struct CellKernels : Vectors<W> {
     }
   }
 
-  // Puts v behind all that are as good, from the bottom up: most go no higher than a few places.
+  // Inserts v behind all values that are as good, from the bottom up: most rise only a few places.
   static void insert(const Cell& cell, Floats v, int32_t t) {
     const Ints in_hand = Ints{} + t;
     for (int64_t j = cell.k - 1; j >= 0; --j) {
@@ -156,7 +156,7 @@ struct CellKernels : Vectors<W> {
       const Ints here_tag = V::load(tag);
       const Ints wins = v > here;
       if (!V::any(wins)) return;
-      // What v displaces moves down to where v was put a turn ago.
+      // The value that v displaces moves down to where v was stored in the last iteration.
       V::store(best, wins ? v : here);
       V::store(tag, wins ? in_hand : here_tag);
       if (j + 1 < cell.k) {

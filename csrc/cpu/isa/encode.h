@@ -46,8 +46,8 @@ inline void load_centred(const Matrix& rows, int64_t i, const Rotation& rotation
   }
 }
 
-// Butterflies of a vector with itself: each with its partner, a + b in the one and b - a in the
-// other.
+// One step of butterflies inside a vector: of partners a and b, the first becomes a + b and the
+// second a - b.
 inline Floats16 butterfly(Floats16 a, Ints16 partner, Floats16 sign) {
 #if defined(__clang__)
   Floats16 b;
@@ -58,7 +58,7 @@ inline Floats16 butterfly(Floats16 a, Ints16 partner, Floats16 sign) {
   return sign * a + b;
 }
 
-// The four butterflies that stay within sixteen elements.
+// The four butterflies whose partners are less than sixteen elements apart.
 inline void short_butterflies(float* x, int64_t n) {
   constexpr Ints16 lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   constexpr Floats16 by1 = {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};

@@ -110,7 +110,7 @@ struct ExactTile {
     }
   }
 
-  // Pairs side by side: one alone would wait for its own sums.
+  // Pairs scored side by side: one alone would wait for the latency of its sums.
   static constexpr int kPairs = kPasses >= 8 ? 1 : 8 / kPasses;
 
   // Exact scores of pair(0) ... pair(count - 1), keys as they are stored; all of one query if
@@ -192,7 +192,7 @@ struct ExactTile {
     float floats[W];
     for (int w = 0; w < W; ++w) floats[w] = to_float(stored[w]);
 #if defined(__AVX512F__)
-    // GCC converts to 512 bits in halves.
+    // GCC would convert the two halves separately.
     return reinterpret_cast<Doubles>(
         _mm512_maskz_cvtps_pd(0xff, reinterpret_cast<__m256>(load<Floats>(floats))));
 #else

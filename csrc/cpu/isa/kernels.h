@@ -28,7 +28,7 @@ struct FloatRows {
   const float* row(int64_t i) const { return first + i * stride; }
 };
 
-// A block of queries and panels of keys, which have codes or rows of floats alike.
+// A block of queries and panels of keys; either both have codes, or both have rows of floats.
 struct ScreenOperands {
   const int8_t* codes;              // [num_queries][keys.width]
   FloatRows floats;                 // [num_queries][keys.cols]
@@ -37,7 +37,7 @@ struct ScreenOperands {
   ScreenKeys keys;
 };
 
-// What the screen is to do with x and margin = alpha E_k + beta N_k of all pairs of its operands.
+// What a kernel of the screen does with x and margin = alpha E_k + beta N_k of every pair.
 
 // Writes the pairs with x + margin >= thresholds[query]; there is room for all pairs.
 struct FindHits {
@@ -45,8 +45,8 @@ struct FindHits {
   Hit* hits;
 };
 
-// The same, but pairs with x - margin >= sure[query] are no hits: they add one to
-// query_counts[query] and, unless it is null, to key_counts[key].
+// The same, except that pairs with x - margin >= sure[query] are not written but counted: in
+// query_counts[query] and, unless it is null, in key_counts[key].
 struct CountSure {
   FindHits hits;
   const float* sure;  // [num_queries]
@@ -67,7 +67,7 @@ struct WriteBounds {
   int64_t stride;
 };
 
-// Keys [begin, end) of those that one query has upper bounds for.
+// A run of keys, [begin, end), with the upper bounds of one query.
 struct KeyRun {
   const float* uppers;  // of whole panels
   int64_t begin, end;
@@ -79,8 +79,7 @@ struct CornerBounds {
   float largest;   // the largest magnitude
 };
 
-// A cell of four neighbouring feature pixels, the tags that may win in it and where its output
-// goes.
+// A cell between four neighbouring feature pixels, the tags that may win in it, and its output.
 struct Cell {
   int64_t tags;
   const int64_t* tag_indices;  // [tags], increasing
@@ -99,8 +98,8 @@ struct Cell {
   int32_t* best_tags;  // workspace [k][16]
 };
 
-// The neighbours of a row of pixels, each as a row of its own that is shifted to lie below it.
-// `width` is a multiple of 16 and all rows can be read that far.
+// The neighbours of a row of pixels, one shifted row for each. `width` is a multiple of 16, and all
+// rows can be read that far.
 struct NeighbourRows {
   int64_t width;
   int64_t neighbours;
@@ -113,10 +112,10 @@ struct PixelKernels {
   CornerBounds (*corner_bounds)(const float* const* corners, int64_t tags, float* low, float* high);
   // Interpolates the tags of a cell and writes the k best of each output pixel.
   void (*label_cell)(const Cell& cell);
-  // weights[neighbour * width + x]: affinities of a row of pixels; see refine_masks.cpp.
+  // weights[neighbour * width + x]: affinities of a row of pixels; see affinity.h.
   void (*affinities)(const NeighbourRows* channels, const float* const* centres,
                      int64_t num_channels, float* weights);
-  // out[x] = the weighted sum of the neighbours of x, put back into [low, high].
+  // out[x] = the weighted sum of the neighbours of x, clamped to [low, high].
   void (*weighted_mean)(const NeighbourRows& mask, const float* weights, float low, float high,
                         float* out);
 };
@@ -132,11 +131,11 @@ struct ValueKernels {
 
   int64_t query_tile;
   int64_t key_tile;
-  // [rows / tile][cols][tile]; what lies beyond the last row is left as it is.
+  // Writes [rows / tile][cols][tile]; elements beyond the last row are left alone.
   void (*pack)(const Matrix& rows, int64_t tile, float* out);
   Score* products;
-  // The same, to the bit, of num_queries <= tuning::kFewQueries and keys as they are stored: these
-  // would take longer to pack than to multiply.
+  // The same bits for num_queries <= tuning::kFewQueries from keys as they are stored, which would
+  // take longer to pack than to multiply.
   void (*products_in_place)(const float* queries, int64_t num_queries, const Matrix& keys,
                             float* scores, int64_t ld);
   Score* distances;  // -||q - k||^2, from the differences
@@ -182,7 +181,7 @@ struct Kernels {
   void (*score_block)(const double* queries, int64_t num_queries, const double* keys,
                       int64_t num_keys, int64_t steps, float* scores, int64_t ld);
 
-  // Exact scores of single pairs: of queries as load_rows left them with keys where they are.
+  // Exact scores of single pairs, of queries as load_rows converts them and keys as stored.
   void (*score_pairs)(const double* queries, const Matrix& keys, const Pair* pairs, int64_t count,
                       float* scores);
 
@@ -214,8 +213,8 @@ struct Kernels {
   int64_t (*compress)(const KeyRun& run, float threshold, int32_t* keys);
 
   // --- selection; all can be read and written up to a multiple of kLanes entries ---
-  // The k-th largest of n numbers, 1 <= k <= n; none may be NaN. Infinite ones are allowed. With
-  // `more`, a number that k to k + more of them reach will do, where one turns up first.
+  // The k-th largest of n numbers, 1 <= k <= n, which may be infinite but not NaN. With `more`, it
+  // may be any number that between k and k + more of them reach.
   float (*kth_largest)(const float* numbers, int64_t n, int64_t k, int64_t more);
   // Keeps the entries whose number is at least `floor`, in order, and returns how many they are.
   // `others` may be null.

@@ -1,8 +1,9 @@
-// Local affinities of pixels and weighted means over neighbours (refine_masks.cpp).
+// Local affinities of pixels and weighted means over neighbours (affinity.h).
 #pragma once
 
 #include "cpu/isa/kernels.h"
 #include "cpu/isa/vectors.h"
+#include "fastclip/affinity.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -34,7 +35,7 @@ struct NeighbourKernels : Vectors<W> {
 
   static void weighted_mean(const NeighbourRows& mask, const float* weights, float low, float high,
                             float* out) {
-    constexpr int kTogether = 4;  // sums that do not wait for one another
+    constexpr int kTogether = 4;  // independent sums hide each other's latency
     int64_t x = 0;
     for (; x + kTogether * W <= mask.width; x += kTogether * W) {
       mean<kTogether>(mask, weights, low, high, x, out);
@@ -43,19 +44,11 @@ struct NeighbourKernels : Vectors<W> {
   }
 
  private:
-  // Neighbours of one dilation: sums over all are sums of their sums, which rounds less.
-  static constexpr int64_t kDilation = 8;
-
-  // One channel around some pixels. Numbers are taken times `unit`, a power of two, of each pixel
-  // its own: 1, but where the square of the sum could overflow kSmaller.
+  // One channel around some pixels.
   struct Window {
     Floats unit;
     Floats inverse_deviation;  // 1 / (1e-8 + 0.1 sigma), in that unit
   };
-
-  // Beside numbers above kLarge, those too small for float32 times kSmaller count for nothing; the
-  // squares of the smallest differences that such large numbers can have are still normal floats.
-  static constexpr float kLarge = 0x1p46f, kSmaller = 0x1p-84f;
 
   static Floats difference(const NeighbourRows& channel, int64_t q, int64_t x, Floats centre,
                            Floats unit) {
@@ -65,16 +58,14 @@ struct NeighbourKernels : Vectors<W> {
   static Window measure(const NeighbourRows& channel, Floats centre, int64_t x) {
     Window window = {V::fill(1), {}};
     const Floats most = set_inverse_deviation(channel, centre, x, window);
-    if (V::any(most > kLarge)) {
-      window.unit = most > kLarge ? V::fill(kSmaller) : V::fill(1);
+    if (V::any(most > kLargeNumber)) {
+      window.unit = most > kLargeNumber ? V::fill(kSmallerUnit) : V::fill(1);
       set_inverse_deviation(channel, centre, x, window);
     }
     return window;
   }
 
-  // Returns the largest magnitudes. The samples are the neighbours and, once for every 8 of them,
-  // the centre. Taken as differences d from the centre, that ninth of zeros keeps the square of the
-  // sum below 8/9 of n times the sum of squares, so their difference loses no more than 4 bits.
+  // Returns the largest magnitudes.
   static Floats set_inverse_deviation(const NeighbourRows& channel, Floats centre, int64_t x,
                                       Window& window) {
     Floats sum = {}, squares = {}, most = magnitude(centre);
@@ -84,12 +75,12 @@ struct NeighbourKernels : Vectors<W> {
       squares += V::times(d, d);
       most = V::max(most, magnitude(V::load(channel.rows[q] + x)));
     }
-    const float samples = static_cast<float>(channel.neighbours / kDilation * 9);
+    const float samples = num_samples(channel.neighbours);
     const Floats variance = (squares - V::times(sum, sum) / samples) / (samples - 1);
     Floats sigma = {};
     for (int w = 0; w < W; ++w) sigma[w] = __builtin_sqrtf(variance[w] > 0 ? variance[w] : 0);
-    window.inverse_deviation =
-        1 / (V::times(V::fill(1e-8f), window.unit) + V::times(V::fill(0.1f), sigma));
+    window.inverse_deviation = 1 / (V::times(V::fill(kLeastDeviation), window.unit) +
+                                    V::times(V::fill(kDeviations), sigma));
     return most;
   }
 
@@ -99,9 +90,9 @@ struct NeighbourKernels : Vectors<W> {
     Floats most = V::load(logits);
     for (int64_t q = 1; q < count; ++q) most = V::max(most, V::load(logits + q * stride));
     Floats total = {};
-    for (int64_t first = 0; first < count; first += kDilation) {
+    for (int64_t first = 0; first < count; first += kDirections) {
       Floats part = {};
-      for (int64_t q = first; q < first + kDilation; ++q) {
+      for (int64_t q = first; q < first + kDirections; ++q) {
         const Floats e = exp_of_nonpositive(V::load(logits + q * stride) - most);
         V::store(logits + q * stride, e);
         part += e;
@@ -134,9 +125,9 @@ struct NeighbourKernels : Vectors<W> {
   static void mean(const NeighbourRows& mask, const float* weights, float low, float high,
                    int64_t x, float* out) {
     Floats sums[N] = {};
-    for (int64_t first = 0; first < mask.neighbours; first += kDilation) {
+    for (int64_t first = 0; first < mask.neighbours; first += kDirections) {
       Floats part[N] = {};
-      for (int64_t q = first; q < first + kDilation; ++q) {
+      for (int64_t q = first; q < first + kDirections; ++q) {
 #pragma GCC unroll 8
         for (int n = 0; n < N; ++n) {
           part[n] += V::times(V::load(weights + q * mask.width + x + n * W),

@@ -1,5 +1,5 @@
-// float32 products of rows where they lie, in the order that is fastest: for bounds, which hold in
-// any order.
+// float32 products of rows as they are stored, summed in the fastest order: they serve bounds,
+// which hold for any order.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ struct RowTile {
   using Floats = typename V::Floats;
   static constexpr int kKeys = 4;
 
-  // out[m * ld + j] of M queries and num_keys keys, and beyond up to a multiple of four.
+  // out[m * ld + j] for M queries and num_keys keys, the latter rounded up to a multiple of four.
   template <int M>
   static void products(FloatRows queries, FloatRows keys, int64_t num_keys, int64_t cols,
                        float* out, int64_t ld) {
@@ -33,7 +33,7 @@ struct RowTile {
     }
   }
 
-  // squares[j] = the sum of the squares of row j, and beyond up to a multiple of four.
+  // squares[j] = the sum of the squares of row j, for rows up to a multiple of four.
   static void squares(FloatRows rows, int64_t count, int64_t cols, float* squares) {
     for (int64_t j = 0; j < count; j += kKeys) {
       const float* k[kKeys];
@@ -55,7 +55,7 @@ struct RowTile {
   }
 
  private:
-  // The last row in place of those that are not there.
+  // Rows beyond the last repeat it.
   static void four_rows(FloatRows rows, int64_t first, int64_t count, const float* (&four)[kKeys]) {
     for (int n = 0; n < kKeys; ++n) four[n] = rows.row(first + n < count ? first + n : count - 1);
   }

@@ -1,10 +1,11 @@
-// Epilogues of the screen: what becomes of x and the margin of screen.h, (2), while they are in
+// Epilogues of the screen: what is done with x and the margin of screen.h, (2), while they are in
 // registers. The mainloop calls
 //
 //   epilogue(query, first_key, there, x, margin)
 //
-// for each vector of pairs: one query and the keys from first_key on, of which those exist whose
-// bits of `there` are set. Epilogues are passed by value, so that the next hit has a register.
+// for each vector of pairs, one query with the keys from first_key on; `there` has a bit for each
+// lane that holds a key. Epilogues are passed by value, so that the address of the next hit stays
+// in a register.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,7 @@
 namespace fastclip::cpu {
 namespace {
 
-// Writes the lanes that passed, which is rare, and returns where the next hit goes.
+// Writes the lanes that passed, usually none, and returns where the next hit goes.
 template <class Isa>
 Hit* append_hits(Hit* end, int64_t query, int64_t first_key, uint32_t passed,
                  typename Isa::Floats x) {

@@ -19,7 +19,7 @@ struct ScreenTile {
   static constexpr int kVectors = kPanel / kLanes32;
   static constexpr int kRows = Isa::kTiles.screen_queries;
   using Rows = RowTile<kLanes32, Isa::kTiles.row_queries>;
-  // Of four codes with 128 added each: makes them signed again.
+  // Flips four codes with 128 added back to signed bytes.
   static constexpr int32_t kTake128 = static_cast<int32_t>(0x80808080u);
 
   static int64_t find_hits(const ScreenOperands& operands, const FindHits& to) {
@@ -73,7 +73,7 @@ struct ScreenTile {
     return epilogue;
   }
 
-  // On its own, so that its sums have all registers.
+  // Not inlined, so that no register is taken from its sums.
   template <class Numbers, int M, class Epilogue>
   [[gnu::noinline]] static Epilogue screen_rows(const ScreenOperands& operands, int64_t first_query,
                                                 int64_t first_key, Epilogue epilogue) {
@@ -159,7 +159,7 @@ struct ScreenTile {
     }
   };
 
-  // Sums that only this reads stay in registers.
+  // The sums themselves have no address, so that they stay in registers.
   template <int M, class Vec>
   static void copy(const Vec (&from)[M][kVectors], Vec (&to)[M][kVectors]) {
 #pragma GCC unroll 16

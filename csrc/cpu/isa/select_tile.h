@@ -54,13 +54,12 @@ struct SelectTile {
     return count;
   }
 
-  // Narrows the range of values that the number can be among: by the place where it would be if
-  // they were spread evenly, in turns with the middle, and where that is slow with the middle of
-  // their representations.
+  // Narrows the range that contains the number: alternately by interpolation, as if values were
+  // spread evenly, and by bisection of values; where that is slow, by bisection of representations.
   static float kth_largest(const float* x, int64_t n, int64_t k, int64_t more) {
     if (k == 1) return largest_up_to(x, n, kInfinity);
     if (k == n) return smallest(x, n);
-    // It is from low to high; `reach_low` numbers reach low, `above` are above high.
+    // The result is in [low, high]; `reach_low` numbers are low or more, `above` are above high.
     uint32_t low = ordered(smallest(x, n)), high = ordered(largest_up_to(x, n, kInfinity));
     int64_t reach_low = n, above = 0;
     float few[kFew];
@@ -91,7 +90,7 @@ struct SelectTile {
         low = middle;
         reach_low = count;
       } else {
-        // The place before that of 0 is empty: -0 has that of 0.
+        // No number is one place before 0, since -0 has the place of 0.
         high = ordered(pivot) - (pivot == 0 ? 2 : 1);
         above = count;
       }
@@ -140,10 +139,10 @@ struct SelectTile {
     return load<Ints>(numbers);
   }
 
-  // The bits of the lanes that hold something, `left` of them or all.
+  // The bits of the first `left` lanes, or of all if there are fewer.
   static uint32_t first_lanes(int64_t left) { return left >= kLanes32 ? ~0u : (1u << left) - 1; }
 
-  // Runs are read from where a whole vector begins: never beyond the panels.
+  // Runs are read from a multiple of the vector on, so that reads stay inside the panels.
   static int64_t first_vector(const KeyRun& run) { return run.begin / kLanes32 * kLanes32; }
 
   // Writes the keys of the lanes that passed, from `first` on. Returns how many they are.
@@ -157,8 +156,8 @@ struct SelectTile {
     return count;
   }
 
-  // state = next(state, v) for all numbers, `filler` in lanes beyond them. A state that were
-  // written through a reference would not stay in a register.
+  // state = next(state, v) for all numbers, with `filler` in lanes beyond them. A state passed by
+  // reference would not be kept in a register.
   template <class State, class Next>
   static State walk(const float* x, int64_t n, float filler, State state, Next next) {
     int64_t i = 0;
@@ -203,8 +202,8 @@ struct SelectTile {
     return fold(v, [](auto a, auto b) { return a > b ? a : b; });
   }
 
-  // All lanes of a vector in one. Halves by shuffles: one that were copied would not be in a
-  // register before, either.
+  // Reduces a vector to one lane. Halves are taken by shuffles: copies would force the vector into
+  // memory.
   template <class Vec, class Join>
   static auto fold(Vec v, Join join) {
     constexpr int kHalf = sizeof(Vec) / 8;

@@ -1,6 +1,6 @@
-// How much of its registers each instruction set gives to sums: the tiles of the kernels, side by
-// side. Two or more registers stay free for operands; more sums than that spill, fewer wait for the
-// latency of the multiply-add.
+// Register tiles: how many sums the kernels of each instruction set keep in registers. More would
+// spill, since some registers are needed for operands; fewer would wait for the latency of the
+// multiply-add.
 #pragma once
 
 namespace fastclip::cpu {
@@ -13,7 +13,7 @@ struct TileSizes {
   int value_queries, value_vectors;  // vectors of keys (value_tile.h)
 };
 
-// SSE2 or 128-bit NEON, of whose registers 16 are counted on.
+// SSE2 or 128-bit NEON: 16 registers, or more.
 inline constexpr TileSizes kPortableTiles = {
     .vector_bytes = 16,
     .exact_queries = 3,

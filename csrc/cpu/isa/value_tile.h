@@ -184,12 +184,12 @@ struct ValueTile {
     }
   }
 
-  // The sums of score(), with keys turned on the way: to store them first would take longer than
-  // the products. The last key stands in for those beyond.
+  // The sums of score(), with the keys transposed on the fly: storing them first would take longer
+  // than the products. Keys beyond the last repeat it.
   template <int M, class Stored, class ToFloat>
   static void score_in_place(const float* queries, const Matrix& keys, float* scores, int64_t ld,
                              ToFloat to_float) {
-    constexpr int kChunks = M <= 2 ? 2 : 1;  // side by side: one sum alone would wait for itself
+    constexpr int kChunks = M <= 2 ? 2 : 1;  // side by side, to hide the latency of one sum
     const int64_t cols = keys.cols;
     for (int64_t j = 0; j < keys.rows; j += W) {
       const char* rows[W];
@@ -213,7 +213,7 @@ struct ValueTile {
     }
   }
 
-  // Adds the products of columns [first, first + W), as far as there are so many.
+  // Adds the products of columns [first, first + W), or of those up to `cols`.
   template <int M, class Stored, class ToFloat>
   static inline void add_columns(const float* queries, const char* const (&rows)[W], int64_t first,
                                  int64_t cols, Floats (&sums)[M], ToFloat to_float) {
@@ -301,9 +301,8 @@ struct ValueTile {
     return stored;
   }
 
-  // W rows and columns, turned in registers: single numbers written a tile apart would take longer
-  // than the products of a few queries. Loads of half a vector do what the first of the exchanges
-  // would.
+  // Transposes W rows and columns in registers: storing single numbers a tile apart would take
+  // longer than the products of a few queries. Loads of half vectors replace the first exchange.
   template <class Stored, class ToFloat>
   static inline void turn(const char* const (&rows)[W], int64_t col, Floats (&v)[W],
                           ToFloat to_float) {

@@ -2,14 +2,14 @@
 //
 //   score of class c = zero_shot[c] + alpha * sum over support images j of c: exp(beta (A[j] - 1))
 //
-// Betas are equally far apart, so a weight of one is that of the last times exp(step (A[j] - 1)):
-// it is computed anew every kFresh betas, which keeps its relative error below 2e-14 where the step
-// is small. For one beta the label is ahead of another class where a number that is linear in alpha
-// is positive: in one range of alphas, found by a division.
+// Betas are evenly spaced, so a weight is that of the last beta times exp(step (A[j] - 1)). It is
+// computed afresh every kFresh betas, which keeps its relative error below 2e-14 where the step is
+// small. For one beta the label is ahead of another class where a linear function of alpha is
+// positive: in one range of alphas, found by a division.
 //
-// The weights of an image stay in cache for all betas. Row s of them holds the s-th support image
-// of each class that has so many, classes with most support images first: nothing is padded but the
-// ends of rows.
+// The weights of an image are resident in cache for all betas. Row s of them holds the s-th support
+// image of each class that has that many, classes with most support images first: only the ends of
+// rows are padded.
 #include "fastclip/ops/cache_grid.h"
 
 #include <cmath>

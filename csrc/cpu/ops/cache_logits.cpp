@@ -65,8 +65,9 @@ void cache_logits(const CacheLogitsCall& call, int threads, Interrupt& interrupt
   double* totals = call.totals.data;
   const ValueKernels& isa = kernels().value;
   const ValuePlan plan(isa, queries.rows, keys.rows, queries.cols);
-  // The keys are not split: a part of the result for each part of them could outgrow the result.
-  // The queries may be cut by the number of threads, since a query's sums do not depend on others.
+  // The keys are not split: partial results for each part of them could take more memory than the
+  // result. Blocks of queries may depend on the number of threads, since the sums of a query do not
+  // depend on the others.
   const int64_t column_blocks = ceil_div(values.cols, kColumns);
   const int64_t tasks = tuning::kTasksPerThread * threads;  // at least
   const int64_t block = std::clamp<int64_t>(round_up(ceil_div(queries.rows, tasks), isa.query_tile),

@@ -95,9 +95,10 @@ void gaussian_potential(const GaussianPotentialCall& call, int threads, Interrup
   const bool symmetric = call.symmetric;
   const double t = call.t;
   const ValueKernels& isa = kernels().value;
-  // ||x||^2 + ||y||^2 - 2 xy loses digits where norms are large beside a distance that counts. A
-  // common centre takes away an offset that all rows share; where the norms are still large beside
-  // the width of the kernel, the differences are squared instead, at twice the work.
+  // ||x||^2 + ||y||^2 - 2 xy loses digits where norms are large compared with the distances that
+  // count. Subtracting a common centre removes an offset that all rows share. Where the norms are
+  // still large compared with the width of the kernel, the differences are squared instead, at
+  // twice the work.
   constexpr double kLargestExponent = 8;
   const std::vector<double> centre = mean_row(y, threads, interrupt);
   if (interrupt.stopped()) return;

@@ -38,8 +38,8 @@ void offer(ScoredKey& best, const ScoredKey& key) {
   if (best.index < 0 || ahead(key, best)) best = key;
 }
 
-// Groups of consecutive keys through the screen. Of each group the key with the largest upper bound
-// is scored exactly, then those whose upper bounds reach that score.
+// Screens groups of consecutive keys. In each group the key with the largest upper bound is
+// rescored first, then those whose upper bounds reach that score.
 class ScreenedGroupMax {
  public:
   ScreenedGroupMax(const Kernels& kernels, BlockScreen& block, const Best& best)
@@ -154,16 +154,16 @@ class ScreenedGroupMax {
 
 }  // namespace
 
-void group_max(const GroupMaxCall& call, int threads, Interrupt& interrupt) {
+void group_max(const GroupMaxCall& call, Screening screening, int threads, Interrupt& interrupt) {
   const auto &queries = call.queries, &keys = call.keys;
   const int64_t *groups = call.groups.data, num_groups = call.values.sizes[1];
   const Kernels& isa = kernels();
   // Keys are not split: with few queries and many groups, merging would cost as much as it gains.
   const int64_t block_rows =
-      std::clamp<int64_t>(ceil_div(queries.rows, threads), 1, tuning::kGroupQueryBlock);
+      std::clamp<int64_t>(ceil_div<int64_t>(queries.rows, threads), 1, tuning::kGroupQueryBlock);
   Screens screens{};
   if (std::is_sorted(groups, groups + keys.rows))
-    screens = screens_for(isa, call.screen, block_rows);
+    screens = screens_for(isa, call.screen, block_rows, screening);
   std::atomic<int64_t> scored{0};
   parallel_for(ceil_div(queries.rows, block_rows), threads, interrupt, [&](int64_t task) {
     const int64_t first = task * block_rows;

@@ -15,9 +15,8 @@ namespace fastclip::cpu {
 
 namespace {
 
-// Scores of queries with keys on their way into states; exp(scale * s) = exp(-scale * -s), and
-// negating the scores is exact, so that states are those of |scale|. With `nonfinite`, keys are
-// checked.
+// Adds the scores of queries with keys to their states. exp(scale * s) = exp(-scale * -s), and
+// negation is exact, so that states are those of |scale|. With `nonfinite`, keys are checked.
 void add_scores(const Kernels& isa, const ValuePlan& plan, const Matrix& queries,
                 const Matrix& keys, int64_t first_key, int64_t last_key, double scale,
                 LogSumExp* state, NonFiniteRow* nonfinite, Interrupt& interrupt) {
@@ -45,7 +44,7 @@ int64_t logsumexp(const LogSumExpCall& call, int threads, Interrupt& interrupt) 
   const double scale = call.scale;
   const int64_t query = find_nonfinite({queries, {}}, threads, interrupt);
   if (query >= 0) return query;
-  // A pass of its own over the keys would be a large part of what few queries take.
+  // With few queries a separate pass over the keys would be a large part of the time.
   const bool check_scores =
       call.check_keys && 0 < queries.rows && queries.rows <= tuning::kFewQueries;
   if (call.check_keys && !check_scores) {

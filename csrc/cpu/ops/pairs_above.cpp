@@ -45,7 +45,7 @@ struct PairTask {
   }
 };
 
-// All pairs by query, then key. Step by step, so that an interrupt is heard among billions of them.
+// Sorts all pairs by query, then key, in steps that can be interrupted: there may be billions.
 std::vector<ScoredPair> in_order(std::deque<std::vector<ScoredPair>>& parts, int64_t queries,
                                  int threads, Interrupt& interrupt) {
   constexpr size_t kPairs = tuning::kPairsPerPoll;
@@ -65,7 +65,7 @@ std::vector<ScoredPair> in_order(std::deque<std::vector<ScoredPair>>& parts, int
     }
     std::vector<ScoredPair>().swap(part);
   }
-  // Now a query's place is where its pairs end.
+  // By now the place of each query is the end of its pairs.
   parallel_for(ceil_div(queries, kQueries), threads, interrupt, [&](int64_t task) {
     for (int64_t q = task * kQueries; q < std::min((task + 1) * kQueries, queries); ++q) {
       std::sort(pairs.begin() + (q == 0 ? 0 : places[q - 1]), pairs.begin() + places[q],
@@ -77,12 +77,13 @@ std::vector<ScoredPair> in_order(std::deque<std::vector<ScoredPair>>& parts, int
 
 }  // namespace
 
-std::vector<ScoredPair> pairs_above(const PairsAboveCall& call, int threads, Interrupt& interrupt) {
+std::vector<ScoredPair> pairs_above(const PairsAboveCall& call, Screening screening, int threads,
+                                    Interrupt& interrupt) {
   std::mutex mutex;
-  std::deque<std::vector<ScoredPair>> parts;  // stays put while it grows
+  std::deque<std::vector<ScoredPair>> parts;  // elements keep their addresses
   const std::vector<float> scores(call.queries.rows, call.threshold);
-  search_fixed(kernels(), call.queries, call.keys, call.screen, scores.data(), threads, interrupt,
-               [&](int64_t first_query, int64_t rows) {
+  search_fixed(kernels(), call.queries, call.keys, call.screen, scores.data(), screening, threads,
+               interrupt, [&](int64_t first_query, int64_t rows) {
                  std::lock_guard lock(mutex);
                  return PairTask{call.threshold, call.later_only, first_query, rows,
                                  parts.emplace_back()};

@@ -19,8 +19,8 @@ namespace {
 // Every interpolated value lies between the smallest and the largest corner (bilinear.h). Let
 // `level` be the k-th best of the smallest corners; the background counts as a tag whose corners
 // are all equal. Then k competitors are at `level` or above everywhere in the cell, and a tag whose
-// largest corner is below it is behind these k in every pixel. Equality survives: ties are not for
-// the screen to break.
+// largest corner is below it is behind these k in every pixel. Equality survives: the screen does
+// not break ties.
 class Screen {
  public:
   Screen(int64_t tags, int64_t k, float background)
@@ -70,7 +70,7 @@ struct Image {
 int64_t label_row_of_cells(const Kernels& isa, const Image& image, const PixelLabelsCall& call,
                            const BilinearAxis& ys, const BilinearAxis& xs, int64_t y,
                            Interrupt& interrupt) {
-  const int64_t stride = round_up(image.tags, 16);
+  const int64_t stride = round_up<int64_t>(image.tags, 16);
   Screen screen(image.tags, call.k(), call.background);
   std::vector<int64_t> survivors(static_cast<size_t>(image.tags));
   AlignedBuffer<float> corners(4 * stride), edges(tuning::kCellRows * 2 * stride),
@@ -113,7 +113,7 @@ int64_t label_row_of_cells(const Kernels& isa, const Image& image, const PixelLa
           .best_tags = best_tags.get(),
       });
     };
-    // A cell that would take long is cut, to listen for an interrupt.
+    // A large cell is cut into parts, so that it can be interrupted.
     const int64_t pixels = tuning::kCellInterpolations / std::max<int64_t>(1, count * call.k());
     const int64_t width =
         std::min(std::max(pixels / tuning::kCellRows, tuning::kCellColumns), xs.count(x));

@@ -1,9 +1,4 @@
-// Pixel-adaptive mask refinement. Neighbours q of a pixel p are the 8 around it at every dilation,
-// n dilations in all, borders replicated; x_k is channel k of the image.
-//
-//   sigma_k(p) = standard deviation of x_k over the n windows of 9 around p (9 n samples, unbiased)
-//   a(p, q) = softmax over q of  mean over k of  -|x_k(p) - x_k(q)| / (1e-8 + 0.1 sigma_k(p))
-//   in every iteration  m(p) <- sum over q of a(p, q) m(q)
+// Pixel-adaptive mask refinement (affinity.h).
 //
 // Affinities are computed once per image and read by all masks and iterations.
 #include "fastclip/ops/refine_masks.h"
@@ -14,12 +9,13 @@
 #include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
 #include "cpu/tuning.h"
+#include "fastclip/affinity.h"
 
 namespace fastclip::cpu {
 namespace {
 
-// Planes [height, width] with replicated columns on both sides, so that a row shifted sideways is
-// an address.
+// Planes [height, width] with replicated columns on both sides, so that shifting a row sideways
+// only moves a pointer.
 class PaddedPlanes {
  public:
   PaddedPlanes(int64_t planes, int64_t height, int64_t width, int64_t border)
@@ -33,7 +29,7 @@ class PaddedPlanes {
     return values_.get() + (plane * height_ + y) * stride_ + border_;
   }
 
-  // After the inside of a row was written. Its right border begins where the image ends.
+  // Fills the borders of a row from its inside. The right one begins where the image ends.
   void replicate(int64_t plane, int64_t y) {
     float* inside = row(plane, y);
     std::fill(inside - border_, inside, inside[0]);
@@ -89,20 +85,15 @@ class Refinement {
   }
 
  private:
-  struct Offset {
-    int64_t dy, dx;
-  };
   struct Range {
     float low, high;
   };
 
-  static std::vector<Offset> find_offsets(const RefineMasksCall& call) {
-    std::vector<Offset> offsets;
-    for (int64_t d : call.dilations) {
-      // Whatever lies further out than the image is wide is a replicated border.
-      const int64_t dx = std::min(d, call.width()), dy = std::min(d, call.height());
-      for (int64_t i = 0; i < 9; ++i) {
-        if (i != 4) offsets.push_back({(i / 3 - 1) * dy, (i % 3 - 1) * dx});
+  static std::vector<PixelOffset> find_offsets(const RefineMasksCall& call) {
+    std::vector<PixelOffset> offsets;
+    for (const int64_t dilation : call.dilations) {
+      for (int64_t i = 0; i < kDirections; ++i) {
+        offsets.push_back(neighbour_offset(i, dilation, call.height(), call.width()));
       }
     }
     return offsets;
@@ -110,7 +101,7 @@ class Refinement {
 
   int64_t border() const {
     int64_t border = 0;
-    for (const Offset& o : offsets_) border = std::max(border, o.dx);
+    for (const PixelOffset& o : offsets_) border = std::max(border, o.dx);
     return border;
   }
 
@@ -118,7 +109,7 @@ class Refinement {
 
   // The neighbours of row y of a plane: offsets_.size() addresses.
   void find_rows(const PaddedPlanes& planes, int64_t plane, int64_t y, const float** rows) const {
-    for (const Offset& o : offsets_) {
+    for (const PixelOffset& o : offsets_) {
       *rows++ = planes.row(plane, std::clamp<int64_t>(y + o.dy, 0, call_.height() - 1)) + o.dx;
     }
   }
@@ -147,7 +138,7 @@ class Refinement {
     });
   }
 
-  // A row's weights stay in cache while all masks pass over it.
+  // The weights of a row are resident in cache while all masks pass over it.
   void iterate(const std::vector<Range>& ranges) {
     for_rows([&](int64_t first, int64_t last) {
       std::vector<const float*> rows(offsets_.size());
@@ -164,7 +155,7 @@ class Refinement {
 
   template <class Work>
   void for_rows(Work work) {
-    constexpr int64_t kRows = 8;  // of one task
+    constexpr int64_t kRows = tuning::kMaskRows;
     parallel_for(ceil_div(call_.height(), kRows), threads_, interrupt_, [&](int64_t task) {
       work(task * kRows, std::min((task + 1) * kRows, call_.height()));
     });
@@ -173,7 +164,7 @@ class Refinement {
   const Kernels& kernels_ = kernels();
   const RefineMasksCall& call_;
   const int64_t width_;  // of a row of weights
-  const std::vector<Offset> offsets_;
+  const std::vector<PixelOffset> offsets_;
   const int threads_;
   Interrupt& interrupt_;
   AlignedBuffer<float> weights_;  // [height][neighbour][width_]

@@ -41,10 +41,10 @@ void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, i
 }  // namespace
 
 bool worth_codes(int64_t queries, int64_t keys, int64_t k) {
-  return screens_always() || tuning::worth_codes(queries, keys, k);
+  return tuning::worth_codes(queries, keys, k);
 }
 
-int64_t topk(const TopKCall& call, int threads, Interrupt& interrupt) {
+int64_t topk(const TopKCall& call, Screening screening, int threads, Interrupt& interrupt) {
   const auto &queries = call.queries, &keys = call.keys;
   const ScreenKeys* codes = call.screen;
   const int64_t k = call.values.sizes[1];
@@ -52,10 +52,10 @@ int64_t topk(const TopKCall& call, int threads, Interrupt& interrupt) {
   const int64_t query = find_nonfinite({queries, {}}, threads, interrupt);
   if (query >= 0) return query;
   const Kernels& isa = kernels();
-  const ScreenKeys* screening = worth_codes(queries.rows, keys.rows, k) ? codes : nullptr;
-  const Screens screens = screens_for(isa, screening, queries.rows);
-  const bool worth = screens_always() || tuning::worth_screening(keys.rows, k);
-  const bool screened = screens.count > 0 && worth;
+  const bool always = screening == Screening::kAlways;
+  const bool coded = always || worth_codes(queries.rows, keys.rows, k);
+  const Screens screens = screens_for(isa, coded ? codes : nullptr, queries.rows, screening);
+  const bool screened = screens.count > 0 && (always || tuning::worth_screening(keys.rows, k));
   if (queries.rows == 0) {
     return codes == nullptr ? find_nonfinite({keys, {}}, threads, interrupt) : -1;
   }

@@ -126,7 +126,7 @@ class TopK {
     return to;
   }
 
-  // Drops entries that are not among the best k, not all of them where that is quicker.
+  // Drops entries that are not among the best k, or only most of them where that is quicker.
   void shrink(int64_t query) {
     const int64_t more = tuning::topk_slack(k_);
     keep_best(query, more);

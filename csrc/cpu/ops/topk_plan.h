@@ -1,4 +1,5 @@
-// What both ways to the k best keys share: tasks over queries x keys, and the merge of key parts.
+// Shared by exact and screened top-k: tasks over queries x keys, and the merge of parts of the
+// keys.
 #pragma once
 
 #include <algorithm>

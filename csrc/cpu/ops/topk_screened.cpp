@@ -1,5 +1,5 @@
 // Top-k through the screen: pairs whose upper bound is below the k-th best lower bound are dropped,
-// the rest is scored exactly, most promising first.
+// the others are rescored, most promising first.
 #include <algorithm>
 #include <atomic>
 #include <limits>
@@ -14,8 +14,8 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Keys that the screen let pass, of each query in order, with bounds on their exact scores in units
-// of s_q from q.c.
+// The keys that survived the screen, in order for each query, with bounds on their exact scores: in
+// units of s_q from q.c.
 class Candidates {
  public:
   static constexpr int64_t kEntryBytes = 2 * sizeof(float) + sizeof(int64_t);
@@ -79,7 +79,7 @@ class ScreenedTopK {
 
   // Scores what is left exactly. Returns how many pairs were scored in all.
   int64_t finish() {
-    certify(0, 0);
+    rescore(0, 0);
     return scored_;
   }
 
@@ -106,8 +106,8 @@ class ScreenedTopK {
     });
   }
 
-  // Nothing is known yet to drop pairs by. The first keys give a floor: the k-th best of their
-  // lower bounds or, cheaper, of the best bounds of kFolded sets that they are dealt to.
+  // At first there is no threshold. The first keys give one: the k-th best of their lower bounds
+  // or, cheaper, of the best bounds of kFolded sets that they are dealt to.
   void begin() {
     begun_ = true;
     const int64_t size = block_.num_queries() * kMaxPanelKeys, keys = block_.num_keys();
@@ -138,7 +138,7 @@ class ScreenedTopK {
     return kernels_.kth_largest(best, kFolded, k_, more);
   }
 
-  // Takes in at(0) ... at(count - 1). Those of one query come in runs.
+  // Adds the candidates at(0) ... at(count - 1). Those of one query come in runs.
   template <class At>
   void add(int64_t count, At&& at) {
     for (int64_t c = 0; c < count;) {
@@ -159,16 +159,16 @@ class ScreenedTopK {
       }
       survivors_ += to - begin;
       candidates_.count(i) = to;
-      // Bounds that tell most of the keys apart are as good as scores for now.
+      // Where bounds alone drop enough of them, scores are not needed yet.
       if (to < end) continue;
-      certify(candidates_.capacity() / 2, k_ + k_ / 2);
+      rescore(candidates_.capacity() / 2, k_ + k_ / 2);
       for (const int64_t j : queries_) raise_to_best(j);
     }
   }
 
   // Drops candidates of queries that have more than `many`, by their bounds. Queries that are left
   // with more than `most` have them scored exactly, as far as they can still be among the best k.
-  void certify(int64_t many, int64_t most) {
+  void rescore(int64_t many, int64_t most) {
     queries_.clear();
     bool rest = false;
     for (int64_t i = 0; i < block_.num_queries(); ++i) {
@@ -242,7 +242,7 @@ class ScreenedTopK {
     if (best_.settle(i)) raise(i, block_.floor_of(i, best_.threshold(i)));
   }
 
-  // From now on, keys whose upper bound is below `floor` are out.
+  // From now on, keys whose upper bound is below `floor` are dropped.
   void raise(int64_t i, float floor) {
     if (!(floor > floor_[i])) return;
     floor_[i] = floor;
@@ -252,7 +252,7 @@ class ScreenedTopK {
   const Kernels& kernels_;
   BlockScreen& block_;
   const int64_t k_;
-  const int64_t few_;  // so few that scores cost less than to find those to drop
+  const int64_t few_;  // so few that rescoring all costs less than to find those to drop
   const int64_t window_;
   TopK& best_;
   bool begun_ = false;

@@ -1,16 +1,16 @@
-// Pixel-adaptive mask refinement; cpu/ops/refine_masks.cpp says what is computed.
+// Pixel-adaptive mask refinement (affinity.h).
 #include <algorithm>
 
 #include "cuda/arch/device.h"
 #include "cuda/engine/workspace.h"
 #include "cuda/tuning.h"
+#include "fastclip/affinity.h"
 #include "fastclip/ops/refine_masks.h"
 
 namespace fastclip::cuda {
 namespace {
 
 constexpr int kThreads = tuned::kThreads;
-constexpr int kDirections = 8;  // neighbours at each dilation
 
 // Some of the dilations, as a parameter of a kernel: any number of them reaches the device without
 // a copy that the host would have to wait for.
@@ -19,51 +19,37 @@ struct Dilations {
   int64_t of[kMost];
 };
 
-struct Offset {
-  int64_t dy, dx;
-};
-
-__global__ void write_offsets(Dilations dilations, int64_t height, int64_t width, Offset* offsets) {
-  // An offset larger than the image reads the replicated border in any case.
-  const int64_t dy = min(dilations.of[blockIdx.x], height);
-  const int64_t dx = min(dilations.of[blockIdx.x], width);
-  const int place =
-      threadIdx.x + (threadIdx.x >= kDirections / 2 ? 1 : 0);  // of 9, without the centre
-  offsets[blockIdx.x * kDirections + threadIdx.x] = {(place / 3 - 1) * dy, (place % 3 - 1) * dx};
+__global__ void write_offsets(Dilations dilations, int64_t height, int64_t width,
+                              PixelOffset* offsets) {
+  offsets[blockIdx.x * kDirections + threadIdx.x] =
+      neighbour_offset(threadIdx.x, dilations.of[blockIdx.x], height, width);
 }
 
 struct Neighbours {
-  const Offset* offsets;
+  const PixelOffset* offsets;
   int64_t count;
   int64_t height, width;
 
   __device__ int64_t area() const { return height * width; }
   // The address of neighbour q of a pixel in a plane.
   __device__ int64_t at(int64_t q, int64_t y, int64_t x) const {
-    const Offset o = offsets[q];
+    const PixelOffset o = offsets[q];
     return max(int64_t{0}, min(y + o.dy, height - 1)) * width +
            max(int64_t{0}, min(x + o.dx, width - 1));
   }
 };
 
-// One channel around a pixel. Numbers are taken times `unit`, a power of two: 1, but where the
-// square of the sum could overflow kSmaller. Beside numbers above kLarge, those too small for
-// float32 times kSmaller count for nothing; the squares of the smallest differences that such large
-// numbers can have are still normal floats.
+// One channel around a pixel.
 struct Window {
-  static constexpr float kLarge = 0x1p46f, kSmaller = 0x1p-84f;
-
   __device__ Window(const Neighbours& neighbours, const float* channel, int64_t y, int64_t x)
       : channel(channel), centre(channel[y * neighbours.width + x]) {
-    if (set_inverse_deviation(neighbours, y, x) > kLarge) {
-      unit = kSmaller;
+    if (set_inverse_deviation(neighbours, y, x) > kLargeNumber) {
+      unit = kSmallerUnit;
       set_inverse_deviation(neighbours, y, x);
     }
   }
 
-  // Returns the largest magnitude. The samples are the neighbours and, once for every 8 of them,
-  // the centre. Taken as differences d from the centre, that ninth of zeros keeps the square of the
-  // sum below 8/9 of n times the sum of squares, so their difference loses no more than 4 bits.
+  // Returns the largest magnitude.
   __device__ float set_inverse_deviation(const Neighbours& neighbours, int64_t y, int64_t x) {
     float sum = 0, squares = 0, most = fabsf(centre);
     for (int64_t q = 0; q < neighbours.count; ++q) {
@@ -73,9 +59,9 @@ struct Window {
       squares = __fadd_rn(squares, __fmul_rn(d, d));
       most = fmaxf(most, fabsf(channel[at]));
     }
-    const auto samples = static_cast<float>(neighbours.count / kDirections * 9);
+    const float samples = num_samples(neighbours.count);
     const float variance = (squares - __fmul_rn(sum, sum) / samples) / (samples - 1);
-    inverse_deviation = 1 / (1e-8f * unit + 0.1f * sqrtf(fmaxf(variance, 0)));
+    inverse_deviation = 1 / (kLeastDeviation * unit + kDeviations * sqrtf(fmaxf(variance, 0)));
     return most;
   }
 
@@ -165,13 +151,13 @@ struct Memory {
   Memory(void* workspace, const RefineMasksCall& call, int64_t at_once) : all(workspace) {
     const int64_t area = call.height() * call.width();
     const auto neighbours = static_cast<int64_t>(kDirections * call.dilations.size());
-    offsets = all.take<Offset>(neighbours);
+    offsets = all.take<PixelOffset>(neighbours);
     weights = all.take<float>(at_once * neighbours * area);
     masks = all.take<float>(at_once * call.num_masks() * area);
   }
 
   Workspace all;
-  Offset* offsets;
+  PixelOffset* offsets;
   float* weights;
   float* masks;  // after every second iteration
 };

@@ -19,6 +19,9 @@ namespace fastclip::cpu {
 
 class Interrupt;
 
+// Where a search screens pairs: kAlways, for tests, also where exact scores would be faster.
+enum class Screening : bool { kWherePays, kAlways };
+
 }  // namespace fastclip::cpu
 
 namespace fastclip::cuda {

@@ -19,7 +19,8 @@ struct CountAheadCall {
 };
 
 namespace cpu {
-void count_ahead(const CountAheadCall& call, int threads, Interrupt& interrupt);
+void count_ahead(const CountAheadCall& call, Screening screening, int threads,
+                 Interrupt& interrupt);
 }  // namespace cpu
 
 namespace cuda {

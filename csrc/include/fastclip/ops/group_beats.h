@@ -18,7 +18,8 @@ struct GroupBeatsCall {
 };
 
 namespace cpu {
-void group_beats(const GroupBeatsCall& call, int threads, Interrupt& interrupt);
+void group_beats(const GroupBeatsCall& call, Screening screening, int threads,
+                 Interrupt& interrupt);
 }  // namespace cpu
 
 namespace cuda {

@@ -17,7 +17,7 @@ struct GroupMaxCall {
 };
 
 namespace cpu {
-void group_max(const GroupMaxCall& call, int threads, Interrupt& interrupt);
+void group_max(const GroupMaxCall& call, Screening screening, int threads, Interrupt& interrupt);
 }  // namespace cpu
 
 namespace cuda {

@@ -47,7 +47,8 @@ struct ListScoresCall {
 
 namespace cpu {
 // Ordered by query, then key.
-std::vector<ScoredPair> pairs_above(const PairsAboveCall& call, int threads, Interrupt& interrupt);
+std::vector<ScoredPair> pairs_above(const PairsAboveCall& call, Screening screening, int threads,
+                                    Interrupt& interrupt);
 }  // namespace cpu
 
 namespace cuda {

@@ -18,7 +18,7 @@ namespace cpu {
 
 // Returns the first row, counted through the queries and on through the keys if these are not
 // packed, that is not finite, or -1.
-int64_t topk(const TopKCall& call, int threads, Interrupt& interrupt);
+int64_t topk(const TopKCall& call, Screening screening, int threads, Interrupt& interrupt);
 
 // Whether topk looks at the codes of packed keys. With few keys float32 drops more of them in the
 // time that the codes of the queries take; very few queries are bound by memory, of which the codes

@@ -1,20 +1,17 @@
 // How many keys score ahead of a threshold: rank and count_above.
+#include "fastclip/ops/count_ahead.h"
+
 #include <algorithm>
 #include <atomic>
 #include <vector>
 
 #include "cpu/engine/fixed_screen.h"
-#include "cpu/engine/mainloop.h"
 #include "cpu/isa/isa.h"
-#include "cpu/tuning.h"
-#include "fastclip/ops/count_ahead.h"
-#include "fastclip/ops/pair_scores.h"
 
 namespace fastclip::cpu {
 namespace {
 
-// Where the counts of all tasks come together. Whole numbers: any order of additions gives the
-// same.
+// The counts of all tasks. They are integers, so that any order of additions gives the same.
 struct Totals {
   int64_t* per_query;
   int64_t* per_key;
@@ -73,37 +70,17 @@ struct CountTask {
 
 }  // namespace
 
-void count_ahead(const CountAheadCall& call, int threads, Interrupt& interrupt) {
+void count_ahead(const CountAheadCall& call, Screening screening, int threads,
+                 Interrupt& interrupt) {
   const Totals totals{call.per_query.data, call.per_key.data};
   if (totals.per_query != nullptr) std::fill_n(totals.per_query, call.queries.rows, 0);
   if (totals.per_key != nullptr) std::fill_n(totals.per_key, call.keys.rows, 0);
   const std::vector<Threshold> thresholds = join_thresholds(call.scores, call.ties);
   *call.survivors.data = search_fixed(
-      kernels(), call.queries, call.keys, call.screen, call.scores.data, threads, interrupt,
-      [&](int64_t first_query, int64_t rows) {
+      kernels(), call.queries, call.keys, call.screen, call.scores.data, screening, threads,
+      interrupt, [&](int64_t first_query, int64_t rows) {
         return CountTask{thresholds.data() + first_query, first_query, rows, totals, {}};
       });
-}
-
-void pair_scores(const PairScoresCall& call, int threads, Interrupt& interrupt) {
-  const auto &queries = call.queries, &keys = call.keys;
-  const int64_t per_query = call.indices.sizes[1];
-  constexpr int64_t kQueries = tuning::kPairQueries, kPairs = tuning::kPairBatch;
-  const Kernels& isa = kernels();
-  parallel_for(ceil_div(queries.rows, kQueries), threads, interrupt, [&](int64_t task) {
-    const int64_t first = task * kQueries;
-    const int64_t last = std::min(first + kQueries, queries.rows);
-    const PairScorer scorer(isa, queries.slice(first, last), keys);
-    Pair pairs[kPairs];
-    for (int64_t begin = first * per_query; begin < last * per_query; begin += kPairs) {
-      if (interrupt.poll()) return;
-      const int64_t count = std::min(kPairs, last * per_query - begin);
-      for (int64_t p = 0; p < count; ++p) {
-        pairs[p] = {(begin + p) / per_query - first, call.indices[begin + p]};
-      }
-      scorer.score(pairs, count, call.out.data + begin);
-    }
-  });
 }
 
 }  // namespace fastclip::cpu
