@@ -112,13 +112,6 @@ class Row {
     });
     return *this;
   }
-
- private:
-  static Where device() { return cuda::emulated() ? Where::kCpu : Where::kCuda; }
-
-  static cuda::Stream stream_of(Arguments& arguments) {
-    return reinterpret_cast<cuda::Stream>(arguments.extra<uintptr_t>());
-  }
 #endif
 
  private:
@@ -130,6 +123,14 @@ class Row {
       return function(*signature, values);
     });
   }
+
+#ifdef FASTCLIP_CUDA
+  static Where device() { return cuda::emulated() ? Where::kCpu : Where::kCuda; }
+
+  static cuda::Stream stream_of(Arguments& arguments) {
+    return reinterpret_cast<cuda::Stream>(arguments.extra<uintptr_t>());
+  }
+#endif
 
   Modules& modules_;
   std::shared_ptr<Signature> signature_;
