@@ -241,6 +241,34 @@ def logsumexp_case(name: str, queries: torch.Tensor, keys: torch.Tensor, scale: 
     )
 
 
+def softmax_topk_case(name: str, queries: torch.Tensor, keys: torch.Tensor, scale: float) -> Case:
+    packed = fastclip.pack(keys)
+    k = 5
+    checked = torch.linspace(0, len(queries) - 1, min(8, len(queries))).long()
+    scores = (queries[checked].double() @ keys.double().T) * scale
+    exact = scores.softmax(1).topk(k).values
+
+    def check(who: str, answer: Any) -> None:
+        np.testing.assert_allclose(answer[0][checked].numpy(), exact, rtol=1e-3)
+
+    (n, d), v = queries.shape, len(keys)
+    return Case(
+        description=f"softmax, {k} best, {n:,} x {v:,} x {d} float32, scale {scale:g}, {name}",
+        work=2.0 * n * v * d,
+        unit="float32",
+        ours={
+            "fastclip.softmax_topk": lambda: fastclip.softmax_topk(queries, keys, k, scale),
+            "fastclip.softmax_topk, packed keys": lambda: fastclip.softmax_topk(
+                queries, packed, k, scale
+            ),
+        },
+        peers={
+            "torch mm + softmax + topk": lambda: (scale * (queries @ keys.T)).softmax(1).topk(k),
+        },
+        check=check,
+    )
+
+
 def gaussian_potential_case(name: str, x: torch.Tensor, t: float) -> Case:
     """All pairs of rows of unit length; half of them are counted as operations, by both sides."""
     n, d = x.shape
@@ -531,6 +559,9 @@ CASES: dict[str, Callable[[], Case]] = {
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 100.0
     ),
     "logsumexp-real": lambda: logsumexp_case(
+        "real images, mixes of real captions", image_rows(2048, 0), caption_mixes(131_072, 1), 100.0
+    ),
+    "softmax-topk-real": lambda: softmax_topk_case(
         "real images, mixes of real captions", image_rows(2048, 0), caption_mixes(131_072, 1), 100.0
     ),
     "gaussian-potential": lambda: gaussian_potential_case(
