@@ -76,7 +76,7 @@ WRONG = {
 def test_wrong_arguments(name: str, value: Any, message: str) -> None:
     wrong = arguments() | {name: value}
     with pytest.raises(RuntimeError, match=rf"group_max: {name}\S*: .*{message}"):
-        _C.group_max(*wrong.values(), 1)
+        _C.group_max(*wrong.values(), 1, False)
 
 
 def test_counts() -> None:
@@ -95,7 +95,7 @@ def test_counts() -> None:
 
 
 def test_pairs_are_written_where_there_is_room() -> None:
-    pairs = _C.pairs_above(torch.eye(3), torch.eye(3), [], 0.5, False, 1)
+    pairs = _C.pairs_above(torch.eye(3), torch.eye(3), [], 0.5, False, 1, False)
     keys, scores = torch.empty(3, dtype=torch.int64), torch.empty(3)
     pairs.write(torch.empty(4, dtype=torch.int64), keys, scores)
     assert keys.tolist() == [0, 1, 2]
@@ -117,18 +117,18 @@ class _Described:
 def test_tensors_by_their_attributes(dtype: torch.dtype) -> None:
     given = arguments()
     given["queries"], given["keys"] = given["queries"].to(dtype), given["keys"].to(dtype)
-    _C.group_max(*given.values(), 1)
+    _C.group_max(*given.values(), 1, False)
     expected = given["values"].clone(), given["indices"].clone()
     given["values"].zero_(), given["indices"].zero_()
     described = {
         name: list(map(_Described, x)) if name == "screen" else _Described(x)
         for name, x in given.items()
     }
-    _C.group_max(*described.values(), 1)
+    _C.group_max(*described.values(), 1, False)
     assert torch.equal(given["values"], expected[0])
     assert torch.equal(given["indices"], expected[1])
     with pytest.raises(RuntimeError, match=r"group_max: groups.*int32"):
-        _C.group_max(*(described | {"groups": _Described(torch.zeros(V).int())}).values(), 1)
+        _C.group_max(*(described | {"groups": _Described(torch.zeros(V).int())}).values(), 1, False)
 
 
 def test_versions_of_torch_without_exchange_api() -> None:
