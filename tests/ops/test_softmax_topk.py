@@ -58,8 +58,10 @@ def test_gradients() -> None:
     doubles = [x.detach().double().requires_grad_() for x in inputs]
     probabilities = (doubles[2] * doubles[0] @ doubles[1].T).softmax(1)
     (probabilities.topk(3).values * weights).sum().backward()
+    # A probability is off by the error of the denominator's logarithm: here 1e-4 at most, where
+    # products and sums are rounded apart.
     for grad, exact in zip(found, doubles, strict=True):
-        torch.testing.assert_close(grad.double(), exact.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(grad.double(), exact.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_errors() -> None:
