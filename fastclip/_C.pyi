@@ -89,6 +89,7 @@ class _Cuda:
     toolkit: int  # 13000 for CUDA 13.0
     architectures: str
     most_best: int  # largest k of topk
+    key_alignment: int  # what the first key of a part must be a multiple of
     tuning: _Tuning
     def driver_version(self) -> int: ...
     def capability(self, device: int) -> int: ...

@@ -110,6 +110,7 @@ void define_cuda_settings(py::module_& m) {
   m.def("driver_version", &cuda::driver_version);
   m.def("capability", &cuda::capability_of);
   m.attr("most_best") = cuda::kMostBest;
+  m.attr("key_alignment") = cuda::kKeyAlignment;
 
   using cuda::Tuning;
   py::class_<Tuning>(m, "Tuning")

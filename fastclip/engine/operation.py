@@ -85,7 +85,7 @@ class Operation(ABC):
     of_one_set: ClassVar[bool] = False
     """Whether queries may be compared to themselves, each pair once."""
     row: Side = "query"
-    """What has an answer: the rows of a block. The other side passes in chunks."""
+    """What has an answer: the rows of a block."""
 
     def __init__(self, sides: Sides, **given: Any) -> None:
         """Check the arguments.
@@ -126,6 +126,11 @@ class Operation(ABC):
         for argument in self.arguments:
             found |= argument.shared(getattr(self, argument.name))
         return found
+
+    @property
+    def passing(self) -> Side:
+        """The other side, which passes the blocks in chunks."""
+        return "key" if self.row == "query" else "query"
 
     @property
     def has_targets(self) -> bool:

@@ -39,21 +39,19 @@ class Question:
     @property
     def row_bytes(self) -> int:
         """Memory of a row of the block, beside the row itself."""
-        targets = (
-            3 * self.others.row_bytes if self.operation.has_targets else 0
-        )  # read, sorted, moved
-        return self.operation.row_bytes + targets
+        operation = self.operation
+        # Rows of targets are read, put in order and moved.
+        return operation.row_bytes + 3 * self.others.row_bytes * operation.has_targets
 
     @property
     def other_bytes(self) -> int:
         """Memory of what the operation needs for each row of the other side."""
         operation = self.operation
-        columns = [getattr(operation, a.name) for a in operation.arguments if a.per == self._other]
-        return sum(column.row_bytes for column in columns)
-
-    @property
-    def _other(self) -> str:
-        return "key" if self.operation.row == "query" else "query"
+        return sum(
+            getattr(operation, argument.name).row_bytes
+            for argument in operation.arguments
+            if argument.per == operation.passing
+        )
 
 
 @dataclass(frozen=True)
@@ -244,6 +242,6 @@ class Reader:
 
     def _part(self, rows: torch.Tensor | PackedKeys, begin: int, end: int) -> Part:
         operation = self._question.operation
-        columns = operation.columns("key" if operation.row == "query" else "query", begin, end)
+        columns = operation.columns(operation.passing, begin, end)
         device = self._plan.device
         return Part(rows, begin, {name: numbers.to(device) for name, numbers in columns.items()})

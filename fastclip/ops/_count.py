@@ -10,6 +10,7 @@ from fastclip.engine.checks import (
 )
 from fastclip.engine.devices import capturing
 from fastclip.engine.kernels import run, workspace_bytes
+from fastclip.engine.operation import Operation, State
 from fastclip.engine.packing import empty_screen, encode, parts_to_pack, worth_packing
 from fastclip.engine.transforms import CONSTANT, call, define
 
@@ -108,3 +109,16 @@ define(
     _empty_counts,
     CONSTANT,
 )
+
+
+class Counts(Operation):
+    """The state holds a count for each row of the block, [N]; those of chunks add up."""
+
+    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
+        return search_room(queries, keys)
+
+    def start(self, rows: int) -> State:
+        return (torch.zeros(rows, dtype=torch.int64),)
+
+    def merge(self, first: State, second: State) -> State:
+        return (first[0] + second[0],)

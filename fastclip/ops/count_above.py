@@ -10,9 +10,9 @@ from fastclip import _C
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Per, Side, Sides, ThresholdPerQuery, as_side
 from fastclip.engine.checks import Array, as_rows, as_thresholds, check_same_width
-from fastclip.engine.operation import Operation, Part, State, register
+from fastclip.engine.operation import Part, State, register
 from fastclip.engine.packed import as_keys
-from fastclip.ops._count import count_ahead, search_room
+from fastclip.ops._count import Counts, count_ahead
 
 
 @overload
@@ -114,8 +114,8 @@ def count_above(
 
 
 @register
-class _CountAbove(Operation):
-    """The state holds a count for each row of the block, which may be one of keys."""
+class _CountAbove(Counts):
+    """The block may be one of keys."""
 
     name = "count_above"
     arguments = (ThresholdPerQuery(), Per())
@@ -131,12 +131,6 @@ class _CountAbove(Operation):
         packed = _C.code_width(self.sides.width) + 12  # a block of keys is packed on the way
         return 64 + (packed if self.row == "key" else 0)
 
-    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
-        return search_room(queries, keys)
-
-    def start(self, rows: int) -> State:
-        return (torch.zeros(rows, dtype=torch.int64),)
-
     def add(self, state: State, block: Part, chunk: Part) -> State:
         per_key = self.row == "key"
         queries, keys = (chunk, block) if per_key else (block, chunk)
@@ -144,6 +138,3 @@ class _CountAbove(Operation):
         ties = torch.zeros_like(scores, dtype=torch.int64)  # so that no equal score counts
         counts, _ = count_ahead(queries.tensor, *as_keys(keys.rows), scores, ties, per_key)
         return self.merge(state, (counts,))
-
-    def merge(self, first: State, second: State) -> State:
-        return (first[0] + second[0],)

@@ -26,8 +26,6 @@ from fastclip.engine.packing import encode, worth_packing
 from fastclip.engine.transforms import call, define
 from fastclip.ops._count import search_room
 
-_KEY_STEP = 256  # a search of some keys on a device begins at a multiple of this
-
 
 def pairs_above(
     queries: Queries | PackedKeys, keys: Keys, threshold: SupportsFloat
@@ -153,7 +151,8 @@ def _blocks(queries: int, keys: int, screened: bool) -> Iterator[tuple[range, ra
     height, width = max(1, tuning.held_scores // max(1, keys)), max(1, keys)
     if screened:
         height = min(queries, tuning.search_queries)
-        width = max(1, tuning.search_pairs // max(1, height) // _KEY_STEP) * _KEY_STEP
+        step = _C.cuda.key_alignment
+        width = max(1, tuning.search_pairs // max(1, height) // step) * step
     for i in range(0, queries, max(1, height)):
         for j in range(0, keys, width):
             rows, columns = range(i, min(i + height, queries)), range(j, min(j + width, keys))

@@ -9,10 +9,10 @@ import torch
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Targets
 from fastclip.engine.checks import Array, as_indices, as_rows, check_same_width
-from fastclip.engine.operation import Operation, Part, State, register
+from fastclip.engine.operation import Part, State, register
 from fastclip.engine.packed import as_keys
 from fastclip.engine.pair_scores import pair_scores
-from fastclip.ops._count import count_ahead, search_room
+from fastclip.ops._count import Counts, count_ahead
 
 
 @overload
@@ -97,25 +97,14 @@ def rank(
 
 
 @register
-class _Rank(Operation):
-    """The state holds how many keys are ahead so far, [N]."""
-
+class _Rank(Counts):
     name = "rank"
     arguments = (Targets(),)
     fields = ("rank",)
     row_bytes = 64
-
-    def workspace(self, queries: torch.Tensor, keys: torch.Tensor) -> int:
-        return search_room(queries, keys)
-
-    def start(self, rows: int) -> State:
-        return (torch.zeros(rows, dtype=torch.int64),)
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
         scores, targets = block.columns["target_scores"], block.columns["targets"]
         places = targets - chunk.begin
         counts, _ = count_ahead(block.tensor, *as_keys(chunk.rows), scores, places, False)
         return self.merge(state, (counts,))
-
-    def merge(self, first: State, second: State) -> State:
-        return (first[0] + second[0],)

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import golden
 import pytest
-from golden import SEARCHES, SUMS, Other, Search
+from golden import SUMS
+from golden_inputs import Search, digest
+from golden_questions import SEARCHES, Other, Question, other_cases
 
 from fastclip.engine.devices import EMULATED
 
 _MOST_EMULATED = 40_000  # products: emulated kernels are slow
-OTHERS = golden.other_cases()
+OTHERS = other_cases()
 
 
 def differing(hashes: dict[str, str]) -> list[str]:
@@ -30,7 +32,7 @@ def exact_ops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if EMULATED or request.config.getoption("--device"):
         everything = golden.search_questions
 
-        def questions(*arguments: object) -> list[golden.Question]:
+        def questions(*arguments: object) -> list[Question]:
             return [q for q in everything(*arguments) if q.op not in SUMS]
 
         monkeypatch.setattr(golden, "search_questions", questions)
@@ -49,7 +51,7 @@ def test_others(isa: str, case: Other, request: pytest.FixtureRequest) -> None:
     if case.host and (EMULATED or request.config.getoption("--device")):
         pytest.skip("the CPU's own bits")
     skip_if_slow(case.work)
-    assert not differing({case.name: golden.digest(case.ask())})
+    assert not differing({case.name: digest(case.ask())})
 
 
 @pytest.fixture(scope="module")

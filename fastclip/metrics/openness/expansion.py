@@ -28,6 +28,7 @@ from fastclip.metrics.openness._outcomes import (
     warn_of_shared,
 )
 from fastclip.ops.group_beats import group_beats as _group_beats  # noqa: F401  registers it
+from fastclip.ops.group_beats import groups_ahead
 
 Protocol = Literal["exact", "authors"]
 
@@ -284,7 +285,7 @@ def _as_the_authors(
     of_keys = ids.repeat_interleave(inputs.prompts)
     better, level = (
         unpacked(
-            torch.ops.fastclip.group_beats(
+            groups_ahead(
                 inputs.images,
                 inputs.keys,
                 [],
