@@ -33,9 +33,7 @@ class Method(str, Enum):
 Vocabulary = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE|wordnet",
-        help="A file of names, as for `embed-texts`, or WordNet's nouns.",
-        show_default=False,
+        metavar="FILE|wordnet", help="A file of names, as for `embed-texts`, or WordNet's nouns."
     ),
 ]
 Templates = Annotated[

@@ -34,7 +34,6 @@ Pretrained = Annotated[
     typer.Option(
         metavar="TAG|FILE",
         help="Weights of the architecture: a tag of open_clip, such as openai, or a checkpoint.",
-        show_default=False,
     ),
 ]
 Device = Annotated[str, typer.Option(help="Device of the model, such as cpu or cuda.")]

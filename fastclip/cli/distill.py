@@ -25,7 +25,6 @@ def command(
             metavar="DATA",
             help="Captioned images: a .csv, .tsv or .jsonl with the columns image and caption, tar "
             "files as webdataset writes them, or a folder with NAME.txt beside NAME.jpg.",
-            show_default=False,
         ),
     ],
     model: ModelName,
@@ -49,11 +48,7 @@ def command(
     ] = None,
     guard: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            help="End training where a watched figure falls by more than this.",
-            show_default=False,
-        ),
+        typer.Option(min=0, help="End training where a watched figure falls by more than this."),
     ] = None,
     tensorboard: _run.TensorBoard = False,
     device: Device = "cpu",

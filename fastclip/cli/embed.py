@@ -32,7 +32,6 @@ _Output = Annotated[
         "-o",
         metavar="DIR",
         help="A new or empty folder, or the folder of the same job, which then resumes.",
-        show_default=False,
     ),
 ]
 _ShardSize = Annotated[
@@ -48,7 +47,6 @@ def images(
             help="A folder, a quoted pattern such as 'photos/**/*.jpg', a .tar of webdataset (or a "
             "pattern of several), a .csv or .tsv with a column of paths, or a .txt with one "
             "path per line.",
-            show_default=False,
         ),
     ],
     model: ModelName,
@@ -56,18 +54,14 @@ def images(
     pretrained: Pretrained = None,
     column: Annotated[
         str | None,
-        typer.Option(
-            help="Column of the paths; needed if a table has several.", show_default=False
-        ),
+        typer.Option(help="Column of the paths; needed if a table has several."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 128,
     shard_size: _ShardSize = 10_000,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            help="Threads that read and decode. Default: one per processor, 8 at most.",
-            show_default=False,
+            min=1, help="Threads that read and decode. Default: one per processor, 8 at most."
         ),
     ] = None,
     device: Device = "cpu",
@@ -109,7 +103,6 @@ def texts(
         typer.Argument(
             metavar="FILE",
             help="A .txt with one text per line, a .csv or .tsv, or a .jsonl; each may end in .gz.",
-            show_default=False,
         ),
     ],
     model: ModelName,
@@ -117,10 +110,7 @@ def texts(
     pretrained: Pretrained = None,
     column: Annotated[
         str | None,
-        typer.Option(
-            help="Column or JSON field of the texts; needed if there are several.",
-            show_default=False,
-        ),
+        typer.Option(help="Column or JSON field of the texts; needed if there are several."),
     ] = None,
     template: Annotated[
         list[str] | None,
@@ -128,12 +118,11 @@ def texts(
             metavar="TEXT",
             help="Prompt with {} for the text, such as 'a photo of a {}'. Repeat it to "
             "average several prompts.",
-            show_default=False,
         ),
     ] = None,
     templates: Annotated[
         Templates | None,
-        typer.Option(help="OpenAI's 80 prompts for ImageNet, or 7 of them.", show_default=False),
+        typer.Option(help="OpenAI's 80 prompts for ImageNet, or 7 of them."),
     ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Texts or prompts per forward pass.")

@@ -18,7 +18,6 @@ def command(
             metavar="FILE",
             help="A .txt with one caption per line, or a .csv, .tsv or .jsonl with a "
             "column caption.",
-            show_default=False,
         ),
     ],
     output: Annotated[

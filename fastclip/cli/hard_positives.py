@@ -46,7 +46,6 @@ def command(
             metavar="DATA",
             help="The authors' repository, a .json of ARO or SugarCrepe or a folder of these, or a "
             ".csv, .tsv or .jsonl of your own.",
-            show_default=False,
         ),
     ],
     model: ModelName,
@@ -56,7 +55,6 @@ def command(
         typer.Option(
             metavar="DIR",
             help="Where the images are, at any depth. Without it, texts alone are measured.",
-            show_default=False,
         ),
     ] = None,
     output: Annotated[

@@ -57,7 +57,6 @@ def command(
             help="A folder with a folder of images for each class; a file or folder of features "
             "whose names are such paths; the root of the data sets of a protocol; or 'scenes': "
             "drawings that come with fastclip, for the model tiny unless another is named.",
-            show_default=False,
         ),
     ],
     classes: Annotated[
@@ -67,7 +66,6 @@ def command(
             help="A .csv or .tsv with the columns name, group and, where they differ from the "
             "names, folder; or a protocol: cifar100, entity13, living17, flowers-pets-cars, "
             "cifar100-caltech101-sun397, cifar10-cifar100-imagenet. None for scenes.",
-            show_default=False,
         ),
     ] = None,
     output: Annotated[
@@ -80,9 +78,7 @@ def command(
     pretrained: Pretrained = None,
     class_features: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="Features of the classes, one row each.", show_default=False
-        ),
+        typer.Option(metavar="FILE", help="Features of the classes, one row each."),
     ] = None,
     words: Annotated[
         str | None,
@@ -91,7 +87,6 @@ def command(
             help="Candidates for the words that do the most harm: one text per line, "
             "named features, "
             "or the 117,798 nouns of WordNet.",
-            show_default=False,
         ),
     ] = None,
     keep_related: Annotated[
@@ -107,7 +102,6 @@ def command(
             metavar="TEXT",
             help="Prompt with {} for the name; repeat it to average several. Default: that of "
             "the protocol, or 'a photo of a {}.'.",
-            show_default=False,
         ),
     ] = None,
     ensemble: Annotated[

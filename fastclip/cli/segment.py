@@ -19,7 +19,7 @@ _SHOWN = 3
 
 
 def command(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
     model: ModelName,
     output: Annotated[
         Path,
@@ -28,16 +28,11 @@ def command(
         ),
     ],
     pretrained: Pretrained = None,
-    tags: Annotated[
-        str | None, typer.Option(help="Names, separated by commas.", show_default=False)
-    ] = None,
+    tags: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
     vocabulary: _masks.Vocabulary = None,
     background: Annotated[
         float | None,
-        typer.Option(
-            help="Label as background the pixels whose best cosine is below this.",
-            show_default=False,
-        ),
+        typer.Option(help="Label as background the pixels whose best cosine is below this."),
     ] = None,
     templates: _masks.Templates = _masks.Prompts.photo,
     size: _masks.Size = 448,

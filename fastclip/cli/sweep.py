@@ -50,7 +50,7 @@ class Engine(str, Enum):
 
 
 def _option(help: str, *names: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, metavar=metavar, help=help, show_default=False)
+    return typer.Option(*names, metavar=metavar, help=help)
 
 
 _Source = "A .npy, .safetensors or .parquet file (FILE:ARRAY or FILE:COLUMN names one of several), "
@@ -95,7 +95,6 @@ def run(
             metavar="[CONFIG.yaml]",
             help="A mapping of the options' names (shard_size for --shard-size) to their values; "
             "options given here count more.",
-            show_default=False,
         ),
     ] = None,
     op: Annotated[str | None, _option(f"{', '.join(OPERATIONS)}.")] = None,
@@ -184,9 +183,7 @@ def run(
 
 @app.command("status")
 def status(
-    output: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The sweep's folder.", show_default=False)
-    ],
+    output: Annotated[Path, typer.Argument(metavar="DIR", help="The sweep's folder.")],
 ) -> None:
     """Show how far a sweep is, whether it is running, its rate and the time left."""
     import fastclip

@@ -45,18 +45,14 @@ class _Found:
 
 
 def command(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False)],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE")],
     model: ModelName,
     pretrained: Pretrained = None,
-    text: Annotated[
-        str | None, typer.Option(help="A caption whose words are scored.", show_default=False)
-    ] = None,
+    text: Annotated[str | None, typer.Option(help="A caption whose words are scored.")] = None,
     vocabulary: _masks.Vocabulary = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", metavar="DIR", help="Write overlays and masks.", show_default=False
-        ),
+        typer.Option("--output", "-o", metavar="DIR", help="Write overlays and masks."),
     ] = None,
     words: Annotated[Words, typer.Option(help="Which words of --text.")] = Words.nouns,
     tagger: Annotated[
@@ -68,9 +64,7 @@ def command(
             help="Lowest score of a selected tag, from 0 (the caption's worst) to 1 (its best)."
         ),
     ] = 0.5,
-    minimum: Annotated[
-        float | None, typer.Option(help="Lowest cosine of a selected tag.", show_default=False)
-    ] = None,
+    minimum: Annotated[float | None, typer.Option(help="Lowest cosine of a selected tag.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many names of --vocabulary to show.")] = 10,
     templates: _masks.Templates = _masks.Prompts.photo,
     size: _masks.Size = 448,

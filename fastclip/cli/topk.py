@@ -38,10 +38,9 @@ def command(
             metavar="QUERIES",
             help="A .safetensors, .npy or .npz file, a folder of .npy shards, or a sample. "
             "FILE.npz:ARRAY names an array inside.",
-            show_default=False,
         ),
     ],
-    keys: Annotated[str, typer.Argument(metavar="KEYS", help="As QUERIES.", show_default=False)],
+    keys: Annotated[str, typer.Argument(metavar="KEYS", help="As QUERIES.")],
     k: Annotated[int, typer.Option("-k", help="Keys per query.")] = 5,
     metric: Annotated[
         Metric,
@@ -49,13 +48,11 @@ def command(
     ] = Metric.cosine,
     format: Annotated[
         Format | None,
-        typer.Option(
-            help="Default: that of the ending of --output, else table.", show_default=False
-        ),
+        typer.Option(help="Default: that of the ending of --output, else table."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write here, not to stdout.", show_default=False),
+        typer.Option(metavar="FILE", help="Write here, not to stdout."),
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Queries that a table shows.")] = 20,
 ) -> None:

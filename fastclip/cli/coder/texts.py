@@ -62,7 +62,6 @@ def command(
             help="Published descriptions, or an OpenAI-compatible endpoint that ends in "
             "/v1; repeat "
             "it to merge several. Default: wordnet.",
-            show_default=False,
         ),
     ] = None,
     kind: Annotated[
@@ -71,9 +70,7 @@ def command(
     ] = Kind.attributes,
     dataset: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Which data set, of a file with several.", show_default=False
-        ),
+        typer.Option(metavar="NAME", help="Which data set, of a file with several."),
     ] = None,
     model: Annotated[
         str | None,
@@ -81,7 +78,6 @@ def command(
             metavar="NAME",
             help="Picks meanings in WordNet, rejects analogous classes that are another class, and "
             "finds confusable pairs; named as in 'coder classify'.",
-            show_default=False,
         ),
     ] = None,
     pretrained: Pretrained = None,
@@ -103,7 +99,6 @@ def command(
             metavar="IMAGES",
             help="Images like those to classify, without labels, or their features: for "
             "confusable pairs.",
-            show_default=False,
             rich_help_panel=RERANKING,
         ),
     ] = None,
@@ -113,10 +108,7 @@ def command(
     chat_model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="Name of the model at the endpoint.",
-            show_default=False,
-            rich_help_panel=_ENDPOINT,
+            metavar="NAME", help="Name of the model at the endpoint.", rich_help_panel=_ENDPOINT
         ),
     ] = None,
     requests_per_minute: Annotated[
