@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from fastclip.cli._common import Strict, list_reasons, progress, writable_folder
-from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
+from fastclip.cli._model import Device, ModelName, ModelPrecision, Pretrained, load_model
 
 if TYPE_CHECKING:
     from fastclip.data import EmbeddingSummary
 
 # Skipped images that are shown; all are in the file beside the features.
 _SHOWN = 20
-
-
-class Templates(str, Enum):
-    imagenet = "imagenet"
-    imagenet_simple = "imagenet-simple"
 
 
 _Output = Annotated[
@@ -65,7 +59,7 @@ def images(
         ),
     ] = None,
     device: Device = "cpu",
-    precision: ModelPrecision = Precision.fp32,
+    precision: ModelPrecision = "fp32",
     strict: Strict = False,
 ) -> None:
     """Write the features of many images into a folder.
@@ -121,7 +115,7 @@ def texts(
         ),
     ] = None,
     templates: Annotated[
-        Templates | None,
+        Literal["imagenet", "imagenet-simple"] | None,
         typer.Option(help="OpenAI's 80 prompts for ImageNet, or 7 of them."),
     ] = None,
     batch_size: Annotated[
@@ -129,7 +123,7 @@ def texts(
     ] = 256,
     shard_size: _ShardSize = 10_000,
     device: Device = "cpu",
-    precision: ModelPrecision = Precision.fp32,
+    precision: ModelPrecision = "fp32",
 ) -> None:
     """Write the features of many texts into a folder.
 
@@ -147,7 +141,7 @@ def texts(
     if templates is not None:
         import fastclip.models
 
-        prompts = fastclip.models.templates(templates.value)
+        prompts = fastclip.models.templates(templates)
     began = time.monotonic()
     with progress("embedding", "texts") as report:
         summary = embed_texts(

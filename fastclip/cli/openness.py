@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -32,11 +31,6 @@ if TYPE_CHECKING:
     from fastclip.models import Model
 
 _SCENES = "scenes"
-
-
-class Protocol(str, Enum):
-    exact = "exact"
-    authors = "authors"
 
 
 class _Input(NamedTuple):
@@ -114,8 +108,9 @@ def command(
         str, typer.Option(metavar="N|all", help="Orders of the groups: all, or N random ones.")
     ] = "all",
     protocol: Annotated[
-        Protocol, typer.Option(help="authors: as the script of the paper, with a number of orders.")
-    ] = Protocol.exact,
+        Literal["exact", "authors"],
+        typer.Option(help="authors: as the script of the paper, with a number of orders."),
+    ] = "exact",
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of random orders; the paper's script uses 42.")
     ] = 0,
@@ -126,7 +121,7 @@ def command(
         int, typer.Option(min=1, help="How many words join the classes of scenes.")
     ] = 100_000,
     device: Device = "cpu",
-    precision: ModelPrecision = Precision.fp32,
+    precision: ModelPrecision = "fp32",
 ) -> None:
     """Measure how accuracy falls as the vocabulary grows, and which words do the most harm.
 
@@ -167,7 +162,7 @@ def command(
             word_rows,
             permutations=orders,
             seed=seed,
-            protocol=protocol.value,
+            protocol=protocol,
             exclude=() if keep or word_rows is None else related(asked.classes.names),
             top=top,
             combine=combine,

@@ -8,9 +8,8 @@ import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -39,14 +38,8 @@ app = typer.Typer(
 )
 
 
-class Metric(str, Enum):
-    cosine = "cosine"
-    dot = "dot"
-
-
-class Engine(str, Enum):
-    local = "local"
-    ray = "ray"
+Metric = Literal["cosine", "dot"]
+Engine = Literal["local", "ray"]
 
 
 def _option(help: str, *names: str, metavar: str | None = None) -> Any:
@@ -145,16 +138,17 @@ def run(
             raise typer.BadParameter("is needed", param_hint=f"'--{name}'")
     folder = writable_folder(Path(settings.pop("output")))
     question = settings.pop("op")
-    settings["engine"] = _choice("engine", settings.get("engine", "local"), Engine).value
-    cosine = _choice("metric", settings.pop("metric", "cosine"), Metric) is Metric.cosine
+    _check_choice("engine", settings.setdefault("engine", "local"), Engine)
+    metric = settings.pop("metric", "cosine")
+    _check_choice("metric", metric, Metric)
     limit = _bytes(settings.pop("memory", "1GiB"))
     if isinstance(settings.get("thresholds"), str):
         settings["thresholds"] = _number(settings["thresholds"])
 
     import fastclip
 
-    queries_rows = _rows(settings.pop("queries"), cosine)
-    keys_rows = _rows(settings.pop("keys"), cosine) if "keys" in settings else None
+    queries_rows = _rows(settings.pop("queries"), metric == "cosine")
+    keys_rows = _rows(settings.pop("keys"), metric == "cosine") if "keys" in settings else None
     if "values" in settings:
         settings["values"] = _rows(settings["values"], False)
     began = time.monotonic()
@@ -225,15 +219,13 @@ def _settings(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
         settings = {name: value for name, value in found.items() if value is not None}
     for name, value in given.items():
         if value is not None:
-            settings[name] = value.value if isinstance(value, Enum) else value
+            settings[name] = value
     return settings
 
 
-def _choice(name: str, value: object, kind: type[Enum]) -> Enum:
-    allowed = [choice.value for choice in kind]
-    if value not in allowed:
-        raise ValueError(f"{name}: must be one of {', '.join(allowed)}, got {value!r}")
-    return kind(value)
+def _check_choice(name: str, value: object, kind: Any) -> None:
+    if value not in get_args(kind):
+        raise ValueError(f"{name}: must be one of {', '.join(get_args(kind))}, got {value!r}")
 
 
 def _bytes(text: object) -> int:
