@@ -8,9 +8,9 @@ import torch
 
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Targets
-from fastclip.engine.checks import Array, as_indices, as_rows, check_same_width
+from fastclip.engine.checks import Array, as_indices
 from fastclip.engine.operation import Part, State, register
-from fastclip.engine.packed import as_keys
+from fastclip.engine.packed import as_keys, as_sides
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.ops._count import Counts, count_ahead
 
@@ -66,11 +66,8 @@ def rank(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape, is on another device, holds NaN or infinity, or a target is
-        not a row of ``keys``.
+    TypeError, ValueError
+        As :func:`fastclip.topk` but for k, or a target is not a row of ``keys``.
 
     Examples
     --------
@@ -86,10 +83,8 @@ def rank(
             torch.Tensor,
             answer(_Rank, queries, keys, targets=targets, return_survivors=return_survivors),
         )
-    query_rows = as_rows("queries", queries).detach()  # whole numbers have no gradient
-    key_rows, screen = as_keys(keys)
-    key_rows = key_rows.detach()
-    check_same_width(query_rows, key_rows)
+    query_rows, key_rows, screen = as_sides(queries, keys)
+    query_rows, key_rows = query_rows.detach(), key_rows.detach()  # ranks have no gradient
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
     scores = pair_scores(query_rows, key_rows, indices)
     ranks, survivors = count_ahead(query_rows, key_rows, screen, scores, indices, False)
