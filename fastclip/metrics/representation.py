@@ -97,10 +97,8 @@ def modality_gap(image_features: Array, text_features: Array) -> float:
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape or device, or holds NaN or infinity.
+    TypeError, ValueError
+        As `alignment`.
 
     Examples
     --------
@@ -141,10 +139,8 @@ def margins(image_features: Array, labels: Array, class_features: Array) -> Marg
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape, value or device, or holds NaN or infinity.
+    TypeError, ValueError
+        As `alignment`.
 
     Examples
     --------
@@ -207,11 +203,9 @@ def similarity_histograms(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, bins is no integer.
-    ValueError
-        An argument has a wrong shape, value or device, or holds NaN or infinity; a group has no
-        class or no image, an image is of a class in no group.
+    TypeError, ValueError
+        As `alignment`, or bins is no integer; a group has no class or no image, an image is of a
+        class in no group.
 
     Examples
     --------

@@ -132,7 +132,8 @@ def retrieval_enhanced(
     several = as_tensor("class_features", class_features).ndim == 3
     classes = as_rows("class_features", class_features, "[C, P, d]" if several else "[C, d]")
     classes = classes.detach().double()
-    check_finite("class_features", classes.flatten(0, -2).float())
+    flat = classes.flatten(0, -2)
+    check_finite("class_features", flat.float())
     if len(retrieved_features) != len(classes):
         raise ValueError(
             f"retrieved_features: one per class is needed, {len(classes)}, "
@@ -142,11 +143,7 @@ def retrieval_enhanced(
     means = []
     for place, features in enumerate(retrieved_features):
         captions = rows(f"retrieved_features[{place}]", features)
-        if captions.shape[1] != classes.shape[-1]:
-            raise ValueError(
-                f"retrieved_features[{place}]: rows must be as long as those of class_features, "
-                f"got {captions.shape[1]} and {classes.shape[-1]}"
-            )
+        check_same_width(f"retrieved_features[{place}]", captions, flat, "class_features")
         means.append(unit(captions[:top].double(), dim=1).mean(0))
     retrieved = torch.stack(means)
     if not several:
