@@ -19,8 +19,8 @@ from fastclip.ops.topk import topk
 Preprocess = Callable[[Any], torch.Tensor]
 
 
-class TrainingData(Protocol):
-    """Captioned images in a fixed order; `ItemData`, or one's own."""
+class CaptionedData(Protocol):
+    """Captioned images in a fixed order: what the loop itself needs of the data."""
 
     def __len__(self) -> int:
         """How many captions there are."""
@@ -28,11 +28,15 @@ class TrainingData(Protocol):
     def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
         """Return the images of some captions, [B, 3, H, W] float32, preprocessed."""
 
-    def texts(self, index: int) -> tuple[str, Sequence[str], Sequence[str]]:
-        """Return a caption, its hard negatives and its hard positives; these can be empty."""
-
     def digest(self) -> str:
         """Return a text that changes with the data."""
+
+
+class TrainingData(CaptionedData, Protocol):
+    """What `HardCaptions` needs: `ItemData`, or one's own."""
+
+    def texts(self, index: int) -> tuple[str, Sequence[str], Sequence[str]]:
+        """Return a caption, its hard negatives and its hard positives; these can be empty."""
 
 
 class SimilarImages(Protocol):

@@ -12,19 +12,17 @@ import torch
 from fastclip.models._model import pooled
 
 from ._ranks import ALONE, OneProcess
-from .data import Batch, Preprocess, SimilarImages, TrainingData, draw_texts, hard_images
+from .data import (
+    Batch,
+    CaptionedData,
+    Preprocess,
+    SimilarImages,
+    TrainingData,
+    draw_texts,
+    hard_images,
+)
 from .losses import LOSSES, BatchFeatures, Parts
 from .settings import RunSettings, TrainingSettings
-
-
-class CaptionedData(Protocol):
-    """What the loop itself needs of the data."""
-
-    def __len__(self) -> int: ...
-
-    def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor: ...
-
-    def digest(self) -> str: ...
 
 
 class AnyBatch(Protocol):

@@ -12,6 +12,7 @@ import torch
 from fastclip.data import (
     CaptionedImages,
     HardPositiveItem,
+    HardPositiveSet,
     ImageSource,
     ItemImages,
     read_texts,
@@ -97,9 +98,7 @@ def _benchmark(
     if not kept:
         raise ValueError("benchmark: no item has an image")
     items, rows = [item for item, _ in kept], np.array([image for _, image in kept])
-    texts = tuple(
-        dict.fromkeys(t for i in items for t in (i.caption, *i.hard_positives, *i.hard_negatives))
-    )
+    texts = HardPositiveSet(tuple(items)).texts
     captions, positives, negatives = texts_in_table(items, texts)
     scores = hard_positive_scores(
         _encode_source(model, found.source),

@@ -14,7 +14,7 @@ import torch
 from fastclip.data.captioned_images import CaptionedImages
 from fastclip.models import Model, pixel_features
 from fastclip.models._dense import METHODS
-from fastclip.training.data import ImageReader, Preprocess
+from fastclip.training.data import CaptionedData, ImageReader, Preprocess
 from fastclip.training.loop import run_objective
 from fastclip.training.losses import Parts
 from fastclip.training.objective import Objective
@@ -22,21 +22,11 @@ from fastclip.training.settings import RunSettings, setting
 from fastclip.ttd.losses import Distance, Student, check_options, distillation_loss
 
 
-class TaggedData(Protocol):
-    """Captioned images in a fixed order, and the tags of each caption; `TaggedImages`, or one's
-    own."""
-
-    def __len__(self) -> int:
-        """How many captions there are."""
-
-    def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
-        """Return the images of some captions, [B, 3, H, W] float32, preprocessed."""
+class TaggedData(CaptionedData, Protocol):
+    """Captioned images, and the tags of each caption; `TaggedImages`, or one's own."""
 
     def texts(self, index: int) -> tuple[str, Sequence[str]]:
         """Return a caption and its tags."""
-
-    def digest(self) -> str:
-        """Return a text that changes with the data."""
 
 
 @dataclass(frozen=True)
