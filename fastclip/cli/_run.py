@@ -1,7 +1,5 @@
 """What ``fastclip train`` and ``fastclip distill`` share: how a run trains, and what it says."""
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Callable, Iterator

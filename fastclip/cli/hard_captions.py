@@ -1,7 +1,5 @@
 """``fastclip hard-captions``: hard positives and negatives for your own captions."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated

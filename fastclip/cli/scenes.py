@@ -1,7 +1,5 @@
 """``fastclip scenes``: drawings and the scenes composed of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal, cast
 

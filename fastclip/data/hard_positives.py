@@ -1,7 +1,5 @@
 """Captions with hard positives and hard negatives: the published files, and one's own."""
 
-from __future__ import annotations
-
 import csv
 import difflib
 import json

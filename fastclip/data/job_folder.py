@@ -8,8 +8,6 @@ OUT/shards/shard_00000.json sizes and hashes of the shard's files; written last:
 Each JSON file ends with a hash of all else in it, ``sha256``; those of earlier versions have none.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Feature rows of any number, read range by range."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re

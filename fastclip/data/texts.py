@@ -1,7 +1,5 @@
 """Reader of texts: a line, a field of a table or a field of a JSON object each."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import json

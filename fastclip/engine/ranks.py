@@ -1,7 +1,5 @@
 """Tensors between the ranks of a process group, and errors that reach all of them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

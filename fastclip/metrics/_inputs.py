@@ -1,7 +1,5 @@
 """Images and classes as arguments, and what the images score."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """A model on captions with hard positives and negatives, from its features to its scores."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How images and texts lie in their common space."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 import torch

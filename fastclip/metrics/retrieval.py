@@ -1,7 +1,5 @@
 """How well images and texts find each other."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, SupportsIndex
 

@@ -1,7 +1,5 @@
 """A CLIP model as two functions, of images and of texts, and one of the pixels of images."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

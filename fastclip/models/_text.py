@@ -1,7 +1,5 @@
 """Features of texts, without the padding that open_clip computes with."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The gradient of scores that were picked out of all: each flows to its query and its key."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

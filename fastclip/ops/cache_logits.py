@@ -1,7 +1,5 @@
 """Values weighted by how near their keys are: the cache model of Tip-Adapter."""
 
-from __future__ import annotations
-
 from typing import Any, SupportsFloat, cast
 
 import torch

@@ -1,7 +1,5 @@
 """How many scores pass a threshold."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, SupportsFloat, cast, overload
 
 import torch

@@ -1,7 +1,5 @@
 """How evenly features fill their space."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 from typing import Any, SupportsFloat, TypeAlias

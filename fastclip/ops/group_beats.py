@@ -1,7 +1,5 @@
 """Which groups of keys beat a target."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, SupportsIndex, cast, overload
 
 import torch

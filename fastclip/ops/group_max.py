@@ -1,7 +1,5 @@
 """The best key of each group."""
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple, SupportsIndex, cast, overload
 
 import torch

@@ -1,7 +1,5 @@
 """The mean score of each group of keys."""
 
-from __future__ import annotations
-
 from typing import Any, SupportsIndex, cast
 
 import torch

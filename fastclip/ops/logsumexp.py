@@ -1,7 +1,5 @@
 """The logarithm of a softmax's denominator, without the scores."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, SupportsFloat, cast
 

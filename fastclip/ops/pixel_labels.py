@@ -1,7 +1,5 @@
 """The best tags of each output pixel, without up-sampling the map of every tag."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple, SupportsFloat, SupportsIndex

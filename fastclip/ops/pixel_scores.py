@@ -1,7 +1,5 @@
 """The nearest pixel of each tag."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """The place of a given key among all."""
 
-from __future__ import annotations
-
 from typing import Literal, cast, overload
 
 import torch

@@ -1,7 +1,5 @@
 """Masks that follow the edges of their image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import SupportsIndex
 

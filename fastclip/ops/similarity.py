@@ -1,7 +1,5 @@
 """The block of scores itself, for when it is wanted."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

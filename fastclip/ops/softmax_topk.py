@@ -1,7 +1,5 @@
 """The most probable keys of each query."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, cast
 

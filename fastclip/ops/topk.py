@@ -1,7 +1,5 @@
 """The best keys of each query."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, SupportsIndex, cast, overload
 

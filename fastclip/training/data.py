@@ -1,7 +1,5 @@
 """What is trained on: images, captions, hard negatives and hard positives."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """What a run minimises, and from what; the loop knows no more of it than this."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar, cast

@@ -1,7 +1,5 @@
 """Figures that show what training gains, and what it damages."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Text-tag self-distillation: a caption's heat map learns the union of its tags' maps."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 

@@ -1,7 +1,5 @@
 """Words that take the most images when they join the vocabulary."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, SupportsIndex
 

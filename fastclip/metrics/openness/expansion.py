@@ -1,7 +1,5 @@
 """How accuracy changes while groups of classes join the vocabulary."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, SupportsIndex

@@ -1,7 +1,5 @@
 """Retrieval-enhanced prompts: class features moved towards captions that resemble them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import SupportsIndex

@@ -1,7 +1,5 @@
 """Accuracy by the size of the vocabulary, for any number of words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import SupportsIndex
 
