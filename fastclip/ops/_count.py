@@ -9,10 +9,10 @@ from fastclip.engine.devices import capturing
 from fastclip.engine.kernels import run, workspace_bytes
 from fastclip.engine.operation import Operation, State
 from fastclip.engine.packing import empty_screen, encode, parts_to_pack, worth_packing
-from fastclip.engine.transforms import CONSTANT, call, define
+from fastclip.engine.transforms import CONSTANT, define
 
 
-def count_ahead(
+def _count_ahead(
     queries: torch.Tensor,
     keys: torch.Tensor,
     screen: list[torch.Tensor],
@@ -25,20 +25,6 @@ def count_ahead(
     A key is ahead where it scores higher than ``scores``, or the same with an index below
     ``ties``; both are [N].
     """
-    counted: tuple[torch.Tensor, torch.Tensor] = call(
-        "count_ahead", queries, keys, screen, scores, ties, per_key
-    )
-    return counted
-
-
-def _count_ahead(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    screen: list[torch.Tensor],
-    scores: torch.Tensor,
-    ties: torch.Tensor,
-    per_key: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     check_finite("queries", queries)
     packing = not screen and worth_packing(queries, keys)

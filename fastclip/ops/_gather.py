@@ -9,6 +9,18 @@ from fastclip.engine.transforms import Gradient, call, define
 _PAIRS = 4096  # whose rows are multiplied at a time
 
 
+def empty_best(
+    queries: torch.Tensor, columns: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Room for values and indices [N, columns], and for how many pairs survived."""
+    shape = (queries.shape[0], columns)
+    return (
+        queries.new_empty(shape, dtype=torch.float32),
+        queries.new_empty(shape, dtype=torch.int64),
+        queries.new_empty((), dtype=torch.int64),
+    )
+
+
 def _save_picked(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
     queries, keys, screen, *others = inputs
     _, indices, survivors = output

@@ -10,7 +10,8 @@ from fastclip.engine.arguments import Per, Side, Sides, ThresholdPerQuery, as_si
 from fastclip.engine.checks import Array, as_thresholds
 from fastclip.engine.operation import Part, State, register
 from fastclip.engine.packed import as_keys, as_sides
-from fastclip.ops._count import Counts, count_ahead
+from fastclip.engine.transforms import call
+from fastclip.ops._count import Counts
 
 
 @overload
@@ -83,12 +84,12 @@ def count_above(
         options = {"per": per, "return_survivors": return_survivors}
         counts = answer(_CountAbove, queries, keys, thresholds=thresholds, **options)
         return cast(torch.Tensor, counts)
-    side = as_side(per)
+    per_key = as_side(per) == "key"
     query_rows, key_rows, screen = as_sides(queries, keys)
     query_rows, key_rows = query_rows.detach(), key_rows.detach()  # counts have no gradient
     scores = as_thresholds(thresholds, len(query_rows), query_rows.device)
     ties = torch.zeros_like(scores, dtype=torch.int64)  # so that no equal score counts
-    counts, survivors = count_ahead(query_rows, key_rows, screen, scores, ties, side == "key")
+    counts, survivors = call("count_ahead", query_rows, key_rows, screen, scores, ties, per_key)
     return (counts, survivors) if return_survivors else counts
 
 
@@ -115,5 +116,6 @@ class _CountAbove(Counts):
         queries, keys = (chunk, block) if per_key else (block, chunk)
         scores = queries.columns["thresholds"]
         ties = torch.zeros_like(scores, dtype=torch.int64)
-        counts, _ = count_ahead(queries.tensor, *as_keys(keys.rows), scores, ties, per_key)
+        rows = queries.tensor, *as_keys(keys.rows)
+        counts, _ = call("count_ahead", *rows, scores, ties, per_key)
         return self.merge(state, (counts,))

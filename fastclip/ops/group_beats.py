@@ -101,28 +101,9 @@ def group_beats(
     ids, count = as_groups(groups, key_rows, num_groups)
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
     scores = pair_scores(query_rows, key_rows, indices)
-    bits, survivors = groups_ahead(query_rows, key_rows, screen, scores, indices, ids, count)
+    rows = query_rows, key_rows, screen
+    bits, survivors = call("group_beats", *rows, scores, indices, ids, count)
     return (bits, survivors) if return_survivors else bits
-
-
-def groups_ahead(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    screen: list[torch.Tensor],
-    scores: torch.Tensor,
-    ties: torch.Tensor,
-    groups: torch.Tensor,
-    num_groups: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the bits of the groups that hold a key ahead, and how many pairs survived.
-
-    A key is ahead where it scores higher than ``scores``, or the same with an index below
-    ``ties``; both are [N].
-    """
-    found: tuple[torch.Tensor, torch.Tensor] = call(
-        "group_beats", queries, keys, screen, scores, ties, groups, num_groups
-    )
-    return found
 
 
 def _group_beats(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,7 +120,11 @@ def _beats(
     groups: torch.Tensor,
     num_groups: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the bits of groups, some of which may be without a key, and how many survived."""
+    """Return the bits of the groups that hold a key ahead, and how many pairs survived.
+
+    A key is ahead where it scores higher than ``scores``, or the same with an index below
+    ``ties``; both are [N]. Groups may be without a key.
+    """
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     if not screen and on_cuda(keys) and worth_packing(queries, keys):
         screen = encode(keys)

@@ -15,7 +15,7 @@ from fastclip.engine.operation import LAST, Operation, Part, State, register
 from fastclip.engine.packed import as_sides
 from fastclip.engine.packing import empty_screen, encode, worth_packing
 from fastclip.engine.transforms import call, define
-from fastclip.ops._gather import PICKED
+from fastclip.ops._gather import PICKED, empty_best
 
 
 class GroupMax(NamedTuple):
@@ -122,7 +122,7 @@ def _group_max(
             screen = encode(keys)
         else:
             check_finite("keys", keys)
-    result = _empty(queries, num_groups)
+    result = empty_best(queries, num_groups)
     run("group_max", queries, keys, screen, groups.contiguous(), *result)
     return result
 
@@ -130,26 +130,15 @@ def _group_max(
 def room(queries: torch.Tensor, keys: torch.Tensor, num_groups: int) -> int:
     """Return how many bytes the search of packed keys works in on a device, at most."""
     screen, groups = empty_screen(keys), keys.new_empty(len(keys), dtype=torch.int64)
-    result = _empty(queries, num_groups)
+    result = empty_best(queries, num_groups)
     return workspace_bytes("group_max", queries, keys, screen, groups, *result)
-
-
-def _empty(
-    queries: torch.Tensor, num_groups: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    shape = (queries.shape[0], num_groups)
-    return (
-        queries.new_empty(shape, dtype=torch.float32),
-        queries.new_empty(shape, dtype=torch.int64),
-        queries.new_empty((), dtype=torch.int64),
-    )
 
 
 define(
     "group_max(Tensor queries, Tensor keys, Tensor[] screen, Tensor groups, int num_groups) ->"
     " (Tensor, Tensor, Tensor)",
     _group_max,
-    lambda queries, *others: _empty(queries, others[-1]),
+    lambda queries, *others: empty_best(queries, others[-1]),
     PICKED,
 )
 

@@ -10,7 +10,8 @@ from fastclip.engine.checks import Array, as_indices
 from fastclip.engine.operation import Part, State, register
 from fastclip.engine.packed import as_keys, as_sides
 from fastclip.engine.pair_scores import pair_scores
-from fastclip.ops._count import Counts, count_ahead
+from fastclip.engine.transforms import call
+from fastclip.ops._count import Counts
 
 
 @overload
@@ -85,7 +86,7 @@ def rank(
     query_rows, key_rows = query_rows.detach(), key_rows.detach()  # ranks have no gradient
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
     scores = pair_scores(query_rows, key_rows, indices)
-    ranks, survivors = count_ahead(query_rows, key_rows, screen, scores, indices, False)
+    ranks, survivors = call("count_ahead", query_rows, key_rows, screen, scores, indices, False)
     return (ranks, survivors) if return_survivors else ranks
 
 
@@ -99,5 +100,5 @@ class _Rank(Counts):
     def add(self, state: State, block: Part, chunk: Part) -> State:
         scores, targets = block.columns["target_scores"], block.columns["targets"]
         places = targets - chunk.begin
-        counts, _ = count_ahead(block.tensor, *as_keys(chunk.rows), scores, places, False)
+        counts, _ = call("count_ahead", block.tensor, *as_keys(chunk.rows), scores, places, False)
         return self.merge(state, (counts,))

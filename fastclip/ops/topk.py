@@ -29,7 +29,7 @@ from fastclip.engine.packing import (
 )
 from fastclip.engine.transforms import call, define
 from fastclip.engine.tuning import TUNING
-from fastclip.ops._gather import PICKED
+from fastclip.ops._gather import PICKED, empty_best
 
 
 class TopK(NamedTuple):
@@ -183,7 +183,7 @@ def merge_best(
 def _search(
     queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    result = _empty(queries, k)
+    result = empty_best(queries, k)
     if on_cuda(queries):
         check_finite("queries", queries)
         if not screen:
@@ -220,22 +220,13 @@ def room(queries: torch.Tensor, keys: torch.Tensor, k: int) -> int:
     if k > _C.cuda.most_best:
         return 28 * min(_C.cuda.tuning.held_scores, len(queries) * len(keys))
     screen = empty_screen(keys)
-    return workspace_bytes("topk", queries, keys, screen, *_empty(queries, k))
-
-
-def _empty(queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    shape = (queries.shape[0], k)
-    return (
-        queries.new_empty(shape, dtype=torch.float32),
-        queries.new_empty(shape, dtype=torch.int64),
-        queries.new_empty((), dtype=torch.int64),
-    )
+    return workspace_bytes("topk", queries, keys, screen, *empty_best(queries, k))
 
 
 define(
     "topk(Tensor queries, Tensor keys, Tensor[] screen, int k) -> (Tensor, Tensor, Tensor)",
     _topk,
-    lambda queries, keys, screen, k: _empty(queries, k),
+    lambda queries, keys, screen, k: empty_best(queries, k),
     PICKED,
 )
 

@@ -9,6 +9,7 @@ import torch
 
 from fastclip.data.checks import check_at_least, check_choice
 from fastclip.engine.checks import Array, as_integer
+from fastclip.engine.transforms import call
 from fastclip.metrics._inputs import (
     Inputs,
     Prompts,
@@ -26,7 +27,6 @@ from fastclip.metrics.openness._outcomes import (
     warn_of_shared,
 )
 from fastclip.ops.group_beats import group_beats as _group_beats  # noqa: F401  registers it
-from fastclip.ops.group_beats import groups_ahead
 
 Protocol = Literal["exact", "authors"]
 
@@ -283,7 +283,8 @@ def _as_the_authors(
     of_keys = ids.repeat_interleave(inputs.prompts)
     better, level = (
         unpacked(
-            groups_ahead(
+            call(
+                "group_beats",
                 inputs.images,
                 inputs.keys,
                 [],
