@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fastclip.cli._common import Strict, list_reasons, progress, writable_folder
+from fastclip.cli._common import Strict, list_reasons, print_job, progress, writable_folder
 from fastclip.cli._model import Device, ModelName, ModelPrecision, Pretrained, load_model
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def images(
             workers=workers,
             progress=report,
         )
-    _print_summary(output, summary, time.monotonic() - began)
+    rows = f"{summary.rows:,} rows of {summary.dim}"
+    print_job(output, rows, summary, time.monotonic() - began)
     _print_unreadable(output, summary)
     if strict and summary.unreadable:
         raise typer.Exit(1)
@@ -155,17 +156,8 @@ def texts(
             shard_size=shard_size,
             progress=report,
         )
-    _print_summary(output, summary, time.monotonic() - began)
-
-
-def _print_summary(output: Path, summary: EmbeddingSummary, seconds: float) -> None:
-    for name in summary.damaged:
-        typer.echo(f"{output / name}: shard was damaged, computed again", err=True)
-    kept = f", {summary.kept:,} of them from an earlier run" if summary.kept else ""
-    typer.echo(
-        f"{output}: {summary.rows:,} rows of {summary.dim} in {summary.shards:,} "
-        f"{'shard' if summary.shards == 1 else 'shards'}{kept}; {seconds:,.1f} s"
-    )
+    rows = f"{summary.rows:,} rows of {summary.dim}"
+    print_job(output, rows, summary, time.monotonic() - began)
 
 
 def _print_unreadable(output: Path, summary: EmbeddingSummary) -> None:

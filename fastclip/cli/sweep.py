@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hi
 import typer
 from typer.core import TyperGroup
 
-from fastclip.cli._common import progress, writable_folder
+from fastclip.cli._common import print_job, progress, writable_folder
 from fastclip.ops import OPERATIONS
 
 if TYPE_CHECKING:
@@ -165,14 +165,7 @@ def run(
             )
         except TypeError as error:  # of a dtype, or of a value in CONFIG
             raise ValueError(str(error)) from error
-    for name in summary.damaged:
-        typer.echo(f"{folder / name}: shard was damaged, computed again", err=True)
-    kept = f", {summary.kept:,} of them from an earlier run" if summary.kept else ""
-    typer.echo(
-        f"{folder}: {summary.items:,} rows in {summary.shards:,} "
-        f"{'shard' if summary.shards == 1 else 'shards'}{kept}; "
-        f"{time.monotonic() - began:,.1f} s"
-    )
+    print_job(folder, f"{summary.items:,} rows", summary, time.monotonic() - began)
 
 
 @app.command("status")
