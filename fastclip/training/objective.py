@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import numpy as np
 import torch
 
-from fastclip.models._model import pooled
+from fastclip.models._text import pooled
 
 from ._ranks import ALONE, OneProcess
 from .data import (
