@@ -175,11 +175,8 @@ def vocabulary_expansion(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, or permutations or seed is no integer.
-    ValueError
-        An argument has a wrong shape, value or device, or holds NaN or infinity; a group has no
-        class or no image, an image is of a class in no group.
+    TypeError, ValueError
+        As :func:`fastclip.metrics.similarity_histograms`, or permutations or seed is no integer.
 
     Warns
     -----

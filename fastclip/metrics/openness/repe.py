@@ -47,10 +47,8 @@ def retrieve_captions(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, or is no sequence of str.
-    ValueError
-        An argument has a wrong shape, value or device, or holds NaN or infinity.
+    TypeError, ValueError
+        As :func:`fastclip.metrics.alignment`, or names are no sequence of str.
 
     Examples
     --------
@@ -110,10 +108,8 @@ def retrieval_enhanced(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape or value, or holds NaN or infinity.
+    TypeError, ValueError
+        As :func:`fastclip.metrics.alignment`.
 
     Examples
     --------
