@@ -70,7 +70,7 @@ cuda: .venv/installed-dev
 emulate: .venv/installed-dev
 	FASTCLIP_CUDA=emulate $(BIN)/pip install --quiet --no-deps --upgrade --target build/emulate .
 	PYTHONPATH=build/emulate FASTCLIP_EXPECT_PATH=build/emulate HYPOTHESIS_PROFILE=few \
-	  $(BIN)/pytest -n 2 tests/ops tests/cuda tests/sweep/test_run.py
+	  $(BIN)/pytest -n 2 tests/ops tests/engine tests/cuda tests/sweep/test_run.py
 	PYTHONPATH=build/emulate FASTCLIP_EXPECT_PATH=build/emulate FASTCLIP_EMULATOR_CAPABILITY=90 \
 	  $(BIN)/pytest -n 2 tests/ops/test_search_cuda.py
 
@@ -83,7 +83,7 @@ sanitize: .venv/installed-dev
 	PYTHONPATH=build/sanitize \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 FASTCLIP_EXPECT_PATH=build/sanitize HYPOTHESIS_PROFILE=quick \
-	  $(BIN)/pytest -n 2 --isas best tests/ops tests/test_process.py
+	  $(BIN)/pytest -n 2 --isas best tests/ops tests/engine tests/test_process.py
 
 # The same sources through the other compiler, warnings included.
 clang: .venv/installed-dev
@@ -91,7 +91,7 @@ clang: .venv/installed-dev
 	  FASTCLIP_CUDA=0 CMAKE_ARGS="-DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_FLAGS=-Werror" \
 	    $(BIN)/pip install --quiet --no-deps --upgrade --target build/clang . && \
 	  PYTHONPATH=build/clang FASTCLIP_EXPECT_PATH=build/clang HYPOTHESIS_PROFILE=quick \
-	    $(BIN)/pytest -n 2 --isas ends tests/ops; \
+	    $(BIN)/pytest -n 2 --isas ends tests/ops tests/engine; \
 	else \
 	  echo "clang++ is not installed: the clang build is not checked here"; \
 	fi

@@ -15,7 +15,6 @@ import torch
 import fastclip
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
-sys.path.append(str(Path(__file__).parent.parent / "tests" / "ops"))
 import inputs
 import reference
 

@@ -5,8 +5,6 @@ stands; inside of C++ that would be the end of the process, with an error. These
 work and sleep instead. The end waits for them, a second at most.
 """
 
-from __future__ import annotations
-
 import atexit
 import threading
 

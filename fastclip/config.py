@@ -1,7 +1,5 @@
 """What this build of fastclip can do and what it uses here."""
 
-from __future__ import annotations
-
 import platform
 from importlib.metadata import version
 

@@ -1,7 +1,5 @@
 """The demonstration on what ships: the small model on drawings, features of CLIP on photos."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

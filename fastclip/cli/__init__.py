@@ -1,7 +1,5 @@
 """The command ``fastclip``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -16,7 +16,8 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fastclip.data import Features
+    from fastclip.data import EmbeddingSummary, Features
+    from fastclip.sweep import SweepSummary
 
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with status 1 if an image was skipped.")
@@ -95,6 +96,17 @@ def list_reasons(heading: str, reasons: Iterable[tuple[str, str]], shown: int) -
         typer.echo(f"  {printable(name)}: {printable(reason)}", err=True)
     if len(listed) > shown:
         typer.echo(f"  and {len(listed) - shown:,} more", err=True)
+
+
+def print_job(
+    folder: Path, rows: str, summary: EmbeddingSummary | SweepSummary, seconds: float
+) -> None:
+    """Print what a job made, and on stderr the shards that it had to make again."""
+    for name in summary.damaged:
+        typer.echo(f"{folder / name}: shard was damaged, computed again", err=True)
+    kept = f", {summary.kept:,} of them from an earlier run" if summary.kept else ""
+    shards = "shard" if summary.shards == 1 else "shards"
+    typer.echo(f"{folder}: {rows} in {summary.shards:,} {shards}{kept}; {seconds:,.1f} s")
 
 
 def table(first: str, *others: str, justify: Literal["left", "right"] = "right") -> Table:

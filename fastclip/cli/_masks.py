@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,25 +16,12 @@ if TYPE_CHECKING:
     from fastclip.models import Model
 
 
-class Prompts(str, Enum):
-    photo = "photo"
-    none = "none"
-    imagenet = "imagenet"
-    imagenet_simple = "imagenet-simple"
-
-
-class Method(str, Enum):
-    value = "value"
-    value_only = "value-only"
-    plain = "plain"
-
-
+Prompts = Literal["photo", "none", "imagenet", "imagenet-simple"]
+Method = Literal["value", "value-only", "plain"]
 Vocabulary = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE|wordnet",
-        help="A file of names, as for `embed-texts`, or WordNet's nouns.",
-        show_default=False,
+        metavar="FILE|wordnet", help="A file of names, as for `embed-texts`, or WordNet's nouns."
     ),
 ]
 Templates = Annotated[
@@ -77,9 +63,9 @@ def encode(model: Model, names: Sequence[str], prompts: Prompts) -> torch.Tensor
     import fastclip.models
     from fastclip.ttd import encode_tags
 
-    if prompts is Prompts.photo:
+    if prompts == "photo":
         return encode_tags(model, names, progress=True)
-    templates = ("{}",) if prompts is Prompts.none else fastclip.models.templates(prompts.value)
+    templates = ("{}",) if prompts == "none" else fastclip.models.templates(prompts)
     return encode_tags(model, names, templates, progress=True)
 
 

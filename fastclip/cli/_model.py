@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,13 +15,7 @@ if TYPE_CHECKING:
     from fastclip.models import Model
 
 
-class Precision(str, Enum):
-    fp32 = "fp32"
-    amp = "amp"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
+Precision = Literal["fp32", "amp", "bf16", "fp16"]
 _MODEL = typer.Option(
     metavar="NAME",
     help="An architecture of open_clip, a folder in its format, hf-hub:OWNER/NAME, or tiny.",
@@ -34,7 +27,6 @@ Pretrained = Annotated[
     typer.Option(
         metavar="TAG|FILE",
         help="Weights of the architecture: a tag of open_clip, such as openai, or a checkpoint.",
-        show_default=False,
     ),
 ]
 Device = Annotated[str, typer.Option(help="Device of the model, such as cpu or cuda.")]
@@ -44,11 +36,11 @@ ModelPrecision = Annotated[
 
 
 def load_model(
-    name: str, pretrained: str | None, device: str, precision: Precision = Precision.fp32
+    name: str, pretrained: str | None, device: str, precision: Precision = "fp32"
 ) -> Model:
     import fastclip.models
 
-    return fastclip.models.load(name, pretrained, device=device, precision=precision.value)
+    return fastclip.models.load(name, pretrained, device=device, precision=precision)
 
 
 def image_features(

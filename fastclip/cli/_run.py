@@ -1,16 +1,13 @@
 """What ``fastclip train`` and ``fastclip distill`` share: how a run trains, and what it says."""
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -52,8 +49,6 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
     def run(**given: Any) -> None:
         chosen = {one.name: given.pop(one.name) for one in options}
-        for name, value in chosen.items():
-            chosen[name] = value.value if isinstance(value, Enum) else value
         command(settings=kind(**chosen), **given)
 
     run.__doc__ = command.__doc__
@@ -72,8 +67,7 @@ def _options(kind: type[RunSettings]) -> Iterator[inspect.Parameter]:
         text, low, high, choices = one.metadata.values()
         option = typer.Option(f"--{one.name.replace('_', '-')}", min=low, max=high, help=text)
         if choices:
-            make: Any = Enum
-            hints[one.name] = make(one.name, [(value, value) for value in choices], type=str)
+            hints[one.name] = Literal[choices]
         yield inspect.Parameter(
             one.name,
             inspect.Parameter.KEYWORD_ONLY,

@@ -25,7 +25,6 @@ def command(
             metavar="DATA",
             help="Captioned images: a .csv, .tsv or .jsonl with the columns image and caption, tar "
             "files as webdataset writes them, or a folder with NAME.txt beside NAME.jpg.",
-            show_default=False,
         ),
     ],
     model: ModelName,
@@ -35,8 +34,8 @@ def command(
     caption_column: Annotated[
         str, typer.Option(help="Column of a table with the captions.")
     ] = "caption",
-    words: Annotated[Words, typer.Option(help="Which words of a caption are tags.")] = Words.nouns,
-    tagger: Annotated[Tagger, typer.Option(help="What finds nouns and phrases.")] = Tagger.wordnet,
+    words: Annotated[Words, typer.Option(help="Which words of a caption are tags.")] = "nouns",
+    tagger: Annotated[Tagger, typer.Option(help="What finds nouns and phrases.")] = "wordnet",
     *,
     settings: DistillationSettings,
     zero_shot: _run.ZeroShot = None,
@@ -49,11 +48,7 @@ def command(
     ] = None,
     guard: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            help="End training where a watched figure falls by more than this.",
-            show_default=False,
-        ),
+        typer.Option(min=0, help="End training where a watched figure falls by more than this."),
     ] = None,
     tensorboard: _run.TensorBoard = False,
     device: Device = "cpu",
@@ -70,7 +65,7 @@ def command(
     from fastclip.ttd import TaggedImages, distill, extract_tags
 
     found = find_captioned_images(data, image_column=image_column, caption_column=caption_column)
-    tagged = extract_tags(found.captions, kind=words.value, tagger=tagger.value)
+    tagged = extract_tags(found.captions, kind=words, tagger=tagger)
     used = TaggedImages(found, [[tag.text for tag in own] for own in tagged])
     validate = _validation(zero_shot, retrieval)
     watched = validate.figures if validate is not None and guard is not None else ()

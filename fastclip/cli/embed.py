@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fastclip.cli._common import Strict, list_reasons, progress, writable_folder
-from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
+from fastclip.cli._common import Strict, list_reasons, print_job, progress, writable_folder
+from fastclip.cli._model import Device, ModelName, ModelPrecision, Pretrained, load_model
 
 if TYPE_CHECKING:
     from fastclip.data import EmbeddingSummary
 
 # Skipped images that are shown; all are in the file beside the features.
 _SHOWN = 20
-
-
-class Templates(str, Enum):
-    imagenet = "imagenet"
-    imagenet_simple = "imagenet-simple"
 
 
 _Output = Annotated[
@@ -32,7 +26,6 @@ _Output = Annotated[
         "-o",
         metavar="DIR",
         help="A new or empty folder, or the folder of the same job, which then resumes.",
-        show_default=False,
     ),
 ]
 _ShardSize = Annotated[
@@ -48,7 +41,6 @@ def images(
             help="A folder, a quoted pattern such as 'photos/**/*.jpg', a .tar of webdataset (or a "
             "pattern of several), a .csv or .tsv with a column of paths, or a .txt with one "
             "path per line.",
-            show_default=False,
         ),
     ],
     model: ModelName,
@@ -56,22 +48,18 @@ def images(
     pretrained: Pretrained = None,
     column: Annotated[
         str | None,
-        typer.Option(
-            help="Column of the paths; needed if a table has several.", show_default=False
-        ),
+        typer.Option(help="Column of the paths; needed if a table has several."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 128,
     shard_size: _ShardSize = 10_000,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            help="Threads that read and decode. Default: one per processor, 8 at most.",
-            show_default=False,
+            min=1, help="Threads that read and decode. Default: one per processor, 8 at most."
         ),
     ] = None,
     device: Device = "cpu",
-    precision: ModelPrecision = Precision.fp32,
+    precision: ModelPrecision = "fp32",
     strict: Strict = False,
 ) -> None:
     """Write the features of many images into a folder.
@@ -97,7 +85,8 @@ def images(
             workers=workers,
             progress=report,
         )
-    _print_summary(output, summary, time.monotonic() - began)
+    rows = f"{summary.rows:,} rows of {summary.dim}"
+    print_job(output, rows, summary, time.monotonic() - began)
     _print_unreadable(output, summary)
     if strict and summary.unreadable:
         raise typer.Exit(1)
@@ -109,7 +98,6 @@ def texts(
         typer.Argument(
             metavar="FILE",
             help="A .txt with one text per line, a .csv or .tsv, or a .jsonl; each may end in .gz.",
-            show_default=False,
         ),
     ],
     model: ModelName,
@@ -117,10 +105,7 @@ def texts(
     pretrained: Pretrained = None,
     column: Annotated[
         str | None,
-        typer.Option(
-            help="Column or JSON field of the texts; needed if there are several.",
-            show_default=False,
-        ),
+        typer.Option(help="Column or JSON field of the texts; needed if there are several."),
     ] = None,
     template: Annotated[
         list[str] | None,
@@ -128,19 +113,18 @@ def texts(
             metavar="TEXT",
             help="Prompt with {} for the text, such as 'a photo of a {}'. Repeat it to "
             "average several prompts.",
-            show_default=False,
         ),
     ] = None,
     templates: Annotated[
-        Templates | None,
-        typer.Option(help="OpenAI's 80 prompts for ImageNet, or 7 of them.", show_default=False),
+        Literal["imagenet", "imagenet-simple"] | None,
+        typer.Option(help="OpenAI's 80 prompts for ImageNet, or 7 of them."),
     ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Texts or prompts per forward pass.")
     ] = 256,
     shard_size: _ShardSize = 10_000,
     device: Device = "cpu",
-    precision: ModelPrecision = Precision.fp32,
+    precision: ModelPrecision = "fp32",
 ) -> None:
     """Write the features of many texts into a folder.
 
@@ -158,7 +142,7 @@ def texts(
     if templates is not None:
         import fastclip.models
 
-        prompts = fastclip.models.templates(templates.value)
+        prompts = fastclip.models.templates(templates)
     began = time.monotonic()
     with progress("embedding", "texts") as report:
         summary = embed_texts(
@@ -172,17 +156,8 @@ def texts(
             shard_size=shard_size,
             progress=report,
         )
-    _print_summary(output, summary, time.monotonic() - began)
-
-
-def _print_summary(output: Path, summary: EmbeddingSummary, seconds: float) -> None:
-    for name in summary.damaged:
-        typer.echo(f"{output / name}: shard was damaged, computed again", err=True)
-    kept = f", {summary.kept:,} of them from an earlier run" if summary.kept else ""
-    typer.echo(
-        f"{output}: {summary.rows:,} rows of {summary.dim} in {summary.shards:,} "
-        f"{'shard' if summary.shards == 1 else 'shards'}{kept}; {seconds:,.1f} s"
-    )
+    rows = f"{summary.rows:,} rows of {summary.dim}"
+    print_job(output, rows, summary, time.monotonic() - began)
 
 
 def _print_unreadable(output: Path, summary: EmbeddingSummary) -> None:

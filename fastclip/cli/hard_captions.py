@@ -1,7 +1,5 @@
 """``fastclip hard-captions``: hard positives and negatives for your own captions."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +16,6 @@ def command(
             metavar="FILE",
             help="A .txt with one caption per line, or a .csv, .tsv or .jsonl with a "
             "column caption.",
-            show_default=False,
         ),
     ],
     output: Annotated[

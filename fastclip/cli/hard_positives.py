@@ -8,14 +8,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from fastclip.cli._common import list_reasons, printable, progress, table, writable, writable_folder
-from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
+from fastclip.cli._model import Device, ModelName, ModelPrecision, Pretrained, load_model
 
 if TYPE_CHECKING:
     from fastclip.metrics import HardPositiveReport
@@ -24,19 +23,7 @@ _SHOWN = 10
 _TENSORS = ("caption_scores", "positive_scores", "negative_scores")
 
 
-class By(str, Enum):
-    category = "category"
-    edit = "edit"
-
-
-class OnError(str, Enum):
-    stop = "raise"
-    skip = "skip"
-
-
-class Format(str, Enum):
-    table = "table"
-    json = "json"
+OnError = Literal["raise", "skip"]
 
 
 def command(
@@ -46,7 +33,6 @@ def command(
             metavar="DATA",
             help="The authors' repository, a .json of ARO or SugarCrepe or a folder of these, or a "
             ".csv, .tsv or .jsonl of your own.",
-            show_default=False,
         ),
     ],
     model: ModelName,
@@ -56,7 +42,6 @@ def command(
         typer.Option(
             metavar="DIR",
             help="Where the images are, at any depth. Without it, texts alone are measured.",
-            show_default=False,
         ),
     ] = None,
     output: Annotated[
@@ -70,18 +55,22 @@ def command(
             help="Keep features here, so that the same command resumes if interrupted.",
         ),
     ] = None,
-    by: Annotated[By, typer.Option(help="What to split the figures by.")] = By.category,
+    by: Annotated[
+        Literal["category", "edit"], typer.Option(help="What to split the figures by.")
+    ] = "category",
     invalid: Annotated[
         OnError, typer.Option(help="What to do with invalid entries of DATA.")
-    ] = OnError.stop,
+    ] = "raise",
     missing: Annotated[
         OnError, typer.Option(help="What to do where an image is missing or cannot be read.")
-    ] = OnError.stop,
-    format: Annotated[Format, typer.Option(help="Format of the printed results.")] = Format.table,
+    ] = "raise",
+    format: Annotated[
+        Literal["table", "json"], typer.Option(help="Format of the printed results.")
+    ] = "table",
     resamples: Annotated[int, typer.Option(min=0, help="Number of bootstrap resamples.")] = 1000,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 128,
     device: Device = "cpu",
-    precision: ModelPrecision = Precision.fp32,
+    precision: ModelPrecision = "fp32",
 ) -> None:
     """Score captions, hard positives and hard negatives with their images.
 
@@ -94,11 +83,11 @@ def command(
     folder = None if cache is None else writable_folder(cache)
     from fastclip.data import find_item_images, read_hard_positives
 
-    found = read_hard_positives(data, invalid=invalid.value)
+    found = read_hard_positives(data, invalid=invalid)
     _tell("invalid entries", {entry.place: entry.reason for entry in found.skipped})
     pictures = None if images is None else find_item_images(found.items, images)
     if pictures is not None and images is not None:
-        if missing is OnError.stop:
+        if missing == "raise":
             pictures.require_all(images)
         _tell("missing images", pictures.missing)
 
@@ -112,7 +101,7 @@ def command(
             encoder,
             place,
             images=pictures,
-            by=by.value,
+            by=by,
             resamples=resamples,
             batch_size=batch_size,
             model_name=model,
@@ -120,9 +109,9 @@ def command(
             progress=lambda what: _bar(bars, what),
         )
     _tell("unreadable images", report.unreadable)
-    if report.unreadable and missing is OnError.stop:
+    if report.unreadable and missing == "raise":
         raise ValueError(f"{images}: {len(report.unreadable)} images cannot be read")
-    if format is Format.json:
+    if format == "json":
         typer.echo(json.dumps(_as_json(report), indent=2))
     else:
         _print(report)

@@ -1,7 +1,5 @@
 """``fastclip info``: what this installation can do."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated
 

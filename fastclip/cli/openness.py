@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -34,11 +33,6 @@ if TYPE_CHECKING:
 _SCENES = "scenes"
 
 
-class Protocol(str, Enum):
-    exact = "exact"
-    authors = "authors"
-
-
 class _Input(NamedTuple):
     """What is asked: images to embed or their features, classes, and words or a word for them."""
 
@@ -57,7 +51,6 @@ def command(
             help="A folder with a folder of images for each class; a file or folder of features "
             "whose names are such paths; the root of the data sets of a protocol; or 'scenes': "
             "drawings that come with fastclip, for the model tiny unless another is named.",
-            show_default=False,
         ),
     ],
     classes: Annotated[
@@ -67,7 +60,6 @@ def command(
             help="A .csv or .tsv with the columns name, group and, where they differ from the "
             "names, folder; or a protocol: cifar100, entity13, living17, flowers-pets-cars, "
             "cifar100-caltech101-sun397, cifar10-cifar100-imagenet. None for scenes.",
-            show_default=False,
         ),
     ] = None,
     output: Annotated[
@@ -80,9 +72,7 @@ def command(
     pretrained: Pretrained = None,
     class_features: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="Features of the classes, one row each.", show_default=False
-        ),
+        typer.Option(metavar="FILE", help="Features of the classes, one row each."),
     ] = None,
     words: Annotated[
         str | None,
@@ -91,7 +81,6 @@ def command(
             help="Candidates for the words that do the most harm: one text per line, "
             "named features, "
             "or the 117,798 nouns of WordNet.",
-            show_default=False,
         ),
     ] = None,
     keep_related: Annotated[
@@ -107,7 +96,6 @@ def command(
             metavar="TEXT",
             help="Prompt with {} for the name; repeat it to average several. Default: that of "
             "the protocol, or 'a photo of a {}.'.",
-            show_default=False,
         ),
     ] = None,
     ensemble: Annotated[
@@ -120,8 +108,9 @@ def command(
         str, typer.Option(metavar="N|all", help="Orders of the groups: all, or N random ones.")
     ] = "all",
     protocol: Annotated[
-        Protocol, typer.Option(help="authors: as the script of the paper, with a number of orders.")
-    ] = Protocol.exact,
+        Literal["exact", "authors"],
+        typer.Option(help="authors: as the script of the paper, with a number of orders."),
+    ] = "exact",
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of random orders; the paper's script uses 42.")
     ] = 0,
@@ -132,7 +121,7 @@ def command(
         int, typer.Option(min=1, help="How many words join the classes of scenes.")
     ] = 100_000,
     device: Device = "cpu",
-    precision: ModelPrecision = Precision.fp32,
+    precision: ModelPrecision = "fp32",
 ) -> None:
     """Measure how accuracy falls as the vocabulary grows, and which words do the most harm.
 
@@ -173,7 +162,7 @@ def command(
             word_rows,
             permutations=orders,
             seed=seed,
-            protocol=protocol.value,
+            protocol=protocol,
             exclude=() if keep or word_rows is None else related(asked.classes.names),
             top=top,
             combine=combine,

@@ -1,22 +1,11 @@
 """``fastclip scenes``: drawings and the scenes composed of them."""
 
-from __future__ import annotations
-
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
-
-
-class Kind(str, Enum):
-    """How many objects a scene has."""
-
-    single = "single"
-    pair = "pair"
-    several = "several"
 
 
 @app.callback()
@@ -43,7 +32,10 @@ def write(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the scenes.")],
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 1000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    kind: Annotated[Kind, typer.Option(help="One object, two, or three to four.")] = Kind.pair,
+    kind: Annotated[
+        Literal["single", "pair", "several"],
+        typer.Option(help="One object, two, or three to four."),
+    ] = "pair",
     side: Annotated[int, typer.Option(min=8, max=1024, help="Pixels of a side.")] = 128,
     drawings: Annotated[
         Path | None,
@@ -65,6 +57,4 @@ def write(
     if part != "all":
         loaded = split(loaded, cast(Literal["train", "test"], part))
     with progress("writing", "scenes") as report:
-        write_scenes(
-            loaded, folder, count=count, seed=seed, kind=kind.value, side=side, progress=report
-        )
+        write_scenes(loaded, folder, count=count, seed=seed, kind=kind, side=side, progress=report)

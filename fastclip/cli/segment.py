@@ -10,7 +10,7 @@ import typer
 
 from fastclip.cli import _masks
 from fastclip.cli._common import Strict, printable, progress, writable_folder
-from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
+from fastclip.cli._model import Device, ModelName, ModelPrecision, Pretrained, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ _SHOWN = 3
 
 
 def command(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
     model: ModelName,
     output: Annotated[
         Path,
@@ -28,27 +28,22 @@ def command(
         ),
     ],
     pretrained: Pretrained = None,
-    tags: Annotated[
-        str | None, typer.Option(help="Names, separated by commas.", show_default=False)
-    ] = None,
+    tags: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
     vocabulary: _masks.Vocabulary = None,
     background: Annotated[
         float | None,
-        typer.Option(
-            help="Label as background the pixels whose best cosine is below this.",
-            show_default=False,
-        ),
+        typer.Option(help="Label as background the pixels whose best cosine is below this."),
     ] = None,
-    templates: _masks.Templates = _masks.Prompts.photo,
+    templates: _masks.Templates = "photo",
     size: _masks.Size = 448,
     scale: _masks.Scales = None,
     flip: _masks.Flip = False,
     window: _masks.Window = None,
     refine: _masks.Refine = False,
-    method: _masks.Reading = _masks.Method.value,
+    method: _masks.Reading = "value",
     strict: Strict = False,
     device: Device = "cpu",
-    precision: ModelPrecision = Precision.fp32,
+    precision: ModelPrecision = "fp32",
 ) -> None:
     """Label each pixel with one of --tags or of a --vocabulary.
 
@@ -89,7 +84,7 @@ def command(
                     scales=scale or (1.0,),
                     flip=flip,
                     window=window,
-                    method=method.value,
+                    method=method,
                 )
             except ValueError as error:
                 skipped[path] = str(error)

@@ -8,14 +8,13 @@ import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
-from fastclip.cli._common import progress, writable_folder
+from fastclip.cli._common import print_job, progress, writable_folder
 from fastclip.ops import OPERATIONS
 
 if TYPE_CHECKING:
@@ -39,18 +38,12 @@ app = typer.Typer(
 )
 
 
-class Metric(str, Enum):
-    cosine = "cosine"
-    dot = "dot"
-
-
-class Engine(str, Enum):
-    local = "local"
-    ray = "ray"
+Metric = Literal["cosine", "dot"]
+Engine = Literal["local", "ray"]
 
 
 def _option(help: str, *names: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, metavar=metavar, help=help, show_default=False)
+    return typer.Option(*names, metavar=metavar, help=help)
 
 
 _Source = "A .npy, .safetensors or .parquet file (FILE:ARRAY or FILE:COLUMN names one of several), "
@@ -95,7 +88,6 @@ def run(
             metavar="[CONFIG.yaml]",
             help="A mapping of the options' names (shard_size for --shard-size) to their values; "
             "options given here count more.",
-            show_default=False,
         ),
     ] = None,
     op: Annotated[str | None, _option(f"{', '.join(OPERATIONS)}.")] = None,
@@ -146,16 +138,17 @@ def run(
             raise typer.BadParameter("is needed", param_hint=f"'--{name}'")
     folder = writable_folder(Path(settings.pop("output")))
     question = settings.pop("op")
-    settings["engine"] = _choice("engine", settings.get("engine", "local"), Engine).value
-    cosine = _choice("metric", settings.pop("metric", "cosine"), Metric) is Metric.cosine
+    _check_choice("engine", settings.setdefault("engine", "local"), Engine)
+    metric = settings.pop("metric", "cosine")
+    _check_choice("metric", metric, Metric)
     limit = _bytes(settings.pop("memory", "1GiB"))
     if isinstance(settings.get("thresholds"), str):
         settings["thresholds"] = _number(settings["thresholds"])
 
     import fastclip
 
-    queries_rows = _rows(settings.pop("queries"), cosine)
-    keys_rows = _rows(settings.pop("keys"), cosine) if "keys" in settings else None
+    queries_rows = _rows(settings.pop("queries"), metric == "cosine")
+    keys_rows = _rows(settings.pop("keys"), metric == "cosine") if "keys" in settings else None
     if "values" in settings:
         settings["values"] = _rows(settings["values"], False)
     began = time.monotonic()
@@ -172,21 +165,12 @@ def run(
             )
         except TypeError as error:  # of a dtype, or of a value in CONFIG
             raise ValueError(str(error)) from error
-    for name in summary.damaged:
-        typer.echo(f"{folder / name}: shard was damaged, computed again", err=True)
-    kept = f", {summary.kept:,} of them from an earlier run" if summary.kept else ""
-    typer.echo(
-        f"{folder}: {summary.items:,} rows in {summary.shards:,} "
-        f"{'shard' if summary.shards == 1 else 'shards'}{kept}; "
-        f"{time.monotonic() - began:,.1f} s"
-    )
+    print_job(folder, f"{summary.items:,} rows", summary, time.monotonic() - began)
 
 
 @app.command("status")
 def status(
-    output: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The sweep's folder.", show_default=False)
-    ],
+    output: Annotated[Path, typer.Argument(metavar="DIR", help="The sweep's folder.")],
 ) -> None:
     """Show how far a sweep is, whether it is running, its rate and the time left."""
     import fastclip
@@ -228,15 +212,13 @@ def _settings(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
         settings = {name: value for name, value in found.items() if value is not None}
     for name, value in given.items():
         if value is not None:
-            settings[name] = value.value if isinstance(value, Enum) else value
+            settings[name] = value
     return settings
 
 
-def _choice(name: str, value: object, kind: type[Enum]) -> Enum:
-    allowed = [choice.value for choice in kind]
-    if value not in allowed:
-        raise ValueError(f"{name}: must be one of {', '.join(allowed)}, got {value!r}")
-    return kind(value)
+def _check_choice(name: str, value: object, kind: Any) -> None:
+    if value not in get_args(kind):
+        raise ValueError(f"{name}: must be one of {', '.join(get_args(kind))}, got {value!r}")
 
 
 def _bytes(text: object) -> int:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from fastclip.cli import _masks
 from fastclip.cli._common import printable, writable_folder
-from fastclip.cli._model import Device, ModelName, ModelPrecision, Precision, Pretrained, load_model
+from fastclip.cli._model import Device, ModelName, ModelPrecision, Pretrained, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -20,16 +19,8 @@ if TYPE_CHECKING:
 _PANELS = 23  # and the picture itself
 
 
-class Words(str, Enum):
-    nouns = "nouns"
-    phrases = "phrases"
-    content_words = "content-words"
-    words = "words"
-
-
-class Tagger(str, Enum):
-    wordnet = "wordnet"
-    hanta = "hanta"
+Words = Literal["nouns", "phrases", "content-words", "words"]
+Tagger = Literal["wordnet", "hanta"]
 
 
 @dataclass(frozen=True)
@@ -45,42 +36,36 @@ class _Found:
 
 
 def command(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False)],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE")],
     model: ModelName,
     pretrained: Pretrained = None,
-    text: Annotated[
-        str | None, typer.Option(help="A caption whose words are scored.", show_default=False)
-    ] = None,
+    text: Annotated[str | None, typer.Option(help="A caption whose words are scored.")] = None,
     vocabulary: _masks.Vocabulary = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", metavar="DIR", help="Write overlays and masks.", show_default=False
-        ),
+        typer.Option("--output", "-o", metavar="DIR", help="Write overlays and masks."),
     ] = None,
-    words: Annotated[Words, typer.Option(help="Which words of --text.")] = Words.nouns,
+    words: Annotated[Words, typer.Option(help="Which words of --text.")] = "nouns",
     tagger: Annotated[
         Tagger, typer.Option(help="Finds nouns; hanta needs the package HanTa.")
-    ] = Tagger.wordnet,
+    ] = "wordnet",
     threshold: Annotated[
         float,
         typer.Option(
             help="Lowest score of a selected tag, from 0 (the caption's worst) to 1 (its best)."
         ),
     ] = 0.5,
-    minimum: Annotated[
-        float | None, typer.Option(help="Lowest cosine of a selected tag.", show_default=False)
-    ] = None,
+    minimum: Annotated[float | None, typer.Option(help="Lowest cosine of a selected tag.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many names of --vocabulary to show.")] = 10,
-    templates: _masks.Templates = _masks.Prompts.photo,
+    templates: _masks.Templates = "photo",
     size: _masks.Size = 448,
     scale: _masks.Scales = None,
     flip: _masks.Flip = False,
     window: _masks.Window = None,
     refine: _masks.Refine = False,
-    method: _masks.Reading = _masks.Method.value,
+    method: _masks.Reading = "value",
     device: Device = "cpu",
-    precision: ModelPrecision = Precision.fp32,
+    precision: ModelPrecision = "fp32",
 ) -> None:
     """Score tags by their nearest pixel (TTD), and draw where they are.
 
@@ -108,7 +93,7 @@ def command(
         scales=scale or (1.0,),
         flip=flip,
         window=window,
-        method=method.value,
+        method=method,
     )
     result = _scored(
         pixels, names, _masks.encode(encoder, names, templates), picture, threshold, minimum,
@@ -126,11 +111,11 @@ def _tags(text: str, words: Words, tagger: Tagger) -> tuple[str, ...]:
     from fastclip.ttd import extract_tags
 
     try:
-        found = extract_tags([text], kind=words.value, tagger=tagger.value)[0]
+        found = extract_tags([text], kind=words, tagger=tagger)[0]
     except ImportError as error:
         raise ValueError(f"--{error}") from error
     if not found:
-        raise ValueError(f"--text: {words.value} are needed, there are none in {text!r}")
+        raise ValueError(f"--text: {words} are needed, there are none in {text!r}")
     return tuple(tag.text for tag in found)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -19,16 +18,7 @@ if TYPE_CHECKING:
 _PRODUCTS_PER_CALL = 2**34
 
 
-class Metric(str, Enum):
-    cosine = "cosine"
-    dot = "dot"
-
-
-class Format(str, Enum):
-    table = "table"
-    json = "json"
-    csv = "csv"
-    parquet = "parquet"
+Format = Literal["table", "json", "csv", "parquet"]
 
 
 def command(
@@ -38,24 +28,21 @@ def command(
             metavar="QUERIES",
             help="A .safetensors, .npy or .npz file, a folder of .npy shards, or a sample. "
             "FILE.npz:ARRAY names an array inside.",
-            show_default=False,
         ),
     ],
-    keys: Annotated[str, typer.Argument(metavar="KEYS", help="As QUERIES.", show_default=False)],
+    keys: Annotated[str, typer.Argument(metavar="KEYS", help="As QUERIES.")],
     k: Annotated[int, typer.Option("-k", help="Keys per query.")] = 5,
     metric: Annotated[
-        Metric,
+        Literal["cosine", "dot"],
         typer.Option(help="cosine: rows are brought to unit length; dot: rows as they are."),
-    ] = Metric.cosine,
+    ] = "cosine",
     format: Annotated[
         Format | None,
-        typer.Option(
-            help="Default: that of the ending of --output, else table.", show_default=False
-        ),
+        typer.Option(help="Default: that of the ending of --output, else table."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write here, not to stdout.", show_default=False),
+        typer.Option(metavar="FILE", help="Write here, not to stdout."),
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Queries that a table shows.")] = 20,
 ) -> None:
@@ -64,38 +51,38 @@ def command(
     'fastclip info' lists the samples, such as coco-images and coco-captions.
     """
     chosen = format or _format_of(output)
-    if chosen is Format.parquet and output is None:
+    if chosen == "parquet" and output is None:
         raise typer.BadParameter("parquet needs --output", param_hint="'--format'")
     target = None if output is None else writable(output)
 
     query_features, key_features = load(queries), load(keys)
     _check_same_model(query_features, key_features)
-    if metric is Metric.cosine:
+    if metric == "cosine":
         query_features = _normalized(queries, query_features)
         key_features = _normalized(keys, key_features)
     best = _search(query_features, key_features, k)
 
     from fastclip.cli import _write
 
-    if chosen is Format.parquet:
+    if chosen == "parquet":
         assert target is not None
         _write.parquet(target, query_features, key_features, best)
         return
     with text_file(target) as file:
-        if chosen is Format.table:
+        if chosen == "table":
             _write.table(file, query_features, key_features, best, rows)
-        elif chosen is Format.json:
+        elif chosen == "json":
             _write.json(file, query_features, key_features, best)
         else:
             _write.csv(file, query_features, key_features, best)
-    if chosen is Format.table and len(query_features) > rows:
+    if chosen == "table" and len(query_features) > rows:
         more = len(query_features) - rows
         typer.echo(f"{more:,} more queries; --rows sets how many are shown", err=True)
 
 
 def _format_of(output: Path | None) -> Format:
     suffix = "" if output is None else output.suffix.removeprefix(".")
-    return Format(suffix) if suffix in ("json", "csv", "parquet") else Format.table
+    return cast(Format, suffix) if suffix in ("json", "csv", "parquet") else "table"
 
 
 def _check_same_model(queries: Features, keys: Features) -> None:

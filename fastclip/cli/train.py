@@ -26,12 +26,9 @@ def command(
             metavar="DATA",
             help="Captions with hard negatives and hard positives, in a format that "
             "`hard-positives` reads.",
-            show_default=False,
         ),
     ],
-    images: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the images.", show_default=False)
-    ],
+    images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the images.")],
     model: ModelName,
     output: _run.Output,
     pretrained: Pretrained = None,

@@ -1,7 +1,5 @@
 """CODER-Adapter: few-shot classification by a cache of cross-modal neighbour representations."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Literal, SupportsFloat
 

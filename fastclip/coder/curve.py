@@ -1,7 +1,5 @@
 """Accuracy by the number of support images: CODER-Adapter against Tip-Adapter, honestly."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 

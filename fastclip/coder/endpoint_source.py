@@ -1,7 +1,5 @@
 """Texts about classes by a chat model behind an OpenAI-compatible endpoint."""
 
-from __future__ import annotations
-
 import operator
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What the texts of classes do for zero-shot classification: measures for a report."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

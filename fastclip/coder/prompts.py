@@ -1,7 +1,5 @@
 """Templates of texts about classes, and the texts that are encoded."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """The behaviour of the authors' public scripts that differs from the method, each part by name."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 DEVIATIONS = {

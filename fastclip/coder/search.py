@@ -1,7 +1,5 @@
 """The best alpha and beta of a cache model, by one pass over the images per round."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 

@@ -1,7 +1,5 @@
 """Where texts about classes come from."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import os

@@ -1,7 +1,5 @@
 """COCO's masks: polygons, and run-length codes, as text or as numbers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

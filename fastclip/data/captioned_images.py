@@ -1,7 +1,5 @@
 """Images with captions: a folder, a table, or tar files as webdataset lays them out."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checks of arguments that are no tensors; a message names the argument and what is allowed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 

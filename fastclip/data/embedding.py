@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +22,12 @@ from .files import bytes_of
 from .image_decoding import decode_image
 from .image_sources import ImageSource, find_images
 from .job import Job, Unreadable, open_job
+from .job_folder import Progress
 from .parallel import in_order, processors
 from .templates import check_templates
 
 if TYPE_CHECKING:
     from PIL import Image
-
-Progress = Callable[[int, int], None]
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 class Encoder(Protocol):
@@ -162,7 +158,7 @@ def embed_images(
         "names_and_sizes_sha256": images.digest(),
     }
     with open_job(Path(output), "img_emb", len(images), shard_size, inputs) as job:
-        kept, report = _begin(job, progress)
+        kept, report = job.begin(progress)
         wanted = (index for number in job.pending for index in job.ranges[number])
         with _loaded(images, model.preprocess, wanted, threads, 2 * batch_size) as loaded:
             for number in job.pending:
@@ -235,7 +231,7 @@ def embed_texts(
         "texts_sha256": _digest(texts),
     }
     with open_job(Path(output), "text_emb", len(texts), shard_size, inputs) as job:
-        kept, report = _begin(job, progress)
+        kept, report = job.begin(progress)
         step = max(
             1, batch_size // (1 if templates is None else len(templates))
         )  # texts whose prompts make a batch
@@ -287,24 +283,8 @@ def _described(preprocess: object) -> str:
     return " ".join(re.sub(r" at 0x[0-9a-f]+", "", repr(preprocess)).split())
 
 
-def _begin(job: Job, progress: Progress | None) -> tuple[int, Callable[[int], None]]:
-    """Number of finished shards, and a function that adds to the number of items done."""
-    pending = job.pending
-    total = sum(map(len, job.ranges))
-    done = total - sum(len(job.ranges[number]) for number in pending)
-
-    def report(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress is not None:
-            progress(done, total)
-
-    report(0)
-    return len(job.ranges) - len(pending), report
-
-
 def _end(job: Job, dim: int, kept: int) -> EmbeddingSummary:
-    job.finish()
+    job.list_unreadable()
     damaged = tuple(job.name(number) for number in job.damaged)
     return EmbeddingSummary(job.rows, dim, len(job.ranges), kept, damaged, tuple(job.unreadable))
 

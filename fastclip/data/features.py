@@ -221,23 +221,16 @@ def write_features(path: str | os.PathLike[str], features: Features) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"path is {str(path)!r}, allowed: a name that ends in .safetensors")
-    # Offsets first: every tensor then starts at a multiple of its item size.
-    tensors: dict[str, torch.Tensor] = {}
+    tensors = {"features": features.features}
     if features.names is not None:
         utf8, offsets = _encode_names(features.names)
-        tensors = {"names.offsets": offsets, "features": features.features, "names.utf8": utf8}
-    else:
-        tensors = {"features": features.features}
+        # Offsets first: every tensor then starts at a multiple of its item size.
+        tensors = {"names.offsets": offsets, **tensors, "names.utf8": utf8}
     metadata = {"format": FORMAT, "version": VERSION}
     for key in ("model", "pretrained", "template"):
         value = getattr(features.metadata, key)
         if value is not None:
-            try:
-                value.encode()  # JSON can hold a lone surrogate, but safetensors does not read it
-            except UnicodeEncodeError as error:
-                raise ValueError(
-                    f"{key} is {value!r}, allowed: text that UTF-8 can hold"
-                ) from error
+            _utf8(key, value)  # JSON can hold a lone surrogate, but safetensors does not read it
             metadata[key] = value
     if features.metadata.normalized is not None:
         metadata["normalized"] = "true" if features.metadata.normalized else "false"
@@ -246,14 +239,14 @@ def write_features(path: str | os.PathLike[str], features: Features) -> None:
 
 
 def _encode_names(names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    encoded = []
-    for i, name in enumerate(names):
-        try:
-            encoded.append(name.encode())
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"names[{i}] is {name!r}, allowed: text that UTF-8 can hold"
-            ) from error
+    encoded = [_utf8(f"names[{i}]", name) for i, name in enumerate(names)]
     lengths = torch.tensor([0, *map(len, encoded)], dtype=torch.int64)
     utf8 = torch.frombuffer(bytearray(b"".join(encoded)) or bytearray(1), dtype=torch.uint8)
     return utf8[: int(lengths.sum())], lengths.cumsum(0)
+
+
+def _utf8(what: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} is {text!r}, allowed: text that UTF-8 can hold") from error

@@ -1,7 +1,5 @@
 """Readers of the single-file formats: safetensors, npy and npz. Nothing is ever unpickled."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import struct

@@ -1,21 +1,18 @@
 """Captions with hard positives and hard negatives: the published files, and one's own."""
 
-from __future__ import annotations
-
 import csv
 import difflib
-import gzip
 import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO, cast
+from typing import Any, Literal, cast
 
 from fastclip.data.checks import check_choice
 
-from .texts import kind_of
+from .texts import kind_of, open_text
 
 Box = tuple[float, float, float, float]
 
@@ -297,7 +294,7 @@ def _aligned(true: Any, changed: Any) -> dict[str, Any]:
 
 def _own_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        with _open(path) as file:
+        with open_text(path, newline="") as file:
             if kind_of(path) == ".jsonl":
                 for number, line in enumerate(file, 1):
                     entry = json.loads(line)
@@ -315,12 +312,6 @@ def _own_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise ValueError(f"{path}: {error}") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: line {number}: not JSON ({error})") from error
-
-
-def _open(path: Path) -> TextIO:
-    if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
 
 
 def _without_repeated_ids(

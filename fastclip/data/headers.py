@@ -1,7 +1,5 @@
 """Headers of safetensors and npy files, checked: what they promise must be what the file holds."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Where images come from: a folder, a pattern, a list or a table of files, or tar files."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import json

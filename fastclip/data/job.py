@@ -60,11 +60,8 @@ def open_job(
 
     Raises
     ------
-    ValueError
-        The folder holds something else, or a job with other arguments, or another process is at
-        work in it.
-    OSError
-        The folder cannot be made or written.
+    ValueError, OSError
+        As `open_folder`.
     """
     job = {"kind": kind, "items": items, "shard_size": shard_size, **inputs}
     manifest = {"format": FORMAT, "version": VERSION, **job}
@@ -77,32 +74,22 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
     return job_folder.read_manifest(output, FORMAT, VERSION)
 
 
-class Job:
+class Job(Shards):
     """An open job; made by `open_job`."""
 
     def __init__(self, output: Path, kind: str, items: int, shard_size: int) -> None:
-        self.output = output
         self.kind = kind
-        self._shards = Shards(output, items, shard_size, self._files, _unreadable)
-        self.ranges = self._shards.ranges
-        self.damaged = self._shards.damaged
-
-    @property
-    def pending(self) -> list[int]:
-        """Numbers of the shards that are not finished, in order."""
-        return self._shards.pending
+        super().__init__(output, items, shard_size, self._paths, _unreadable)
 
     @property
     def rows(self) -> int:
         """Feature rows of the finished shards."""
-        records = self._shards.records
-        return sum(len(self.ranges[n]) - len(of["unreadable"]) for n, of in records.items())
+        return sum(len(self.ranges[n]) - len(of["unreadable"]) for n, of in self.records.items())
 
     @property
     def unreadable(self) -> list[Unreadable]:
         """Skipped images of the finished shards, in order of the source."""
-        records = self._shards.records
-        return [entry for number in sorted(records) for entry in _unreadable(records[number])]
+        return [entry for n in sorted(self.records) for entry in _unreadable(self.records[n])]
 
     def write(
         self,
@@ -115,16 +102,16 @@ class Job:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        array, table = self._files(number)
+        array, table = self._paths(number)
         with replacing(array) as part, open(part, "xb") as file:
             np.save(file, features)
         columns = {name: pa.array(values, pa.string()) for name, values in names.items()}
         with replacing(table) as part:
             pq.write_table(pa.table(columns), part)
-        self._shards.finish(number, {"unreadable": [asdict(entry) for entry in unreadable]})
+        self.finish(number, {"unreadable": [asdict(entry) for entry in unreadable]})
 
-    def finish(self) -> None:
-        """Write the list of the images that were skipped."""
+    def list_unreadable(self) -> None:
+        """Write the list of the images that were skipped, when all shards are finished."""
         assert not self.pending
         with text_file(self.output / _UNREADABLE) as file:
             for entry in self.unreadable:
@@ -134,7 +121,7 @@ class Job:
         """The file of a shard's features, as a path inside the folder of the job."""
         return f"{self.kind}/{self.kind}_{number:05d}.npy"
 
-    def _files(self, number: int) -> tuple[Path, Path]:
+    def _paths(self, number: int) -> tuple[Path, Path]:
         return self.output / self.name(number), (
             self.output / "metadata" / f"metadata_{number:05d}.parquet"
         )

@@ -8,8 +8,6 @@ OUT/shards/shard_00000.json sizes and hashes of the shard's files; written last:
 Each JSON file ends with a hash of all else in it, ``sha256``; those of earlier versions have none.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json
@@ -21,6 +19,8 @@ from typing import Any, TextIO
 
 from .files import replacing
 from .headers import parse_json
+
+Progress = Callable[[int, int], None]  # items done so far, and all
 
 MANIFEST = "job.json"
 RECORDS = "shards"
@@ -169,6 +169,20 @@ class Shards:
     def pending(self) -> list[int]:
         """Numbers of the shards that are not finished, in order."""
         return [number for number in range(len(self.ranges)) if number not in self.records]
+
+    def begin(self, progress: Progress | None) -> tuple[int, Callable[[int], None]]:
+        """Number of finished shards, and a function that adds to the number of items done."""
+        total = sum(map(len, self.ranges))
+        done = sum(len(self.ranges[number]) for number in self.records)
+
+        def report(more: int) -> None:
+            nonlocal done
+            done += more
+            if progress is not None:
+                progress(done, total)
+
+        report(0)
+        return len(self.records), report
 
     def finish(self, number: int, more: Mapping[str, object] | None = None) -> None:
         """Record that the files of a shard are whole, and ``more`` about it as JSON values."""

@@ -1,7 +1,5 @@
 """The data sets of the paper on openness: their images, classes and groups, by name."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Callable, Sequence

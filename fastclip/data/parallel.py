@@ -1,7 +1,5 @@
 """Work on several threads, results in the order of the work."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable

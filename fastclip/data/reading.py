@@ -1,7 +1,5 @@
 """One function that reads features from whatever holds them."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

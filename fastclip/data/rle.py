@@ -1,7 +1,5 @@
 """Masks as COCO writes them: run lengths down the columns, in printable characters."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, TypedDict
 

@@ -1,7 +1,5 @@
 """Readers of ranges of rows from one file, on a disk or behind any URL that fsspec knows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol

@@ -1,7 +1,5 @@
 """Feature rows of any number, read range by range."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re
@@ -150,10 +148,8 @@ def open_rows(
 
     Raises
     ------
-    FileNotFoundError
-        Nothing is there.
-    FeatureFileError
-        It cannot be used; the message is ``<path>: <reason>``.
+    FileNotFoundError, FeatureFileError
+        As `read_features`.
 
     Examples
     --------
@@ -204,16 +200,12 @@ def _folder(place: Place) -> tuple[list[str], bool]:
     """Paths of the shards in a folder, and whether their rows are known to have unit length."""
     system, folder = place.system, place.path
     if place.local:
-        inside, _, _ = resolve(Path(folder))
-        arrays = numbered(sorted(inside.glob("*.npy")))
-        if arrays:
-            known = job_metadata(inside, len(arrays)).normalized is True
-            return [str(arrays[number]) for number in sorted(arrays)], known
-        folder = str(inside)
-    names = sorted(path for path in system.ls(folder, detail=False))
+        folder = str(resolve(Path(folder))[0])
+    names = sorted(system.ls(folder, detail=False))
     arrays = numbered([Path(name) for name in names if name.endswith(".npy")])
     if arrays:
-        return [str(arrays[number]) for number in sorted(arrays)], False
+        known = place.local and job_metadata(Path(folder), len(arrays)).normalized is True
+        return [str(arrays[number]) for number in sorted(arrays)], known
     tables = [name for name in names if re.search(r"/(?!metadata)[^/]*\.parquet$", name)]
     if not tables:
         raise ValueError("a folder without .npy or .parquet files")

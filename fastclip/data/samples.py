@@ -1,7 +1,5 @@
 """Small sets of real CLIP features that come with the package."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 from pathlib import Path

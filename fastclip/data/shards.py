@@ -1,7 +1,5 @@
 """Reader of folders of npy shards, as clip-retrieval and embedding jobs write them."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

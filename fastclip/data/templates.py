@@ -1,7 +1,5 @@
 """Prompt templates: those of CLIP by name, and what any must be."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from fastclip.data.checks import check_choice, check_strings

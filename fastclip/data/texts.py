@@ -1,13 +1,12 @@
 """Reader of texts: a line, a field of a table or a field of a JSON object each."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -69,7 +68,8 @@ def read_texts(path: str | os.PathLike[str], *, column: str | None = None) -> tu
         raise ValueError(f"{path}: column is {column!r}, allowed for .csv, .tsv and .jsonl only")
     texts: list[str] = []
     try:
-        with _open(path) as file:
+        # newline="\\n": a lone carriage return is a character as any other
+        with open_text(path, newline="\n") as file:
             for line, text in _READERS[kind](file, column):
                 texts.append(_checked(line, text))
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -79,11 +79,11 @@ def read_texts(path: str | os.PathLike[str], *, column: str | None = None) -> tu
     return tuple(texts)
 
 
-def _open(path: Path) -> TextIO:
-    # newline="\\n": a lone carriage return is a character as any other
+def open_text(path: Path, newline: str) -> TextIO:
+    """Open UTF-8 text, compressed if the name ends in ``.gz``; ``newline`` as in `open`."""
     if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="\n")
-    return open(path, encoding="utf-8-sig", newline="\n")
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline=newline)
+    return open(path, encoding="utf-8-sig", newline=newline)
 
 
 def _checked(line: int, text: object) -> str:
@@ -125,14 +125,6 @@ def _table(file: TextIO, column: str | None, delimiter: str) -> Iterator[tuple[i
         raise ValueError(f"line {rows.reader.line_num}: {error}") from error
 
 
-def _comma_separated(file: TextIO, column: str | None) -> Iterator[tuple[int, object]]:
-    return _table(file, column, ",")
-
-
-def _tab_separated(file: TextIO, column: str | None) -> Iterator[tuple[int, object]]:
-    return _table(file, column, "\t")
-
-
 def _json_lines(file: TextIO, column: str | None) -> Iterator[tuple[int, object]]:
     for number, line in enumerate(file, 1):
         try:
@@ -158,7 +150,7 @@ def _choose(columns: Iterable[str], column: str | None) -> str:
 
 _READERS: dict[str, Callable[[TextIO, str | None], Iterator[tuple[int, object]]]] = {
     ".txt": _lines,
-    ".csv": _comma_separated,
-    ".tsv": _tab_separated,
+    ".csv": partial(_table, delimiter=","),
+    ".tsv": partial(_table, delimiter="\t"),
     ".jsonl": _json_lines,
 }

@@ -1,7 +1,5 @@
 """Rows of all ranks, with their gradient."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -5,8 +5,6 @@ where keys are not one array in memory, what a job writes down of it, and the op
 line. Functions of keys in memory call the same checks (checks.py, groups.py, scalars.py).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """Buffers of rows where they are computed with, filled by a thread that reads ahead."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -5,8 +5,6 @@ kernel and back follows the setting of the thread, and of the thread that starte
 and comparisons take denormals for zeros. These functions do without such operations.
 """
 
-from __future__ import annotations
-
 from typing import SupportsFloat
 
 import torch

@@ -1,7 +1,5 @@
 """Groups of keys as arguments."""
 
-from __future__ import annotations
-
 from typing import SupportsIndex
 
 import torch

@@ -9,7 +9,13 @@ from pathlib import Path
 import torch
 
 from fastclip import _C
-from fastclip.engine.checks import Array, as_rows, check_finite, with_adjacent_elements
+from fastclip.engine.checks import (
+    Array,
+    as_rows,
+    check_finite,
+    check_same_width,
+    with_adjacent_elements,
+)
 from fastclip.engine.devices import check_device, on_cuda
 from fastclip.engine.packed_file import read_packed, write_packed
 from fastclip.engine.tensors import check_storage
@@ -179,6 +185,16 @@ def as_keys(
                 check_storage(name, part)
         return keys.rows, screen
     return as_rows(name, keys), []
+
+
+def as_sides(
+    queries: Array, keys: Array | PackedKeys
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """Return the rows of both, which are as long and on one device, and what to screen keys by."""
+    query_rows = as_rows("queries", queries)
+    key_rows, screen = as_keys(keys)
+    check_same_width(query_rows, key_rows)
+    return query_rows, key_rows, screen
 
 
 def finite_rows(keys: torch.Tensor | PackedKeys) -> torch.Tensor:

@@ -6,8 +6,6 @@ tell format, version, encoding, V, d, the rows' dtype and a checksum of some of 
 is 2-D, so that any reader of feature files finds the keys.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

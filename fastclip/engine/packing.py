@@ -1,7 +1,5 @@
 """Keys coded for the screen: once for many calls, or on the way of one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

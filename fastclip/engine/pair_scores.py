@@ -1,7 +1,5 @@
 """Exact scores of given pairs."""
 
-from __future__ import annotations
-
 import torch
 
 from fastclip.engine.checks import check_finite, check_range, with_adjacent_elements

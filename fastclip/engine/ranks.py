@@ -1,7 +1,5 @@
 """Tensors between the ranks of a process group, and errors that reach all of them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -89,7 +87,9 @@ class Ranks:
         received = torch.empty_like(headers)
         self._all_to_all(received, headers)
         sizes = [[_bytes(place) for place in header] for header in received.tolist()]
-        flat = [_flat(tensor).to(self._device) for tensors in outgoing for tensor in tensors]
+        flat = [
+            bytes_of(tensor.detach()).to(self._device) for tensors in outgoing for tensor in tensors
+        ]
         incoming = flat[0].new_empty(sum(map(sum, sizes)))
         self._all_to_all(incoming, torch.cat(flat), [sum(size) for size in sizes], sent)
         if error is not None:
@@ -178,10 +178,6 @@ def _header(tensor: torch.Tensor) -> tuple[int, int, int]:
 def _bytes(header: list[int]) -> int:
     dtype, rows, columns = header
     return rows * (1 if columns < 0 else columns) * DTYPES[max(dtype, 0)].itemsize
-
-
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    return bytes_of(tensor.detach())
 
 
 def _tensor(header: list[int], message: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,5 @@
 """An operation over ranks: queries of all ranks in blocks, answers back to whom they belong."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Checks of arguments that are single numbers: which kinds pass, and within which range."""
 
-from __future__ import annotations
-
 import math
 import numbers
 import operator

@@ -1,7 +1,5 @@
 """Rows that are read range by range: of files, or of memory."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import torch

@@ -121,20 +121,17 @@ def define(
     implement(name, kernel)
     torch.library.register_fake(f"fastclip::{name}", empty, lib=library)
     if isinstance(gradient, Gradient):
-        _differentiable(name, gradient.backward, gradient.setup_context, gradient.jvp)
+        _differentiable(name, gradient)
     elif gradient == CONSTANT:
         _constant(name)
 
 
-def _differentiable(
-    name: str,
-    backward: Callable[..., tuple[Any, ...]],
-    setup_context: Callable[..., None],
-    jvp: Callable[..., Any] | None = None,
-) -> None:
+def _differentiable(name: str, gradient: Gradient) -> None:
+    setup_context, jvp = gradient.setup_context, gradient.jvp
+
     def in_full_precision(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         with torch._C._DisableAutocast():
-            return backward(ctx, *grads)
+            return gradient.backward(ctx, *grads)
 
     def tangents(ctx: Any, *of_inputs: Any) -> Any:
         assert jvp is not None

@@ -3,8 +3,6 @@
 None changes an answer. Those of the kernels are in csrc/cpu/tuning.h and csrc/cuda/tuning.h.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

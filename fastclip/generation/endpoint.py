@@ -1,7 +1,5 @@
 """A chat model behind an OpenAI-compatible endpoint: answers kept on disk, requests rationed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

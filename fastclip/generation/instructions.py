@@ -4,8 +4,6 @@ The kinds are those of *The Hard Positive Truth* (Kamath et al., ECCV 2024); the
 fastclip's own.
 """
 
-from __future__ import annotations
-
 _ONLY = (
     "Answer with the new caption alone: one line, no quotes, no explanation. "
     "If it cannot be done, answer with the single word NONE."

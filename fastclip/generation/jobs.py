@@ -1,7 +1,5 @@
 """Hard positives and negatives for many captions."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """Which rewordings cannot be right, by their words alone."""
 
-from __future__ import annotations
-
 import re
 
 _GRAMMAR = frozenset(

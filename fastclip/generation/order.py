@@ -1,7 +1,5 @@
 """ARO's order sets: captions against their own words in other orders."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Edits of captions by tables of words: other words for the same, and words for something else."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

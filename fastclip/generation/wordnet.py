@@ -1,7 +1,5 @@
 """Synonyms and antonyms from the database files of WordNet, which do not come with fastclip."""
 
-from __future__ import annotations
-
 import os
 from functools import lru_cache
 from pathlib import Path

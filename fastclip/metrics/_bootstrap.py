@@ -1,7 +1,5 @@
 """Means over items with bootstrap intervals: of all items, of each category, and of categories."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

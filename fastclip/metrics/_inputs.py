@@ -1,7 +1,5 @@
 """Images and classes as arguments, and what the images score."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -108,11 +106,30 @@ def within_groups(inputs: Inputs, ids: torch.Tensor) -> tuple[Inputs, torch.Tens
 
 
 def rows(name: str, features: Array) -> torch.Tensor:
-    """Rows without a gradient, which counts do not have; at least one, all finite."""
-    found = with_adjacent_elements(as_rows(name, features).detach())
+    """At least one row; see `finite_rows`."""
+    found = finite_rows(name, features)
     check_some_rows(name, found)
+    return found
+
+
+def finite_rows(name: str, features: Array) -> torch.Tensor:
+    """Rows without a gradient, which counts do not have; all finite."""
+    found = with_adjacent_elements(as_rows(name, features).detach())
     check_finite(name, found)
     return found
+
+
+def images_of(name: str, given: Array | None, images: torch.Tensor, count: int) -> torch.Tensor:
+    """The row of the image of each of ``count`` texts or items; by default each has its own."""
+    if given is None:
+        if len(images) != count:
+            of = name.removeprefix("image_of_")
+            raise ValueError(f"{name}: needed, since {len(images)} images have {count} {of}s")
+        return torch.arange(count, device=images.device)
+    rows = as_indices(name, given, count, images.device)
+    check_memory(name, rows)
+    check_range(name, rows, len(images), "images")
+    return rows
 
 
 def check_same_width(

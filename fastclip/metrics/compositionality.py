@@ -11,15 +11,10 @@ import numpy as np
 import torch
 
 from fastclip.data.checks import check_at_least
-from fastclip.engine.checks import (
-    Array,
-    as_indices,
-    as_rows,
-    check_range,
-)
+from fastclip.engine.checks import Array, as_indices, as_rows, check_range
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.metrics._bootstrap import Means, bootstrap_means
-from fastclip.metrics._inputs import check_same_width, rows
+from fastclip.metrics._inputs import check_same_width, images_of, rows
 
 _PAIRS = 8192  # of image and text at a time: bounds the copies of rows
 
@@ -176,16 +171,15 @@ def hard_positive_scores(
     table = None if text_features is None else rows("text_features", text_features)
     own = _texts("captions", captions, None, table)
     count = own.count
-    of_item = _image_of_item(image_of_item, len(images), count, images.device)
+    of_item = images_of("image_of_item", image_of_item, images, count)
     negatives = _texts("hard_negatives", hard_negatives, count, table)
     positives = _texts("hard_positives", hard_positives, count, table)
 
     s = own.scores("image_features", images, of_item)
-    n = _extreme(negatives, negatives.scores("image_features", images, of_item), "amax")
+    n = negatives.extreme("image_features", images, of_item, "amax")
+    p = torch.full_like(s, math.nan)
     if positives.count:
-        p = _extreme(positives, positives.scores("image_features", images, of_item), "amin")
-    else:
-        p = torch.full_like(s, math.nan)
+        p = positives.extreme("image_features", images, of_item, "amin")
     values = _outcomes(*(x.double().cpu().numpy() for x in (s, p, n)))
     names, category = _categories(categories, count)
     clusters = np.unique(of_item.cpu().numpy(), return_inverse=True)[1].astype(np.int64)
@@ -265,19 +259,8 @@ def text_sensitivity(
         groups = torch.arange(count)
     else:
         groups = as_indices("group_of_item", group_of_item, count, torch.device("cpu"))
-    texts, of_item = own.table, own.indices
-    n = (
-        _extreme(negatives, negatives.scores("captions", texts, of_item), "amax")
-        .double()
-        .cpu()
-        .numpy()
-    )
-    p = (
-        _extreme(positives, positives.scores("captions", texts, of_item), "amin")
-        .double()
-        .cpu()
-        .numpy()
-    )
+    n = negatives.extreme("captions", own.table, own.indices, "amax").double().cpu().numpy()
+    p = positives.extreme("captions", own.table, own.indices, "amin").double().cpu().numpy()
     names, category = _categories(categories, count)
     pooled, each, _ = bootstrap_means(
         np.column_stack([p, n, n > p, n == p]),
@@ -323,6 +306,17 @@ class _Texts:
             )
         ]
         return torch.cat(parts)
+
+    def extreme(
+        self, other: str, queries: torch.Tensor, row_of_item: torch.Tensor, which: str
+    ) -> torch.Tensor:
+        """The lowest or highest score of each item."""
+        scores = self.scores(other, queries, row_of_item)
+        items = int(self.owner[-1]) + 1
+        if items == len(scores):
+            return scores
+        result = scores.new_empty(items)
+        return result.scatter_reduce(0, self.owner, scores, which, include_self=False)
 
     def sizes(self, items: int) -> np.ndarray[Any, Any]:
         """How many texts each item has."""
@@ -375,27 +369,6 @@ def _joined(name: str, texts: Sequence[Any], features: bool) -> torch.Tensor:
         return torch.cat(found) if found else torch.empty(0, 1)
     parts = [torch.as_tensor(entry).reshape(-1) for entry in texts]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
-
-
-def _image_of_item(
-    image_of_item: Array | None, images: int, items: int, device: torch.device
-) -> torch.Tensor:
-    if image_of_item is None:
-        if images != items:
-            raise ValueError(f"image_of_item: needed, since {items} items have {images} images")
-        return torch.arange(items, device=device)
-    of_item = as_indices("image_of_item", image_of_item, items, device)
-    check_range("image_of_item", of_item, images, "images")
-    return of_item
-
-
-def _extreme(texts: _Texts, scores: torch.Tensor, which: str) -> torch.Tensor:
-    """The lowest or highest score of each item."""
-    items = int(texts.owner[-1]) + 1
-    if items == len(scores):
-        return scores
-    result = scores.new_empty(items)
-    return result.scatter_reduce(0, texts.owner, scores, which, include_self=False)
 
 
 def _outcomes(s: Any, p: Any, n: Any) -> Any:

@@ -1,7 +1,5 @@
 """A model on captions with hard positives and negatives, from its features to its scores."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import torch
 from fastclip.data import (
     Encoder,
     HardPositiveItem,
+    HardPositiveSet,
     ItemImages,
     embed_images,
     embed_texts,
@@ -136,7 +135,7 @@ def measure_hard_positives(
         )
     named: dict[str, Any] = {"model_name": model_name, "pretrained": pretrained}
     folder.mkdir(exist_ok=True)
-    texts = tuple(dict.fromkeys(t for i in items for t in (i.caption, *_changed(i))))
+    texts = HardPositiveSet(tuple(items)).texts
     told = progress("texts") if progress else None
     embed_texts(texts, model, folder / "texts", batch_size=2 * batch_size, progress=told, **named)
     table = _unit(folder / "texts")
@@ -206,16 +205,12 @@ def _measures(
     return scores, sensitivity
 
 
-def _changed(item: HardPositiveItem) -> tuple[str, ...]:
-    return (*item.hard_positives, *item.hard_negatives)
-
-
 def _unit(folder: Path) -> torch.Tensor:
     return read_features(folder).normalized().features
 
 
 def _edits(items: Sequence[HardPositiveItem]) -> list[str]:
     """The first edit of each item, in words that a reader can count."""
-    edits = [edit(item.caption, _changed(item)[0]) for item in items]
+    edits = [edit(i.caption, (*i.hard_positives, *i.hard_negatives)[0]) for i in items]
     counts = Counter(edits)
     return [e if counts[e] >= _RARE else "other" for e in edits]

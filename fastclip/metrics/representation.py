@@ -1,7 +1,5 @@
 """How images and texts lie in their common space."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
@@ -97,10 +95,8 @@ def modality_gap(image_features: Array, text_features: Array) -> float:
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape or device, or holds NaN or infinity.
+    TypeError, ValueError
+        As `alignment`.
 
     Examples
     --------
@@ -141,10 +137,8 @@ def margins(image_features: Array, labels: Array, class_features: Array) -> Marg
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape, value or device, or holds NaN or infinity.
+    TypeError, ValueError
+        As `alignment`.
 
     Examples
     --------
@@ -207,11 +201,9 @@ def similarity_histograms(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, bins is no integer.
-    ValueError
-        An argument has a wrong shape, value or device, or holds NaN or infinity; a group has no
-        class or no image, an image is of a class in no group.
+    TypeError, ValueError
+        As `alignment`, or bins is no integer; a group has no class or no image, an image is of a
+        class in no group.
 
     Examples
     --------

@@ -1,26 +1,15 @@
 """How well images and texts find each other."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, SupportsIndex
 
 import torch
 
 from fastclip.data.checks import check_at_least, check_choice
-from fastclip.engine.checks import (
-    Array,
-    as_indices,
-    as_integer,
-    as_rows,
-    check_finite,
-    check_range,
-    with_adjacent_elements,
-)
-from fastclip.engine.devices import check_same_device
+from fastclip.engine.checks import Array, as_integer
 from fastclip.engine.packing import pack
 from fastclip.engine.pair_scores import pair_scores
-from fastclip.engine.tensors import check_memory
+from fastclip.metrics._inputs import check_same_width, finite_rows, images_of, rows
 from fastclip.ops.rank import rank
 
 _PAIRS = 8192  # of image and caption at a time: bounds the copies of image rows
@@ -98,14 +87,13 @@ def retrieval(
     """
     check_choice("captions", captions, ("best", "each"))
     depths = [_positive(k) for k in ks]
-    images, texts = _rows("image_features", image_features), _rows("text_features", text_features)
-    if images.shape[1] != texts.shape[1]:
-        raise ValueError(
-            f"text_features: rows must be as long as those of image_features, "
-            f"got {texts.shape[1]} and {images.shape[1]}"
-        )
-    check_same_device("text_features", texts, "image_features", images)
-    of_text = _image_of_text(image_of_text, len(images), len(texts), images.device)
+    images = rows("image_features", image_features)
+    texts = finite_rows("text_features", text_features)
+    check_same_width("text_features", texts, images)
+    of_text = images_of("image_of_text", image_of_text, images, len(texts))
+    without = (torch.bincount(of_text, minlength=len(images)) == 0).nonzero()
+    if len(without):
+        raise ValueError(f"image_of_text: every image needs a text, {int(without[0])} has none")
 
     text_ranks = rank(texts, pack(images, copy=False), of_text)
     keys = pack(texts, copy=False)
@@ -121,34 +109,10 @@ def retrieval(
     return Retrieval(_summary(image_ranks, depths), _summary(text_ranks, depths))
 
 
-def _rows(name: str, features: Array) -> torch.Tensor:
-    rows = with_adjacent_elements(as_rows(name, features).detach())  # ranks have no gradient
-    check_finite(name, rows)
-    return rows
-
-
 def _positive(k: SupportsIndex) -> int:
     k = as_integer("ks", k)
     check_at_least(1, ks=k)
     return k
-
-
-def _image_of_text(
-    image_of_text: Array | None, images: int, texts: int, device: torch.device
-) -> torch.Tensor:
-    if images == 0:
-        raise ValueError("image_features: at least one row is needed, got none")
-    if image_of_text is None:
-        if images != texts:
-            raise ValueError(f"image_of_text: needed, since {images} images have {texts} texts")
-        return torch.arange(texts, device=device)
-    of_text = as_indices("image_of_text", image_of_text, texts, device)
-    check_memory("image_of_text", of_text)
-    check_range("image_of_text", of_text, images, "images")
-    without = (torch.bincount(of_text, minlength=images) == 0).nonzero()
-    if len(without):
-        raise ValueError(f"image_of_text: every image needs a text, {int(without[0])} has none")
-    return of_text
 
 
 def _best_texts(images: torch.Tensor, texts: torch.Tensor, of_text: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,5 @@
 """How well masks cover what they should: IoU, and what is missing and too much in the union."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """How well tags are told from other words, and how well each tag ranks images."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from typing import Any

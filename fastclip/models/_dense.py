@@ -1,7 +1,5 @@
 """Features of pixels: what an image tower knows of each patch, before it pools."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Models of open_clip by name, from a file or from a folder."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import pickle

@@ -1,7 +1,5 @@
 """A CLIP model as two functions, of images and of texts, and one of the pixels of images."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +15,7 @@ from fastclip.data.checks import check_at_least, check_strings
 from fastclip.data.templates import check_templates
 from fastclip.models._dense import check_method, pixel_features, tower_of
 from fastclip.models._images import Picture, as_rgb, check_pictures
-from fastclip.models._text import text_features
+from fastclip.models._text import pooled, text_features
 
 _INPUTS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -286,11 +284,9 @@ class Model:
 
         Raises
         ------
-        TypeError, FileNotFoundError
-            An image is none or is missing.
-        ValueError
-            The model's image tower or the method is not supported, sizes differ or are out of
-            range, or features came out as NaN or infinity.
+        TypeError, ValueError, FileNotFoundError
+            As `encode_image`, or the model's image tower or the method is not supported, or sizes
+            differ or are out of range.
 
         Examples
         --------
@@ -385,11 +381,6 @@ class Model:
                     f"images: the model takes {self.image_size} pixels (H, W), "
                     f"got {tuple(tensor.shape[-2:])}"
                 )
-
-
-def pooled(features: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """The features alone, where a model returns its tokens beside them."""
-    return features[0] if isinstance(features, tuple) else features
 
 
 def _track(starts: range, name: str, progress: bool) -> Iterator[int]:

@@ -1,7 +1,5 @@
 """Features of texts, without the padding that open_clip computes with."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -29,8 +27,7 @@ def text_features(module: Module, tokens: torch.Tensor) -> torch.Tensor:
         Not normalised; within rounding of open_clip's.
     """
     if not _reads_the_last_token(module) or len(tokens) == 0:
-        features: torch.Tensor | tuple[torch.Tensor, ...] = module.encode_text(tokens)
-        return features[0] if isinstance(features, tuple) else features
+        return pooled(module.encode_text(tokens))
     last = tokens.argmax(1)
     length = int(last.max()) + 1
     dtype = module.transformer.get_cast_dtype()
@@ -42,6 +39,11 @@ def text_features(module: Module, tokens: torch.Tensor) -> torch.Tensor:
     if projection is None:
         return x  # type: ignore[no-any-return]
     return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection  # type: ignore[no-any-return]
+
+
+def pooled(features: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The features alone, where a model returns its tokens beside them."""
+    return features[0] if isinstance(features, tuple) else features
 
 
 def _reads_the_last_token(module: Module) -> bool:

@@ -50,7 +50,7 @@ these. `logsumexp`, `gaussian_potential` and `cache_logits` state their own boun
 torch, which follows ``torch.set_flush_denormal``; the results themselves keep denormals.
 """
 
-from fastclip.engine.operation import OPERATIONS
+from fastclip.engine.operation import OPERATIONS as OPERATIONS
 from fastclip.engine.packed import PackedKeys
 from fastclip.engine.packing import pack
 from fastclip.ops.cache_logits import cache_logits
@@ -70,7 +70,6 @@ from fastclip.ops.softmax_topk import SoftmaxTopK, softmax_topk
 from fastclip.ops.topk import TopK, topk
 
 __all__ = [
-    "OPERATIONS",
     "GroupMax",
     "PackedKeys",
     "PixelLabels",

@@ -1,7 +1,5 @@
 """Blocks of scores for the backward of operations that never hold them all."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which pairs of alpha and beta classify images right, for `fastclip.coder`."""
 
-from __future__ import annotations
-
 import torch
 
 from fastclip.engine.kernels import run

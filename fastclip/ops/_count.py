@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from fastclip.engine.checks import (
-    check_finite,
-    with_adjacent_elements,
-)
+from fastclip.engine.checks import check_finite, with_adjacent_elements
 from fastclip.engine.devices import capturing
 from fastclip.engine.kernels import run, workspace_bytes
 from fastclip.engine.operation import Operation, State
 from fastclip.engine.packing import empty_screen, encode, parts_to_pack, worth_packing
-from fastclip.engine.transforms import CONSTANT, call, define
+from fastclip.engine.transforms import CONSTANT, define
 
 
-def count_ahead(
+def _count_ahead(
     queries: torch.Tensor,
     keys: torch.Tensor,
     screen: list[torch.Tensor],
@@ -28,20 +25,6 @@ def count_ahead(
     A key is ahead where it scores higher than ``scores``, or the same with an index below
     ``ties``; both are [N].
     """
-    counted: tuple[torch.Tensor, torch.Tensor] = call(
-        "count_ahead", queries, keys, screen, scores, ties, per_key
-    )
-    return counted
-
-
-def _count_ahead(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    screen: list[torch.Tensor],
-    scores: torch.Tensor,
-    ties: torch.Tensor,
-    per_key: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     check_finite("queries", queries)
     packing = not screen and worth_packing(queries, keys)
@@ -49,30 +32,22 @@ def _count_ahead(
         check_finite("keys", keys)
     if not capturing(scores) and torch.isnan(scores).any():
         raise ValueError(f"thresholds: NaN at {int(torch.isnan(scores).nonzero()[0])}")
+    scores = scores.contiguous()
+
+    def count(
+        part: torch.Tensor, codes: list[torch.Tensor], limits: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        counts, survivors = _empty_counts(queries, part, per_key)
+        both = (None, counts) if per_key else (counts, None)
+        run("count_ahead", queries, part, codes, scores, limits.contiguous(), *both, survivors)
+        return counts, survivors
+
     if not packing:
-        return _count(queries, keys, screen, scores, ties, per_key)
-    counted = [
-        _count(queries, part, encode(part, begin), scores, ties - begin, per_key)
-        for begin, part in parts_to_pack(keys)
-    ]
+        return count(keys, screen, ties)
+    counted = [count(part, encode(part, at), ties - at) for at, part in parts_to_pack(keys)]
     counts, survivors = zip(*counted, strict=True)
     total = torch.cat(counts) if per_key else torch.stack(counts).sum(0)
     return total, torch.stack(survivors).sum()
-
-
-def _count(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    screen: list[torch.Tensor],
-    scores: torch.Tensor,
-    ties: torch.Tensor,
-    per_key: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    counts, survivors = _empty_counts(queries, keys, screen, scores, ties, per_key)
-    both = (None, counts) if per_key else (counts, None)
-    limits = scores.contiguous(), ties.contiguous()
-    run("count_ahead", queries, keys, screen, *limits, *both, survivors)
-    return counts, survivors
 
 
 def search_room(queries: torch.Tensor, keys: torch.Tensor) -> int:
@@ -81,32 +56,24 @@ def search_room(queries: torch.Tensor, keys: torch.Tensor) -> int:
     Of packed keys; it is the same for all questions that know what scores must pass.
     """
     screen, scores = empty_screen(keys), queries.new_empty(len(queries), dtype=torch.float32)
-    counts, survivors = _empty_counts(queries, keys, screen, scores, scores, False)
+    counts, survivors = _empty_counts(queries, keys, False)
     return workspace_bytes(
         "count_ahead", queries, keys, screen, scores, counts, counts, None, survivors
     )
 
 
 def _empty_counts(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    screen: list[torch.Tensor],
-    scores: torch.Tensor,
-    ties: torch.Tensor,
-    per_key: bool,
+    queries: torch.Tensor, keys: torch.Tensor, per_key: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    count = keys.shape[0] if per_key else queries.shape[0]
-    return (
-        queries.new_empty((count,), dtype=torch.int64),
-        queries.new_empty((), dtype=torch.int64),
-    )
+    shape = (keys if per_key else queries).shape[:1]
+    return queries.new_empty(shape, dtype=torch.int64), queries.new_empty((), dtype=torch.int64)
 
 
 define(
     "count_ahead(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties, bool"
     " per_key) -> (Tensor, Tensor)",
     _count_ahead,
-    _empty_counts,
+    lambda queries, keys, *others: _empty_counts(queries, keys, others[-1]),
     CONSTANT,
 )
 

@@ -1,7 +1,5 @@
 """The gradient of scores that were picked out of all: each flows to its query and its key."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -11,17 +9,30 @@ from fastclip.engine.transforms import Gradient, call, define
 _PAIRS = 4096  # whose rows are multiplied at a time
 
 
-def save_picked(ctx: Any, queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> None:
-    """Remember in a backward context that ``indices`` [N, k] of the keys were picked."""
-    ctx.mark_non_differentiable(indices)
+def empty_best(
+    queries: torch.Tensor, columns: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Room for values and indices [N, columns], and for how many pairs survived."""
+    shape = (queries.shape[0], columns)
+    return (
+        queries.new_empty(shape, dtype=torch.float32),
+        queries.new_empty(shape, dtype=torch.int64),
+        queries.new_empty((), dtype=torch.int64),
+    )
+
+
+def _save_picked(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    queries, keys, screen, *others = inputs
+    _, indices, survivors = output
+    ctx.mark_non_differentiable(indices, survivors)
     ctx.save_for_backward(queries, keys, indices)
     ctx.save_for_forward(queries, keys, indices)
+    ctx.constants = [None] * len(screen), *(None for _ in others)
 
 
-def picked_backward(
-    ctx: Any, grad_values: torch.Tensor
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Return the gradients of queries and keys, given that of the picked scores [N, k]."""
+def _picked_backward(
+    ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None
+) -> tuple[Any, ...]:
     queries, keys, indices = ctx.saved_tensors
     grad = grad_values.float().reshape(-1)
     key = indices.reshape(-1)
@@ -33,10 +44,10 @@ def picked_backward(
     if ctx.needs_input_grad[1]:
         rows = call("scatter_rows", key, query, grad, queries, keys.shape[0])
         grad_keys = rows.to(keys.dtype)
-    return grad_queries, grad_keys
+    return grad_queries, grad_keys, *ctx.constants
 
 
-def picked_jvp(
+def _picked_jvp(
     ctx: Any, queries: torch.Tensor | None, keys: torch.Tensor | None, *_: Any
 ) -> tuple[torch.Tensor | None, ...]:
     """Return the tangents of values, indices and survivors, given those of queries and keys."""
@@ -47,6 +58,11 @@ def picked_jvp(
     if keys is not None:
         tangent = tangent + _products(query_rows, keys, indices)
     return tangent, None, None
+
+
+PICKED = Gradient(_picked_backward, _save_picked, _picked_jvp)
+"""Of an operator on queries, keys, the keys' screen and constants that gives values, the keys'
+``indices`` [N, k], and how many survived."""
 
 
 def _products(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
@@ -72,16 +88,6 @@ def _scatter_rows(
     )
     total: torch.Tensor = torch.sparse.mm(pairs, features.float())
     return total
-
-
-def _scatter_rows_fake(
-    row: torch.Tensor,
-    source: torch.Tensor,
-    weight: torch.Tensor,
-    features: torch.Tensor,
-    rows: int,
-) -> torch.Tensor:
-    return features.new_empty((rows, features.shape[1]), dtype=torch.float32)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -118,6 +124,8 @@ def _jvp(ctx: Any, *tangents: torch.Tensor | None) -> torch.Tensor:
 define(
     "scatter_rows(Tensor row, Tensor source, Tensor weight, Tensor features, int rows) -> Tensor",
     _scatter_rows,
-    _scatter_rows_fake,
+    lambda row, source, weight, features, rows: features.new_empty(
+        (rows, features.shape[1]), dtype=torch.float32
+    ),
     Gradient(_backward, _setup_context, _jvp),
 )

@@ -1,7 +1,5 @@
 """Values weighted by how near their keys are: the cache model of Tip-Adapter."""
 
-from __future__ import annotations
-
 from typing import Any, SupportsFloat, cast
 
 import torch
@@ -14,14 +12,13 @@ from fastclip.engine.checks import (
     as_number,
     as_rows,
     check_finite,
-    check_same_width,
     with_adjacent_elements,
 )
 from fastclip.engine.devices import check_same_device, on_cuda
 from fastclip.engine.floats import rounded, to_double
 from fastclip.engine.kernels import run
 from fastclip.engine.operation import Operation, Part, State, register
-from fastclip.engine.packed import as_keys, finite_rows
+from fastclip.engine.packed import as_sides, finite_rows
 from fastclip.engine.transforms import Gradient, call, define, once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, longest
 
@@ -71,10 +68,8 @@ def cache_logits(queries: Queries, keys: Keys, values: Array, beta: SupportsFloa
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, or ``beta`` is no number.
-    ValueError
-        An argument has a wrong shape, is on another device, or holds NaN or infinity.
+    TypeError, ValueError
+        As :func:`fastclip.topk` but for k; TypeError also where ``beta`` is no number.
 
     Examples
     --------
@@ -87,9 +82,7 @@ def cache_logits(queries: Queries, keys: Keys, values: Array, beta: SupportsFloa
     if elsewhere(keys):
         found = answer(_CacheLogits, queries, keys, values=values, beta=beta)
         return cast(torch.Tensor, found)
-    query_rows = as_rows("queries", queries)
-    key_rows, screen = as_keys(keys)
-    check_same_width(query_rows, key_rows)
+    query_rows, key_rows, screen = as_sides(queries, keys)
     value_rows = as_rows("values", values)
     check_same_device("values", value_rows, "queries", query_rows)
     if value_rows.shape[0] != key_rows.shape[0]:
@@ -116,17 +109,13 @@ def _cache_logits(
     if check_keys:
         check_finite("keys", keys)
     check_finite("values", values)
-    out = _empty(queries, keys, values, beta, check_keys)
+    out = _empty(queries, keys, values)
     run("cache_logits", queries, keys, values, beta, out, None)
     return out
 
 
 def _empty(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    beta: float,
-    check_keys: bool,
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *_: float
 ) -> torch.Tensor:
     return queries.new_empty((queries.shape[0], values.shape[1]), dtype=torch.float32)
 
@@ -166,16 +155,6 @@ def _cache_logits_backward(
     )
 
 
-def _cache_logits_backward_fake(
-    grad: torch.Tensor,
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    beta: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return empty_like(queries), empty_like(keys), empty_like(values)
-
-
 define(
     "cache_logits(Tensor queries, Tensor keys, Tensor values, float beta, bool check_keys) ->"
     " Tensor",
@@ -187,7 +166,7 @@ define(
     "cache_logits_backward(Tensor grad, Tensor queries, Tensor keys, Tensor values, float beta)"
     " -> (Tensor, Tensor, Tensor)",
     _cache_logits_backward,
-    _cache_logits_backward_fake,
+    lambda grad, queries, keys, values, beta: tuple(map(empty_like, (queries, keys, values))),
     once("cache_logits"),
 )
 

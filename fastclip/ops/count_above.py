@@ -1,7 +1,5 @@
 """How many scores pass a threshold."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, SupportsFloat, cast, overload
 
 import torch
@@ -9,10 +7,11 @@ import torch
 from fastclip import _C
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Per, Side, Sides, ThresholdPerQuery, as_side
-from fastclip.engine.checks import Array, as_rows, as_thresholds, check_same_width
+from fastclip.engine.checks import Array, as_thresholds
 from fastclip.engine.operation import Part, State, register
-from fastclip.engine.packed import as_keys
-from fastclip.ops._count import Counts, count_ahead
+from fastclip.engine.packed import as_keys, as_sides
+from fastclip.engine.transforms import call
+from fastclip.ops._count import Counts
 
 
 @overload
@@ -65,17 +64,12 @@ def count_above(
     Returns
     -------
     Tensor [V] or [N] int64
-        Beyond inputs and result, each thread uses about 24 bytes * 512 * d of workspace and
-        2 MiB. On CUDA devices the w + 50 bytes of each of up to 8,192 queries, w
-        being d rounded up to a multiple of 64, and 33 MiB, or less if there is no room.
+        Beyond inputs and result, it uses what :func:`fastclip.rank` does.
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape or is on another device, features hold NaN or infinity or
-        thresholds NaN, ``per`` is neither word.
+    TypeError, ValueError
+        As :func:`fastclip.topk` but for k, or a threshold is NaN, or ``per`` is neither word.
 
     Examples
     --------
@@ -87,29 +81,15 @@ def count_above(
     tensor([2, 0])
     """
     if elsewhere(keys):
-        counts = answer(
-            _CountAbove,
-            queries,
-            keys,
-            thresholds=thresholds,
-            per=per,
-            return_survivors=return_survivors,
-        )
+        options = {"per": per, "return_survivors": return_survivors}
+        counts = answer(_CountAbove, queries, keys, thresholds=thresholds, **options)
         return cast(torch.Tensor, counts)
-    side = as_side(per)
-    query_rows = as_rows("queries", queries).detach()  # whole numbers have no gradient
-    key_rows, screen = as_keys(keys)
-    key_rows = key_rows.detach()
-    check_same_width(query_rows, key_rows)
+    per_key = as_side(per) == "key"
+    query_rows, key_rows, screen = as_sides(queries, keys)
+    query_rows, key_rows = query_rows.detach(), key_rows.detach()  # counts have no gradient
     scores = as_thresholds(thresholds, len(query_rows), query_rows.device)
-    counts, survivors = count_ahead(
-        query_rows,
-        key_rows,
-        screen,
-        scores,
-        torch.zeros_like(scores, dtype=torch.int64),
-        side == "key",
-    )
+    ties = torch.zeros_like(scores, dtype=torch.int64)  # so that no equal score counts
+    counts, survivors = call("count_ahead", query_rows, key_rows, screen, scores, ties, per_key)
     return (counts, survivors) if return_survivors else counts
 
 
@@ -135,6 +115,7 @@ class _CountAbove(Counts):
         per_key = self.row == "key"
         queries, keys = (chunk, block) if per_key else (block, chunk)
         scores = queries.columns["thresholds"]
-        ties = torch.zeros_like(scores, dtype=torch.int64)  # so that no equal score counts
-        counts, _ = count_ahead(queries.tensor, *as_keys(keys.rows), scores, ties, per_key)
+        ties = torch.zeros_like(scores, dtype=torch.int64)
+        rows = queries.tensor, *as_keys(keys.rows)
+        counts, _ = call("count_ahead", *rows, scores, ties, per_key)
         return self.merge(state, (counts,))

@@ -1,7 +1,5 @@
 """How evenly features fill their space."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 from typing import Any, SupportsFloat, TypeAlias
@@ -82,11 +80,8 @@ def gaussian_potential(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, or ``t`` is no number.
-    ValueError
-        An argument has a wrong shape, too few rows, is on another device, or holds NaN or infinity,
-        or ``t`` is not positive.
+    TypeError, ValueError
+        As :func:`fastclip.topk` but for k, or rows are too few, or ``t`` is no positive number.
 
     Examples
     --------
@@ -144,13 +139,9 @@ def _gaussian_potential(x: torch.Tensor, y: torch.Tensor | None, t: float) -> to
         check_finite("y", y)
     others = x if y is None else y
     centre = others.mean(0, dtype=torch.float64) if on_cuda(x) else None
-    out = _empty(x, y, t)
+    out = x.new_empty((), dtype=torch.float64)
     run("gaussian_potential", x, others, y is None, t, centre, out)
     return out
-
-
-def _empty(x: torch.Tensor, y: torch.Tensor | None, t: float) -> torch.Tensor:
-    return x.new_empty((), dtype=torch.float64)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -222,22 +213,16 @@ def _rows_to_subtract(
     return a, b, False
 
 
-def _gaussian_potential_backward_fake(
-    grad: torch.Tensor, x: torch.Tensor, y: torch.Tensor | None, t: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return empty_like(x), empty_like(x[:0] if y is None else y)
-
-
 define(
     "gaussian_potential(Tensor x, Tensor? y, float t) -> Tensor",
     _gaussian_potential,
-    _empty,
+    lambda x, y, t: x.new_empty((), dtype=torch.float64),
     Gradient(_backward, _setup_context),
 )
 define(
     "gaussian_potential_backward(Tensor grad, Tensor x, Tensor? y, float t) -> (Tensor, Tensor)",
     _gaussian_potential_backward,
-    _gaussian_potential_backward_fake,
+    lambda grad, x, y, t: (empty_like(x), empty_like(x[:0] if y is None else y)),
     once("gaussian_potential"),
 )
 

@@ -1,26 +1,17 @@
 """Which groups of keys beat a target."""
 
-from __future__ import annotations
-
-from typing import Literal, SupportsIndex, cast, overload
+from typing import Any, Literal, SupportsIndex, cast, overload
 
 import torch
 
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups, Targets
-from fastclip.engine.checks import (
-    Array,
-    as_indices,
-    as_rows,
-    check_finite,
-    check_same_width,
-    with_adjacent_elements,
-)
+from fastclip.engine.checks import Array, as_indices, check_finite, with_adjacent_elements
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.groups import as_groups, check_groups
 from fastclip.engine.kernels import run
 from fastclip.engine.operation import Operation, Part, State, register
-from fastclip.engine.packed import as_keys
+from fastclip.engine.packed import as_keys, as_sides
 from fastclip.engine.packing import encode, worth_packing
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.transforms import CONSTANT, call, define
@@ -83,18 +74,13 @@ def group_beats(
     Returns
     -------
     Tensor [N, ceil(G / 64)] int64
-        Beyond inputs and result, each thread uses about 24 bytes * 512 * d of workspace and
-        2 MiB. On CUDA devices the w + 50 bytes of each of up to 8,192 queries, w
-        being d rounded up to a multiple of 64, and 33 MiB (V (w + 12)
-        bytes more for unpacked keys), or less if there is no room.
+        Beyond inputs and result, it uses what :func:`fastclip.rank` does, and on CUDA devices
+        V (w + 12) bytes more for unpacked keys, w being d rounded up to a multiple of 64.
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape, is on another device, or holds NaN or infinity, there are no
-        keys, a group or target is out of range, or a group has no key.
+    TypeError, ValueError
+        As :func:`fastclip.group_max`, or a target is not a row of ``keys``.
 
     Examples
     --------
@@ -110,48 +96,19 @@ def group_beats(
         options = {"num_groups": num_groups, "return_survivors": return_survivors}
         bits = answer(_GroupBeats, queries, keys, groups=groups, targets=targets, **options)
         return cast(torch.Tensor, bits)
-    query_rows = as_rows("queries", queries).detach()  # bits have no gradient
-    key_rows, screen = as_keys(keys)
-    key_rows = key_rows.detach()
-    check_same_width(query_rows, key_rows)
+    query_rows, key_rows, screen = as_sides(queries, keys)
+    query_rows, key_rows = query_rows.detach(), key_rows.detach()  # bits have no gradient
     ids, count = as_groups(groups, key_rows, num_groups)
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
     scores = pair_scores(query_rows, key_rows, indices)
-    bits, survivors = groups_ahead(query_rows, key_rows, screen, scores, indices, ids, count)
+    rows = query_rows, key_rows, screen
+    bits, survivors = call("group_beats", *rows, scores, indices, ids, count)
     return (bits, survivors) if return_survivors else bits
 
 
-def groups_ahead(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    screen: list[torch.Tensor],
-    scores: torch.Tensor,
-    ties: torch.Tensor,
-    groups: torch.Tensor,
-    num_groups: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the bits of the groups that hold a key ahead, and how many pairs survived.
-
-    A key is ahead where it scores higher than ``scores``, or the same with an index below
-    ``ties``; both are [N].
-    """
-    found: tuple[torch.Tensor, torch.Tensor] = call(
-        "group_beats", queries, keys, screen, scores, ties, groups, num_groups
-    )
-    return found
-
-
-def _group_beats(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    screen: list[torch.Tensor],
-    scores: torch.Tensor,
-    ties: torch.Tensor,
-    groups: torch.Tensor,
-    num_groups: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    check_groups(groups, num_groups)
-    return _beats(queries, keys, screen, scores, ties, groups, num_groups)
+def _group_beats(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    check_groups(*arguments[-2:])
+    return _beats(*arguments)
 
 
 def _beats(
@@ -163,27 +120,23 @@ def _beats(
     groups: torch.Tensor,
     num_groups: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the bits of groups, some of which may be without a key, and how many survived."""
+    """Return the bits of the groups that hold a key ahead, and how many pairs survived.
+
+    A key is ahead where it scores higher than ``scores``, or the same with an index below
+    ``ties``; both are [N]. Groups may be without a key.
+    """
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     if not screen and on_cuda(keys) and worth_packing(queries, keys):
         screen = encode(keys)
     elif not screen:
         check_finite("keys", keys)
-    result = _empty(queries, keys, screen, scores, ties, groups, num_groups)
+    result = _empty(queries, num_groups)
     of_rows = (x.contiguous() for x in (scores, ties, groups))
     run("group_beats", queries, keys, screen, *of_rows, *result)
     return result
 
 
-def _empty(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    screen: list[torch.Tensor],
-    scores: torch.Tensor,
-    ties: torch.Tensor,
-    groups: torch.Tensor,
-    num_groups: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _empty(queries: torch.Tensor, num_groups: int) -> tuple[torch.Tensor, torch.Tensor]:
     return (
         queries.new_empty((queries.shape[0], -(-num_groups // 64)), dtype=torch.int64),
         queries.new_empty((), dtype=torch.int64),
@@ -194,7 +147,7 @@ define(
     "group_beats(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties, Tensor"
     " groups, int num_groups) -> (Tensor, Tensor)",
     _group_beats,
-    _empty,
+    lambda queries, *others: _empty(queries, others[-1]),
     CONSTANT,
 )
 

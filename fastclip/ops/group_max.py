@@ -1,29 +1,21 @@
 """The best key of each group."""
 
-from __future__ import annotations
-
-from typing import Any, Literal, NamedTuple, SupportsIndex, cast, overload
+from typing import Literal, NamedTuple, SupportsIndex, cast, overload
 
 import torch
 
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups
-from fastclip.engine.checks import (
-    Array,
-    as_rows,
-    check_finite,
-    check_same_width,
-    with_adjacent_elements,
-)
+from fastclip.engine.checks import Array, check_finite, with_adjacent_elements
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import ordered
 from fastclip.engine.groups import as_groups, check_groups
 from fastclip.engine.kernels import run, workspace_bytes
 from fastclip.engine.operation import LAST, Operation, Part, State, register
-from fastclip.engine.packed import as_keys
+from fastclip.engine.packed import as_sides
 from fastclip.engine.packing import empty_screen, encode, worth_packing
-from fastclip.engine.transforms import Gradient, call, define
-from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
+from fastclip.engine.transforms import call, define
+from fastclip.ops._gather import PICKED, empty_best
 
 
 class GroupMax(NamedTuple):
@@ -92,11 +84,9 @@ def group_max(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape, is on another device, or holds NaN or infinity, there are no
-        keys, a group is out of range, or one has no key.
+    TypeError, ValueError
+        As :func:`fastclip.topk` but for k, or there are no keys, or a group is out of range or has
+        no key.
 
     Examples
     --------
@@ -108,9 +98,7 @@ def group_max(
     if elsewhere(keys):
         options = {"num_groups": num_groups, "return_survivors": return_survivors}
         return cast(GroupMax, answer(_GroupMax, queries, keys, groups=groups, **options))
-    query_rows = as_rows("queries", queries)
-    key_rows, screen = as_keys(keys)
-    check_same_width(query_rows, key_rows)
+    query_rows, key_rows, screen = as_sides(queries, keys)
     ids, count = as_groups(groups, key_rows, num_groups)
     values, indices, survivors = call("group_max", query_rows, key_rows, screen, ids, count)
     best = GroupMax(values, indices)
@@ -134,7 +122,7 @@ def _group_max(
             screen = encode(keys)
         else:
             check_finite("keys", keys)
-    result = _empty(queries, keys, screen, groups, num_groups)
+    result = empty_best(queries, num_groups)
     run("group_max", queries, keys, screen, groups.contiguous(), *result)
     return result
 
@@ -142,42 +130,16 @@ def _group_max(
 def room(queries: torch.Tensor, keys: torch.Tensor, num_groups: int) -> int:
     """Return how many bytes the search of packed keys works in on a device, at most."""
     screen, groups = empty_screen(keys), keys.new_empty(len(keys), dtype=torch.int64)
-    result = _empty(queries, keys, screen, groups, num_groups)
+    result = empty_best(queries, num_groups)
     return workspace_bytes("group_max", queries, keys, screen, groups, *result)
-
-
-def _empty(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    screen: list[torch.Tensor],
-    groups: torch.Tensor,
-    num_groups: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    shape = (queries.shape[0], num_groups)
-    return (
-        queries.new_empty(shape, dtype=torch.float32),
-        queries.new_empty(shape, dtype=torch.int64),
-        queries.new_empty((), dtype=torch.int64),
-    )
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    _, indices, survivors = output
-    save_picked(ctx, inputs[0], inputs[1], indices)
-    ctx.mark_non_differentiable(indices, survivors)
-    ctx.screen_tensors = len(inputs[2])
-
-
-def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> tuple[Any, ...]:
-    return (*picked_backward(ctx, grad_values), [None] * ctx.screen_tensors, None, None)
 
 
 define(
     "group_max(Tensor queries, Tensor keys, Tensor[] screen, Tensor groups, int num_groups) ->"
     " (Tensor, Tensor, Tensor)",
     _group_max,
-    _empty,
-    Gradient(_backward, _setup_context, picked_jvp),
+    lambda queries, *others: empty_best(queries, others[-1]),
+    PICKED,
 )
 
 

@@ -1,7 +1,5 @@
 """The mean score of each group of keys."""
 
-from __future__ import annotations
-
 from typing import Any, SupportsIndex, cast
 
 import torch
@@ -9,19 +7,13 @@ import torch
 from fastclip import _C
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups
-from fastclip.engine.checks import (
-    Array,
-    as_rows,
-    check_finite,
-    check_same_width,
-    with_adjacent_elements,
-)
+from fastclip.engine.checks import Array, check_finite, with_adjacent_elements
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import rounded
 from fastclip.engine.groups import as_groups, check_groups
 from fastclip.engine.kernels import run
 from fastclip.engine.operation import Operation, Part, State, register
-from fastclip.engine.packed import as_keys, finite_rows
+from fastclip.engine.packed import as_sides, finite_rows
 from fastclip.engine.transforms import Gradient, call, define
 from fastclip.ops.similarity import similarity
 
@@ -63,11 +55,8 @@ def group_mean(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape, is on another device, or holds NaN or infinity, there are no
-        keys, a group is out of range, or one has no key.
+    TypeError, ValueError
+        As :func:`fastclip.group_max`.
 
     Examples
     --------
@@ -80,9 +69,7 @@ def group_mean(
     if elsewhere(keys):
         found = answer(_GroupMean, queries, keys, groups=groups, num_groups=num_groups)
         return cast(torch.Tensor, found)
-    query_rows = as_rows("queries", queries)
-    key_rows, screen = as_keys(keys)
-    check_same_width(query_rows, key_rows)
+    query_rows, key_rows, screen = as_sides(queries, keys)
     ids, count = as_groups(groups, key_rows, num_groups)
     means = call("group_mean_keys", key_rows, ids, count, not screen)
     return similarity(query_rows, means)

@@ -1,7 +1,5 @@
 """The logarithm of a softmax's denominator, without the scores."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, SupportsFloat, cast
 
@@ -12,11 +10,9 @@ from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Scale, Sides
 from fastclip.engine.checks import (
     as_number,
-    as_rows,
     as_tensor,
     check_finite,
     check_row,
-    check_same_width,
     check_some_rows,
     try_plain,
     with_adjacent_elements,
@@ -24,7 +20,7 @@ from fastclip.engine.checks import (
 from fastclip.engine.devices import check_device, on_cuda
 from fastclip.engine.kernels import run
 from fastclip.engine.operation import Operation, Part, State, register
-from fastclip.engine.packed import PackedKeys, as_keys, finite_rows
+from fastclip.engine.packed import PackedKeys, as_sides, finite_rows
 from fastclip.engine.transforms import Gradient, call, define, once
 from fastclip.ops._blocks import blocks, dtype_for_exponents, empty_like, log_sums, longest
 
@@ -71,11 +67,8 @@ def logsumexp(queries: Queries, keys: Keys, scale: SupportsFloat | torch.Tensor)
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, or ``scale`` is no number.
-    ValueError
-        An argument has a wrong shape, is on another device, or holds NaN or infinity, or there are
-        no keys.
+    TypeError, ValueError
+        As :func:`fastclip.topk` but for k, or ``scale`` is no number, or there are no keys.
 
     Examples
     --------
@@ -94,9 +87,7 @@ def logsumexp(queries: Queries, keys: Keys, scale: SupportsFloat | torch.Tensor)
         found = _plain(queries, keys, number)
         if found is not None:
             return found
-    query_rows = as_rows("queries", queries)
-    key_rows, screen = as_keys(keys)
-    check_same_width(query_rows, key_rows)
+    query_rows, key_rows, screen = as_sides(queries, keys)
     check_some_rows("keys", key_rows)
     if number is not None:
         found = _plain(query_rows, keys if screen else key_rows, number)  # such as NumPy's arrays
@@ -136,15 +127,13 @@ def _logsumexp(
         check_finite("queries", queries)
         if check_keys:
             check_finite("keys", keys)
-    out = _empty(queries, keys, scale, check_keys)
+    out = _empty(queries)
     row = run("logsumexp", queries, keys, number, check_keys, out)
     check_row(row, len(queries))
     return out
 
 
-def _empty(
-    queries: torch.Tensor, keys: torch.Tensor, scale: torch.Tensor, check_keys: bool
-) -> torch.Tensor:
+def _empty(queries: torch.Tensor, *_: torch.Tensor | bool) -> torch.Tensor:
     return queries.new_empty(queries.shape[0], dtype=torch.float32)
 
 
@@ -186,16 +175,6 @@ def _logsumexp_backward(
     )
 
 
-def _logsumexp_backward_fake(
-    grad: torch.Tensor,
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    scale: torch.Tensor,
-    result: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return empty_like(queries), empty_like(keys), torch.empty_like(scale)
-
-
 define(
     "logsumexp(Tensor queries, Tensor keys, Tensor scale, bool check_keys) -> Tensor",
     _logsumexp,
@@ -206,7 +185,7 @@ define(
     "logsumexp_backward(Tensor grad, Tensor queries, Tensor keys, Tensor scale, Tensor result) ->"
     " (Tensor, Tensor, Tensor)",
     _logsumexp_backward,
-    _logsumexp_backward_fake,
+    lambda grad, queries, keys, scale, result: tuple(map(empty_like, (queries, keys, scale))),
     once("logsumexp"),
 )
 

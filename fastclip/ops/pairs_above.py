@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import SupportsFloat, cast
+from typing import Any, SupportsFloat, cast
 
 import torch
 
@@ -56,11 +56,8 @@ def pairs_above(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape, is on another device, or holds NaN or infinity, or the
-        threshold is NaN.
+    TypeError, ValueError
+        As :func:`fastclip.topk` but for k, or the threshold is NaN.
 
     Examples
     --------
@@ -210,11 +207,7 @@ def _screened_pairs(
 
 
 def _pairs_above_fake(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    screen: list[torch.Tensor],
-    threshold: float,
-    later_only: bool,
+    queries: torch.Tensor, *_: Any
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     count = torch.library.get_ctx().new_dynamic_size()
     return (

@@ -1,7 +1,5 @@
 """The best tags of each output pixel, without up-sampling the map of every tag."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple, SupportsFloat, SupportsIndex
@@ -93,11 +91,8 @@ def pixel_labels(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, or a number is none.
-    ValueError
-        An argument has a wrong shape, no pixels, is on another device, or holds NaN or infinity;
-        size, k or background is out of range.
+    TypeError, ValueError
+        As :func:`fastclip.topk`, or there are no pixels, or size or background is out of range.
     OverflowError
         A score is beyond 2^126 in magnitude, so that differences of scores could overflow.
 
@@ -154,7 +149,7 @@ def _pixel_labels(
     check_finite_pixels("pixels", pixels, rows)
     if check_tags:
         check_finite("tags", tags)
-    result = _empty(pixels, tags, size, k, background, check_tags)
+    result = _empty(pixels, tags, size, k)
     overflow = rows.new_empty((), dtype=torch.int32) if on_cuda(rows) else None
     least = -math.inf if background is None else background
     run("pixel_labels", rows, *pixels.shape[2:], tags, least, *result, overflow)
@@ -164,12 +159,7 @@ def _pixel_labels(
 
 
 def _empty(
-    pixels: torch.Tensor,
-    tags: torch.Tensor,
-    size: tuple[int, int],
-    k: int,
-    background: float | None,
-    check_tags: bool,
+    pixels: torch.Tensor, tags: torch.Tensor, size: tuple[int, int], k: int, *_: float | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     shape = (pixels.shape[0], k, size[0], size[1])
     return (

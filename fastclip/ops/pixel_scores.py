@@ -1,7 +1,5 @@
 """The nearest pixel of each tag."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch
@@ -56,10 +54,8 @@ def pixel_scores(pixels: Array, tags: Array | PackedKeys) -> PixelScores:
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape, no pixels, is on another device, or holds NaN or infinity.
+    TypeError, ValueError
+        As :func:`fastclip.topk` but for k, or there are no pixels.
 
     Examples
     --------
@@ -81,14 +77,12 @@ def _pixel_scores(
     check_finite_pixels("pixels", pixels, rows)
     if check_tags:
         check_finite("tags", tags)
-    result = _empty(pixels, tags, check_tags)
+    result = _empty(pixels, tags)
     run("pixel_scores", rows, pixels.shape[2] * pixels.shape[3], tags, *result)
     return result
 
 
-def _empty(
-    pixels: torch.Tensor, tags: torch.Tensor, check_tags: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _empty(pixels: torch.Tensor, tags: torch.Tensor, *_: bool) -> tuple[torch.Tensor, torch.Tensor]:
     shape = (pixels.shape[0], tags.shape[0])
     return pixels.new_empty(shape, dtype=torch.float32), pixels.new_empty(shape, dtype=torch.int64)
 

@@ -1,18 +1,17 @@
 """The place of a given key among all."""
 
-from __future__ import annotations
-
 from typing import Literal, cast, overload
 
 import torch
 
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Targets
-from fastclip.engine.checks import Array, as_indices, as_rows, check_same_width
+from fastclip.engine.checks import Array, as_indices
 from fastclip.engine.operation import Part, State, register
-from fastclip.engine.packed import as_keys
+from fastclip.engine.packed import as_keys, as_sides
 from fastclip.engine.pair_scores import pair_scores
-from fastclip.ops._count import Counts, count_ahead
+from fastclip.engine.transforms import call
+from fastclip.ops._count import Counts
 
 
 @overload
@@ -66,11 +65,8 @@ def rank(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape, is on another device, holds NaN or infinity, or a target is
-        not a row of ``keys``.
+    TypeError, ValueError
+        As :func:`fastclip.topk` but for k, or a target is not a row of ``keys``.
 
     Examples
     --------
@@ -86,13 +82,11 @@ def rank(
             torch.Tensor,
             answer(_Rank, queries, keys, targets=targets, return_survivors=return_survivors),
         )
-    query_rows = as_rows("queries", queries).detach()  # whole numbers have no gradient
-    key_rows, screen = as_keys(keys)
-    key_rows = key_rows.detach()
-    check_same_width(query_rows, key_rows)
+    query_rows, key_rows, screen = as_sides(queries, keys)
+    query_rows, key_rows = query_rows.detach(), key_rows.detach()  # ranks have no gradient
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
     scores = pair_scores(query_rows, key_rows, indices)
-    ranks, survivors = count_ahead(query_rows, key_rows, screen, scores, indices, False)
+    ranks, survivors = call("count_ahead", query_rows, key_rows, screen, scores, indices, False)
     return (ranks, survivors) if return_survivors else ranks
 
 
@@ -106,5 +100,5 @@ class _Rank(Counts):
     def add(self, state: State, block: Part, chunk: Part) -> State:
         scores, targets = block.columns["target_scores"], block.columns["targets"]
         places = targets - chunk.begin
-        counts, _ = count_ahead(block.tensor, *as_keys(chunk.rows), scores, places, False)
+        counts, _ = call("count_ahead", block.tensor, *as_keys(chunk.rows), scores, places, False)
         return self.merge(state, (counts,))

@@ -1,7 +1,5 @@
 """Masks that follow the edges of their image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import SupportsIndex
 
@@ -53,11 +51,9 @@ def refine_masks(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, or a number is none.
-    ValueError
-        An argument has a wrong shape, no pixels, is on another device, or holds NaN or infinity;
-        iterations or dilations are out of range.
+    TypeError, ValueError
+        As :func:`fastclip.topk` but for k, or there are no pixels, or iterations or dilations are
+        out of range.
 
     Examples
     --------
@@ -103,7 +99,7 @@ def _refine_masks(
     images, masks = images.float().contiguous(), masks.float().contiguous()
     _check_finite("images", images)
     _check_finite("masks", masks)
-    out = _empty(images, masks, iterations, dilations)
+    out = torch.empty_like(masks)
     low = high = None  # the CPU finds the least and the largest number of each mask on its way
     if on_cuda(images):
         if iterations == 0 or masks.numel() == 0:
@@ -125,15 +121,9 @@ def _check_finite(name: str, planes: torch.Tensor) -> None:
         )
 
 
-def _empty(
-    images: torch.Tensor, masks: torch.Tensor, iterations: int, dilations: list[int]
-) -> torch.Tensor:
-    return masks.new_empty(masks.shape, dtype=torch.float32)
-
-
 define(
     "refine_masks(Tensor images, Tensor masks, int iterations, int[] dilations) -> Tensor",
     _refine_masks,
-    _empty,
+    lambda images, masks, *_: masks.new_empty(masks.shape, dtype=torch.float32),
     CONSTANT,
 )

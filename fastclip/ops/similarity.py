@@ -1,7 +1,5 @@
 """The block of scores itself, for when it is wanted."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -12,12 +10,11 @@ from fastclip.engine.checks import (
     Array,
     as_rows,
     check_finite,
-    check_same_width,
     with_adjacent_elements,
 )
 from fastclip.engine.devices import check_same_device
 from fastclip.engine.kernels import run
-from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.packed import PackedKeys, as_sides
 from fastclip.engine.tensors import as_target, check_apart, short
 from fastclip.engine.transforms import Gradient, call, define
 
@@ -55,12 +52,9 @@ def similarity(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape, is on another device, or holds NaN or infinity; ``out`` is
-        read-only, overlaps itself or another argument, or its producer does not say that it may
-        be written to.
+    TypeError, ValueError
+        As :func:`fastclip.topk` but for k, or ``out`` is read-only, overlaps itself or another
+        argument, or its producer does not say that it may be written to.
 
     Examples
     --------
@@ -69,9 +63,7 @@ def similarity(
     tensor([[0.5000],
             [0.2500]])
     """
-    query_rows = as_rows("queries", queries)
-    key_rows, screen = as_keys(keys)
-    check_same_width(query_rows, key_rows)
+    query_rows, key_rows, screen = as_sides(queries, keys)
     if out is None:
         dtype = torch.float32 if dtype is None else dtype
         if not isinstance(dtype, torch.dtype) or dtype not in DTYPES:
@@ -124,14 +116,12 @@ def _write(queries: torch.Tensor, keys: torch.Tensor, out: torch.Tensor, check_k
 def _similarity(
     queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype, check_keys: bool
 ) -> torch.Tensor:
-    out = _empty(queries, keys, dtype, check_keys)
+    out = _empty(queries, keys, dtype)
     _write(queries, keys, out, check_keys)
     return out
 
 
-def _empty(
-    queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype, check_keys: bool
-) -> torch.Tensor:
+def _empty(queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype, *_: bool) -> torch.Tensor:
     return queries.new_empty((queries.shape[0], keys.shape[0]), dtype=dtype)
 
 

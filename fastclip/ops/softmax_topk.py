@@ -1,7 +1,5 @@
 """The most probable keys of each query."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, cast
 
@@ -59,11 +57,8 @@ def softmax_topk(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, or a number is none.
-    ValueError
-        An argument has a wrong shape, is on another device, holds NaN or infinity, k is out of
-        range, or the scale is not positive.
+    TypeError, ValueError
+        As :func:`fastclip.topk`, or the scale is no positive number.
 
     Examples
     --------
@@ -105,10 +100,6 @@ def _softmax_of(values: torch.Tensor, log_sums: torch.Tensor, scale: torch.Tenso
     return rounded(exponents.exp_())
 
 
-def _empty(values: torch.Tensor, log_sums: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(values)
-
-
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     values, _, scale = inputs
     ctx.save_for_backward(values, scale, output)
@@ -124,7 +115,7 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
 define(
     "softmax_of(Tensor values, Tensor log_sums, Tensor scale) -> Tensor",
     _softmax_of,
-    _empty,
+    lambda values, *_: torch.empty_like(values),
     Gradient(_backward, _setup_context),
     function="softmax_topk",
 )

@@ -1,7 +1,5 @@
 """The best keys of each query."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, SupportsIndex, cast, overload
 
@@ -12,11 +10,9 @@ from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import K
 from fastclip.engine.checks import (
     as_integer,
-    as_rows,
     check_finite,
     check_k,
     check_row,
-    check_same_width,
     try_plain,
     with_adjacent_elements,
 )
@@ -24,16 +20,16 @@ from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import ordered
 from fastclip.engine.kernels import run, workspace_bytes
 from fastclip.engine.operation import Operation, Part, State, register
-from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.packed import PackedKeys, as_sides
 from fastclip.engine.packing import (
     empty_screen,
     encode,
     parts_to_pack,
     worth_packing,
 )
-from fastclip.engine.transforms import Gradient, call, define
+from fastclip.engine.transforms import call, define
 from fastclip.engine.tuning import TUNING
-from fastclip.ops._gather import picked_backward, picked_jvp, save_picked
+from fastclip.ops._gather import PICKED, empty_best
 
 
 class TopK(NamedTuple):
@@ -130,9 +126,7 @@ def topk(
     k = as_integer("k", k)
     found = _plain(queries, keys, k)
     if found is None:
-        query_rows = as_rows("queries", queries)
-        key_rows, screen = as_keys(keys)
-        check_same_width(query_rows, key_rows)
+        query_rows, key_rows, screen = as_sides(queries, keys)
         check_k(k, key_rows.shape[0])
         found = _plain(query_rows, keys if screen else key_rows, k)  # such as arrays of NumPy
         if found is None:
@@ -189,7 +183,7 @@ def merge_best(
 def _search(
     queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    result = _empty(queries, keys, screen, k)
+    result = empty_best(queries, k)
     if on_cuda(queries):
         check_finite("queries", queries)
         if not screen:
@@ -226,37 +220,14 @@ def room(queries: torch.Tensor, keys: torch.Tensor, k: int) -> int:
     if k > _C.cuda.most_best:
         return 28 * min(_C.cuda.tuning.held_scores, len(queries) * len(keys))
     screen = empty_screen(keys)
-    return workspace_bytes("topk", queries, keys, screen, *_empty(queries, keys, screen, k))
-
-
-def _empty(
-    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    shape = (queries.shape[0], k)
-    return (
-        queries.new_empty(shape, dtype=torch.float32),
-        queries.new_empty(shape, dtype=torch.int64),
-        queries.new_empty((), dtype=torch.int64),
-    )
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    queries, keys, screen, _ = inputs
-    _, indices, survivors = output
-    save_picked(ctx, queries, keys, indices)
-    ctx.mark_non_differentiable(indices, survivors)
-    ctx.screen_tensors = len(screen)
-
-
-def _backward(ctx: Any, grad_values: torch.Tensor, *_: torch.Tensor | None) -> tuple[Any, ...]:
-    return (*picked_backward(ctx, grad_values), [None] * ctx.screen_tensors, None)
+    return workspace_bytes("topk", queries, keys, screen, *empty_best(queries, k))
 
 
 define(
     "topk(Tensor queries, Tensor keys, Tensor[] screen, int k) -> (Tensor, Tensor, Tensor)",
     _topk,
-    _empty,
-    Gradient(_backward, _setup_context, picked_jvp),
+    lambda queries, keys, screen, k: empty_best(queries, k),
+    PICKED,
 )
 
 

@@ -1,7 +1,5 @@
 """A page on what the texts of classes do for zero-shot classification."""
 
-from __future__ import annotations
-
 import csv
 import os
 from pathlib import Path

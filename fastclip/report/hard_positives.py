@@ -1,7 +1,5 @@
 """A page on the scores of a model on captions with hard positives and negatives."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

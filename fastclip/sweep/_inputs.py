@@ -1,7 +1,5 @@
 """What a sweep reads: its files, and hashes of what is in them."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

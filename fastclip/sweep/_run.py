@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -13,6 +13,7 @@ import torch
 from fastclip import _C
 from fastclip.data import job_folder
 from fastclip.data.job_folder import (
+    Progress,
     Shards,
     intact_record,
     open_folder,
@@ -36,7 +37,6 @@ FORMAT = "fastclip.sweep"
 VERSION = "1"
 
 Source: TypeAlias = "str | os.PathLike[str] | Rows"
-Progress: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -265,20 +265,11 @@ def _here(
 
 
 def _finish(finished: Iterator[int], shards: Shards, progress: Progress | None) -> SweepSummary:
-    pending = shards.pending
-    total = sum(map(len, shards.ranges))
-    done = total - sum(len(shards.ranges[number]) for number in pending)
-
-    def report() -> None:
-        if progress is not None:
-            progress(done, total)
-
-    report()
+    kept, report = shards.begin(progress)
     for number in finished:
-        done += len(shards.ranges[number])
-        report()
+        report(len(shards.ranges[number]))
     damaged = tuple(str(result_file(Path(), number)) for number in shards.damaged)
-    return SweepSummary(total, len(shards.ranges), len(shards.ranges) - len(pending), damaged)
+    return SweepSummary(sum(map(len, shards.ranges)), len(shards.ranges), kept, damaged)
 
 
 @dataclass(frozen=True)
@@ -357,11 +348,8 @@ def read(output: str | os.PathLike[str]) -> Any:
 
     Raises
     ------
-    FileNotFoundError
-        The folder holds no sweep.
-    ValueError
-        The sweep is not finished, a shard is not as the sweep wrote it, or the sweep's description
-        is damaged.
+    FileNotFoundError, ValueError
+        As `status`, or the sweep is not finished, or a shard is not as the sweep wrote it.
     """
     folder = Path(output)
     manifest = _manifest(folder)

@@ -1,7 +1,5 @@
 """Who takes the steps of a run: one process, or the ranks of torch.distributed together."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 

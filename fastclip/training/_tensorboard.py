@@ -1,7 +1,5 @@
 """The log of a run for TensorBoard."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path

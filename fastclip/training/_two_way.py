@@ -1,7 +1,5 @@
 """Log-sum-exp of a score matrix along its rows and along its columns, without the matrix."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

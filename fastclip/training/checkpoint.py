@@ -1,7 +1,5 @@
 """What a run leaves in its folder to resume from, and the tables of its log."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is trained on: images, captions, hard negatives and hard positives."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +17,8 @@ from fastclip.ops.topk import topk
 Preprocess = Callable[[Any], torch.Tensor]
 
 
-class TrainingData(Protocol):
-    """Captioned images in a fixed order; `ItemData`, or one's own."""
+class CaptionedData(Protocol):
+    """Captioned images in a fixed order: what the loop itself needs of the data."""
 
     def __len__(self) -> int:
         """How many captions there are."""
@@ -28,11 +26,15 @@ class TrainingData(Protocol):
     def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
         """Return the images of some captions, [B, 3, H, W] float32, preprocessed."""
 
-    def texts(self, index: int) -> tuple[str, Sequence[str], Sequence[str]]:
-        """Return a caption, its hard negatives and its hard positives; these can be empty."""
-
     def digest(self) -> str:
         """Return a text that changes with the data."""
+
+
+class TrainingData(CaptionedData, Protocol):
+    """What `HardCaptions` needs: `ItemData`, or one's own."""
+
+    def texts(self, index: int) -> tuple[str, Sequence[str], Sequence[str]]:
+        """Return a caption, its hard negatives and its hard positives; these can be empty."""
 
 
 class SimilarImages(Protocol):
@@ -42,7 +44,29 @@ class SimilarImages(Protocol):
         """Captions of the images that look most like that of a caption."""
 
 
-class ItemData:
+class CaptionImages:
+    """The image of each caption, ``rows`` of a source; read and decoded on some threads."""
+
+    def __init__(self, source: ImageSource, rows: Sequence[int], workers: int | None) -> None:
+        self._source = source
+        self._rows = rows
+        self._pool = ThreadPoolExecutor(workers or processors())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
+        def load(index: int) -> torch.Tensor:
+            row = self._rows[index]
+            try:
+                return preprocess(decode_image(self._source.read(row)))
+            except ValueError as error:
+                raise ValueError(f"{self._source.names[row]}: {error}") from error
+
+        return torch.stack(list(self._pool.map(load, indices)))
+
+
+class ItemData(CaptionImages):
     """Items of `read_hard_positives` with their images.
 
     Parameters
@@ -77,19 +101,11 @@ class ItemData:
             raise ValueError(
                 f"similar: has {len(similar)} rows, allowed: {len(found.source)}, one an image"
             )
-        self._source = found.source
+        super().__init__(found.source, [image for _, image in self._pairs], workers)
         self._similar = None if similar is None else similar.tolist()
         self._of_image: dict[int, list[int]] = {}
-        for index, (_, image) in enumerate(self._pairs):
+        for index, image in enumerate(self._rows):
             self._of_image.setdefault(image, []).append(index)
-        self._read = ImageReader(found.source, workers)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
-        rows = [self._pairs[index][1] for index in indices]
-        return self._read(rows, preprocess)
 
     def texts(self, index: int) -> tuple[str, Sequence[str], Sequence[str]]:
         item = self._pairs[index][0]
@@ -98,7 +114,7 @@ class ItemData:
     def similar(self, index: int) -> list[int]:
         if self._similar is None:
             raise ValueError("hard_images: ItemData needs `similar`, of `similar_images`")
-        images = self._similar[self._pairs[index][1]]
+        images = self._similar[self._rows[index]]
         return [other for image in images for other in self._of_image[image]]
 
     def digest(self) -> str:
@@ -141,23 +157,6 @@ def similar_images(image_features: torch.Tensor, k: int = 3) -> torch.Tensor:
     own = nearest == torch.arange(count, device=nearest.device)[:, None]
     own[:, -1] |= ~own.any(1)  # as near as k + 1 others: the last of them goes
     return nearest[~own].reshape(count, k)
-
-
-class ImageReader:
-    """Reads, decodes and preprocesses images of a source, [B, 3, H, W], on some threads."""
-
-    def __init__(self, source: ImageSource, workers: int | None) -> None:
-        self._source = source
-        self._pool = ThreadPoolExecutor(workers or processors())
-
-    def __call__(self, rows: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
-        def load(row: int) -> torch.Tensor:
-            try:
-                return preprocess(decode_image(self._source.read(row)))
-            except ValueError as error:
-                raise ValueError(f"{self._source.names[row]}: {error}") from error
-
-        return torch.stack(list(self._pool.map(load, rows)))
 
 
 @dataclass(frozen=True)

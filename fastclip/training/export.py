@@ -1,7 +1,5 @@
 """A trained model as a folder in open_clip's format."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

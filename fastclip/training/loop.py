@@ -1,7 +1,5 @@
 """The training loop: steps, validations and when to stop."""
 
-from __future__ import annotations
-
 import math
 import os
 import warnings

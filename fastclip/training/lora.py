@@ -1,7 +1,5 @@
 """Low-rank updates of open_clip's towers, through peft."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ Where a batch is spread over processes, ``gather=fastclip.distributed.gather`` c
 process's rows with those of all. Every process then has the loss of the whole batch, to the bit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 

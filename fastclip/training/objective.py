@@ -1,7 +1,5 @@
 """What a run minimises, and from what; the loop knows no more of it than this."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -9,22 +7,20 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import numpy as np
 import torch
 
-from fastclip.models._model import pooled
+from fastclip.models._text import pooled
 
 from ._ranks import ALONE, OneProcess
-from .data import Batch, Preprocess, SimilarImages, TrainingData, draw_texts, hard_images
+from .data import (
+    Batch,
+    CaptionedData,
+    Preprocess,
+    SimilarImages,
+    TrainingData,
+    draw_texts,
+    hard_images,
+)
 from .losses import LOSSES, BatchFeatures, Parts
 from .settings import RunSettings, TrainingSettings
-
-
-class CaptionedData(Protocol):
-    """What the loop itself needs of the data."""
-
-    def __len__(self) -> int: ...
-
-    def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor: ...
-
-    def digest(self) -> str: ...
 
 
 class AnyBatch(Protocol):

@@ -1,7 +1,5 @@
 """Figures that show what training gains, and what it damages."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 from fastclip.data import (
     CaptionedImages,
     HardPositiveItem,
+    HardPositiveSet,
     ImageSource,
     ItemImages,
     read_texts,
@@ -97,9 +96,7 @@ def _benchmark(
     if not kept:
         raise ValueError("benchmark: no item has an image")
     items, rows = [item for item, _ in kept], np.array([image for _, image in kept])
-    texts = tuple(
-        dict.fromkeys(t for i in items for t in (i.caption, *i.hard_positives, *i.hard_negatives))
-    )
+    texts = HardPositiveSet(tuple(items)).texts
     captions, positives, negatives = texts_in_table(items, texts)
     scores = hard_positive_scores(
         _encode_source(model, found.source),

@@ -1,7 +1,5 @@
 """Tags of several images in one tensor: how many belong to each."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Sequence
 

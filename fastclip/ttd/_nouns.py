@@ -1,7 +1,5 @@
 """Nouns and their singular by WordNet's list and a list of stop words, without a tagger."""
 
-from __future__ import annotations
-
 from functools import cache, lru_cache
 from importlib.resources import files
 

@@ -1,7 +1,5 @@
 """Texts that a model can take whole."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from fastclip.models import Model

@@ -1,7 +1,5 @@
 """Single-tag bias: how much one tag of a caption dominates its similarity."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

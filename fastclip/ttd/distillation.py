@@ -14,7 +14,7 @@ import torch
 from fastclip.data.captioned_images import CaptionedImages
 from fastclip.models import Model, pixel_features
 from fastclip.models._dense import METHODS
-from fastclip.training.data import ImageReader, Preprocess
+from fastclip.training.data import CaptionedData, CaptionImages
 from fastclip.training.loop import run_objective
 from fastclip.training.losses import Parts
 from fastclip.training.objective import Objective
@@ -22,21 +22,11 @@ from fastclip.training.settings import RunSettings, setting
 from fastclip.ttd.losses import Distance, Student, check_options, distillation_loss
 
 
-class TaggedData(Protocol):
-    """Captioned images in a fixed order, and the tags of each caption; `TaggedImages`, or one's
-    own."""
-
-    def __len__(self) -> int:
-        """How many captions there are."""
-
-    def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
-        """Return the images of some captions, [B, 3, H, W] float32, preprocessed."""
+class TaggedData(CaptionedData, Protocol):
+    """Captioned images, and the tags of each caption; `TaggedImages`, or one's own."""
 
     def texts(self, index: int) -> tuple[str, Sequence[str]]:
         """Return a caption and its tags."""
-
-    def digest(self) -> str:
-        """Return a text that changes with the data."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +74,7 @@ class DistillationSettings(RunSettings):
         check_options(self.distance, self.student)
 
 
-class TaggedImages:
+class TaggedImages(CaptionImages):
     """Captioned images with the tags of their captions; those without a tag are left out.
 
     Parameters
@@ -119,15 +109,7 @@ class TaggedImages:
         self.untagged = len(tags) - len(self._items)
         if not self._items:
             raise ValueError("tags: no caption has any")
-        self._source = found.source
-        self._read = ImageReader(found.source, workers)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def images(self, indices: Sequence[int], preprocess: Preprocess) -> torch.Tensor:
-        rows = [self._items[index][0] for index in indices]
-        return self._read(rows, preprocess)
+        super().__init__(found.source, [row for row, _, _ in self._items], workers)
 
     def texts(self, index: int) -> tuple[str, Sequence[str]]:
         return self._items[index][1:]

@@ -1,7 +1,5 @@
 """From features of pixels to the best tag of each pixel, at the size of the image."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Sequence
 from typing import NamedTuple, SupportsIndex

@@ -1,7 +1,5 @@
 """Text-tag self-distillation: a caption's heat map learns the union of its tags' maps."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -10,6 +8,7 @@ import torch.nn.functional as F
 
 from fastclip.data.checks import check_choice
 from fastclip.ttd._counts import as_counts
+from fastclip.ttd.labels import resized
 from fastclip.ttd.masks import tag_maps, tag_masks, text_mask
 from fastclip.ttd.selection import select_tags
 
@@ -156,7 +155,7 @@ class _Distances(torch.autograd.Function):
                 rows = slice(start, start + step)
                 with torch.enable_grad():
                     leaf = student[rows].detach().requires_grad_(gradient is not None)
-                    larger = _up_sampled(leaf, size)
+                    larger = resized(leaf[:, None], size)[:, 0]
                     if kind == 0:
                         target = tag_masks(larger.detach(), selected[rows])
                         _unite(unions, target, captions[rows])
@@ -181,12 +180,6 @@ class _Distances(torch.autograd.Function):
             None if tag is None else grad_tag * tag,
             *[None] * 7,
         )
-
-
-def _up_sampled(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    if tuple(maps.shape[1:]) == size:
-        return maps
-    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _unite(unions: torch.Tensor, masks: torch.Tensor, captions: torch.Tensor) -> None:

@@ -1,7 +1,5 @@
 """Heat maps of tags, the masks made of them, and their union: differentiable, in plain torch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

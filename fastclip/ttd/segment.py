@@ -61,11 +61,8 @@ def segment(
 
     Raises
     ------
-    TypeError, FileNotFoundError
-        An argument is of another kind, or the image is missing.
-    ValueError
-        The image cannot be read or is smaller than a patch, there are no tags, one does not fit
-        the model's context, or a number is out of range.
+    TypeError, ValueError, FileNotFoundError
+        As `dense_features`, or there are no tags, or one does not fit the model's context.
 
     Examples
     --------

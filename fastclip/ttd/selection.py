@@ -1,7 +1,5 @@
 """Which words of a caption does its image show?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 

@@ -1,7 +1,5 @@
 """Tags of captions: their nouns, noun phrases or words."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache

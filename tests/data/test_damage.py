@@ -193,7 +193,7 @@ def test_damaged_folder_of_an_embedding_job(tmp_path: Path) -> None:
     with job() as first:
         first.write(0, ROWS[:1], {"image_path": ["a.jpg"]}, [skipped])
         first.write(1, ROWS[1:2], {"image_path": ["c.jpg"]})
-        first.finish()
+        first.list_unreadable()
     right = in_memory(tmp_path / "out" / "img_emb")
     assert right is not None
     for name in ("job.json", "shards/shard_00000.json"):

@@ -280,7 +280,7 @@ IMAGES, TEXTS = torch.randn(3, 8), torch.randn(3, 8)
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((IMAGES[:2], TEXTS, TEXTS, TEXTS), {}, ValueError, "image_of_item: needed, since 3"),
+        ((IMAGES[:2], TEXTS, TEXTS, TEXTS), {}, ValueError, "image_of_item: needed, since 2"),
         ((IMAGES, TEXTS, TEXTS[:2], TEXTS), {}, ValueError, "hard_positives: one entry .* got 2"),
         ((IMAGES, TEXTS, TEXTS, TEXTS[:, :7]), {}, ValueError, "hard_negatives: rows .* image_f"),
         ((IMAGES, TEXTS, TEXTS, TEXTS * math.nan), {}, ValueError, "hard_negatives: row 0 holds"),

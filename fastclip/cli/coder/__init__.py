@@ -1,7 +1,5 @@
 """``fastclip coder``: texts about classes, and classification by them."""
 
-from __future__ import annotations
-
 import typer
 
 from fastclip.cli.coder import classify, few_shot, texts

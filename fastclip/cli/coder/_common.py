@@ -23,12 +23,11 @@ Images = Annotated[
     typer.Argument(
         metavar="IMAGES",
         help="Features, as in 'fastclip topk', or images, as in 'fastclip embed-images'.",
-        show_default=False,
     ),
 ]
 Texts = Annotated[
     Path,
-    typer.Argument(metavar="TEXTS", help="What 'coder texts' wrote.", show_default=False),
+    typer.Argument(metavar="TEXTS", help="What 'coder texts' wrote."),
 ]
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")

@@ -1,7 +1,5 @@
 """``fastclip coder classify``: images without examples, in two stages."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

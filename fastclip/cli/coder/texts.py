@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -32,20 +31,8 @@ if TYPE_CHECKING:
 _KEY = "FASTCLIP_ENDPOINT_KEY"
 _ENDPOINT = "Endpoint"
 
-
-class Kind(str, Enum):
-    """What the texts of a file are."""
-
-    attributes = "attributes"
-    sentences = "sentences"
-
-
-class Pairs(str, Enum):
-    """For which pairs of classes one-to-one texts are made."""
-
-    all = "all"
-    confusable = "confusable"
-    none = "none"
+Kind = Literal["attributes", "sentences"]
+Pairs = Literal["all", "confusable", "none"]
 
 
 def command(
@@ -62,18 +49,15 @@ def command(
             help="Published descriptions, or an OpenAI-compatible endpoint that ends in "
             "/v1; repeat "
             "it to merge several. Default: wordnet.",
-            show_default=False,
         ),
     ] = None,
     kind: Annotated[
         Kind,
         typer.Option(help="What the texts of a file are: ends of 'which has ...', or whole texts."),
-    ] = Kind.attributes,
+    ] = "attributes",
     dataset: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Which data set, of a file with several.", show_default=False
-        ),
+        typer.Option(metavar="NAME", help="Which data set, of a file with several."),
     ] = None,
     model: Annotated[
         str | None,
@@ -81,7 +65,6 @@ def command(
             metavar="NAME",
             help="Picks meanings in WordNet, rejects analogous classes that are another class, and "
             "finds confusable pairs; named as in 'coder classify'.",
-            show_default=False,
         ),
     ] = None,
     pretrained: Pretrained = None,
@@ -96,14 +79,13 @@ def command(
             "--images would compare; needs --model.",
             rich_help_panel=RERANKING,
         ),
-    ] = Pairs.all,
+    ] = "all",
     images: Annotated[
         str | None,
         typer.Option(
             metavar="IMAGES",
             help="Images like those to classify, without labels, or their features: for "
             "confusable pairs.",
-            show_default=False,
             rich_help_panel=RERANKING,
         ),
     ] = None,
@@ -113,10 +95,7 @@ def command(
     chat_model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="Name of the model at the endpoint.",
-            show_default=False,
-            rich_help_panel=_ENDPOINT,
+            metavar="NAME", help="Name of the model at the endpoint.", rich_help_panel=_ENDPOINT
         ),
     ] = None,
     requests_per_minute: Annotated[
@@ -151,9 +130,9 @@ def command(
     from fastclip.coder.generate import lacking
     from fastclip.data import read_texts
 
-    if pairs is Pairs.confusable and (model is None or images is None):
+    if pairs == "confusable" and (model is None or images is None):
         raise typer.BadParameter("needs --model and --images", param_hint="'--pairs confusable'")
-    if pairs is not Pairs.confusable and images is not None:
+    if pairs != "confusable" and images is not None:
         raise typer.BadParameter("needs --pairs confusable", param_hint="'--images'")
     chosen, wording = as_protocol(protocol), text_templates(templates)
     class_names = read_texts(names)
@@ -161,7 +140,7 @@ def command(
     sources: list[Source] = [
         _endpoint(one, chat_model, target, requests_per_minute, workers)
         if one.startswith(("http://", "https://"))
-        else _source(one, kind.value, dataset, encoder)
+        else _source(one, kind, dataset, encoder)
         for one in source or ["wordnet"]
     ]
 
@@ -180,7 +159,7 @@ def command(
             )
 
     if images is None or model is None or encoder is None:
-        found = generate([] if pairs is Pairs.none else None)
+        found = generate([] if pairs == "none" else None)
     else:
         classifier = CoderClassifier(threshold=threshold, candidates=candidates)
         folder = target.with_name(target.name + ".images")
@@ -215,12 +194,12 @@ def _endpoint(
     return EndpointSource(chat, chat_model, workers=workers)
 
 
-def _source(source: str, kind: str, dataset: str | None, model: Model | None) -> Source:
+def _source(source: str, kind: Kind, dataset: str | None, model: Model | None) -> Source:
     from fastclip.coder import FileSource, WordNetSource
 
     if source == "wordnet":
         return WordNetSource(model)
-    return FileSource(source, cast(Literal["attributes", "sentences"], kind), dataset=dataset)
+    return FileSource(source, kind, dataset=dataset)
 
 
 def _confirm(sources: Sequence[Source], class_names: Sequence[str], pairs: int, yes: bool) -> None:

@@ -1,7 +1,5 @@
 """What a scene shows, in words: captions, tags, and wrong and reworded captions to tell apart."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Everything about scene ``index`` is drawn from one generator of (seed, index), s
 same in every batch, process and order.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

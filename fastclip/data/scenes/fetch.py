@@ -1,7 +1,5 @@
 """``fastclip scenes fetch``: download the artwork sets, render them, write one file of drawings."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

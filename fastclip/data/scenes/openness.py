@@ -1,7 +1,5 @@
 """Scenes for measures of openness: things in groups as classes, other names as words."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Which of Unicode's pictures are things with a name, and what they are called."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """``fastclip scenes write``: scenes as files, for programs that want a data set on disk."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Classes in groups: lists that come with the package, and tables of one's own."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -1,7 +1,5 @@
 """What a noun can mean: definitions, synonyms, parts and sister terms of WordNet 3.0."""
 
-from __future__ import annotations
-
 import gzip
 from functools import cache
 from importlib.resources import files

@@ -1,7 +1,5 @@
 """The nouns of WordNet 3.0, and which of them could name the same thing."""
 
-from __future__ import annotations
-
 import gzip
 from collections import defaultdict
 from collections.abc import Iterable

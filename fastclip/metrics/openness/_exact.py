@@ -4,8 +4,6 @@ For a target group i, the other n = M - 1 groups arrive in random order. An imag
 survives the first k of them with probability C(n - b, k) / C(n, k).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which groups of classes each image loses to: all that is needed of the features."""
 
-from __future__ import annotations
-
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Random permutations of groups, as the public script of the paper draws them."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Words that take the most images when they join the vocabulary."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, SupportsIndex
 
@@ -95,11 +93,8 @@ def adversarial_vocabulary(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, or a number is no integer.
-    ValueError
-        An argument has a wrong shape, value or device, or holds NaN or infinity; no candidate is
-        left.
+    TypeError, ValueError
+        As :func:`fastclip.metrics.alignment`, or a number is no integer, or no candidate is left.
 
     Examples
     --------

@@ -1,7 +1,5 @@
 """How accuracy changes while groups of classes join the vocabulary."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, SupportsIndex
@@ -11,6 +9,7 @@ import torch
 
 from fastclip.data.checks import check_at_least, check_choice
 from fastclip.engine.checks import Array, as_integer
+from fastclip.engine.transforms import call
 from fastclip.metrics._inputs import (
     Inputs,
     Prompts,
@@ -28,7 +27,6 @@ from fastclip.metrics.openness._outcomes import (
     warn_of_shared,
 )
 from fastclip.ops.group_beats import group_beats as _group_beats  # noqa: F401  registers it
-from fastclip.ops.group_beats import groups_ahead
 
 Protocol = Literal["exact", "authors"]
 
@@ -177,11 +175,8 @@ def vocabulary_expansion(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, or permutations or seed is no integer.
-    ValueError
-        An argument has a wrong shape, value or device, or holds NaN or infinity; a group has no
-        class or no image, an image is of a class in no group.
+    TypeError, ValueError
+        As :func:`fastclip.metrics.similarity_histograms`, or permutations or seed is no integer.
 
     Warns
     -----
@@ -285,7 +280,8 @@ def _as_the_authors(
     of_keys = ids.repeat_interleave(inputs.prompts)
     better, level = (
         unpacked(
-            groups_ahead(
+            call(
+                "group_beats",
                 inputs.images,
                 inputs.keys,
                 [],

@@ -1,7 +1,5 @@
 """All measures of openness at once: of growing vocabularies, and of the words that do harm."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, SupportsIndex

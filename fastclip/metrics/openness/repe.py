@@ -1,7 +1,5 @@
 """Retrieval-enhanced prompts: class features moved towards captions that resemble them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import SupportsIndex
@@ -49,10 +47,8 @@ def retrieve_captions(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, or is no sequence of str.
-    ValueError
-        An argument has a wrong shape, value or device, or holds NaN or infinity.
+    TypeError, ValueError
+        As :func:`fastclip.metrics.alignment`, or names are no sequence of str.
 
     Examples
     --------
@@ -112,10 +108,8 @@ def retrieval_enhanced(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype.
-    ValueError
-        An argument has a wrong shape or value, or holds NaN or infinity.
+    TypeError, ValueError
+        As :func:`fastclip.metrics.alignment`.
 
     Examples
     --------
@@ -132,7 +126,8 @@ def retrieval_enhanced(
     several = as_tensor("class_features", class_features).ndim == 3
     classes = as_rows("class_features", class_features, "[C, P, d]" if several else "[C, d]")
     classes = classes.detach().double()
-    check_finite("class_features", classes.flatten(0, -2).float())
+    flat = classes.flatten(0, -2)
+    check_finite("class_features", flat.float())
     if len(retrieved_features) != len(classes):
         raise ValueError(
             f"retrieved_features: one per class is needed, {len(classes)}, "
@@ -142,11 +137,7 @@ def retrieval_enhanced(
     means = []
     for place, features in enumerate(retrieved_features):
         captions = rows(f"retrieved_features[{place}]", features)
-        if captions.shape[1] != classes.shape[-1]:
-            raise ValueError(
-                f"retrieved_features[{place}]: rows must be as long as those of class_features, "
-                f"got {captions.shape[1]} and {classes.shape[-1]}"
-            )
+        check_same_width(f"retrieved_features[{place}]", captions, flat, "class_features")
         means.append(unit(captions[:top].double(), dim=1).mean(0))
     retrieved = torch.stack(means)
     if not several:

@@ -1,7 +1,5 @@
 """Accuracy by the size of the vocabulary, for any number of words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import SupportsIndex
 
@@ -55,10 +53,8 @@ def accuracy_by_size(
 
     Raises
     ------
-    TypeError
-        An argument is no array or has another dtype, a size is no integer.
-    ValueError
-        An argument has a wrong shape, value or device, or holds NaN or infinity.
+    TypeError, ValueError
+        As :func:`fastclip.metrics.alignment`, or a size is no integer.
 
     Examples
     --------

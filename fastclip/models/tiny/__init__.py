@@ -1,7 +1,5 @@
 """The small model that ships: its files, training and measures. See README.md."""
 
-from __future__ import annotations
-
 import json
 from importlib.resources import files
 

@@ -3,8 +3,6 @@
 All pictures are of drawings and artwork sets that it was not trained on, unless a row says so.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

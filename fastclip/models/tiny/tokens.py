@@ -1,7 +1,5 @@
 """CLIP's byte-pair vocabulary, cut down to what small captions need."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import re

@@ -3,8 +3,6 @@
 If interrupted, rerun the same command to resume from the last checkpoint.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 import time
