@@ -25,8 +25,8 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g
 )
 def test_program(source: str, tmp_path: Path) -> None:
     program = tmp_path / "program"
-    options = ["-ffp-contract=off", "-DFASTCLIP_EMULATE", f"-I{EMULATOR}"]
-    _compile(program, *options, EMULATOR / "emulator.cpp", ROOT / "tests/cuda" / source)
+    options = ["-march=native", "-ffp-contract=fast", "-DFASTCLIP_EMULATE", f"-I{EMULATOR}"]
+    _compile(program, *options, *EMULATOR.glob("*.cpp"), ROOT / "tests/cuda" / source)
     for seed in range(3):
         environment = os.environ | {"FASTCLIP_EMULATOR_SEED": str(seed), "LD_PRELOAD": ""}
         done = subprocess.run([program], env=environment, capture_output=True, text=True)
@@ -43,7 +43,15 @@ def test_launches(tmp_path: Path) -> None:
 
 
 def _compile(program: Path, *options: str | Path) -> None:
-    command = ["g++", "-std=c++20", "-O1", "-Wall", "-Wno-unknown-pragmas", "-Werror"]
+    command = [
+        "g++",
+        "-std=c++20",
+        "-O1",
+        "-fexpensive-optimizations",
+        "-Wall",
+        "-Wno-unknown-pragmas",
+        "-Werror",
+    ]
     command += [f"-I{ROOT / 'csrc/include'}", f"-I{ROOT / 'csrc'}"]
     command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-x", "c++"]
     subprocess.run([*command, *options, "-o", program], check=True)

@@ -29,7 +29,7 @@ inline void fill(void* memory, int byte, size_t bytes, Stream) { std::memset(mem
 
 inline int multiprocessors() { return 3; }
 inline int capability() { return emulator::capability(); }
-inline size_t shared_limit() { return 227 * 1024; }
+inline size_t shared_limit() { return emulator::shared_limit(); }
 
 template <class... Params>
 bool has_code(void (*)(Params...), int) {
