@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from fastclip.engine.checks import (
+    OneWait,
     check_finite,
+    check_no_nan,
     with_adjacent_elements,
 )
-from fastclip.engine.devices import capturing
 from fastclip.engine.kernels import run, workspace_bytes
 from fastclip.engine.operation import Operation, State
 from fastclip.engine.packing import empty_screen, encode, parts_to_pack, worth_packing
@@ -43,18 +44,18 @@ def _count_ahead(
     per_key: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    check_finite("queries", queries)
-    packing = not screen and worth_packing(queries, keys)
-    if not screen and not packing:
-        check_finite("keys", keys)
-    if not capturing(scores) and torch.isnan(scores).any():
-        raise ValueError(f"thresholds: NaN at {int(torch.isnan(scores).nonzero()[0])}")
-    if not packing:
-        return _count(queries, keys, screen, scores, ties, per_key)
-    counted = [
-        _count(queries, part, encode(part, begin), scores, ties - begin, per_key)
-        for begin, part in parts_to_pack(keys)
-    ]
+    with OneWait(queries):
+        check_finite("queries", queries)
+        packing = not screen and worth_packing(queries, keys)
+        if not screen and not packing:
+            check_finite("keys", keys)
+        check_no_nan("thresholds", scores)
+        if not packing:
+            return _count(queries, keys, screen, scores, ties, per_key)
+        counted = [
+            _count(queries, part, encode(part, begin), scores, ties - begin, per_key)
+            for begin, part in parts_to_pack(keys)
+        ]
     counts, survivors = zip(*counted, strict=True)
     total = torch.cat(counts) if per_key else torch.stack(counts).sum(0)
     return total, torch.stack(survivors).sum()

@@ -10,6 +10,7 @@ from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups, Targets
 from fastclip.engine.checks import (
     Array,
+    OneWait,
     as_indices,
     as_rows,
     check_finite,
@@ -116,8 +117,9 @@ def group_beats(
     check_same_width(query_rows, key_rows)
     ids, count = as_groups(groups, key_rows, num_groups)
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
-    scores = pair_scores(query_rows, key_rows, indices)
-    bits, survivors = groups_ahead(query_rows, key_rows, screen, scores, indices, ids, count)
+    with OneWait(query_rows):
+        scores = pair_scores(query_rows, key_rows, indices)
+        bits, survivors = groups_ahead(query_rows, key_rows, screen, scores, indices, ids, count)
     return (bits, survivors) if return_survivors else bits
 
 
@@ -165,13 +167,14 @@ def _beats(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the bits of groups, some of which may be without a key, and how many survived."""
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    if not screen and on_cuda(keys) and worth_packing(queries, keys):
-        screen = encode(keys)
-    elif not screen:
-        check_finite("keys", keys)
-    result = _empty(queries, keys, screen, scores, ties, groups, num_groups)
-    of_rows = (x.contiguous() for x in (scores, ties, groups))
-    run("group_beats", queries, keys, screen, *of_rows, *result)
+    with OneWait(queries):
+        if not screen and on_cuda(keys) and worth_packing(queries, keys):
+            screen = encode(keys)
+        elif not screen:
+            check_finite("keys", keys)
+        result = _empty(queries, keys, screen, scores, ties, groups, num_groups)
+        of_rows = (x.contiguous() for x in (scores, ties, groups))
+        run("group_beats", queries, keys, screen, *of_rows, *result)
     return result
 
 

@@ -10,6 +10,7 @@ from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups
 from fastclip.engine.checks import (
     Array,
+    OneWait,
     as_rows,
     check_finite,
     check_same_width,
@@ -125,17 +126,18 @@ def _group_max(
     num_groups: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    check_finite("queries", queries)
-    check_groups(groups, num_groups)
-    if not screen:
-        # On the CPU, the screen needs keys of a group to be next to each other.
-        may_screen = on_cuda(keys) or bool((groups[1:] >= groups[:-1]).all())
-        if may_screen and worth_packing(queries, keys):
-            screen = encode(keys)
-        else:
-            check_finite("keys", keys)
-    result = _empty(queries, keys, screen, groups, num_groups)
-    run("group_max", queries, keys, screen, groups.contiguous(), *result)
+    with OneWait(queries):
+        check_finite("queries", queries)
+        check_groups(groups, num_groups)
+        if not screen:
+            # On the CPU, the screen needs keys of a group to be next to each other.
+            may_screen = on_cuda(keys) or bool((groups[1:] >= groups[:-1]).all())
+            if may_screen and worth_packing(queries, keys):
+                screen = encode(keys)
+            else:
+                check_finite("keys", keys)
+        result = _empty(queries, keys, screen, groups, num_groups)
+        run("group_max", queries, keys, screen, groups.contiguous(), *result)
     return result
 
 

@@ -8,7 +8,7 @@ import torch
 
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Targets
-from fastclip.engine.checks import Array, as_indices, as_rows, check_same_width
+from fastclip.engine.checks import Array, OneWait, as_indices, as_rows, check_same_width
 from fastclip.engine.operation import Part, State, register
 from fastclip.engine.packed import as_keys
 from fastclip.engine.pair_scores import pair_scores
@@ -91,8 +91,9 @@ def rank(
     key_rows = key_rows.detach()
     check_same_width(query_rows, key_rows)
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
-    scores = pair_scores(query_rows, key_rows, indices)
-    ranks, survivors = count_ahead(query_rows, key_rows, screen, scores, indices, False)
+    with OneWait(query_rows):
+        scores = pair_scores(query_rows, key_rows, indices)
+        ranks, survivors = count_ahead(query_rows, key_rows, screen, scores, indices, False)
     return (ranks, survivors) if return_survivors else ranks
 
 
