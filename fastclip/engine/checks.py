@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import SupportsFloat
+import threading
+from collections.abc import Callable
+from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 import torch
@@ -116,11 +118,14 @@ def check_range(name: str, indices: torch.Tensor, count: int, of: str) -> None:
         return
     wrong = torch.nonzero((indices < 0) | (indices >= count)).flatten()
     if wrong.numel():
-        at = int(wrong[0])
-        raise ValueError(
-            f"{name}: must be from 0 to {count - 1}, one of {count} {of}, "
-            f"got {int(indices[at])} at {at}"
-        )
+        raise _out_of_range(name, indices, count, of, int(wrong[0]))
+
+
+def _out_of_range(name: str, indices: torch.Tensor, count: int, of: str, at: int) -> ValueError:
+    return ValueError(
+        f"{name}: must be from 0 to {count - 1}, one of {count} {of}, "
+        f"got {int(indices[at])} at {at}"
+    )
 
 
 def check_k(k: int, count: int, of: str = "keys") -> None:
@@ -187,11 +192,102 @@ def try_plain() -> bool:
     return not (EMULATED or watched())
 
 
-def check_finite(name: str, rows: torch.Tensor) -> None:
+def check_finite(name: str, rows: torch.Tensor, first: int = 0) -> None:
+    """Check rows, numbered from ``first``. CUDA graphs are captured unchecked."""
     check_memory(name, rows)
-    row = find_nonfinite(rows)
-    if row >= 0:
-        raise not_finite(name, row)
+    if _waits.checks is None or not on_cuda(rows):
+        row = find_nonfinite(rows)
+        if row >= 0:
+            raise not_finite(name, first + row)
+    elif not capturing(rows):
+        rows = with_adjacent_elements(rows)
+        same = (name, first, rows.data_ptr(), rows.shape, rows.stride(), rows.dtype)
+        if same not in _waits.checks:
+            flag = _first_nonfinite(rows)
+            _later(same, flag, rows, lambda row: not_finite(name, first + row))
+
+
+def as_in_range(name: str, indices: torch.Tensor, count: int, of: str) -> torch.Tensor:
+    """Return ``indices``, checked as by :func:`check_range`, or within :class:`OneWait` to be.
+
+    Then those that are out of range are replaced. CUDA graphs are captured unchecked.
+    """
+    if _waits.checks is None or not on_cuda(indices) or capturing(indices) or count == 0:
+        check_range(name, indices, count, of)
+        return indices
+    wrong = (indices < 0) | (indices >= count)
+    _later(object(), _first(wrong), indices, lambda at: _out_of_range(name, indices, count, of, at))
+    return indices.clamp(0, count - 1)
+
+
+def check_no_nan(name: str, numbers: torch.Tensor) -> None:
+    """Check that there is no NaN. CUDA graphs are captured unchecked."""
+    if capturing(numbers):
+        return
+    if _waits.checks is not None and on_cuda(numbers):
+        _later(object(), _first(numbers.isnan()), numbers, lambda at: _is_nan(name, at))
+    elif numbers.isnan().any():
+        raise _is_nan(name, int(numbers.isnan().nonzero()[0]))
+
+
+def _is_nan(name: str, at: int) -> ValueError:
+    return ValueError(f"{name}: NaN at {at}")
+
+
+def _first(wrong: torch.Tensor) -> torch.Tensor:
+    """Return where the first of a vector of bool is true, or its length."""
+    places = torch.arange(len(wrong) + 1, device=wrong.device)
+    return torch.where(torch.cat([wrong, wrong.new_ones(1)]), places, len(wrong)).min()
+
+
+class _Check(NamedTuple):
+    first: torch.Tensor
+    """The number of the first thing that is wrong, or at least that of all things."""
+    of: torch.Tensor
+    """All things; held so that its memory is not another tensor's before the end."""
+    error: Callable[[int], ValueError]
+
+
+class _Waits(threading.local):
+    checks: dict[object, _Check] | None = None
+
+
+_waits = _Waits()
+
+
+def _later(
+    key: object, first: torch.Tensor, of: torch.Tensor, error: Callable[[int], ValueError]
+) -> None:
+    assert _waits.checks is not None
+    _waits.checks[key] = _Check(first, of, error)
+
+
+class OneWait:
+    """Within it, checks of tensors on the device of ``x`` are asked for, and awaited at the end.
+
+    Each alone would make the host wait for the device. So what is computed within must do no harm
+    with numbers that are not finite; the results are thrown away. What is wrong first is raised,
+    also in place of another error. The outermost one waits; on the CPU all is as without it, and
+    a compiler sees none: each operator waits by itself.
+    """
+
+    def __init__(self, x: torch.Tensor) -> None:
+        alone = _waits.checks is None and not torch.compiler.is_compiling()
+        self._outermost = alone and on_cuda(x)
+
+    def __enter__(self) -> None:
+        if self._outermost:
+            _waits.checks = {}
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if not self._outermost:
+            return
+        checks, _waits.checks = list((_waits.checks or {}).values()), None
+        if checks and (kind is None or issubclass(kind, Exception)):
+            found = torch.stack([check.first for check in checks]).tolist()
+            for first, check in zip(found, checks, strict=True):
+                if first < len(check.of):
+                    raise check.error(first)
 
 
 def check_row(row: int | None, queries: int) -> None:
@@ -211,10 +307,15 @@ def find_nonfinite(rows: torch.Tensor) -> int:
         return int(run("find_nonfinite", rows, None))
     if capturing(rows):
         return -1
+    row = int(_first_nonfinite(rows))
+    return row if row < len(rows) else -1
+
+
+def _first_nonfinite(rows: torch.Tensor) -> torch.Tensor:
+    """Return the lowest row with a NaN or infinity, or a larger number, on the device."""
     first = torch.empty((), dtype=torch.int64, device=rows.device)
     run("find_nonfinite", rows, first)
-    row = int(first)
-    return row if row < len(rows) else -1
+    return first
 
 
 def check_finite_pixels(name: str, images: torch.Tensor, rows: torch.Tensor) -> None:

@@ -8,7 +8,7 @@ from fastclip import _C
 from fastclip.engine.checks import (
     Array,
     as_rows,
-    find_nonfinite,
+    check_finite,
     not_finite,
     with_adjacent_elements,
 )
@@ -70,15 +70,14 @@ def encode(rows: torch.Tensor, first: int = 0) -> list[torch.Tensor]:
     """Check rows, numbered from ``first``, and return codes, bounds and center of PackedKeys."""
     codes, bounds, center = empty_screen(rows)
     if on_cuda(rows):
-        row = find_nonfinite(rows)
-        if row < 0 and len(rows):
+        check_finite("keys", rows, first)
+        if len(rows):
             center = _center(rows)
-        if row < 0:
-            run("pack", rows, center, codes, bounds)
+        run("pack", rows, center, codes, bounds)
     else:
         row = run("pack", rows, center, codes, bounds)
-    if row >= 0:
-        raise not_finite("keys", first + row)
+        if row >= 0:
+            raise not_finite("keys", first + row)
     return [codes, bounds, center]
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from fastclip.engine.checks import check_finite, check_range, with_adjacent_elements
+from fastclip.engine.checks import OneWait, as_in_range, check_finite, with_adjacent_elements
 from fastclip.engine.kernels import run
 from fastclip.engine.transforms import CONSTANT, call, define
 
@@ -15,12 +15,12 @@ def pair_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor
 
 def _pair_scores(queries: torch.Tensor, keys: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    check_finite("queries", queries)
-    check_range("targets", indices.flatten(), keys.shape[0], "keys")
-    indices = indices.contiguous()
-    scores = _empty(queries, keys, indices)
-    table, out = (x[:, None] if x.ndim == 1 else x for x in (indices, scores))
-    run("pair_scores", queries, keys, table, out)
+    with OneWait(queries):
+        check_finite("queries", queries)
+        in_range = as_in_range("targets", indices.flatten(), keys.shape[0], "keys")
+        scores = _empty(queries, keys, indices)
+        table, out = (x[:, None] if x.ndim == 1 else x for x in (in_range.view_as(indices), scores))
+        run("pair_scores", queries, keys, table.contiguous(), out)
     return scores
 
 

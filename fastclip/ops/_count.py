@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from fastclip.engine.checks import check_finite, with_adjacent_elements
-from fastclip.engine.devices import capturing
+from fastclip.engine.checks import (
+    OneWait,
+    check_finite,
+    check_no_nan,
+    with_adjacent_elements,
+)
 from fastclip.engine.kernels import run, workspace_bytes
 from fastclip.engine.operation import Operation, State
 from fastclip.engine.packing import empty_screen, encode, parts_to_pack, worth_packing
@@ -26,25 +30,25 @@ def _count_ahead(
     ``ties``; both are [N].
     """
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    check_finite("queries", queries)
-    packing = not screen and worth_packing(queries, keys)
-    if not screen and not packing:
-        check_finite("keys", keys)
-    if not capturing(scores) and torch.isnan(scores).any():
-        raise ValueError(f"thresholds: NaN at {int(torch.isnan(scores).nonzero()[0])}")
-    scores = scores.contiguous()
+    with OneWait(queries):
+        check_finite("queries", queries)
+        packing = not screen and worth_packing(queries, keys)
+        if not screen and not packing:
+            check_finite("keys", keys)
+        check_no_nan("thresholds", scores)
+        scores = scores.contiguous()
 
-    def count(
-        part: torch.Tensor, codes: list[torch.Tensor], limits: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        counts, survivors = _empty_counts(queries, part, per_key)
-        both = (None, counts) if per_key else (counts, None)
-        run("count_ahead", queries, part, codes, scores, limits.contiguous(), *both, survivors)
-        return counts, survivors
+        def count(
+            part: torch.Tensor, codes: list[torch.Tensor], limits: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            counts, survivors = _empty_counts(queries, part, per_key)
+            both = (None, counts) if per_key else (counts, None)
+            run("count_ahead", queries, part, codes, scores, limits.contiguous(), *both, survivors)
+            return counts, survivors
 
-    if not packing:
-        return count(keys, screen, ties)
-    counted = [count(part, encode(part, at), ties - at) for at, part in parts_to_pack(keys)]
+        if not packing:
+            return count(keys, screen, ties)
+        counted = [count(part, encode(part, at), ties - at) for at, part in parts_to_pack(keys)]
     counts, survivors = zip(*counted, strict=True)
     total = torch.cat(counts) if per_key else torch.stack(counts).sum(0)
     return total, torch.stack(survivors).sum()

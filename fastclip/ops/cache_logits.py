@@ -9,6 +9,7 @@ from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Beta, RowColumn, ValueRows
 from fastclip.engine.checks import (
     Array,
+    OneWait,
     as_number,
     as_rows,
     check_finite,
@@ -105,12 +106,13 @@ def _cache_logits(
 ) -> torch.Tensor:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     values = with_adjacent_elements(values)
-    check_finite("queries", queries)
-    if check_keys:
-        check_finite("keys", keys)
-    check_finite("values", values)
-    out = _empty(queries, keys, values)
-    run("cache_logits", queries, keys, values, beta, out, None)
+    with OneWait(queries):
+        check_finite("queries", queries)
+        if check_keys:
+            check_finite("keys", keys)
+        check_finite("values", values)
+        out = _empty(queries, keys, values)
+        run("cache_logits", queries, keys, values, beta, out, None)
     return out
 
 

@@ -6,7 +6,13 @@ import torch
 
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups, Targets
-from fastclip.engine.checks import Array, as_indices, check_finite, with_adjacent_elements
+from fastclip.engine.checks import (
+    Array,
+    OneWait,
+    as_indices,
+    check_finite,
+    with_adjacent_elements,
+)
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.groups import as_groups, check_groups
 from fastclip.engine.kernels import run
@@ -100,9 +106,10 @@ def group_beats(
     query_rows, key_rows = query_rows.detach(), key_rows.detach()  # bits have no gradient
     ids, count = as_groups(groups, key_rows, num_groups)
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
-    scores = pair_scores(query_rows, key_rows, indices)
-    rows = query_rows, key_rows, screen
-    bits, survivors = call("group_beats", *rows, scores, indices, ids, count)
+    with OneWait(query_rows):
+        scores = pair_scores(query_rows, key_rows, indices)
+        rows = query_rows, key_rows, screen
+        bits, survivors = call("group_beats", *rows, scores, indices, ids, count)
     return (bits, survivors) if return_survivors else bits
 
 
@@ -126,13 +133,14 @@ def _beats(
     ``ties``; both are [N]. Groups may be without a key.
     """
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    if not screen and on_cuda(keys) and worth_packing(queries, keys):
-        screen = encode(keys)
-    elif not screen:
-        check_finite("keys", keys)
-    result = _empty(queries, num_groups)
-    of_rows = (x.contiguous() for x in (scores, ties, groups))
-    run("group_beats", queries, keys, screen, *of_rows, *result)
+    with OneWait(queries):
+        if not screen and on_cuda(keys) and worth_packing(queries, keys):
+            screen = encode(keys)
+        elif not screen:
+            check_finite("keys", keys)
+        result = _empty(queries, num_groups)
+        of_rows = (x.contiguous() for x in (scores, ties, groups))
+        run("group_beats", queries, keys, screen, *of_rows, *result)
     return result
 
 

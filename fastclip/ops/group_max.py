@@ -6,7 +6,7 @@ import torch
 
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups
-from fastclip.engine.checks import Array, check_finite, with_adjacent_elements
+from fastclip.engine.checks import Array, OneWait, check_finite, with_adjacent_elements
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import ordered
 from fastclip.engine.groups import as_groups, check_groups
@@ -113,17 +113,18 @@ def _group_max(
     num_groups: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    check_finite("queries", queries)
-    check_groups(groups, num_groups)
-    if not screen:
-        # On the CPU, the screen needs keys of a group to be next to each other.
-        may_screen = on_cuda(keys) or bool((groups[1:] >= groups[:-1]).all())
-        if may_screen and worth_packing(queries, keys):
-            screen = encode(keys)
-        else:
-            check_finite("keys", keys)
-    result = empty_best(queries, num_groups)
-    run("group_max", queries, keys, screen, groups.contiguous(), *result)
+    with OneWait(queries):
+        check_finite("queries", queries)
+        check_groups(groups, num_groups)
+        if not screen:
+            # On the CPU, the screen needs keys of a group to be next to each other.
+            may_screen = on_cuda(keys) or bool((groups[1:] >= groups[:-1]).all())
+            if may_screen and worth_packing(queries, keys):
+                screen = encode(keys)
+            else:
+                check_finite("keys", keys)
+        result = empty_best(queries, num_groups)
+        run("group_max", queries, keys, screen, groups.contiguous(), *result)
     return result
 
 

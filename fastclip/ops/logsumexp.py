@@ -9,6 +9,7 @@ from fastclip import _C
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Scale, Sides
 from fastclip.engine.checks import (
+    OneWait,
     as_number,
     as_tensor,
     check_finite,
@@ -123,12 +124,13 @@ def _logsumexp(
 ) -> torch.Tensor:
     number = as_number("scale", scale)
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
-    if on_cuda(queries):
-        check_finite("queries", queries)
-        if check_keys:
-            check_finite("keys", keys)
-    out = _empty(queries)
-    row = run("logsumexp", queries, keys, number, check_keys, out)
+    with OneWait(queries):
+        if on_cuda(queries):
+            check_finite("queries", queries)
+            if check_keys:
+                check_finite("keys", keys)
+        out = _empty(queries)
+        row = run("logsumexp", queries, keys, number, check_keys, out)
     check_row(row, len(queries))
     return out
 

@@ -6,7 +6,7 @@ import torch
 
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Targets
-from fastclip.engine.checks import Array, as_indices
+from fastclip.engine.checks import Array, OneWait, as_indices
 from fastclip.engine.operation import Part, State, register
 from fastclip.engine.packed import as_keys, as_sides
 from fastclip.engine.pair_scores import pair_scores
@@ -85,8 +85,9 @@ def rank(
     query_rows, key_rows, screen = as_sides(queries, keys)
     query_rows, key_rows = query_rows.detach(), key_rows.detach()  # ranks have no gradient
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
-    scores = pair_scores(query_rows, key_rows, indices)
-    ranks, survivors = call("count_ahead", query_rows, key_rows, screen, scores, indices, False)
+    with OneWait(query_rows):
+        scores = pair_scores(query_rows, key_rows, indices)
+        ranks, survivors = call("count_ahead", query_rows, key_rows, screen, scores, indices, False)
     return (ranks, survivors) if return_survivors else ranks
 
 

@@ -9,6 +9,7 @@ from fastclip import _C
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import K
 from fastclip.engine.checks import (
+    OneWait,
     as_integer,
     check_finite,
     check_k,
@@ -156,6 +157,13 @@ def _topk(
     queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
+    with OneWait(queries):
+        return _search_parts(queries, keys, screen, k)
+
+
+def _search_parts(
+    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     if screen or not worth_packing(queries, keys, k):
         return _search(queries, keys, screen, k)
     found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []

@@ -42,6 +42,13 @@ def test_hard_cases(name: str) -> None:
         assert_close(problem, torch.arange(len(problem.keys)) % 9)
 
 
+def test_wide_rows() -> None:
+    keys = torch.ones(2, 2**21 + 5)
+    keys[1, -1] = 4
+    result = fastclip.group_mean(keys[1:], keys, torch.zeros(2, dtype=torch.int64))
+    assert result.item() == 2**21 + 4 + 4 * 2.5
+
+
 def test_same_bits_for_any_threads_and_instruction_set(isa: str, threads: None) -> None:
     generator = torch.Generator().manual_seed(0)
     problem = Problem(

@@ -131,6 +131,13 @@ def test_follows_an_edge(isa: str) -> None:
     assert right.min() > 0.75
 
 
+@pytest.mark.parametrize(("batch", "masks"), [(65_537, 1), (1, 8 * 65_537)])
+def test_many_tiny_images_and_masks(batch: int, masks: int) -> None:
+    masks = torch.rand(batch, masks, 1, 1)
+    images = torch.randn(batch, 1, 1, 1)
+    assert torch.equal(fastclip.refine_masks(images, masks, iterations=1, dilations=(1,)), masks)
+
+
 def test_no_iterations_copy_the_masks(isa: str) -> None:
     images, masks = problem(4, 2, 3, 9, 11)
     result = fastclip.refine_masks(images, masks, iterations=0)

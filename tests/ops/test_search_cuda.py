@@ -128,6 +128,13 @@ def test_many_tiles_of_wide_rows(width: int, monkeypatch: pytest.MonkeyPatch) ->
         test_groups(problem, "eights")
 
 
+@pytest.mark.parametrize("width", [24_576, 40_448, 56_320])
+def test_rows_as_wide_as_the_shared_memory_of_a_block(width: int) -> None:
+    """With static variables beside them they do not fit; then all scores are exact."""
+    keys = torch.randn(40, width)
+    test_topk(Problem(keys[:2], keys), 10)
+
+
 def test_pairs_of_one_set_come_once() -> None:
     keys = torch.randn(700, 20).round()
     packed = fastclip.pack(keys)

@@ -29,7 +29,12 @@ inline void fill(void* memory, int byte, size_t bytes, Stream) { std::memset(mem
 
 inline int multiprocessors() { return 3; }
 inline int capability() { return emulator::capability(); }
-inline size_t shared_limit() { return 227 * 1024; }
+inline size_t shared_limit() { return emulator::shared_limit(); }
+
+template <class... Params>
+bool has_code(void (*)(Params...), int) {
+  return true;
+}
 
 // The dynamic shared memory of the block, aligned to 1,024 bytes.
 template <class T>
@@ -77,6 +82,24 @@ inline int capability() {
 // Bytes of shared memory that one block may have if it asks for them.
 inline size_t shared_limit() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
 
+// What the code of a kernel takes on the current device: threads of a block, and bytes of dynamic
+// shared memory. Whoever asks first lets the kernel have all the shared memory that there is beside
+// its static variables, once for all: launches of different sizes from several threads would take
+// it away from each other.
+struct BlockLimits {
+  int threads;
+  size_t shared_bytes;
+};
+BlockLimits block_limits(const void* kernel);
+
+// Whether the build has code of a kernel for the current device: code for others is left empty and
+// takes no block of so many threads. The capability does not tell: a driver may be asked to
+// compile PTX, which is of older devices, in place of the code that is there.
+template <class... Params>
+bool has_code(void (*kernel)(Params...), int threads) {
+  return block_limits(reinterpret_cast<const void*>(kernel)).threads >= threads;
+}
+
 // The dynamic shared memory of the block, aligned to 1,024 bytes.
 template <class T>
 __device__ T* dynamic_shared() {
@@ -90,10 +113,10 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_byte
             Args... args) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   const auto* entry = reinterpret_cast<const void*>(kernel);
-  if (shared_bytes > 48 * 1024) {
-    check(cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared_bytes)),
-          "shared memory of a kernel");
+  if (shared_bytes > 0 && shared_bytes > block_limits(entry).shared_bytes) {
+    throw std::runtime_error("fastclip: a kernel needs " + std::to_string(shared_bytes) +
+                             " bytes of shared memory, this device has " +
+                             std::to_string(block_limits(entry).shared_bytes) + " for it");
   }
   std::tuple<Params...> values(static_cast<Params>(args)...);
   std::apply(

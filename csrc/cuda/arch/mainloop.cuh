@@ -11,7 +11,9 @@ namespace fastclip::cuda {
 template <class Epilogue>
 void screen(const MainloopParams& params, const Epilogue& epilogue, Stream stream) {
 #ifdef FASTCLIP_SM90A
-  if (capability() == 90) return sm90::screen(params, epilogue, stream);
+  if (capability() == 90 && has_code(sm90::screen_kernel<Epilogue, 4>, sm90::kThreads)) {
+    return sm90::screen(params, epilogue, stream);
+  }
 #endif
   sm80::screen(params, epilogue, stream);
 }

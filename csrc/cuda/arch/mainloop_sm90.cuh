@@ -289,10 +289,18 @@ __device__ __forceinline__ void consume(Shared<Epilogue, strips>& shared,
   epilogue.finish(state);
 }
 
-template <class Epilogue, int strips>
-__global__ void __launch_bounds__(kThreads, 1)
-    screen_kernel([[maybe_unused]] MainloopParams params, [[maybe_unused]] Epilogue epilogue) {
+// Code for other devices takes no block of kThreads, as has_code() expects.
 #if defined(FASTCLIP_EMULATE) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define FASTCLIP_HOPPER
+inline constexpr int kMostThreads = kThreads;
+#else
+inline constexpr int kMostThreads = 1;
+#endif
+
+template <class Epilogue, int strips>
+__global__ void __launch_bounds__(kMostThreads, 1)
+    screen_kernel([[maybe_unused]] MainloopParams params, [[maybe_unused]] Epilogue epilogue) {
+#ifdef FASTCLIP_HOPPER
   auto& shared = *dynamic_shared<Shared<Epilogue, strips>>();
   if (threadIdx.x == 0) {
     shared.key_pipeline.init(1, kConsumers * kWarps);
@@ -315,6 +323,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     more_registers<Tuned::kConsumerRegisters>();
     consume(shared, tiles, warp / kWarps - 1, epilogue);
   }
+#else
+  __trap();
 #endif
 }
 

@@ -28,7 +28,7 @@ inline void barrier_init(MemoryBarrier& barrier, int threads) {
   emulator::barrier_init(barrier.state, threads);
 }
 // Between barrier_init and __syncthreads: makes the barriers visible to copies in the background.
-inline void barrier_init_fence() {}
+inline void barrier_init_fence() { emulator::barrier_init_fence(); }
 inline void barrier_arrive(MemoryBarrier& barrier) { emulator::barrier_arrive(barrier.state, 0); }
 // Arrives, and makes the phase wait for `bytes` bytes of bulk copies.
 inline void barrier_arrive_expect(MemoryBarrier& barrier, int bytes) {
@@ -74,10 +74,12 @@ void wgmma_finish(int (&)[strips][8][4]) {
 template <int count>
 void fewer_registers() {
   static_assert(count % 8 == 0 && count >= 24 && count <= 256);
+  emulator::set_registers(count, false);
 }
 template <int count>
 void more_registers() {
   static_assert(count % 8 == 0 && count >= 24 && count <= 256);
+  emulator::set_registers(count, true);
 }
 
 #else

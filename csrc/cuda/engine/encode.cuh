@@ -22,7 +22,7 @@ struct Encoding {
         width(code_width(rows.cols)),
         log2_block(rotation_log2_block(width)),
         sign_scale(rotation_scale(log2_block)),
-        coded(width <= kWidestCoded && bytes_of_row() <= shared_limit()) {}
+        coded(width <= kWidestCoded && bytes_of_row() + kStaticBytes <= shared_limit()) {}
 
   FASTCLIP_HD double error() const { return rotation_error(log2_block, width >> log2_block); }
   size_t shared_bytes() const { return coded ? bytes_of_row() : 0; }
@@ -39,6 +39,8 @@ struct Encoding {
   bool coded;  // whether a row fits into shared memory
 
  private:
+  // Room for the static variables below, of sums over a block.
+  static constexpr size_t kStaticBytes = 256;
   // The row in float32, and a bit for each sign.
   size_t bytes_of_row() const { return static_cast<size_t>(width) * 4 + width / 8; }
 };

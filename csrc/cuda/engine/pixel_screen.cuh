@@ -43,12 +43,13 @@ static __global__ void row_norms(Matrix rows, double factor, float* norms) {
   if (threadIdx.x % kWarp == 0) norms[row] = round_up_to_float(factor * sqrt(sum) * (1 + 1e-9));
 }
 
+// A flat grid of `row_tiles` by pitch / kColumns tiles: only its first side may be long.
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
-    write_products(Tile tile, float* scores, int64_t pitch) {
+    write_products(Tile tile, int64_t row_tiles, float* scores, int64_t pitch) {
   auto& shared = *dynamic_shared<typename Tile::Shared>();
-  const int64_t first_row = int64_t{blockIdx.x} * Tile::kRows;
-  const int64_t first_column = int64_t{blockIdx.y} * Tile::kColumns;
+  const int64_t first_row = blockIdx.x % row_tiles * Tile::kRows;
+  const int64_t first_column = blockIdx.x / row_tiles * Tile::kColumns;
   float products[Tile::kSide][Tile::kSide];
   tile.multiply(first_row, first_column, shared, products);
 #pragma unroll
@@ -78,8 +79,9 @@ inline void launch_products(const SplitRows& rows, const SplitRows& columns, flo
   visit_split_tile(rows, columns, [&](const auto& tile) {
     using Tile = std::decay_t<decltype(tile)>;
     const int64_t pitch = whole_tiles(columns.rows);
-    launch(write_products<Tile>, dim3(whole_tiles(rows.rows) / Tile::kRows, pitch / Tile::kColumns),
-           dim3(Tile::kThreads), sizeof(typename Tile::Shared), stream, tile, scores, pitch);
+    const int64_t row_tiles = whole_tiles(rows.rows) / Tile::kRows;
+    launch(write_products<Tile>, dim3(row_tiles * (pitch / Tile::kColumns)), dim3(Tile::kThreads),
+           sizeof(typename Tile::Shared), stream, tile, row_tiles, scores, pitch);
   });
 }
 

@@ -76,15 +76,20 @@ struct Window {
   float inverse_deviation;  // 1 / (1e-8 + 0.1 sigma), in that unit
 };
 
+// How many blocks have a thread for each pixel of an image. Grids are flat, block after block of
+// one image (and of one group of masks) after the other: only their first side may be long.
+FASTCLIP_HD int64_t blocks_of_image(int64_t area) { return ceil_div<int64_t>(area, kThreads); }
+
 // weights [images, neighbours, area]. One thread for each pixel.
 __global__ void __launch_bounds__(kThreads)
     affinities(const float* images, int64_t channels, Neighbours neighbours, float* weights) {
   const int64_t area = neighbours.area();
-  const int64_t pixel = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int64_t image = blockIdx.x / blocks_of_image(area);
+  const int64_t pixel = blockIdx.x % blocks_of_image(area) * kThreads + threadIdx.x;
   if (pixel >= area) return;
   const int64_t y = pixel / neighbours.width, x = pixel % neighbours.width;
-  weights += blockIdx.y * neighbours.count * area + pixel;
-  images += blockIdx.y * channels * area;
+  weights += image * neighbours.count * area + pixel;
+  images += image * channels * area;
   float most = 0;
   for (int64_t c = 0; c < channels; ++c) {
     const Window window(neighbours, images + c * area, y, x);
@@ -117,12 +122,15 @@ __global__ void __launch_bounds__(kThreads)
     weighted_means(const float* weights, const float* masks, const float* low, const float* high,
                    int64_t mask_count, Neighbours neighbours, float* out) {
   const int64_t area = neighbours.area();
-  const int64_t pixel = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int64_t group = blockIdx.x / blocks_of_image(area);
+  const int64_t groups = ceil_div<int64_t>(mask_count, kMasks);
+  const int64_t image = group / groups;
+  const int64_t pixel = blockIdx.x % blocks_of_image(area) * kThreads + threadIdx.x;
   if (pixel >= area) return;
   const int64_t y = pixel / neighbours.width, x = pixel % neighbours.width;
-  weights += blockIdx.z * neighbours.count * area + pixel;
-  const int64_t first_mask = int64_t{blockIdx.y} * kMasks;
-  const int64_t first_plane = blockIdx.z * mask_count + first_mask;
+  weights += image * neighbours.count * area + pixel;
+  const int64_t first_mask = group % groups * kMasks;
+  const int64_t first_plane = image * mask_count + first_mask;
   const int count = static_cast<int>(min(mask_count - first_mask, int64_t{kMasks}));
   masks += first_plane * area;
   float sums[kMasks] = {};
@@ -184,19 +192,19 @@ void refine_masks(const RefineMasksCall& call, int64_t at_once, void* workspace,
   const int64_t area = call.height() * call.width(), masks = call.num_masks();
   const Neighbours neighbours{memory.offsets, dilation_count * kDirections, call.height(),
                               call.width()};
-  const int64_t blocks = ceil_div<int64_t>(area, kThreads);
   for (int64_t b = 0; b < call.batch(); b += at_once) {
     const int64_t count = std::min(at_once, call.batch() - b);
     const int64_t planes = b * masks;
-    launch(affinities, dim3(blocks, count), dim3(kThreads), 0, stream,
+    const int64_t blocks = count * blocks_of_image(area);
+    launch(affinities, dim3(blocks), dim3(kThreads), 0, stream,
            call.images.data + b * call.channels() * area, call.channels(), neighbours,
            memory.weights);
     const float* now = call.masks.data + planes * area;
     for (int64_t i = 0; i < call.iterations; ++i) {
       // In turns, so that the last iteration writes the result.
       float* next = (call.iterations - i) % 2 == 1 ? call.out.data + planes * area : memory.masks;
-      launch(weighted_means, dim3(blocks, ceil_div<int64_t>(masks, kMasks), count), dim3(kThreads),
-             0, stream, memory.weights, now, call.low.data + planes, call.high.data + planes, masks,
+      launch(weighted_means, dim3(blocks * ceil_div<int64_t>(masks, kMasks)), dim3(kThreads), 0,
+             stream, memory.weights, now, call.low.data + planes, call.high.data + planes, masks,
              neighbours, next);
       now = next;
     }

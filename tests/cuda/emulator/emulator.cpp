@@ -1,115 +1,26 @@
 #undef _FORTIFY_SOURCE  // its longjmp takes a change of stacks for an attack
 #include "emulator.h"
 
-#include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 
 #include <cstdlib>
-#include <deque>
-#include <exception>
-#include <memory>
-#include <mutex>
 #include <numeric>
-#include <random>
 #include <stdexcept>
-#include <string>
-#include <utility>
-#include <vector>
 
-#include "fastclip/float16.h"
+#include "scheduler.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
 #endif
 
 namespace fastclip::cuda::emulator {
+
+Scheduler scheduler;
+
 namespace {
 
 constexpr size_t kStack = 512 * 1024;
-constexpr int kBarriers = 16;
-
-struct Copy {
-  void* to;
-  const void* from;  // null: zeros
-  int bytes;
-};
-
-// A context that can be left and entered again; that of the scheduler has no stack of its own.
-struct Context {
-  jmp_buf state;
-  const void* stack = nullptr;
-  size_t stack_bytes = 0;
-};
-
-// A bulk copy under way, and the barrier that counts its bytes.
-struct BulkCopy {
-  Copy copy;
-  uint64_t* barrier;
-};
-
-// A product of wgmma: descriptors of its operands.
-struct Product {
-  int columns;
-  uint64_t a, b;
-  bool add;
-};
-
-struct Products {
-  std::deque<std::vector<Product>> groups;  // under way, the last one still open
-  int* dots = nullptr;                      // of the kernel, null where none is under way
-  size_t bytes = 0;                         // of these
-  int sums[128];                            // what they will be
-  bool fenced = false;
-};
-
-struct Fiber {
-  Context context;
-  uint3 index;
-  int number;                            // in the block
-  std::deque<std::vector<Copy>> copies;  // groups under way, the last one still open
-  Products products;
-};
-
-struct Meeting {
-  unsigned mask = 0;
-  unsigned arrived = 0;
-  Finish finish = nullptr;
-  const void* in[32] = {};
-  void* out[32] = {};
-  Fiber* fibers[32] = {};
-};
-
-struct Warp {
-  unsigned live = 0;
-  std::vector<Meeting> meetings;
-};
-
-struct Barrier {
-  int expected = 0;
-  int count = 0;  // of predicates
-  std::vector<std::pair<Fiber*, int*>> waiting;
-};
-
-struct Scheduler {
-  std::mutex mutex;
-  Context context;
-  std::vector<std::unique_ptr<Fiber>> fibers;
-  std::vector<Fiber*> ready;
-  std::vector<Warp> warps;
-  Barrier barriers[kBarriers];
-  std::vector<BulkCopy> bulk_copies;
-  std::vector<std::pair<const uint64_t*, Fiber*>> phase_waits;
-  Fiber* current = nullptr;
-  int live = 0;
-  const std::function<void()>* kernel = nullptr;
-  std::exception_ptr error;
-  std::unique_ptr<void, void (*)(void*)> shared{nullptr, std::free};
-  size_t shared_bytes = 0;
-  std::minstd_rand random;
-};
-
-Scheduler scheduler;
 
 // Whoever is entered for the first time has not come through switch_to.
 void entered() {
@@ -139,17 +50,11 @@ __attribute__((noinline)) void switch_to(Context& from, Context& to) {
   entered();
 }
 
-void wait() { switch_to(scheduler.current->context, scheduler.context); }
-
-void wake(Fiber* fiber) { scheduler.ready.push_back(fiber); }
-
-[[noreturn]] void fail(const std::string& what) {
-  throw std::logic_error("emulated kernel: " + what + " (block " + std::to_string(blockIdx.x) +
-                         ", " + std::to_string(blockIdx.y) + ", thread " +
-                         std::to_string(threadIdx.x) + ")");
+std::exception_ptr fault(const std::string& what) {
+  return std::make_exception_ptr(std::logic_error(
+      "emulated kernel: " + what + " (block " + std::to_string(blockIdx.x) + ", " +
+      std::to_string(blockIdx.y) + ", thread " + std::to_string(threadIdx.x) + ")"));
 }
-
-Warp& warp_of(const Fiber& fiber) { return scheduler.warps[fiber.number / 32]; }
 
 void finish_meetings(Warp& warp) {
   for (size_t m = 0; m < warp.meetings.size();) {
@@ -166,61 +71,22 @@ void finish_meetings(Warp& warp) {
   }
 }
 
-void finish_barrier(Barrier& barrier) {
-  const int expected = barrier.expected > 0 ? barrier.expected : scheduler.live;
+void finish_barrier(Block& block, Barrier& barrier) {
+  const int expected = barrier.expected > 0 ? barrier.expected : block.live;
   if (barrier.waiting.empty() || static_cast<int>(barrier.waiting.size()) < expected) return;
+  std::vector<const Fiber*> all;
   for (const auto& [fiber, count] : barrier.waiting) {
     *count = barrier.count;
     wake(fiber);
+    if (!block.made.empty()) all.push_back(fiber);
   }
+  if (!all.empty()) share_knowledge(block, all);
   barrier.waiting.clear();
   barrier.count = 0;
 }
 
-void finish_copy(const Copy& copy) {
-  if (copy.from == nullptr) {
-    std::memset(copy.to, 0, static_cast<size_t>(copy.bytes));
-  } else {
-    std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes));
-  }
-}
-
-void finish_copies(const std::vector<Copy>& group) {
-  for (const Copy& copy : group) finish_copy(copy);
-}
-
-// What the 64 bits of a barrier in shared memory hold.
-struct Phase {
-  int16_t threads;  // that must arrive in each phase
-  int16_t missing;  // of them
-  int32_t odd : 1;  // of the number of the phase
-  int32_t bytes : 31;
-};
-
-// Changes a barrier and wakes those who wait if that ends a phase.
-template <class Change>
-void change_phase(uint64_t& state, Change change) {
-  auto phase = std::bit_cast<Phase>(state);
-  change(phase);
-  if (phase.missing < 0) fail("more threads arrive at a barrier than it was made for");
-  if (phase.missing == 0 && phase.bytes == 0) {
-    phase.odd = ~phase.odd;
-    phase.missing = phase.threads;
-    std::erase_if(scheduler.phase_waits, [&](const auto& waiting) {
-      if (waiting.first == &state) wake(waiting.second);
-      return waiting.first == &state;
-    });
-  }
-  state = std::bit_cast<uint64_t>(phase);
-}
-
-void finish_bulk_copy() {
-  auto& copies = scheduler.bulk_copies;
-  std::swap(copies[scheduler.random() % copies.size()], copies.back());
-  const BulkCopy done = copies.back();
-  copies.pop_back();
-  finish_copy(done.copy);
-  change_phase(*done.barrier, [&](Phase& phase) { phase.bytes -= done.copy.bytes; });
+void keep_error() {
+  if (!scheduler.error) scheduler.error = std::current_exception();
 }
 
 // The life of a fiber: one thread of one block after the other.
@@ -231,21 +97,23 @@ void live() {
   for (;;) {
     try {
       (*scheduler.kernel)();
+      check_end(*self);
     } catch (...) {
-      if (!scheduler.error) scheduler.error = std::current_exception();
+      keep_error();
     }
     for (auto& group : self->copies) finish_copies(group);
     self->copies.clear();
-    if (self->products.dots != nullptr && !scheduler.error) {
-      scheduler.error = std::make_exception_ptr(
-          std::logic_error("emulated kernel: a thread ends before its products"));
-    }
     self->products = Products{};
-    --scheduler.live;
+    Block& block = *self->block;
+    --block.live;
     Warp& warp = warp_of(*self);
     warp.live &= ~(1u << (self->number % 32));
-    finish_meetings(warp);
-    finish_barrier(scheduler.barriers[0]);
+    try {
+      finish_meetings(warp);
+      finish_barrier(block, block.barriers[0]);
+    } catch (...) {
+      keep_error();
+    }
     wait();
   }
 }
@@ -273,51 +141,85 @@ std::unique_ptr<Fiber> create() {
   return fiber;
 }
 
-void run_block(dim3 block) {
-  const int threads = static_cast<int>(block.x * block.y * block.z);
-  std::memset(scheduler.shared.get(), 0xcd, scheduler.shared_bytes);
-  scheduler.warps.assign(static_cast<size_t>((threads + 31) / 32), Warp{});
-  for (Barrier& barrier : scheduler.barriers) barrier = Barrier{};
-  scheduler.live = threads;
-  scheduler.ready.clear();
-  scheduler.bulk_copies.clear();
-  scheduler.phase_waits.clear();
+// Registers of each thread of a kernel whose launch bounds are its threads, one block at a time.
+int launch_registers(int threads) { return std::min(256, 65536 / threads) / 8 * 8; }
+
+void begin(Block& block, uint3 index, size_t first_fiber) {
+  const int threads = static_cast<int>(blockDim.x * blockDim.y * blockDim.z);
+  block.index = index;
+  block.live = threads;
+  block.statics.forget();
+  // Exactly as large as asked for, so that a sanitizer sees an access beyond.
+  void* shared = nullptr;
+  const size_t bytes = std::max<size_t>(scheduler.shared_bytes, 1);
+  if (posix_memalign(&shared, 1024, bytes) != 0) throw std::bad_alloc();
+  block.shared.reset(shared);
+  std::memset(shared, kGarbage, bytes);
+  block.warps.assign(static_cast<size_t>((threads + 31) / 32), Warp{});
+  for (Warp& warp : block.warps) warp.registers = launch_registers(threads);
+  block.groups.assign(static_cast<size_t>((threads + kWarpGroup - 1) / kWarpGroup), WarpGroup{});
+  for (Barrier& barrier : block.barriers) barrier = Barrier{};
+  block.bulk_copies.clear();
+  block.phase_waits.clear();
+  block.made.clear();
+  block.free_registers = 0;
+  block.register_waits.clear();
+  block.ready.clear();
+  block.fibers.clear();
   for (int t = 0; t < threads; ++t) {
-    Fiber& fiber = *scheduler.fibers[static_cast<size_t>(t)];
-    fiber.number = t;
+    Fiber& fiber = *scheduler.fibers[first_fiber + static_cast<size_t>(t)];
     const unsigned n = static_cast<unsigned>(t);
-    fiber.index = {n % block.x, n / block.x % block.y, n / block.x / block.y};
+    fiber.block = &block;
+    fiber.number = t;
+    fiber.steps = 0;
+    fiber.index = {n % blockDim.x, n / blockDim.x % blockDim.y, n / blockDim.x / blockDim.y};
     warp_of(fiber).live |= 1u << (t % 32);
+    block.fibers.push_back(&fiber);
     wake(&fiber);
   }
-  while (!scheduler.ready.empty() || !scheduler.bulk_copies.empty()) {
+}
+
+// Puts the static variables of a block in their place, which those of another one leave.
+void enter(Block& block) {
+  if (scheduler.block != &block) {
+    if (scheduler.block != nullptr) scheduler.block->statics.save();
+    block.statics.restore();
+    scheduler.block = &block;
+  }
+  blockIdx = block.index;
+}
+
+// Lets the threads of a block run for so many turns, or as long as they can; whether they ended.
+bool run_for(Block& block, unsigned turns) {
+  while (turns-- > 0 && !(block.ready.empty() && block.bulk_copies.empty())) {
     constexpr unsigned kSwitches = 64;  // of threads in the time of a bulk copy
-    if (!scheduler.bulk_copies.empty() &&
-        (scheduler.ready.empty() || scheduler.random() % kSwitches == 0)) {
-      finish_bulk_copy();
+    if (!block.bulk_copies.empty() &&
+        (block.ready.empty() || scheduler.random() % kSwitches == 0)) {
+      finish_bulk_copy(block, block.ready.empty());
       continue;
     }
-    std::swap(scheduler.ready[scheduler.random() % scheduler.ready.size()], scheduler.ready.back());
-    scheduler.current = scheduler.ready.back();
-    scheduler.ready.pop_back();
+    std::swap(block.ready[scheduler.random() % block.ready.size()], block.ready.back());
+    scheduler.current = block.ready.back();
+    block.ready.pop_back();
     threadIdx = scheduler.current->index;
     switch_to(scheduler.context, scheduler.current->context);
-    if (scheduler.error) break;
+    if (scheduler.error) std::rethrow_exception(std::exchange(scheduler.error, nullptr));
   }
-  if (scheduler.live > 0 && !scheduler.error) {
-    scheduler.error = std::make_exception_ptr(
-        std::logic_error("emulated kernel: " + std::to_string(scheduler.live) +
-                         " threads of block " + std::to_string(blockIdx.x) + ", " +
-                         std::to_string(blockIdx.y) + " wait for each other for ever"));
+  if (!block.ready.empty() || !block.bulk_copies.empty()) return false;
+  if (block.live > 0) fail(std::to_string(block.live) + " threads wait for each other for ever");
+  return true;
+}
+
+void finish(Block& block) {
+  check_steps(block);
+  const size_t used = StaticContents::used_bytes();
+  if (used + scheduler.shared_bytes > shared_limit()) {
+    fail("static variables take " + std::to_string(used) + " bytes of shared memory beside " +
+         std::to_string(scheduler.shared_bytes) + ", a block of this device has " +
+         std::to_string(shared_limit()));
   }
-  if (scheduler.error) {
-    // Fibers in the middle of a kernel are of no more use; what their stacks own is lost.
-    for (auto& fiber : scheduler.fibers) {
-      munmap(const_cast<void*>(fiber->context.stack), kStack);
-    }
-    scheduler.fibers.clear();
-    std::rethrow_exception(std::exchange(scheduler.error, nullptr));
-  }
+  StaticContents::clear();
+  scheduler.block = nullptr;
 }
 
 int setting(const char* name, int otherwise) {
@@ -325,23 +227,101 @@ int setting(const char* name, int otherwise) {
   return text == nullptr ? otherwise : static_cast<int>(std::strtol(text, nullptr, 10));
 }
 
+// A few blocks at a time, each for a while.
+void run_blocks(std::vector<size_t> order) {
+  const size_t threads = size_t{blockDim.x} * blockDim.y * blockDim.z;
+  const auto at_once =
+      std::min<size_t>(order.size(), std::max(1, setting("FASTCLIP_EMULATOR_BLOCKS", 2)));
+  while (scheduler.fibers.size() < at_once * threads) scheduler.fibers.push_back(create());
+  while (scheduler.blocks.size() < at_once) scheduler.blocks.push_back(std::make_unique<Block>());
+  const auto start = [&](size_t place) {
+    const size_t b = order.back();
+    order.pop_back();
+    begin(*scheduler.blocks[place],
+          {static_cast<unsigned>(b % gridDim.x), static_cast<unsigned>(b / gridDim.x % gridDim.y),
+           static_cast<unsigned>(b / gridDim.x / gridDim.y)},
+          place * threads);
+  };
+  std::vector<size_t> running;
+  for (size_t place = 0; place < at_once; ++place) {
+    start(place);
+    running.push_back(place);
+  }
+  StaticContents::clear();
+  scheduler.block = nullptr;
+  while (!running.empty()) {
+    std::swap(running[scheduler.random() % running.size()], running.back());
+    const size_t place = running.back();
+    Block& block = *scheduler.blocks[place];
+    enter(block);
+    constexpr unsigned kLongest = 10;  // turns at a time: a power of two up to 2^kLongest
+    const bool alone = running.size() == 1;
+    if (!run_for(block, alone ? ~0u : 1u << scheduler.random() % (kLongest + 1))) continue;
+    finish(block);
+    if (order.empty()) {
+      running.pop_back();
+    } else {
+      start(place);
+    }
+  }
+}
+
+// Whether the compiler turns a product and a sum into one instruction, as nvcc does.
+bool contracts() {
+  volatile float a = 1 + 0x1p-12f;  // its square is 1 + 2^-11 + 2^-24
+  volatile float c = -(1 + 0x1p-11f);
+  const float x = a;
+  return x * x + c != 0;
+}
+
 }  // namespace
+
+void wait() { switch_to(scheduler.current->context, scheduler.context); }
+
+void wake(Fiber* fiber) { fiber->block->ready.push_back(fiber); }
+
+void fail(const std::string& what) { std::rethrow_exception(fault(what)); }
+
+void finish_copy(const Copy& copy) {
+  if (copy.from == nullptr) {
+    std::memset(copy.to, 0, static_cast<size_t>(copy.bytes));
+  } else {
+    std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes));
+  }
+}
+
+void finish_copies(const std::vector<Copy>& group) {
+  for (const Copy& copy : group) finish_copy(copy);
+}
 
 int capability() { return setting("FASTCLIP_EMULATOR_CAPABILITY", 80); }
 
+size_t shared_limit() {
+  const int device = capability();
+  if (device == 80 || device == 87) return 163 * 1024;
+  return size_t{device < 90 || device >= 120 ? 99u : 227u} * 1024;
+}
+
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel) {
   const std::lock_guard lock(scheduler.mutex);
-  const size_t threads = size_t{block.x} * block.y * block.z;
-  if (threads == 0 || threads > 1024) throw std::logic_error("emulated kernel: bad block size");
-  if (grid.y > 65535 || grid.z > 65535 || grid.x > 0x7fffffffu) {
-    throw std::logic_error("emulated kernel: bad grid size");
+  const auto refuse = [](const std::string& what) {
+    throw std::logic_error("emulated kernel: " + what);
+  };
+  if (!contracts()) {
+    refuse(
+        "the compiler must fuse products with sums, as nvcc does: -march=native "
+        "-ffp-contract=fast, on a processor that can");
+  }
+  if (block.x == 0 || block.y == 0 || block.z == 0 || block.z > 64 ||
+      size_t{block.x} * block.y * block.z > kMostThreads) {
+    refuse("bad block size");
+  }
+  if (grid.y > 65535 || grid.z > 65535 || grid.x > 0x7fffffffu) refuse("bad grid size");
+  if (shared_bytes > shared_limit()) {
+    refuse("needs " + std::to_string(shared_bytes) + " bytes of shared memory, a block of this " +
+           "device has " + std::to_string(shared_limit()));
   }
   scheduler.random.seed(static_cast<unsigned>(setting("FASTCLIP_EMULATOR_SEED", 1)));
-  while (scheduler.fibers.size() < threads) scheduler.fibers.push_back(create());
-  // Exactly as large as asked for, so that a sanitizer sees an access beyond.
-  void* shared = nullptr;
-  if (posix_memalign(&shared, 1024, std::max<size_t>(shared_bytes, 1)) != 0) throw std::bad_alloc();
-  scheduler.shared.reset(shared);
   scheduler.shared_bytes = shared_bytes;
   scheduler.kernel = &kernel;
   gridDim = grid;
@@ -349,14 +329,19 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
   std::vector<size_t> order(size_t{grid.x} * grid.y * grid.z);
   std::iota(order.begin(), order.end(), size_t{0});
   std::shuffle(order.begin(), order.end(), scheduler.random);
-  for (const size_t b : order) {
-    blockIdx = {static_cast<unsigned>(b % grid.x), static_cast<unsigned>(b / grid.x % grid.y),
-                static_cast<unsigned>(b / grid.x / grid.y)};
-    run_block(block);
+  try {
+    run_blocks(std::move(order));
+  } catch (...) {
+    // Fibers in the middle of a kernel are of no more use; what their stacks own is lost.
+    for (auto& fiber : scheduler.fibers) {
+      munmap(const_cast<void*>(fiber->context.stack), kStack);
+    }
+    scheduler.fibers.clear();
+    throw;
   }
 }
 
-void* dynamic_shared_memory() { return scheduler.shared.get(); }
+void* dynamic_shared_memory() { return scheduler.current->block->shared.get(); }
 
 int lane() { return scheduler.current->number % 32; }
 
@@ -365,10 +350,16 @@ void yield() {
   wait();
 }
 
+void before_atomic() {
+  constexpr unsigned kEvery = 8;
+  if (scheduler.random() % kEvery == 0) yield();
+}
+
 int barrier(int id, int expected, int predicate) {
   if (id < 0 || id >= kBarriers) fail("no such barrier");
   if (expected % 32 != 0) fail("a barrier of threads that are not whole warps");
-  Barrier& barrier = scheduler.barriers[id];
+  Block& block = *scheduler.current->block;
+  Barrier& barrier = block.barriers[id];
   if (!barrier.waiting.empty() && barrier.expected != expected) {
     fail("threads expect different numbers at one barrier");
   }
@@ -376,7 +367,7 @@ int barrier(int id, int expected, int predicate) {
   barrier.count += predicate != 0;
   int count = 0;
   barrier.waiting.emplace_back(scheduler.current, &count);
-  finish_barrier(barrier);
+  finish_barrier(block, barrier);
   wait();
   return count;
 }
@@ -403,258 +394,15 @@ void meet(unsigned mask, const void* in, void* out, Finish finish) {
   wait();
 }
 
-namespace {
-
-struct MmaInput {
-  const uint32_t* a;
-  const uint32_t* b;
-};
-
-}  // namespace
-
-void mma_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  const MmaInput mine{a, b};
-  meet(0xffffffffu, &mine, d, [](const void* const(&in)[32], void* const(&out)[32]) {
-    int16_t left[16][32];
-    int16_t right[8][32];
-    for (int l = 0; l < 32; ++l) {
-      if (in[l] == nullptr) fail("mma needs all lanes of the warp");
-      const MmaInput& lane = *static_cast<const MmaInput*>(in[l]);
-      for (int i = 0; i < 4; ++i) {
-        for (int byte = 0; byte < 4; ++byte) {
-          left[l / 4 + 8 * (i % 2)][4 * (l % 4) + 16 * (i / 2) + byte] =
-              static_cast<int8_t>(lane.a[i] >> (8 * byte));
-        }
-      }
-      for (int i = 0; i < 2; ++i) {
-        for (int byte = 0; byte < 4; ++byte) {
-          right[l / 4][4 * (l % 4) + 16 * i + byte] = static_cast<int8_t>(lane.b[i] >> (8 * byte));
-        }
-      }
-    }
-    for (int l = 0; l < 32; ++l) {
-      for (int i = 0; i < 4; ++i) {
-        const int16_t* x = left[l / 4 + 8 * (i / 2)];
-        const int16_t* y = right[2 * (l % 4) + i % 2];
-        int sum = 0;
-        for (int k = 0; k < 32; ++k) sum += x[k] * y[k];
-        static_cast<int*>(out[l])[i] += sum;
-      }
-    }
-  });
-}
-
-// The sum of nine numbers, each cut to 24 bits below the largest one, cut to float32: the least
-// precise that devices have been seen to do.
-static float cut_sum(const double (&addends)[9]) {
-  double largest = 0;
-  for (double x : addends) largest = std::max(largest, std::abs(x));
-  if (largest == 0) return 0;
-  const double unit = std::ldexp(1.0, std::max(std::ilogb(largest) - 23, -149));
-  int64_t units = 0;
-  for (double x : addends) units += static_cast<int64_t>(x / unit);
-  const double sum = static_cast<double>(units) * unit;
-  const auto rounded = static_cast<float>(sum);
-  return std::abs(rounded) > std::abs(sum) ? std::nextafter(rounded, 0.0f) : rounded;
-}
-
-void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  const MmaInput mine{a, b};
-  meet(0xffffffffu, &mine, d, [](const void* const(&in)[32], void* const(&out)[32]) {
-    double left[16][16];
-    double right[8][16];
-    const auto half = [](uint32_t pair, int i) {
-      return half_to_float(static_cast<uint16_t>(pair >> (16 * i)));
-    };
-    for (int l = 0; l < 32; ++l) {
-      if (in[l] == nullptr) fail("mma needs all lanes of the warp");
-      const MmaInput& lane = *static_cast<const MmaInput*>(in[l]);
-      for (int i = 0; i < 4; ++i) {
-        for (int e = 0; e < 2; ++e) {
-          left[l / 4 + 8 * (i % 2)][2 * (l % 4) + 8 * (i / 2) + e] = half(lane.a[i], e);
-        }
-      }
-      for (int i = 0; i < 2; ++i) {
-        for (int e = 0; e < 2; ++e) right[l / 4][2 * (l % 4) + 8 * i + e] = half(lane.b[i], e);
-      }
-    }
-    for (int l = 0; l < 32; ++l) {
-      for (int i = 0; i < 4; ++i) {
-        const double* x = left[l / 4 + 8 * (i / 2)];
-        const double* y = right[2 * (l % 4) + i % 2];
-        float sum = static_cast<float*>(out[l])[i];
-        for (int k = 0; k < 16; k += 8) {
-          double addends[9] = {sum};
-          for (int j = 0; j < 8; ++j) addends[j + 1] = x[k + j] * y[k + j];
-          sum = cut_sum(addends);
-        }
-        static_cast<float*>(out[l])[i] = sum;
-      }
-    }
-  });
-}
-
-void ldmatrix_x4(uint32_t (&out)[4], const void* row) {
-  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) fail("a row for ldmatrix is not aligned");
-  meet(0xffffffffu, row, out, [](const void* const(&in)[32], void* const(&to)[32]) {
-    for (int l = 0; l < 32; ++l) {
-      if (in[l] == nullptr) fail("ldmatrix needs all lanes of the warp");
-      for (int tile = 0; tile < 4; ++tile) {
-        const auto* from = static_cast<const char*>(in[8 * tile + l / 4]);
-        std::memcpy(static_cast<uint32_t*>(to[l]) + tile, from + 4 * (l % 4), 4);
-      }
-    }
-  });
-}
-
-void cp_async(void* shared, const void* global, int bytes, bool valid) {
-  const auto misaligned = [&](const void* p) {
-    return reinterpret_cast<uintptr_t>(p) % bytes != 0;
-  };
-  if (misaligned(shared) || (valid && misaligned(global))) fail("a background copy is not aligned");
-  std::memset(shared, 0xcd, static_cast<size_t>(bytes));
-  auto& copies = scheduler.current->copies;
-  if (copies.empty()) copies.emplace_back();
-  copies.back().push_back({shared, valid ? global : nullptr, bytes});
-}
-
-void cp_async_commit() {
-  auto& copies = scheduler.current->copies;
-  if (copies.empty()) copies.emplace_back();
-  copies.emplace_back();
-}
-
-void cp_async_wait(int pending) {
-  auto& copies = scheduler.current->copies;
-  while (static_cast<int>(copies.size()) - 1 > pending) {
-    finish_copies(copies.front());
-    copies.pop_front();
-  }
-}
-
-uint32_t shared_offset(const void* shared) {
-  const auto at =
-      static_cast<const char*>(shared) - static_cast<const char*>(scheduler.shared.get());
-  if (at < 0 || static_cast<size_t>(at) >= scheduler.shared_bytes) {
-    fail("not an address of shared memory");
-  }
-  return static_cast<uint32_t>(at);
-}
-
-void barrier_init(uint64_t& state, int threads) {
-  if (shared_offset(&state) % 8 != 0) fail("a barrier is not aligned");
-  const auto count = static_cast<int16_t>(threads);
-  state = std::bit_cast<uint64_t>(Phase{count, count, 0, 0});
-}
-
-void barrier_arrive(uint64_t& state, int bytes) {
-  change_phase(state, [&](Phase& phase) {
-    phase.bytes += bytes;
-    --phase.missing;
-  });
-}
-
-void barrier_wait(uint64_t& state, int parity) {
-  while ((std::bit_cast<Phase>(state).odd != 0) == (parity != 0)) {
-    scheduler.phase_waits.emplace_back(&state, scheduler.current);
-    wait();
-  }
-}
-
-void bulk_copy(void* shared, const void* global, int bytes, uint64_t& state) {
-  if (shared_offset(shared) % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0 ||
-      bytes % 16 != 0) {
-    fail("a bulk copy is not aligned");
-  }
-  if (shared_offset(shared) + static_cast<size_t>(bytes) > scheduler.shared_bytes) {
-    fail("a bulk copy ends beyond shared memory");
-  }
-  std::memset(shared, 0xcd, static_cast<size_t>(bytes));
-  scheduler.bulk_copies.push_back({{shared, global, bytes}, &state});
-}
-
-namespace {
-
-// The 32 bytes of a row of an operand: two pieces of 16.
-struct OperandRow {
-  OperandRow(uint64_t descriptor, int row) {
-    if (descriptor >> 62 != 0) fail("wgmma: only operands without a swizzle are emulated");
-    const auto field = [&](int bit) { return (descriptor >> bit & 0x3fff) << 4; };
-    const size_t at =
-        field(0) + static_cast<size_t>(row / 8) * field(32) + static_cast<size_t>(row % 8) * 16;
-    if (at + field(16) + 16 > scheduler.shared_bytes) fail("wgmma reads beyond shared memory");
-    pieces[0] = static_cast<const uint8_t*>(scheduler.shared.get()) + at;
-    pieces[1] = pieces[0] + field(16);
-  }
-  const uint8_t* pieces[2];
-};
-
-void multiply(const Product& product, int (&sums)[128]) {
-  const int l = lane(), warp = scheduler.current->number / 32 % 4;
-  for (int h = 0; h < 2; ++h) {
-    const OperandRow a(product.a, 16 * warp + 8 * h + l / 4);
-    for (int i = 0; i < product.columns / 4; ++i) {
-      const OperandRow b(product.b, i / 2 * 8 + 2 * (l % 4) + i % 2);
-      int dot = 0;
-      for (int piece = 0; piece < 2; ++piece) {
-        for (int k = 0; k < 16; ++k) {
-          dot += static_cast<int8_t>(a.pieces[piece][k]) * static_cast<int8_t>(b.pieces[piece][k]);
-        }
-      }
-      int& sum = sums[i / 2 * 4 + 2 * h + i % 2];
-      sum = product.add ? sum + dot : dot;
-    }
-  }
-}
-
-}  // namespace
-
-void wgmma_s8(int* dots, int columns, uint64_t a, uint64_t b, bool add) {
-  const Product mine{columns, a, b, add};
-  meet(0xffffffffu, &mine, nullptr, [](const void* const(&in)[32], void* const(&)[32]) {
+void sync_warp(unsigned mask) {
+  meet(mask, scheduler.current, nullptr, [](const void* const(&in)[32], void* const(&)[32]) {
+    std::vector<const Fiber*> threads;
     for (const void* one : in) {
-      if (one == nullptr) fail("wgmma needs all lanes of the warp");
-      const auto& product = *static_cast<const Product*>(one);
-      const auto& first = *static_cast<const Product*>(in[0]);
-      if (product.a != first.a || product.b != first.b || product.add != first.add) {
-        fail("lanes of a warp start different products");
-      }
+      const auto* thread = static_cast<const Fiber*>(one);
+      if (thread != nullptr && !thread->block->made.empty()) threads.push_back(thread);
     }
+    if (!threads.empty()) share_knowledge(*threads.front()->block, threads);
   });
-  Products& products = scheduler.current->products;
-  if (!products.fenced) fail("wgmma without a fence before it");
-  if (products.dots == nullptr) {
-    products.dots = dots;
-    products.bytes = static_cast<size_t>(columns) / 2 * sizeof(int);
-    std::memcpy(products.sums, dots, products.bytes);
-    std::memset(dots, 0xcd, products.bytes);
-  }
-  if (products.dots != dots) fail("wgmma: only one accumulator at a time is emulated");
-  if (products.groups.empty()) products.groups.emplace_back();
-  products.groups.back().push_back(mine);
-}
-
-void wgmma_fence() { scheduler.current->products.fenced = true; }
-
-void wgmma_commit() {
-  auto& groups = scheduler.current->products.groups;
-  if (groups.empty()) groups.emplace_back();
-  groups.emplace_back();
-}
-
-// Products read their operands as late as they may. The lanes of a warp leave together.
-void wgmma_wait(int pending) {
-  Products& products = scheduler.current->products;
-  while (static_cast<int>(products.groups.size()) - 1 > pending) {
-    for (const Product& product : products.groups.front()) multiply(product, products.sums);
-    products.groups.pop_front();
-  }
-  meet(0xffffffffu, nullptr, nullptr, [](const void* const(&)[32], void* const(&)[32]) {});
-  if (products.dots == nullptr || products.groups.size() > 1) return;
-  if (!products.groups.back().empty()) return;
-  std::memcpy(products.dots, products.sums, products.bytes);
-  products.dots = nullptr;
-  products.fenced = false;
 }
 
 }  // namespace fastclip::cuda::emulator

@@ -1,10 +1,18 @@
 // Runs CUDA kernels on the CPU: what nvcc and the device know by themselves, for a C++ compiler.
 //
-// Blocks run one after the other, in random order; the threads of a block are fibers, each of which
-// runs until it waits for others, picked at random: what a forgotten barrier breaks shows. Dynamic
-// shared memory and the targets of background copies hold garbage until they are written. Threads
-// that wait for each other for ever end the launch with an error. The seed is that of
-// FASTCLIP_EMULATOR_SEED, the compute capability that of FASTCLIP_EMULATOR_CAPABILITY (default 80).
+// Blocks run in random order, FASTCLIP_EMULATOR_BLOCKS (default 2) at a time by turns; their
+// threads are fibers, each of which runs until it waits for others, now and then until an atomic
+// operation, picked at random: what a forgotten barrier breaks shows. Shared memory, and the
+// targets of background copies, hold garbage until they are written. Threads that wait for each
+// other for ever end the launch with an error, as does what a device would refuse or leave
+// undefined: blocks too large, barriers of Hopper used too early, warps of a warp-group that
+// disagree. The seed is that of FASTCLIP_EMULATOR_SEED, the compute capability that of
+// FASTCLIP_EMULATOR_CAPABILITY (default 80).
+//
+// Lanes that have ended may be named in masks, as the programming guide has it: "all non-exited
+// threads named in mask must execute the same intrinsic". They bring nothing to votes and
+// reductions, whose results the guide defines by the active threads, and garbage to shuffles, where
+// it says that the value is undefined.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +26,7 @@
 #define __global__
 #define __device__
 #define __host__
-#define __shared__ static
+#define __shared__ static thread_local  // static_variables.h
 #define __grid_constant__
 #define __forceinline__ inline
 #define __noinline__  // also in the standard headers, inside __attribute__(())
@@ -56,7 +64,10 @@ inline dim3 blockDim, gridDim;
 
 namespace fastclip::cuda::emulator {
 
+constexpr unsigned char kGarbage = 0xcd;
+
 int capability();
+size_t shared_limit();  // bytes of a block
 
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);
 void* dynamic_shared_memory();
@@ -65,13 +76,15 @@ void* dynamic_shared_memory();
 // returns for how many of them `predicate` was not 0.
 int barrier(int id, int expected, int predicate);
 
-// Lets other threads run: for loops that wait for memory to change.
+// Lets other threads run: for loops that wait for memory to change. The second one, sometimes.
 void yield();
+void before_atomic();
 
 // What a lane brings to a meeting of the lanes in `mask`; the last to come calls `finish`, which
 // finds null where a lane is not there.
 using Finish = void (*)(const void* const (&in)[32], void* const (&out)[32]);
 void meet(unsigned mask, const void* in, void* out, Finish finish);
+void sync_warp(unsigned mask);
 int lane();
 
 template <class T>
@@ -93,7 +106,7 @@ T shuffle(unsigned mask, T value, int from) {
       if (in[source] != nullptr) {
         *static_cast<T*>(out[l]) = static_cast<const Shuffle<T>*>(in[source])->value;
       } else {
-        std::memset(out[l], 0xcd, sizeof(T));
+        std::memset(out[l], kGarbage, sizeof(T));
       }
     }
   });
@@ -130,6 +143,7 @@ void cp_async_wait(int pending);
 // Of Hopper. `state` is what ptx_sm90.h calls a MemoryBarrier.
 uint32_t shared_offset(const void* shared);
 void barrier_init(uint64_t& state, int threads);
+void barrier_init_fence();
 void barrier_arrive(uint64_t& state, int bytes);
 void barrier_wait(uint64_t& state, int parity);
 void bulk_copy(void* shared, const void* global, int bytes, uint64_t& state);
@@ -139,6 +153,7 @@ void wgmma_s8(int* dots, int columns, uint64_t a, uint64_t b, bool add);
 void wgmma_fence();
 void wgmma_commit();
 void wgmma_wait(int pending);
+void set_registers(int count, bool more);
 
 }  // namespace fastclip::cuda::emulator
 
@@ -147,9 +162,7 @@ inline void __syncthreads() { fastclip::cuda::emulator::barrier(0, 0, 0); }
 inline int __syncthreads_or(int p) { return fastclip::cuda::emulator::barrier(0, 0, p) > 0; }
 inline int __syncthreads_and(int p) { return fastclip::cuda::emulator::barrier(0, 0, !p) == 0; }
 inline int __syncthreads_count(int p) { return fastclip::cuda::emulator::barrier(0, 0, p); }
-inline void __syncwarp(unsigned mask = 0xffffffffu) {
-  fastclip::cuda::emulator::reduce(mask, 0, std::plus<int>());
-}
+inline void __syncwarp(unsigned mask = 0xffffffffu) { fastclip::cuda::emulator::sync_warp(mask); }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 
@@ -209,42 +222,49 @@ T __reduce_min_sync(unsigned mask, T value) {
 // Atomics: one thread runs at a time.
 template <class T, class U>
 T atomicAdd(T* at, U value) {
+  fastclip::cuda::emulator::before_atomic();
   const T old = *at;
   *at = static_cast<T>(old + static_cast<T>(value));
   return old;
 }
 template <class T, class U>
 T atomicMax(T* at, U value) {
+  fastclip::cuda::emulator::before_atomic();
   const T old = *at;
   *at = std::max(old, static_cast<T>(value));
   return old;
 }
 template <class T, class U>
 T atomicMin(T* at, U value) {
+  fastclip::cuda::emulator::before_atomic();
   const T old = *at;
   *at = std::min(old, static_cast<T>(value));
   return old;
 }
 template <class T, class U>
 T atomicOr(T* at, U value) {
+  fastclip::cuda::emulator::before_atomic();
   const T old = *at;
   *at = old | static_cast<T>(value);
   return old;
 }
 template <class T, class U>
 T atomicAnd(T* at, U value) {
+  fastclip::cuda::emulator::before_atomic();
   const T old = *at;
   *at = old & static_cast<T>(value);
   return old;
 }
 template <class T, class U>
 T atomicExch(T* at, U value) {
+  fastclip::cuda::emulator::before_atomic();
   const T old = *at;
   *at = static_cast<T>(value);
   return old;
 }
 template <class T, class U, class W>
 T atomicCAS(T* at, U expected, W value) {
+  fastclip::cuda::emulator::before_atomic();
   const T old = *at;
   if (old == static_cast<T>(expected)) *at = static_cast<T>(value);
   return old;
@@ -273,17 +293,31 @@ inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 inline long long __double_as_longlong(double x) { return std::bit_cast<long long>(x); }
 inline double __longlong_as_double(long long x) { return std::bit_cast<double>(x); }
 
-// Arithmetic that the compiler must not contract or reorder: the emulated build has
-// -ffp-contract=off.
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsub_rn(float a, float b) { return a - b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
+// Arithmetic that is never contracted. All other is, where the compiler can: -ffp-contract=fast.
+namespace fastclip::cuda::emulator {
+template <class T>
+T rounded(T x) {
+#if defined(__x86_64__)
+  asm("" : "+x"(x));
+#else
+  asm("" : "+w"(x));
+#endif
+  return x;
+}
+template <class T>
+T sum(T a, T b) {
+  return rounded(a) + rounded(b);
+}
+}  // namespace fastclip::cuda::emulator
+inline float __fadd_rn(float a, float b) { return fastclip::cuda::emulator::sum(a, b); }
+inline float __fsub_rn(float a, float b) { return fastclip::cuda::emulator::sum(a, -b); }
+inline float __fmul_rn(float a, float b) { return fastclip::cuda::emulator::rounded(a * b); }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dsub_rn(double a, double b) { return a - b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __dadd_rn(double a, double b) { return fastclip::cuda::emulator::sum(a, b); }
+inline double __dsub_rn(double a, double b) { return fastclip::cuda::emulator::sum(a, -b); }
+inline double __dmul_rn(double a, double b) { return fastclip::cuda::emulator::rounded(a * b); }
 inline double __ddiv_rn(double a, double b) { return a / b; }
 inline double __dsqrt_rn(double a) { return std::sqrt(a); }
 inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }

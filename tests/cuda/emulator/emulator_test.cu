@@ -1,5 +1,6 @@
 // The emulator does what the PTX manual says, and finds what it is there to find.
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -69,17 +70,36 @@ struct Hopper {
   MemoryBarrier full[2];
 };
 
-enum class Forgotten { nothing, copy_wait, fence, product_wait, arrival };
+enum class Forgotten {
+  nothing,
+  copy_wait,
+  fence,
+  product_wait,
+  arrival,
+  init_fence,
+  late_init_fence,
+  threads_barrier,
+  initialisation,
+  // by one warp alone:
+  add,
+  operand,
+  product,
+  commit,
+};
 
 // c[64, 256] = the sum over two steps of a[64, 32] b[256, 32]^T, of core matrices in memory.
 __global__ void wgmma_kernel(const uint8_t* a, const uint8_t* b, int* c, Forgotten forgotten) {
   Hopper& shared = *dynamic_shared<Hopper>();
   const int thread = threadIdx.x;
-  if (thread == 0) {
+  const bool other = thread / 32 == 2;
+  if (thread == 0 && forgotten != Forgotten::initialisation) {
     for (MemoryBarrier& full : shared.full) barrier_init(full, 1);
-    barrier_init_fence();
+    if (forgotten != Forgotten::init_fence && forgotten != Forgotten::late_init_fence) {
+      barrier_init_fence();
+    }
   }
-  __syncthreads();
+  if (forgotten != Forgotten::threads_barrier) __syncthreads();
+  if (thread == 0 && forgotten == Forgotten::late_init_fence) barrier_init_fence();
   if (thread == 96) {
     for (int s = 0; s < 2; ++s) {
       bulk_copy(shared.left + s * kLeft, a + s * kLeft, kLeft, shared.full[s]);
@@ -92,9 +112,12 @@ __global__ void wgmma_kernel(const uint8_t* a, const uint8_t* b, int* c, Forgott
   if (forgotten != Forgotten::fence) wgmma_fence();
   for (int s = 0; s < 2; ++s) {
     if (forgotten != Forgotten::copy_wait) barrier_wait(shared.full[s], 0);
-    wgmma_s8(dots, wgmma_operand(shared_address(shared.left + s * kLeft), kColumns, kRowGroup),
-             wgmma_operand(shared_address(shared.right + s * kRight), kColumns, kRowGroup), s > 0);
-    wgmma_commit();
+    if (forgotten == Forgotten::product && other) continue;
+    const int at = forgotten == Forgotten::operand && other ? 0 : s;
+    wgmma_s8(dots, wgmma_operand(shared_address(shared.left + at * kLeft), kColumns, kRowGroup),
+             wgmma_operand(shared_address(shared.right + s * kRight), kColumns, kRowGroup),
+             s > 0 && !(forgotten == Forgotten::add && other));
+    if (forgotten != Forgotten::commit || !other || s > 0) wgmma_commit();
   }
   if (forgotten == Forgotten::product_wait) {
     wgmma_wait<1>();
@@ -130,6 +153,90 @@ __global__ void deadlock_kernel() {
     __shfl_sync(kAllLanes, 1, 0);
     if (threadIdx.x == 40) named_barrier(1, 32);
   }
+}
+
+// What one block leaves in static memory, or in that of another one, nobody finds.
+template <class T>
+__global__ void static_kernel(int* garbage, int* other) {
+  __shared__ T number;
+  __shared__ int numbers[3];
+  const int mine = static_cast<int>(blockIdx.x) + 1;
+  if (threadIdx.x == 0) {
+    if (number < 0 && numbers[2] < 0) atomicAdd(garbage, 1);
+    number = numbers[2] = mine;
+  }
+  for (int i = 0; i < 50; ++i) {
+    __syncthreads();
+    if (number != mine || numbers[2] != mine) atomicAdd(other, 1);
+  }
+}
+
+__global__ void large_static_kernel(int* out) {
+  __shared__ int numbers[1000];
+  numbers[threadIdx.x] = 1;
+  __syncthreads();
+  out[threadIdx.x] = numbers[threadIdx.x];
+}
+
+// Blocks that add to a number without an atomic operation, or with one.
+__global__ void total_kernel(int* total, bool safe) {
+  if (safe) {
+    if (threadIdx.x == 0) atomicAdd(total, 1);
+    return;
+  }
+  const int before = *total;
+  __syncthreads();
+  if (threadIdx.x == 0) *total = before + 1;
+}
+
+__global__ void ended_lanes_kernel(unsigned* votes, int* shuffled, int* sum) {
+  const int lane = threadIdx.x;
+  if (lane % 2 == 1) return;
+  votes[lane] = __ballot_sync(kAllLanes, 1);
+  shuffled[lane] = __shfl_xor_sync(kAllLanes, lane, 1);
+  sum[lane] = __reduce_add_sync(kAllLanes, 1);
+}
+
+enum class Registers { right, too_many, none_free, one_warp, not_fewer, warps_differ };
+
+__global__ void registers_kernel(Registers registers) {
+  const int warp = threadIdx.x / 32;
+  if (warp < 4) {
+    if (registers == Registers::none_free) return;
+    if (registers == Registers::one_warp && warp > 0) return;
+    if (registers == Registers::not_fewer) return fewer_registers<176>();
+    if (registers == Registers::warps_differ && warp == 2) return fewer_registers<32>();
+    fewer_registers<40>();
+  } else if (registers == Registers::too_many) {
+    more_registers<240>();
+  } else {
+    more_registers<232>();
+  }
+}
+
+// The square of a, which is not exact, plus c: in every spelling, then as one operation.
+template <class T>
+__global__ void contraction_kernel(T a, T c, T* out) {
+  if constexpr (std::is_same_v<T, float>) {
+    out[0] = __fadd_rn(__fmul_rn(a, a), c);
+    out[1] = __fmul_rn(a, a) + c;
+    out[2] = __fadd_rn(a * a, c);
+    out[3] = __fadd_rn(c, a * a);
+    out[4] = __fsub_rn(a * a, -c);
+    out[5] = __fmaf_rn(a, a, c);
+  } else {
+    out[0] = __dadd_rn(__dmul_rn(a, a), c);
+    out[1] = __dmul_rn(a, a) + c;
+    out[2] = __dadd_rn(a * a, c);
+    out[3] = __dadd_rn(c, a * a);
+    out[4] = __dsub_rn(a * a, -c);
+    out[5] = __fma_rn(a, a, c);
+  }
+}
+
+template <class T>
+__global__ void fused_kernel(T a, T c, T* out) {
+  *out = a * a + c;
 }
 
 __global__ void votes_kernel(unsigned* out) {
@@ -185,6 +292,101 @@ void test_wgmma() {
   expect(run(Forgotten::product_wait).empty() && !right(), "a forgotten wait for products shows");
   expect(run(Forgotten::fence).find("without a fence") != std::string::npos, "a forgotten fence");
   expect(run(Forgotten::arrival).find("for ever") != std::string::npos, "a forgotten arrival");
+  const auto finds = [&](Forgotten forgotten, const char* message) {
+    expect(run(forgotten).find(message) != std::string::npos, message);
+  };
+  finds(Forgotten::init_fence, "no fence");
+  finds(Forgotten::late_init_fence, "no fence");
+  finds(Forgotten::threads_barrier, "initial");
+  finds(Forgotten::initialisation, "was not initialised");
+  finds(Forgotten::add, "disagree: wgmma");
+  finds(Forgotten::operand, "disagree: wgmma");
+  finds(Forgotten::product, "disagree: wgmma");
+  finds(Forgotten::commit, "disagree: wgmma");
+}
+
+void test_registers() {
+  const auto run = [](Registers registers) {
+    return error_of([&] { launch(registers_kernel, 1, 384, 0, nullptr, registers); });
+  };
+  const auto finds = [&](Registers registers, const char* message) {
+    expect(run(registers).find(message) != std::string::npos, message);
+  };
+  expect(run(Registers::right).empty(), "registers that move from one warp-group to two");
+  finds(Registers::too_many, "for ever");
+  finds(Registers::none_free, "for ever");
+  finds(Registers::one_warp, "for ever");
+  finds(Registers::not_fewer, "from 168 to 176");
+  finds(Registers::warps_differ, "disagree: setmaxnreg.dec");
+}
+
+void test_static_memory() {
+  for (const char* blocks : {"1", "4"}) {
+    setenv("FASTCLIP_EMULATOR_BLOCKS", blocks, 1);
+    int garbage = 0, other = 0;
+    launch(static_kernel<int>, 20, 64, 0, nullptr, &garbage, &other);
+    launch(static_kernel<float>, 20, 64, 0, nullptr, &garbage, &other);
+    expect(garbage == 40, "static memory holds garbage where a block begins");
+    expect(other == 0, "each block has static memory of its own");
+  }
+  unsetenv("FASTCLIP_EMULATOR_BLOCKS");
+}
+
+void test_blocks() {
+  int total = 0;
+  launch(total_kernel, 200, 64, 0, nullptr, &total, true);
+  expect(total == 200, "blocks that add by atomic operations");
+  total = 0;
+  launch(total_kernel, 200, 64, 0, nullptr, &total, false);
+  expect(total < 200, "a race between blocks shows");
+}
+
+void test_sizes() {
+  int out[1000];
+  const auto error = [&](dim3 grid, dim3 block, size_t shared_bytes) {
+    return error_of([&] { launch(large_static_kernel, grid, block, shared_bytes, nullptr, out); });
+  };
+  const auto refuses = [&](dim3 grid, dim3 block, size_t shared_bytes, const char* message) {
+    expect(error(grid, block, shared_bytes).find(message) != std::string::npos, message);
+  };
+  refuses(1, 1025, 0, "block size");
+  refuses(1, dim3(1, 1, 65), 0, "block size");
+  refuses(dim3(1, 65536), 1, 0, "grid size");
+  refuses(dim3(1, 1, 65536), 1, 0, "grid size");
+  const std::vector<std::pair<const char*, int>> devices = {{"80", 163}, {"86", 99},   {"89", 99},
+                                                            {"90", 227}, {"100", 227}, {"120", 99}};
+  for (const auto& [capability, kilobytes] : devices) {
+    setenv("FASTCLIP_EMULATOR_CAPABILITY", capability, 1);
+    const size_t most = size_t{1024} * kilobytes;
+    expect(shared_limit() == most, "shared memory of a block");
+    expect(error(1, 1000, most - 4000).empty(), "all shared memory that there is");
+    refuses(1, 1000, most - 3984, "static variables take 4000 bytes");
+    refuses(1, 1000, most + 16, "a block of this device has");
+  }
+  unsetenv("FASTCLIP_EMULATOR_CAPABILITY");
+}
+
+void test_ended_lanes() {
+  unsigned votes[32];
+  int shuffled[32], sum[32];
+  launch(ended_lanes_kernel, 1, 32, 0, nullptr, votes, shuffled, sum);
+  for (int lane = 0; lane < 32; lane += 2) {
+    expect(votes[lane] == 0x55555555u, "lanes that have ended do not vote");
+    expect(shuffled[lane] < 0, "a shuffle from one of them is garbage");
+    expect(sum[lane] == 16, "nor do they count");
+  }
+}
+
+template <class T>
+void test_contraction(T digit) {
+  // The square is -c + digit^2, of which the last part is rounded away.
+  const T a = 1 + digit, c = -(1 + 2 * digit);
+  T out[6], fused;
+  launch(contraction_kernel<T>, 1, 1, 0, nullptr, a, c, out);
+  launch(fused_kernel<T>, 1, 1, 0, nullptr, a, c, &fused);
+  for (int i = 0; i < 5; ++i) expect(out[i] == 0, "a product that must be rounded");
+  expect(out[5] == digit * digit, "fma");
+  expect(fused == digit * digit, "other products are fused");
 }
 
 void test_barriers() {
@@ -232,6 +434,13 @@ int main() {
 
   test_wgmma();
   test_barriers();
+  test_registers();
+  test_static_memory();
+  test_blocks();
+  test_sizes();
+  test_ended_lanes();
+  test_contraction(0x1p-12f);
+  test_contraction(0x1p-27);
 
   unsigned votes[32];
   launch(votes_kernel, 1, 32, 0, nullptr, votes);
