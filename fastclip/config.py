@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 
 import torch
 
 from fastclip import _C
+from fastclip._version import __version__
 from fastclip.engine.devices import BUILT, EMULATED, driver_problem, version_text
 
 
 def config() -> dict[str, str]:
     """Return version, instruction sets, CUDA, threads and compiler, for `show_config`."""
     return {
-        "fastclip": version("fastclip"),
+        "fastclip": __version__,
         "compiler": _C.compiler,
         "instruction sets found": ", ".join(_C.available_isas()),
         "instruction set in use": _C.isa(),
