@@ -59,10 +59,11 @@ lint: .venv/installed-dev
 unit: .venv/installed-dev
 	$(BIN)/pytest -n 2
 
-# The CUDA kernels, which the installation above compiles where there is nvcc: no GPU is needed.
+# The CUDA kernels, which the installation above compiles where there is nvcc, and the program that
+# tries Hopper's instructions: no GPU is needed.
 cuda: .venv/installed-dev
 	@if command -v nvcc > /dev/null; then \
-	  $(BIN)/python tests/cuda/check_kernels.py; \
+	  $(BIN)/python benches/gpu.py --device cpu --architecture 90a-real --steps probe kernels; \
 	else \
 	  echo "nvcc is not installed: the CUDA kernels are not compiled here"; \
 	fi

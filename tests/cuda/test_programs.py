@@ -15,7 +15,8 @@ EMULATOR = ROOT / "tests/cuda/emulator"
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 @pytest.mark.parametrize(
-    "source", ["emulator/emulator_test.cu", "plans_test.cu", "pair_list_test.cu"]
+    "source",
+    ["emulator/emulator_test.cu", "plans_test.cu", "pair_list_test.cu", "hopper_probe.cu"],
 )
 def test_program(source: str, tmp_path: Path) -> None:
     program = tmp_path / "program"
