@@ -38,11 +38,11 @@ template <class Vec, class Multiply>
 double vector_rate(double lanes, Multiply multiply) {
   return rate(2 * lanes * kSums, [&](int steps) {
     Vec sums[kSums] = {}, a = {}, b = {};
-    hide(a);
     hide(b);
     for (int s = 0; s < steps; ++s) {
 #pragma GCC unroll 16
       for (int i = 0; i < kSums; ++i) {
+        hide(a);  // or products that are the same in every step are made once
         sums[i] = multiply(sums[i], a, b);
         hide(sums[i]);
       }

@@ -141,6 +141,18 @@ def show(case: Case, rows: list[dict[str, Any]]) -> None:
     Console(width=170).print(table)
 
 
+def add_result(path: Path, result: dict[str, Any]) -> None:
+    """Write a case's result to the file, in place of an older one of the same case."""
+    results = json.loads(path.read_text())["results"] if path.exists() else []
+    results = [old for old in results if old["case"] != result["case"]] + [result]
+    machine = {"processor": processor(), "system": platform.platform(), **config()}
+    when = datetime.now(timezone.utc).date().isoformat()
+    text = json.dumps({"date": when, "machine": machine, "results": results}, indent=1)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text + "\n")
+    part.replace(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="+", choices=sorted(CASES), metavar="case")
@@ -150,29 +162,20 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     peak = peaks(arguments.threads)
-    results = []
     for name in arguments.cases:
         case = None  # gives the memory of the last one back
         case = CASES[name]()
         rows = measure(case, arguments.rounds, peak)
         show(case, rows)
-        results.append(
-            {
+        if arguments.output:
+            result = {
                 "case": name,
                 "description": case.description,
                 "unit": case.unit,
                 "peak_giga_per_s": peak[case.unit],
                 "rows": rows,
             }
-        )
-    if arguments.output:
-        if arguments.output.exists():  # cases measured again take the place of the old ones
-            old = json.loads(arguments.output.read_text())["results"]
-            results = [r for r in old if r["case"] not in arguments.cases] + results
-        machine = {"processor": processor(), "system": platform.platform(), **config()}
-        when = datetime.now(timezone.utc).date().isoformat()
-        text = json.dumps({"date": when, "machine": machine, "results": results}, indent=1)
-        arguments.output.write_text(text + "\n")
+            add_result(arguments.output, result)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "scale.md"
 RESULTS = Path(__file__).parent / "results" / "epyc-zen5-2-cores.json"
 CORES = 64  # of a node
 H100_SECONDS = (
-    0.030,
-    0.040,
+    0.034,
+    0.043,
 )  # for 50,000 x 1,000,000: the prediction of csrc/cuda/arch/mainloop_sm90.cuh
 CORE_HOUR, H100_HOUR = 0.05, 3.0  # US dollars: round numbers to calculate with, no quotations
 

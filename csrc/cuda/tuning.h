@@ -27,21 +27,22 @@ namespace tuned {
 inline constexpr int kThreads = 256;
 
 // arch/mainloop_sm80.cuh. A warp holds 64 x 64 products, 128 registers of the 255 that a thread may
-// have. A block takes 50.5 KB of shared memory: two fit on 8.0 and 9.0, one on 8.6 and 8.9.
+// have. A block takes 49 to 52 KB of shared memory with three stages, of which two fit on 8.0 and
+// 9.0, and 33 to 36 KB with two, for 8.6, 8.9 and 12.0.
 struct MainloopSm80 {
   static constexpr int kKeyTile = 128;
   static constexpr int kStages = 3;
+  static constexpr int kStagesOfSmall = 2;
   static constexpr int kThreads = 128;  // 2 x 2 warps
   static constexpr int kBlocks = 2;     // on a multiprocessor
 };
 
-// arch/mainloop_sm90.cuh, which calculates the floors. A consumer holds 64 x 256 products, 128
-// registers of a thread. Stages take 216 of 227 KB: of the keys as many as rows of 768 codes have
-// k-tiles, so that those stay resident; of the queries what is left, a multiple of kConsumers.
+// arch/mainloop_sm90.cuh, which calculates the floors. A consumer holds 64 x 256 products, the
+// widest wgmma, in 128 registers of a thread. Stages take 216 of 227 KB: of the keys 256 rows of
+// 768 codes; of the queries what is left, a multiple of kConsumers.
 struct MainloopSm90 {
-  static constexpr int kKeyTile = 256;  // the widest wgmma
   static constexpr int kConsumers = 2;  // warp-groups: one multiplies, one is in its epilogue
-  static constexpr int kKeyStages = 12;
+  static constexpr int kKeyBytes = 256 * 768;
   static constexpr int kQueryStages = 6;
   static constexpr int kBoundsStages = 2;
   // 128 * (40 + 2 * 232) = 64,512 registers; these are multiples of 8.
@@ -84,6 +85,10 @@ struct Rescore {
   static constexpr int kThreads = 256;
   static constexpr int kBlocks = 2;
   static constexpr int kGridBlocks = 8;
+  // Places in the list that a warp reserves at once, if there are so many times as many: 1,056
+  // warps of the screen on an H100.
+  static constexpr int kReserved = 64;
+  static constexpr int64_t kReservers = 1 << 14;
 };
 
 // engine/value_loop.cuh. Parts of the keys by their number alone (bits): enough for 128 blocks of a
@@ -95,8 +100,12 @@ struct ValueLoop {
 };
 
 struct TopK {
+  // Candidates that a warp collects in shared memory before it writes them: what mainloop_sm90.cuh
+  // has left, at 12 bytes.
+  static constexpr int kQueue = 48;
   static constexpr int kThreads = 256;
-  static constexpr int kBlocks = 2;  // 128 registers
+  static constexpr int kBlocks = 2;        // 128 registers
+  static constexpr int kSelectBlocks = 4;  // 64 registers: they wait for memory and barriers
   // Candidates of a query: powers of two. 8,192 take 96 KB of shared memory, in one block of a
   // multiprocessor; many come with few queries, for fewer phases, up to kEntries of all queries.
   static constexpr int64_t kLeastCandidates = 1024;
@@ -109,7 +118,10 @@ struct TopK {
   // real features by the CPU's screen, at most by kMostGrowth.
   static constexpr int64_t kSurvivors = 16;
   static constexpr int64_t kMostGrowth = 31;
-  static constexpr int kRetries = 2;  // of a phase that overflowed, before exact scores of all keys
+  // Of a phase that overflowed, before exact scores of all keys. Of few queries these are cheap,
+  // and kernels that find nothing to do are a good part of the time.
+  static constexpr int kRetries = 2;
+  static constexpr int kRetriesOfFew = 1;
   static constexpr int64_t kMostParts = 256;  // of all keys, whose best are merged by one block
   static constexpr int kExactBlocks = 4;      // of a multiprocessor
 };

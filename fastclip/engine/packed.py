@@ -29,7 +29,7 @@ class PackedKeys:
         The keys themselves, all finite; not to be written to.
     codes : Tensor uint8 [P, w / 4, 32, 4], on CUDA devices [P, w / 64, 4, 4, 8, 16]
         Centred, rotated and quantised keys: P = ceil(V / 32) panels of 32; w is d rounded up to a
-        multiple of 64.
+        multiple of 64. 128 is added to each number, on CUDA devices 256 to negative ones.
     bounds : Tensor [3, 32 ceil(V / 32)] float32
         Scale, length of the quantisation error and length of each centred key.
     center : Tensor [d] float32
@@ -152,6 +152,7 @@ def as_panels(codes: torch.Tensor) -> torch.Tensor:
         return codes
     panels, steps = codes.shape[:2]
     fours = codes.view(panels, steps, 4, 4, 8, 4, 4)  # rows / 8, columns / 16, rows, fours
+    fours = fours ^ 128  # the CPU's are unsigned: larger by 128
     return fours.permute(0, 1, 3, 5, 2, 4, 6).reshape(panels, steps * 16, _C.panel, 4)
 
 
@@ -161,6 +162,7 @@ def as_core_matrices(codes: torch.Tensor) -> torch.Tensor:
         return codes
     panels, fours = codes.shape[:2]
     steps = codes.view(panels, fours // 16, 4, 4, 4, 8, 4)  # columns / 16, fours, rows / 8, rows
+    steps = steps ^ 128
     return steps.permute(0, 1, 4, 2, 5, 3, 6).reshape(panels, fours // 16, 4, 4, 8, 16)
 
 

@@ -23,19 +23,24 @@ struct Open {
   }
 };
 
-// A warp for each strip, as an epilogue sees it.
+// Every warp takes some strips, as an epilogue sees them.
 __global__ void append_kernel(PairList list, Open open) {
-  const int64_t strips = list.strips_of_keys();
-  const int64_t strip = blockIdx.x * (blockDim.x / kWarp) + threadIdx.x / kWarp;
-  if (strip >= ceil_div<int64_t>(list.queries(), kStripQueries) * strips) return;
-  const Strip at{strip / strips * kStripQueries, list.first_key() + strip % strips * kStripKeys,
-                 nullptr, nullptr, nullptr};
-  uint32_t bits = 0;
-  for (int bit = 0; bit < 32; ++bit) {
-    const int64_t query = at.query(bit / 2 % 2), key = key_of_bit(at, bit);
-    if (query < list.queries() && key < list.last_key() && open(query, key)) bits |= 1u << bit;
+  const int64_t strips_of_keys = list.strips_of_keys();
+  const int64_t strips = ceil_div<int64_t>(list.queries(), kStripQueries) * strips_of_keys;
+  const int64_t warps = gridDim.x * (blockDim.x / kWarp);
+  Epilogue::Memory none;
+  PairList::Places places(none);
+  for (int64_t strip = global_thread() / kWarp; strip < strips; strip += warps) {
+    const Strip at{strip / strips_of_keys * kStripQueries,
+                   list.first_key() + strip % strips_of_keys * kStripKeys};
+    uint32_t bits = 0;
+    for (int bit = 0; bit < 32; ++bit) {
+      const int64_t query = query_of_bit(at, bit), key = key_of_bit(at, bit);
+      if (query < list.queries() && key < list.last_key() && open(query, key)) bits |= 1u << bit;
+    }
+    list.append(bits, at, places);
   }
-  list.append(bits, at);
+  list.leave(places);
 }
 
 // Counts how often a pair was scored, and checks the score.
@@ -89,7 +94,7 @@ void test_overflow(int64_t queries, int64_t keys, int64_t range, int64_t capacit
   for (int64_t first = 0; first < keys; first += range) {
     list.begin(queries, first, std::min(first + range, keys), nullptr);
     const int64_t strips = PairList::strips(queries, list.last_key() - first);
-    launch(append_kernel, static_cast<unsigned>(ceil_div<int64_t>(strips, 4)), 4 * kWarp, 0,
+    launch(append_kernel, static_cast<unsigned>(ceil_div<int64_t>(strips, 12)), 4 * kWarp, 0,
            nullptr, list, open);
     const int64_t before = scored;
     rescore(list, matrix(query_rows), matrix(key_rows), Count{counts.data(), keys}, &scored,

@@ -69,13 +69,17 @@ def test_counts(problem: Problem) -> None:
 
 
 @every_problem
-@pytest.mark.parametrize("sort", [False, True], ids=["", "sorted"])
-def test_groups(problem: Problem, sort: bool) -> None:
+@pytest.mark.parametrize("arrangement", ["scattered", "sorted"])
+def test_groups(problem: Problem, arrangement: str) -> None:
     queries, keys = problem.queries, problem.keys
     packed = fastclip.pack(keys)
-    groups = np.arange(len(keys)) * 7 % 65
-    if sort:
-        groups.sort()
+    number = np.arange(len(keys))
+    groups = {
+        "scattered": number * 7 % 65,
+        "sorted": np.sort(number * 7 % 65),
+        "eights": number // 8,
+        "fives": number // 5,
+    }[arrangement]
     best = fastclip.group_max(queries, packed, groups)
     values, indices = reference.group_max(queries, keys, groups)
     assert np.array_equal(best.indices.numpy(), indices)
@@ -83,7 +87,7 @@ def test_groups(problem: Problem, sort: bool) -> None:
     targets = np.linspace(0, len(keys) - 1, len(queries)).astype(np.int64)
     bits = fastclip.group_beats(queries, packed, groups, torch.from_numpy(targets))
     beaten = reference.group_beats(queries, keys, groups, targets)
-    assert np.array_equal(_as_bools(bits, 65), beaten)
+    assert np.array_equal(_as_bools(bits, beaten.shape[1]), beaten)
 
 
 def _as_bools(bits: torch.Tensor, count: int) -> np.ndarray[Any, Any]:
@@ -105,12 +109,23 @@ def test_pairs_above(problem: Problem) -> None:
     assert reference.same_bits(pairs.values(), scores)
 
 
-@pytest.mark.parametrize("width", [512, 768, 832])
+@pytest.mark.parametrize("arrangement", ["eights", "fives"])
+def test_small_groups(arrangement: str) -> None:
+    test_groups(problems()["normal"], arrangement)
+
+
+# Tiles of keys have 256 rows of up to 768 codes, 192 of up to 1,024, 128 of up to 1,536.
+@pytest.mark.parametrize("width", [512, 768, 832, 1024, 1030, 1536, 1600])
 def test_many_tiles_of_wide_rows(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_C.cuda.tuning, "topk_queries", 200)
+    monkeypatch.setattr(_C.cuda.tuning, "search_queries", 200)
     generator = torch.Generator().manual_seed(width)
-    rows = torch.randn(750, width, generator=generator)
-    test_topk(Problem(rows[:150], rows[150:]), 10)
+    rows = torch.randn(750 if width < 1024 else 590, width, generator=generator)
+    problem = Problem(rows[:150], rows[150:])
+    test_topk(problem, 10)
+    if width > 768:
+        test_counts(problem)
+        test_groups(problem, "eights")
 
 
 def test_pairs_of_one_set_come_once() -> None:

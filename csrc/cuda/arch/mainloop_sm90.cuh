@@ -11,19 +11,25 @@
 // one has the tensor cores while the other is in its epilogue. All stages of the query pipeline
 // serve the one whose turn it is.
 //
-// Rows of more than kKeyStages k-tiles (768 codes) are not resident: keys are then copied again for
-// each tile of queries, and both consumers take the same k-tile at a time.
+// A tile has 256 keys where that many are resident, rows of up to 768 codes; of wider rows 192 (up
+// to 1,024 codes) or 128 (up to 1,536). Wider ones still are not resident: their keys are copied
+// again for each tile of queries, and both consumers take the same k-tile at a time.
 //
 // The floors, for a multiprocessor, rows of 512 codes and 64 queries of a consumer by 256 keys:
 //   products           2,048 cycles of the tensor cores
-//   epilogue           1,150 instructions of each of 4 warps, of topk: 9 lane operations a score
-//   shared memory      1,280 cycles for wgmma, 256 for copies, 384 or more for the bounds of keys
-//   second-level cache 32 KB, 16 bytes a cycle; on all 132 of an H100 3.9 TB/s
+//   epilogue           800 instructions of each of 4 warps, of topk where no pair passes: 182 a
+//                      strip, 5.7 lane operations a score; about 60 more for each pair that does
+//   shared memory      1,280 cycles for wgmma, 256 for copies, 256 or more for the bounds of keys
+//   second-level cache 32 KB, 16 bytes a cycle; on all 132 of an H100 3.9 TB/s. With 192 keys of
+//                      1,024 codes 21 bytes, with 128 keys 32
 // The epilogue must take no longer than the products of the other consumer, or it is what counts.
 //
 // An H100 (1,979 TOP/s of int8, 3.35 TB/s) needs at least 25.9 ms for the products of 50,000 x
 // 1,000,000 rows of 512 codes and 0.6 ms for the bytes of the keys, which come from memory once for
-// each 16,384 queries. Prediction: 30 to 40 ms, by the clock that its power leaves.
+// each 16,384 queries. Prediction for the 10 best of random rows: 34 ms at its highest clock, 43 at
+// four fifths of it, which its power may leave. A tenth of that goes to pairs that pass (simulated:
+// 11 a strip from 7,000 keys on, 2 from 50,000 on, 0.4 from 350,000 on), another tenth to raising
+// thresholds and to exact scores.
 #pragma once
 
 #include <algorithm>
@@ -36,16 +42,14 @@ namespace fastclip::cuda {
 namespace sm90 {
 
 using Tuned = tuned::MainloopSm90;
-inline constexpr int kKeyTile = Tuned::kKeyTile;
 inline constexpr int kConsumers = Tuned::kConsumers;
 inline constexpr int kQueries = kQueryTile / kConsumers;
-inline constexpr int kKeyStages = Tuned::kKeyStages;      // k-tiles of keys
 inline constexpr int kQueryStages = Tuned::kQueryStages;  // k-tiles of the queries of a consumer
 inline constexpr int kBoundsStages = Tuned::kBoundsStages;
 inline constexpr int kWarpGroup = 128;
 inline constexpr int kWarps = kWarpGroup / kWarp;  // of a warp-group
 inline constexpr int kThreads = (1 + kConsumers) * kWarpGroup;
-static_assert(kQueries == 64 && kKeyTile == 256, "as wgmma has it");
+static_assert(kQueries == 64, "as wgmma has it");
 static_assert(kQueryStages % kConsumers == 0,
               "k-tile by k-tile, each consumer has stages of its own");
 
@@ -80,35 +84,45 @@ struct PipelineState {
   __device__ void wait_empty(Pipeline<stages>& p) const { barrier_wait(p.empty[stage], 1 - phase); }
 };
 
+// The k-tiles of a tile of 64 `strips` keys that stages have room for.
+template <int strips>
+inline constexpr int kKeyStages = Tuned::kKeyBytes / (strips * kStripKeys * kTileK);
+
+template <class Epilogue, int strips>
 struct Shared {
-  uint8_t keys[kKeyStages][kKeyTile * kTileK];
+  static constexpr int kKeyTile = strips * kStripKeys;
+  uint8_t keys[kKeyStages<strips>][kKeyTile * kTileK];
   int8_t queries[kQueryStages][kQueries * kTileK];
-  TileBounds<kKeyTile> bounds[kBoundsStages];
-  Pipeline<kKeyStages> key_pipeline;
+  TileBounds<kKeyTile, Epilogue::kLabels> bounds[kBoundsStages];
+  typename Epilogue::Memory memory[kConsumers * kWarps];
+  Pipeline<kKeyStages<strips>> key_pipeline;
   Pipeline<kQueryStages> query_pipeline;
   Pipeline<kBoundsStages> bounds_pipeline;
   MemoryBarrier turns[kConsumers];
 };
-static_assert(sizeof(Shared) <= 227 * 1024);
 
-using KeyState = PipelineState<kKeyStages>;
 using QueryState = PipelineState<kQueryStages>;
 using BoundsState = PipelineState<kBoundsStages>;
 
 struct Tile {
   int64_t query_tile;
   int64_t first_key;
+  int keys;
   bool first, last;  // of the block's tiles with these keys
 };
 
 // The tiles of a block: neighbours, of which those with the same keys come one after the other.
+template <int strips>
 class Tiles {
  public:
+  static constexpr int kKeyTile = strips * kStripKeys;
+
   __device__ explicit Tiles(const MainloopParams& params)
       : k_tiles(static_cast<int>(params.keys.width / kTileK)),
-        keys_resident(k_tiles <= kKeyStages),
+        keys_resident(k_tiles <= kKeyStages<strips>),
         list_(params.tile_list),
         first_key_(params.first_key),
+        last_key_(params.last_key),
         queries_(params.tile_list == nullptr ? params.query_tiles : *params.tile_count) {
     const int64_t tiles = queries_ * ceil_div<int64_t>(params.num_keys(), kKeyTile);
     begin_ = tiles * blockIdx.x / gridDim.x;
@@ -119,7 +133,9 @@ class Tiles {
   __device__ __forceinline__ void visit(Visit visit) const {
     for (int64_t t = begin_; t < end_; ++t) {
       const int64_t nth = t % queries_;
-      visit(Tile{list_ == nullptr ? nth : list_[nth], first_key_ + t / queries_ * kKeyTile,
+      const int64_t first_key = first_key_ + t / queries_ * kKeyTile;
+      visit(Tile{list_ == nullptr ? nth : list_[nth], first_key,
+                 static_cast<int>(min(int64_t{kKeyTile}, last_key_ - first_key)),
                  t == begin_ || nth == 0, t + 1 == end_ || nth + 1 == queries_});
     }
   }
@@ -129,16 +145,16 @@ class Tiles {
 
  private:
   const int* list_;
-  int64_t first_key_, queries_, begin_, end_;
+  int64_t first_key_, last_key_, queries_, begin_, end_;
 };
 
-__device__ inline void produce_keys(Shared& shared, const MainloopParams& params,
-                                    const Tiles& tiles) {
-  KeyState write;
+template <class Shared, int strips>
+__device__ void produce_keys(Shared& shared, const MainloopParams& params,
+                             const Tiles<strips>& tiles) {
+  PipelineState<kKeyStages<strips>> write;
   tiles.visit([&](const Tile& tile) {
     if (tiles.keys_resident && !tile.first) return;
-    const int blocks = static_cast<int>(
-        min(int64_t{kKeyTile / kPanel}, ceil_div(params.last_key - tile.first_key, kPanel)));
+    const int blocks = ceil_div(tile.keys, static_cast<int>(kPanel));
     for (int k = 0; k < tiles.k_tiles; ++k, write.advance(1)) {
       write.wait_empty(shared.key_pipeline);
       MemoryBarrier& full = shared.key_pipeline.full[write.stage];
@@ -153,8 +169,9 @@ __device__ inline void produce_keys(Shared& shared, const MainloopParams& params
   });
 }
 
-__device__ inline void produce_queries(Shared& shared, const MainloopParams& params,
-                                       const Tiles& tiles) {
+template <class Shared, int strips>
+__device__ void produce_queries(Shared& shared, const MainloopParams& params,
+                                const Tiles<strips>& tiles) {
   QueryState write;
   tiles.visit([&](const Tile& tile) {
     for (int i = 0; i < kConsumers * tiles.k_tiles; ++i, write.advance(1)) {
@@ -174,36 +191,39 @@ __device__ inline void produce_queries(Shared& shared, const MainloopParams& par
   });
 }
 
-__device__ inline void produce_bounds(Shared& shared, const MainloopParams& params,
-                                      const Tiles& tiles) {
+template <class Shared, int strips>
+__device__ void produce_bounds(Shared& shared, const MainloopParams& params,
+                               const Tiles<strips>& tiles) {
   BoundsState write;
   tiles.visit([&](const Tile& tile) {
     if (!tile.first) return;
     write.wait_empty(shared.bounds_pipeline);
-    shared.bounds[write.stage].load(params, tile.first_key, threadIdx.x % kWarp, kWarp);
+    shared.bounds[write.stage].load(params, tile.first_key, 0, 1);
     barrier_arrive(shared.bounds_pipeline.full[write.stage]);
     write.advance(1);
   });
 }
 
 // Starts dots (+)= the products of one k-tile.
+template <int strips>
 __device__ __forceinline__ void multiply_k_tile(const int8_t* queries, const uint8_t* keys,
-                                                int (&dots)[4][8][4], bool add) {
+                                                int (&dots)[strips][8][4], bool add) {
   constexpr int kDepth = 32;  // of one wgmma
 #pragma unroll
   for (int column = 0; column < kTileK; column += kDepth) {
     const int at = column / 16 * kNextColumns;
-    wgmma_s8u8(dots, wgmma_operand(shared_address(queries + at), kNextColumns, kNextRows),
-               wgmma_operand(shared_address(keys + at), kNextColumns, kNextRows),
-               add || column > 0);
+    wgmma_s8(dots, wgmma_operand(shared_address(queries + at), kNextColumns, kNextRows),
+             wgmma_operand(shared_address(keys + at), kNextColumns, kNextRows), add || column > 0);
   }
 }
 
 // The stages that a consumer reads.
+template <int strips>
 struct ReadState {
-  KeyState keys;
+  PipelineState<kKeyStages<strips>> keys;
   QueryState queries;
 
+  template <class Shared>
   __device__ void release(Shared& shared, bool keys_too) const {
     if (threadIdx.x % kWarp != 0) return;
     barrier_arrive(shared.query_pipeline.empty[queries.stage]);
@@ -211,25 +231,30 @@ struct ReadState {
   }
 };
 
-template <class Epilogue>
-__device__ __forceinline__ void consume(Shared& shared, const Tiles& tiles, int consumer,
+template <class Epilogue, int strips>
+__device__ __forceinline__ void consume(Shared<Epilogue, strips>& shared,
+                                        const Tiles<strips>& tiles, int consumer,
                                         const Epilogue& epilogue) {
   // Which stages the consumer's queries are in: tile by tile, or k-tile by k-tile.
   const int stride = tiles.keys_resident ? 1 : kConsumers;
   const int gap = tiles.keys_resident ? (kConsumers - 1) * tiles.k_tiles : 0;
-  ReadState read;
+  ReadState<strips> read;
   read.queries.advance(tiles.keys_resident ? consumer * tiles.k_tiles : consumer);
   BoundsState read_bounds;
   int turn = 1 - consumer;  // parity: the first one begins
   const bool first_lane = threadIdx.x % kWarp == 0;
   const int warp = threadIdx.x % kWarpGroup / kWarp;
-  int dots[4][8][4] = {};
+  typename Epilogue::State state(shared.memory[consumer * kWarps + warp]);
+  int dots[strips][8][4] = {};
   tiles.visit([&](const Tile& tile) {
+    const int64_t first_query =
+        tile.query_tile * kQueryTile + consumer * kQueries + warp * kStripQueries;
+    const typename Epilogue::Rows rows = epilogue.rows(first_query);
     const bool release_keys = !tiles.keys_resident || tile.last;
-    const KeyState first_keys = read.keys;
+    const auto first_keys = read.keys;
     // All earlier stages were full then.
     if (tiles.keys_resident) barrier_wait(shared.turns[consumer], turn);
-    ReadState previous;
+    ReadState<strips> previous;
     for (int k = 0; k < tiles.k_tiles; ++k) {
       read.keys.wait_full(shared.key_pipeline);
       read.queries.wait_full(shared.query_pipeline);
@@ -251,27 +276,24 @@ __device__ __forceinline__ void consume(Shared& shared, const Tiles& tiles, int 
     if (!release_keys) read.keys = first_keys;
 
     read_bounds.wait_full(shared.bounds_pipeline);
-    const TileBounds<kKeyTile>& bounds = shared.bounds[read_bounds.stage];
+    const auto& bounds = shared.bounds[read_bounds.stage];
 #pragma unroll
-    for (int t = 0; t < 4; ++t) {
-      const int column = t * kStripKeys;
-      epilogue(dots[t],
-               Strip{tile.query_tile * kQueryTile + consumer * kQueries + warp * kStripQueries,
-                     tile.first_key + column, bounds.scale + column, bounds.error + column,
-                     bounds.norm + column});
+    for (int t = 0; t < strips; ++t) {
+      epilogue(dots[t], strip_of(bounds, t, first_query, tile.first_key, tile.keys), rows, state);
     }
     __syncwarp();
     if (!tile.last) return;
     if (first_lane) barrier_arrive(shared.bounds_pipeline.empty[read_bounds.stage]);
     read_bounds.advance(1);
   });
+  epilogue.finish(state);
 }
 
-template <class Epilogue>
+template <class Epilogue, int strips>
 __global__ void __launch_bounds__(kThreads, 1)
     screen_kernel([[maybe_unused]] MainloopParams params, [[maybe_unused]] Epilogue epilogue) {
 #if defined(FASTCLIP_EMULATE) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  Shared& shared = *dynamic_shared<Shared>();
+  auto& shared = *dynamic_shared<Shared<Epilogue, strips>>();
   if (threadIdx.x == 0) {
     shared.key_pipeline.init(1, kConsumers * kWarps);
     shared.query_pipeline.init(1, kWarps);
@@ -280,7 +302,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     barrier_init_fence();
   }
   __syncthreads();
-  const Tiles tiles(params);
+  const Tiles<strips> tiles(params);
   // From lane 0, so that the compiler knows it to be the same in all.
   const int warp = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
   if (warp < kWarps) {
@@ -296,12 +318,26 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
+template <int strips, class Epilogue>
+void screen(const MainloopParams& params, const Epilogue& epilogue, Stream stream) {
+  using Memory = Shared<Epilogue, strips>;
+  static_assert(sizeof(Memory) <= 227 * 1024);
+  const int64_t tiles = params.query_tiles * ceil_div<int64_t>(params.num_keys(), Memory::kKeyTile);
+  const int64_t blocks = std::min<int64_t>(tiles, multiprocessors());
+  launch(screen_kernel<Epilogue, strips>, static_cast<unsigned>(blocks), kThreads, sizeof(Memory),
+         stream, params, epilogue);
+}
+
 template <class Epilogue>
 void screen(const MainloopParams& params, const Epilogue& epilogue, Stream stream) {
-  const int64_t tiles = params.query_tiles * ceil_div<int64_t>(params.num_keys(), kKeyTile);
-  const int64_t blocks = std::min<int64_t>(tiles, multiprocessors());
-  launch(screen_kernel<Epilogue>, static_cast<unsigned>(blocks), kThreads, sizeof(Shared), stream,
-         params, epilogue);
+  const int64_t k_tiles = params.keys.width / kTileK;
+  if (k_tiles > kKeyStages<4> && k_tiles <= kKeyStages<3>) {
+    screen<3>(params, epilogue, stream);
+  } else if (k_tiles > kKeyStages<4> && k_tiles <= kKeyStages<2>) {
+    screen<2>(params, epilogue, stream);
+  } else {
+    screen<4>(params, epilogue, stream);
+  }
 }
 
 }  // namespace sm90

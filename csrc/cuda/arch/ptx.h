@@ -7,12 +7,12 @@ namespace fastclip::cuda {
 
 #ifdef FASTCLIP_EMULATE
 
-// d += a * b for a 16 x 32 tile of int8 and a 32 x 8 tile of uint8. Lane l holds
+// d += a * b for a 16 x 32 and a 32 x 8 tile of int8. Lane l holds
 //   a[i]: row l / 4 + 8 (i % 2), columns 4 (l % 4) + 16 (i / 2) and the three after it
 //   b[i]: column l / 4, rows 4 (l % 4) + 16 i and the three after it
 //   d[i]: row l / 4 + 8 (i / 2), column 2 (l % 4) + i % 2
-inline void mma_s8u8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  emulator::mma_s8u8(d, a, b);
+inline void mma_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  emulator::mma_s8(d, a, b);
 }
 
 // d += a * b for a 16 x 16 and a 16 x 8 tile of float16, summed in float32. Lane l holds
@@ -51,9 +51,9 @@ __device__ inline uint32_t shared_address(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
 }
 
-__device__ inline void mma_s8u8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+__device__ inline void mma_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32 "
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));

@@ -46,13 +46,14 @@ inline void bulk_copy(void* shared, const void* global, int bytes, MemoryBarrier
   emulator::bulk_copy(shared, global, bytes, barrier.state);
 }
 
-// Products of a 64 x 32 tile of int8 and a 256 x 32 tile of uint8 (both with 32 adjacent codes of a
+// Products of a 64 x 32 tile of int8 and one of 64 `strips` rows (both with 32 adjacent codes of a
 // row) in the background, by a warp-group: 4 warps from a multiple of 4 on. They replace `dots` or
 // are added to it. Lane l of warp w holds
 //   dots[t][n][i]: row 16 w + 8 (i / 2) + l / 4, column 64 t + 8 n + 2 (l % 4) + i % 2
 // and must not touch `dots` before wgmma_finish.
-inline void wgmma_s8u8(int (&dots)[4][8][4], uint64_t queries, uint64_t keys, bool add) {
-  emulator::wgmma_s8u8(&dots[0][0][0], queries, keys, add);
+template <int strips>
+void wgmma_s8(int (&dots)[strips][8][4], uint64_t queries, uint64_t keys, bool add) {
+  emulator::wgmma_s8(&dots[0][0][0], 64 * strips, queries, keys, add);
 }
 // Before the first wgmma after the accumulators were read or written.
 inline void wgmma_fence() { emulator::wgmma_fence(); }
@@ -64,7 +65,10 @@ void wgmma_wait() {
   emulator::wgmma_wait(pending);
 }
 // Waits until none is pending.
-inline void wgmma_finish(int (&)[4][8][4]) { emulator::wgmma_wait(0); }
+template <int strips>
+void wgmma_finish(int (&)[strips][8][4]) {
+  emulator::wgmma_wait(0);
+}
 
 // Gives registers back or takes more, so that each thread of the warp-group has `count`.
 template <int count>
@@ -128,34 +132,49 @@ __device__ inline void bulk_copy(void* shared, const void* global, int bytes,
 #define FASTCLIP_32(d)                                                            \
   FASTCLIP_4((d)[0]), FASTCLIP_4((d)[1]), FASTCLIP_4((d)[2]), FASTCLIP_4((d)[3]), \
       FASTCLIP_4((d)[4]), FASTCLIP_4((d)[5]), FASTCLIP_4((d)[6]), FASTCLIP_4((d)[7])
-#define FASTCLIP_128(d) \
-  FASTCLIP_32((d)[0]), FASTCLIP_32((d)[1]), FASTCLIP_32((d)[2]), FASTCLIP_32((d)[3])
-__device__ inline void wgmma_s8u8(int (&dots)[4][8][4], uint64_t queries, uint64_t keys, bool add) {
-  asm volatile(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, %130, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n256k32.s32.s8.u8 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
-      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, "
-      "%127}, "
-      "%128, %129, p;\n"
-      "}"
-      : FASTCLIP_128(dots)
-      : "l"(queries), "l"(keys), "r"(static_cast<int>(add)));
-}
+#define FASTCLIP_64(d) FASTCLIP_32((d)[0]), FASTCLIP_32((d)[1])
+#define FASTCLIP_96(d) FASTCLIP_64(d), FASTCLIP_32((d)[2])
+#define FASTCLIP_128(d) FASTCLIP_96(d), FASTCLIP_32((d)[3])
 
-// `dots` is an operand so that the compiler does not use it before.
-__device__ inline void wgmma_finish(int (&dots)[4][8][4]) {
-  asm volatile("wgmma.wait_group.sync.aligned 0;" : FASTCLIP_128(dots)::"memory");
-}
+// `numbers` are those of the accumulators, `a`, `b` and `p` those of the operands after them.
+#define FASTCLIP_WGMMA(strips, columns, numbers, a, b, p, accumulators)                         \
+  __device__ inline void wgmma_s8(int(&dots)[strips][8][4], uint64_t queries, uint64_t keys,    \
+                                  bool add) {                                                   \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" p                                         \
+                 ", 0;\n"                                                                       \
+                 "wgmma.mma_async.sync.aligned.m64n" columns "k32.s32.s8.s8 {" numbers "}, %" a \
+                 ", %" b ", p;\n}"                                                              \
+                 : accumulators(dots)                                                           \
+                 : "l"(queries), "l"(keys), "r"(static_cast<int>(add)));                        \
+  }                                                                                             \
+  /* `dots` is an operand so that the compiler does not use it before. */                       \
+  __device__ inline void wgmma_finish(int(&dots)[strips][8][4]) {                               \
+    asm volatile("wgmma.wait_group.sync.aligned 0;" : accumulators(dots)::"memory");            \
+  }
+#define FASTCLIP_0_63                                                                \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"             \
+  ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31" \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47" \
+  ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define FASTCLIP_0_95                                                                \
+  FASTCLIP_0_63                                                                      \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79" \
+  ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define FASTCLIP_0_127                                                                           \
+  FASTCLIP_0_95                                                                                  \
+  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111" \
+  ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, " \
+  "%127"
+FASTCLIP_WGMMA(2, "128", FASTCLIP_0_63, "64", "65", "66", FASTCLIP_64)
+FASTCLIP_WGMMA(3, "192", FASTCLIP_0_95, "96", "97", "98", FASTCLIP_96)
+FASTCLIP_WGMMA(4, "256", FASTCLIP_0_127, "128", "129", "130", FASTCLIP_128)
+#undef FASTCLIP_0_127
+#undef FASTCLIP_0_95
+#undef FASTCLIP_0_63
+#undef FASTCLIP_WGMMA
 #undef FASTCLIP_128
+#undef FASTCLIP_96
+#undef FASTCLIP_64
 #undef FASTCLIP_32
 #undef FASTCLIP_4
 

@@ -26,6 +26,17 @@ __device__ inline float warp_largest(float x) {
   return x;
 }
 
+// The sum of what this lane and those before it bring.
+template <class Int>
+__device__ Int inclusive_sum(Int x) {
+  const int lane = threadIdx.x % kWarp;
+  for (int delta = 1; delta < kWarp; delta *= 2) {
+    const Int before = __shfl_up_sync(kAllLanes, x, delta);
+    if (lane >= delta) x += before;
+  }
+  return x;
+}
+
 __device__ inline void add(int64_t* total, int64_t count) {
   if (count == 0) return;
   atomicAdd(reinterpret_cast<unsigned long long*>(total), static_cast<unsigned long long>(count));

@@ -90,19 +90,18 @@ class RowCoder {
     __syncthreads();
   }
 
-  // Writes the codes of row i, each exclusive-or `flip`, where they belong in `codes`, and returns
-  // the sums to every thread.
-  __device__ RowSums encode(int64_t i, uint8_t* codes, uint8_t flip) const {
-    if (!e_.coded) return measure(i, codes, flip);
+  // Writes the codes of row i where they belong in `codes`, and returns the sums to every thread.
+  __device__ RowSums encode(int64_t i, int8_t* codes) const {
+    if (!e_.coded) return measure(i, codes);
     load(i);
     rotate();
-    return quantise(i, codes, flip);
+    return quantise(i, codes);
   }
 
   // Writes the codes of a padding row.
-  __device__ void pad(int64_t i, uint8_t* codes, uint8_t flip) const {
+  __device__ void pad(int64_t i, int8_t* codes) const {
     for (int64_t j = threadIdx.x; j < e_.width; j += kEncodeThreads) {
-      codes[code_offset(i, j, e_.width)] = flip;
+      codes[code_offset(i, j, e_.width)] = 0;
     }
   }
 
@@ -170,8 +169,8 @@ class RowCoder {
   }
 
   // A row that is not coded: its length alone, which no rotation changes.
-  __device__ RowSums measure(int64_t i, uint8_t* codes, uint8_t flip) const {
-    pad(i, codes, flip);
+  __device__ RowSums measure(int64_t i, int8_t* codes) const {
+    pad(i, codes);
     double squares[1] = {};
     for (int64_t j = threadIdx.x; j < e_.rows.cols; j += kEncodeThreads) {
       const double x = centred(i, j);
@@ -183,7 +182,7 @@ class RowCoder {
     return result;
   }
 
-  __device__ RowSums quantise(int64_t i, uint8_t* codes, uint8_t flip) const {
+  __device__ RowSums quantise(int64_t i, int8_t* codes) const {
     constexpr int kLevels = 127;
     unsigned bits = 0;
     for (int64_t j = threadIdx.x; j < e_.width; j += kEncodeThreads) {
@@ -199,7 +198,7 @@ class RowCoder {
       const float x = row_[j];
       const float rounded = coded ? rintf(x * inverse) : 0.0f;
       const int code = static_cast<int>(rounded);
-      codes[code_offset(i, j, e_.width)] = static_cast<uint8_t>(code) ^ flip;
+      codes[code_offset(i, j, e_.width)] = static_cast<int8_t>(code);
       const double rest = static_cast<double>(x) - static_cast<double>(scale) * rounded;
       sums[0] += static_cast<double>(x) * x;
       sums[1] += rest * rest;

@@ -28,27 +28,27 @@ __global__ void bound_keys_kernel(ScreenKeys keys, QueryArrays arrays) {
 __global__ void __launch_bounds__(kEncodeThreads)
     encode_queries_kernel(Encoding encoding, ScreenKeys keys, int64_t padded, QueryArrays arrays) {
   const RowCoder coder(encoding);
-  auto* codes = reinterpret_cast<uint8_t*>(arrays.codes);
+  int8_t* codes = arrays.codes;
   const double center = *arrays.center_length;
   const double longest_key = static_cast<double>(__uint_as_float(*arrays.longest_key)) + center;
   for (int64_t i = blockIdx.x; i < padded; i += gridDim.x) {
     RowSums sums;
     double offset[1] = {};
     if (i < encoding.rows.rows) {
-      sums = coder.encode(i, codes, 0);
+      sums = coder.encode(i, codes);
       for (int64_t j = threadIdx.x; j < encoding.rows.cols; j += kEncodeThreads) {
         offset[0] += static_cast<double>(element(encoding.rows, i, j)) * keys.center[j];
       }
       block_sum(offset);
     } else {
-      coder.pad(i, codes, 0);
+      coder.pad(i, codes);
     }
     QueryBounds bounds = bound_query(sums, encoding.error(), center);
     if (!(bounds.reach * longest_key < kLargestScore)) {  // (3)
       // All x must be 0: a product of codes times its scale could overflow, which would surely
       // pass.
       bounds = QueryBounds();
-      coder.pad(i, codes, 0);
+      coder.pad(i, codes);
     }
     if (threadIdx.x > 0) continue;
     arrays.coefficients[i] = bounds.coefficients;

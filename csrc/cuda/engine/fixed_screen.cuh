@@ -23,31 +23,54 @@ struct Thresholds {
   Thresholds slice(int64_t first) const { return {scores + first, ties + first}; }
 };
 
-// A strip against the thresholds of its queries: bits (visit_strip) of the pairs that may pass, and
-// of those that surely do.
-struct Verdicts {
-  uint32_t maybe = 0;
-  uint32_t sure = 0;
+// The two queries of a lane: what an upper bound must reach for a pair to pass perhaps, and a lower
+// one for it to pass surely.
+struct FixedRows : ThresholdRows {
+  __device__ FixedRows(int64_t first_query, const ScreenQuery* coefficients,
+                       const ScreenThreshold* thresholds)
+      : ThresholdRows(first_query, coefficients,
+                      [&](int64_t query) { return thresholds[query].maybe; }),
+        sure{thresholds[Strip::query_of(first_query, 0)].sure,
+             thresholds[Strip::query_of(first_query, 1)].sure} {}
+
+  float sure[2];
 };
 
-__device__ __forceinline__ Verdicts judge(const int (&dots)[8][4], const Strip& strip,
-                                          const ScreenQuery* coefficients,
-                                          const ScreenThreshold* thresholds) {
-  const ScreenQuery rows[2] = {coefficients[strip.query(0)], coefficients[strip.query(1)]};
-  const ScreenThreshold threshold[2] = {thresholds[strip.query(0)], thresholds[strip.query(1)]};
-  Verdicts verdicts;
-  visit_strip(dots, strip, rows, [&](int h, int bit, const ScreenedScore& score) {
-    if (score.upper() >= threshold[h].maybe) verdicts.maybe |= 1u << bit;
-    if (score.lower() >= threshold[h].sure) verdicts.sure |= 1u << bit;
+// Bits (visit_strip) of the pairs of a strip that surely pass.
+__device__ __forceinline__ uint32_t surely(const int (&dots)[8][4], const Strip& strip,
+                                           const FixedRows& rows) {
+  uint32_t bits = 0;
+  visit_strip(dots, strip, [&](int h, int bit, const ScreenedScore& score) {
+    if (score.lower(rows.query[h]) >= rows.sure[h]) bits |= 1u << bit;
   });
-  return verdicts;
+  return bits;
 }
+
+// Epilogues of these searches.
+struct FixedEpilogue : Epilogue {
+  using Rows = FixedRows;
+  using State = PairList::Places;
+  const ScreenQuery* coefficients;
+  const ScreenThreshold* thresholds;
+  PairList list;
+
+  FixedEpilogue(const ScreenQuery* coefficients, const ScreenThreshold* thresholds,
+                const PairList& list)
+      : coefficients(coefficients), thresholds(thresholds), list(list) {}
+
+  __device__ Rows rows(int64_t first_query) const {
+    return {first_query, coefficients, thresholds};
+  }
+  __device__ void finish(State& places) const { list.leave(places); }
+};
 
 struct FixedMemory {
   FixedMemory(Workspace& workspace, const FixedPlan& plan, int64_t width)
       : arrays(workspace, padded_queries(plan.queries), width),
         thresholds(workspace.take<ScreenThreshold>(padded_queries(plan.queries))),
         list(workspace, plan.open, PairList::strips(plan.queries, plan.keys)) {}
+
+  FixedEpilogue epilogue() const { return {arrays.coefficients, thresholds, list}; }
 
   QueryArrays arrays;
   ScreenThreshold* thresholds;

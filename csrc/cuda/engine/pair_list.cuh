@@ -18,12 +18,14 @@ struct OpenPair {
 // Serves one run of a mainloop over fewer than 2^31 pairs.
 class PairList {
  public:
-  // A list without marks: its owner checks the count.
+  // A list without marks and gaps: its owner checks the count.
   PairList(OpenPair* pairs, int64_t capacity, unsigned* count)
-      : capacity_(capacity), pairs_(pairs), count_(count), marked_(nullptr) {}
+      : reserved_(0), capacity_(capacity), pairs_(pairs), count_(count), marked_(nullptr) {}
 
   PairList(Workspace& workspace, int64_t capacity, int64_t most_strips)
-      : capacity_(capacity),
+      : reserved_(static_cast<int>(
+            std::min<int64_t>(tuned::Rescore::kReserved, capacity / tuned::Rescore::kReservers))),
+        capacity_(capacity),
         pairs_(workspace.take<OpenPair>(capacity)),
         count_(workspace.take<unsigned>(1 + ceil_div<int64_t>(most_strips, 32))),
         marked_(count_ + 1) {}
@@ -45,35 +47,43 @@ class PairList {
     zero(count_, sizeof(unsigned) * (1 + words()), stream);
   }
 
+  // Those that a warp has reserved, many at a time since it waits for them, and not filled.
+  struct Places {
+    __device__ explicit Places(Epilogue::Memory&) {}
+    int64_t next = 0, end = 0;
+  };
+
   // Adds the pairs of a strip whose bits are set (visit_strip). If they do not fit, adds none and
-  // returns false. All lanes of a warp must call.
-  __device__ bool append(uint32_t bits, const Strip& strip) const {
+  // returns false. All lanes of a warp must call, and leave() at the end.
+  __device__ bool append(uint32_t bits, const Strip& strip, Places& places) const {
     const int lane = threadIdx.x % kWarp;
     const int count = __popc(bits);
-    int end = count;
-    for (int delta = 1; delta < kWarp; delta *= 2) {
-      const int before = __shfl_up_sync(kAllLanes, end, delta);
-      if (lane >= delta) end += before;
-    }
+    const int end = inclusive_sum(count);
     const int total = __shfl_sync(kAllLanes, end, kWarp - 1);
     if (total == 0) return true;
-    int64_t base = 0;
-    if (lane == 0) base = atomicAdd(count_, static_cast<unsigned>(total));
-    base = __shfl_sync(kAllLanes, base, 0);
-    if (base + total > capacity_) {
+    if (places.next + total > places.end && !reserve(total, places)) {
       if (marked_ == nullptr) return false;
-      for (int64_t i = base + lane; i < capacity_; i += kWarp) pairs_[i] = {-1, 0};
       const int64_t at = strip.first_query / kStripQueries * strips_of_keys() +
                          (strip.first_key - first_key_) / kStripKeys;
       if (lane == 0) atomicOr(&marked_[at / 32], 1u << (at % 32));
       return false;
     }
-    for (OpenPair* to = pairs_ + base + end - count; bits != 0; bits &= bits - 1) {
+#pragma unroll 1
+    for (OpenPair* to = pairs_ + places.next + end - count; bits != 0; bits &= bits - 1) {
       const int bit = __ffs(static_cast<int>(bits)) - 1;
-      *to++ = {static_cast<int32_t>(strip.query(bit / 2 % 2)),
+      *to++ = {static_cast<int32_t>(query_of_bit(strip, bit)),
                static_cast<int32_t>(key_of_bit(strip, bit))};
     }
+    places.next += total;
     return true;
+  }
+
+  __device__ void leave(Places& places) const {
+#pragma unroll 1
+    for (int64_t i = places.next + threadIdx.x % kWarp; i < places.end; i += kWarp) {
+      pairs_[i] = {-1, 0};
+    }
+    places.next = places.end = 0;
   }
 
   __device__ int64_t size() const { return min(int64_t{*count_}, capacity_); }
@@ -91,10 +101,23 @@ class PairList {
   FASTCLIP_HD int64_t last_key() const { return last_key_; }
 
  private:
+  __device__ bool reserve(int total, Places& places) const {
+    leave(places);
+    const auto asked = static_cast<unsigned>(max(total, reserved_));
+    unsigned base = 0;
+    if (threadIdx.x % kWarp == 0) base = atomicAdd(count_, asked);
+    places.next = __shfl_sync(kAllLanes, base, 0);
+    places.end = min(places.next + int64_t{asked}, capacity_);
+    if (places.next + total <= places.end) return true;
+    leave(places);
+    return false;
+  }
+
+  int reserved_;
   int64_t queries_ = 0, first_key_ = 0, last_key_ = 0;
   int64_t capacity_;
   OpenPair* pairs_;
-  unsigned* count_;  // of all pairs, including those that did not fit
+  unsigned* count_;  // of all places, including those that there were not
   unsigned* marked_;
 };
 

@@ -1,7 +1,7 @@
 // Selection and sorting by a block.
 #pragma once
 
-#include "cuda/arch/device.h"
+#include "cuda/arch/threads.cuh"
 #include "cuda/engine/ordered_key.h"
 
 namespace fastclip::cuda {
@@ -43,12 +43,7 @@ __device__ uint32_t kth_largest(Int n, Int k, Number number) {
       const int first = 255 - 8 * static_cast<int>(threadIdx.x);
       unsigned mine = 0;
       for (int d = 0; d < 8; ++d) mine += counts[first - d];
-      unsigned before = mine;
-      for (int delta = 1; delta < kWarp; delta *= 2) {
-        const unsigned other = __shfl_up_sync(kAllLanes, before, delta);
-        if (static_cast<int>(threadIdx.x) >= delta) before += other;
-      }
-      before -= mine;
+      unsigned before = inclusive_sum(mine) - mine;
       for (int d = 0; d < 8; ++d) {
         const unsigned count = counts[first - d];
         if (before < rest && rest <= before + count) {

@@ -29,18 +29,19 @@ struct CountTake {
 };
 
 // Counts the pairs that surely pass; those that only may pass go to the list.
-struct CountEpilogue {
-  const ScreenQuery* coefficients;
-  const ScreenThreshold* thresholds;
-  PairList list;
+struct CountEpilogue : FixedEpilogue {
   Totals totals;
 
-  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip) const {
-    const Verdicts verdicts = judge(dots, strip, coefficients, thresholds);
-    if (!__any_sync(kAllLanes, verdicts.maybe != 0)) return;
+  CountEpilogue(const FixedMemory& memory, const Totals& totals)
+      : FixedEpilogue(memory.epilogue()), totals(totals) {}
+
+  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip,
+                                             const Rows& rows, State& places) const {
+    const uint32_t maybe = reaching(dots, strip, rows);
+    if (!__any_sync(kAllLanes, maybe != 0)) return;
+    const uint32_t sure = maybe & surely(dots, strip, rows);
     // If they do not fit, all pairs of the strip are rescored and counted then.
-    if (!list.append(verdicts.maybe & ~verdicts.sure, strip)) return;
-    const uint32_t sure = verdicts.maybe & verdicts.sure;
+    if (!list.append(maybe & ~sure, strip, places)) return;
     if (!__any_sync(kAllLanes, sure != 0)) return;
     const int lane = threadIdx.x % kWarp;
     if (totals.per_query != nullptr) {
@@ -65,9 +66,7 @@ struct CountEpilogue {
 struct CountTask {
   CountTake take;
 
-  CountEpilogue epilogue(const FixedMemory& memory) const {
-    return {memory.arrays.coefficients, memory.thresholds, memory.list, take.totals};
-  }
+  CountEpilogue epilogue(const FixedMemory& memory) const { return {memory, take.totals}; }
 };
 
 }  // namespace

@@ -36,36 +36,36 @@ struct BeatsTake {
 
 // Sets the groups of keys that surely pass. Of those that only may pass, the ones whose group is
 // not set yet go to the list.
-struct BeatsEpilogue {
-  const ScreenQuery* coefficients;
-  const ScreenThreshold* thresholds;
-  PairList list;
+struct BeatsEpilogue : FixedEpilogue {
   GroupBits bits;
 
-  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip) const {
-    const Verdicts verdicts = judge(dots, strip, coefficients, thresholds);
-    if (!__any_sync(kAllLanes, verdicts.maybe != 0)) return;
-    uint32_t open = verdicts.maybe;
-    for (uint32_t left = verdicts.maybe; left != 0; left &= left - 1) {
+  BeatsEpilogue(const FixedMemory& memory, const GroupBits& bits)
+      : FixedEpilogue(memory.epilogue()), bits(bits) {}
+
+  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip,
+                                             const Rows& rows, State& places) const {
+    const uint32_t maybe = reaching(dots, strip, rows);
+    if (!__any_sync(kAllLanes, maybe != 0)) return;
+    const uint32_t surely_pass = surely(dots, strip, rows);
+    uint32_t open = maybe;
+    for (uint32_t left = maybe; left != 0; left &= left - 1) {
       const int bit = __ffs(static_cast<int>(left)) - 1;
-      const int64_t query = strip.query(bit / 2 % 2);
+      const int64_t query = query_of_bit(strip, bit);
       const int64_t group = bits.groups[key_of_bit(strip, bit)];
       const bool is_set = bits.is_set(query, group);
-      const bool sure = (verdicts.sure >> bit & 1) != 0;
+      const bool sure = (surely_pass >> bit & 1) != 0;
       if (!is_set && sure) bits.set(query, group);
       if (is_set || sure) open &= ~(1u << bit);
     }
     __syncwarp();
-    list.append(open, strip);
+    list.append(open, strip, places);
   }
 };
 
 struct BeatsTask {
   BeatsTake take;
 
-  BeatsEpilogue epilogue(const FixedMemory& memory) const {
-    return {memory.arrays.coefficients, memory.thresholds, memory.list, take.bits};
-  }
+  BeatsEpilogue epilogue(const FixedMemory& memory) const { return {memory, take.bits}; }
 };
 
 }  // namespace

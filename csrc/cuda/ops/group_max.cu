@@ -18,84 +18,134 @@ struct Groups {
   int64_t count;
 };
 
-// What both epilogues know of the strip's queries.
-struct Rows {
-  __device__ Rows(const CodedQueries& queries, const Strip& strip)
-      : coefficients{queries.coefficients[strip.query(0)], queries.coefficients[strip.query(1)]},
-        gamma{queries.gamma[strip.query(0)], queries.gamma[strip.query(1)]} {}
+// Best lower bounds, as numbers of ordered.h: [groups, queries], so that the lanes of a strip that
+// hold the same key write side by side.
+struct LowerBounds {
+  uint32_t* numbers;
+  int queries;
 
-  ScreenQuery coefficients[2];
-  float gamma[2];  // infinite where nothing is known, NaN where there is no query
+  // Fewer than 2^32 (tuned::GroupMax) or one query.
+  __device__ uint32_t* at(int group, int query) const {
+    return numbers + query + static_cast<uint32_t>(group) * static_cast<uint32_t>(queries);
+  }
 };
 
-// Keeps the best lower bound of each query and group, as a number of ordered.h.
-struct LowerEpilogue {
-  CodedQueries queries;
-  Groups groups;
-  uint32_t* lower;  // [queries, groups]
+// What both epilogues know of the two queries of a lane. Where there is none: the last one.
+struct GroupRows {
+  __device__ GroupRows(int64_t first_query, const CodedQueries& queries) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int64_t at = Strip::query_of(first_query, h);
+      query[h] = queries.coefficients[at];
+      gamma[h] = queries.gamma[at];
+      row[h] = static_cast<int>(min(at, queries.count - 1));
+    }
+  }
 
-  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip) const {
-    const Rows rows(queries, strip);
-    int64_t group = -1;
-    float best[2] = {-INFINITY, -INFINITY};
-    visit_strip(dots, strip, rows.coefficients, [&](int h, int bit, ScreenedScore score) {
-      if (h == 0) {  // comes first of the two scores of a key
-        const int64_t key = key_of_bit(strip, bit);
-        const int64_t next = std::isnan(score.scale) ? group : groups.of_keys[key];
-        if (next != group) {
-          raise(strip, group, best);
-          group = next;
+  ScreenQuery query[2];
+  float gamma[2];  // infinite where nothing is known, NaN where there is no query
+  int row[2];
+};
+
+struct GroupEpilogue : Epilogue {
+  static constexpr bool kLabels = true;  // the groups of the keys
+  using Rows = GroupRows;
+  CodedQueries queries;
+  LowerBounds lower;
+
+  GroupEpilogue(const CodedQueries& queries, const LowerBounds& lower)
+      : queries(queries), lower(lower) {}
+
+  __device__ Rows rows(int64_t first_query) const { return {first_query, queries}; }
+};
+
+// Keeps the best lower bound of each query and group. Keys of one group are often neighbours.
+struct LowerEpilogue : GroupEpilogue {
+  using GroupEpilogue::GroupEpilogue;
+
+  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip,
+                                             const Rows& rows, State&) const {
+    float best[2] = {-INFINITY, -INFINITY};  // of the eights of columns before, of one group,
+    int group = strip.label[0];
+    float of_key[2][2];  // [h][c], of these columns
+    visit_strip(dots, strip, [&](int h, int bit, const ScreenedScore& score) {
+      of_key[h][bit % 2] = score.lower(rows.query[h]);
+      if (bit % 4 < 3) return;
+      const float pair[2] = {fmaxf(of_key[0][0], of_key[0][1]), fmaxf(of_key[1][0], of_key[1][1])};
+      const int first = strip.label[8 * (bit / 4)];
+      const int2 labels = strip.labels(bit / 4);
+      if (__all_sync(kAllLanes, labels.x == first && labels.y == first)) {
+        if (first != group) {
+          raise_by_four(rows, group, best);
+          group = first;
           best[0] = best[1] = -INFINITY;
         }
+        best[0] = fmaxf(best[0], pair[0]);  // a NaN loses
+        best[1] = fmaxf(best[1], pair[1]);
+        return;
       }
-      score.margin += rows.gamma[h];
-      best[h] = fmaxf(best[h], score.lower());  // a NaN loses
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        if (labels.x == labels.y) {
+          raise(rows, r, labels.x, pair[r]);
+        } else {
+          raise(rows, r, labels.x, of_key[r][0]);
+          raise(rows, r, labels.y, of_key[r][1]);
+        }
+      }
     });
-    raise(strip, group, best);
+    raise_by_four(rows, group, best);
   }
 
  private:
-  __device__ void raise(const Strip& strip, int64_t group, const float (&best)[2]) const {
+  // The best of the four lanes that hold the same queries: one of them writes that of one query,
+  // another that of the other.
+  __device__ void raise_by_four(const Rows& rows, int group, const float (&best)[2]) const {
+    float all[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      if (!(best[h] > -INFINITY)) continue;
-      uint32_t* at = lower + strip.query(h) * groups.count + group;
-      const uint32_t number = ordered(best[h]);
-      if (number > *at)
-        atomicMax(at, number);  // another thread may have raised it since, which is harmless
+      all[h] = fmaxf(best[h], __shfl_xor_sync(kAllLanes, best[h], 1));
+      all[h] = fmaxf(all[h], __shfl_xor_sync(kAllLanes, all[h], 2));
     }
+    const int lane = threadIdx.x % 4;
+    if (lane == 0) raise(rows, 0, group, all[0]);
+    if (lane == 1) raise(rows, 1, group, all[1]);
+  }
+  __device__ void raise(const Rows& rows, int h, int group, float bound) const {
+    bound -= rows.gamma[h];
+    if (bound > -INFINITY) atomicMax(lower.at(group, rows.row[h]), ordered(bound));
   }
 };
 
-struct UpperEpilogue {
-  CodedQueries queries;
-  Groups groups;
-  const uint32_t* lower;
+struct UpperEpilogue : GroupEpilogue {
+  using State = PairList::Places;
   PairList list;
 
-  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip) const {
-    const Rows rows(queries, strip);
-    int64_t group = -1;
-    float least[2] = {};
-    uint32_t passed = 0;
-    visit_strip(dots, strip, rows.coefficients, [&](int h, int bit, ScreenedScore score) {
-      if (h == 0) {
-        const int64_t key = key_of_bit(strip, bit);
-        const int64_t next = std::isnan(score.scale) ? group : groups.of_keys[key];
-        if (next != group) {
-          group = next;
-          for (int r = 0; r < 2; ++r) {
-            const int64_t query = strip.query(r);
-            if (query >= queries.count) continue;
-            const uint32_t number = lower[query * groups.count + group];
-            least[r] = number == 0 ? -INFINITY : from_ordered(number);
-          }
-        }
+  UpperEpilogue(const CodedQueries& queries, const LowerBounds& lower, const PairList& list)
+      : GroupEpilogue(queries, lower), list(list) {}
+
+  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip,
+                                             const Rows& rows, State& places) const {
+    const uint32_t passed = reaching(dots, strip, rows.query, [&](int n, float(&least)[2][2]) {
+      const int2 labels = strip.labels(n);
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const uint32_t first = *lower.at(labels.x, rows.row[h]);
+        uint32_t second = first;
+        if (labels.y != labels.x) second = *lower.at(labels.y, rows.row[h]);
+        least[h][0] = threshold(first, rows.gamma[h]);
+        least[h][1] = threshold(second, rows.gamma[h]);
       }
-      score.margin += rows.gamma[h];
-      if (score.upper() >= least[h]) passed |= 1u << bit;
     });
-    list.append(passed, strip);
+    if (__any_sync(kAllLanes, passed != 0)) list.append(passed, strip, places);
+  }
+
+  __device__ void finish(State& places) const { list.leave(places); }
+
+ private:
+  __device__ static float threshold(uint32_t number, float gamma) {
+    const float known = from_ordered(number) - gamma;
+    return std::isnan(gamma) ? INFINITY : (number == 0 ? -INFINITY : known);
   }
 };
 
@@ -162,14 +212,16 @@ void group_max(const GroupMaxCall& call, int64_t at_once, void* memory, Stream s
       rescore_all(parts.list, rows, keys, take, scored, stream);
     } else {
       zero(parts.lower, sizeof(uint32_t) * entries, stream);
+      const LowerBounds lower{parts.lower, static_cast<int>(rows.rows)};
       const CodedQueries coded = encode_queries(rows, *screen_keys, parts.arrays, stream);
       MainloopParams params{coded.codes, coded.tiles(), *screen_keys, 0, keys.rows};
-      screen(params, LowerEpilogue{coded, groups, parts.lower}, stream);
+      params.labels = groups.of_keys;
+      screen(params, LowerEpilogue(coded, lower), stream);
       for (int64_t key = 0; key < keys.rows; key += plan.keys) {
         params.first_key = key;
         params.last_key = std::min(key + plan.keys, keys.rows);
         parts.list.begin(rows.rows, params.first_key, params.last_key, stream);
-        screen(params, UpperEpilogue{coded, groups, parts.lower, parts.list}, stream);
+        screen(params, UpperEpilogue(coded, lower, parts.list), stream);
         rescore(parts.list, rows, keys, take, scored, stream);
       }
     }

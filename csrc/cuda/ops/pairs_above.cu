@@ -7,24 +7,25 @@ namespace {
 
 // Puts pairs that may pass into the list; with `later_only` those alone whose key is more than
 // `shift` after the query.
-struct PairEpilogue {
-  const ScreenQuery* coefficients;
-  const ScreenThreshold* thresholds;
-  PairList list;
+struct PairEpilogue : FixedEpilogue {
   bool later_only;
   int64_t shift;
 
-  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip) const {
-    uint32_t maybe = judge(dots, strip, coefficients, thresholds).maybe;
+  PairEpilogue(const FixedEpilogue& fixed, bool later_only, int64_t shift)
+      : FixedEpilogue(fixed), later_only(later_only), shift(shift) {}
+
+  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip,
+                                             const Rows& rows, State& places) const {
+    uint32_t maybe = reaching(dots, strip, rows);
     if (!__any_sync(kAllLanes, maybe != 0)) return;
     if (later_only) {
       for (uint32_t left = maybe; left != 0; left &= left - 1) {
         const int bit = __ffs(static_cast<int>(left)) - 1;
-        if (key_of_bit(strip, bit) <= strip.query(bit / 2 % 2) + shift) maybe &= ~(1u << bit);
+        if (key_of_bit(strip, bit) <= query_of_bit(strip, bit) + shift) maybe &= ~(1u << bit);
       }
       __syncwarp();
     }
-    list.append(maybe, strip);
+    list.append(maybe, strip, places);
   }
 };
 
@@ -67,10 +68,8 @@ void maybe_above(const MaybeAboveCall& call, int64_t, void* memory, Stream strea
   const MainloopParams params{parts.arrays.codes, padded_queries(queries.rows) / kQueryTile, keys,
                               call.first_key, call.last_key};
   const PairList list(reinterpret_cast<OpenPair*>(call.pairs.data), call.pairs.sizes[0], count);
-  screen(
-      params,
-      PairEpilogue{parts.arrays.coefficients, parts.thresholds, list, call.later_only, call.shift},
-      stream);
+  const FixedEpilogue fixed(parts.arrays.coefficients, parts.thresholds, list);
+  screen(params, PairEpilogue(fixed, call.later_only, call.shift), stream);
 }
 
 void list_scores(const ListScoresCall& call, Stream stream) {

@@ -16,45 +16,125 @@ namespace {
 
 using Tuned = tuned::TopK;
 constexpr int kThreads = Tuned::kThreads;
-constexpr int kHalfWarps = kThreads / static_cast<int>(kLanes);
 
-struct CandidateEpilogue {
+// Of the first keys, for which there is room and no threshold yet: all are candidates.
+struct FirstEpilogue : Epilogue {
+  struct Rows {};
+  Candidate* candidates;
+  int capacity;
+
+  explicit FirstEpilogue(const TopKState& state)
+      : candidates(state.candidates), capacity(state.capacity) {}
+  __device__ Rows rows(int64_t) const { return {}; }
+  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip,
+                                             const Rows&, State&) const {
+    visit_strip(dots, strip, [&](int h, int bit, const ScreenedScore& score) {
+      const int64_t key = key_of_bit(strip, bit);
+      if (std::isnan(score.scale)) return;
+      candidates[strip.query(h) * capacity + key] = {score.x(), static_cast<int32_t>(key)};
+    });
+  }
+};
+
+// Collects candidates in shared memory, since a warp would wait for the place of each.
+struct CandidateEpilogue : Epilogue {
+  using Rows = ThresholdRows;
+  struct Entry {
+    int32_t query;
+    Candidate candidate;
+  };
+  struct Memory {
+    Entry entries[Tuned::kQueue];
+  };
+  struct State {
+    __device__ explicit State(Memory& memory) : entries(memory.entries) {}
+    Entry* entries;
+    int count = 0;
+  };
   const ScreenQuery* coefficients;
   const float* thresholds;
   int* counts;
   Candidate* candidates;
   int capacity;
 
-  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip) const {
-    const int64_t query[2] = {strip.query(0), strip.query(1)};
-    const ScreenQuery rows[2] = {coefficients[query[0]], coefficients[query[1]]};
-    const float threshold[2] = {thresholds[query[0]], thresholds[query[1]]};
-    uint32_t passed = 0;
-    visit_strip(dots, strip, rows, [&](int h, int bit, const ScreenedScore& score) {
-      if (score.upper() >= threshold[h]) passed |= 1u << bit;
-    });
-    if (passed == 0) return;
-    int at[2];
-    Candidate* to[2];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int count = __popc(passed & (0x33333333u << (2 * h)));
-      at[h] = count > 0 ? atomicAdd(&counts[query[h]], count) : 0;
-      to[h] = candidates + query[h] * capacity;
+  CandidateEpilogue(const TopKState& state, const float* thresholds)
+      : coefficients(state.queries.coefficients),
+        thresholds(thresholds),
+        counts(state.counts),
+        candidates(state.candidates),
+        capacity(state.capacity) {}
+
+  __device__ Rows rows(int64_t first_query) const {
+    return Rows(first_query, coefficients, [&](int64_t q) { return thresholds[q]; });
+  }
+
+  __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip,
+                                             const Rows& rows, State& state) const {
+    const uint32_t passed = reaching(dots, strip, rows);
+    uint32_t bits = __reduce_or_sync(kAllLanes, passed);
+    if (bits == 0) return;
+    if (__reduce_add_sync(kAllLanes, __popc(passed)) > Tuned::kQueue / 2) {
+      write_all(passed, dots, strip);
+      return;
     }
-    visit_strip(dots, strip, rows, [&](int h, int bit, const ScreenedScore& score) {
-      if ((passed >> bit & 1) == 0) return;
-      if (at[h] < capacity)
-        to[h][at[h]] = {score.x(), static_cast<int32_t>(key_of_bit(strip, bit))};
-      ++at[h];
-    });
+    const unsigned before = (1u << threadIdx.x % kWarp) - 1;
+    for (; bits != 0; bits &= bits - 1) {
+      const int bit = __ffs(static_cast<int>(bits)) - 1;
+      const bool mine = (passed >> bit & 1) != 0;
+      const unsigned lanes = __ballot_sync(kAllLanes, mine);
+      if (state.count + __popc(lanes) > Tuned::kQueue) empty(state);
+      const Candidate candidate{x_of_bit(dots, strip, bit),
+                                static_cast<int32_t>(key_of_bit(strip, bit))};
+      if (mine) {
+        state.entries[state.count + __popc(lanes & before)] = {
+            static_cast<int32_t>(query_of_bit(strip, bit)), candidate};
+      }
+      state.count += __popc(lanes);
+    }
+  }
+
+  __device__ void finish(State& state) const { empty(state); }
+
+ private:
+  __device__ void empty(State& state) const {
+    __syncwarp();
+#pragma unroll 1
+    for (int i = threadIdx.x % kWarp; i < state.count; i += kWarp) {
+      const Entry entry = state.entries[i];
+      write(entry.query, atomicAdd(&counts[entry.query], 1), entry.candidate);
+    }
+    state.count = 0;
+    __syncwarp();
+  }
+
+  // Where so many pass in one strip, waiting once for places of their own is faster.
+  __device__ void write_all(uint32_t passed, const int (&dots)[8][4], const Strip& strip) const {
+    for (int h = 0; h < 2; ++h) {
+      uint32_t of_query = passed & 0x33333333u << (2 * h);
+      if (of_query == 0) continue;
+      int at = atomicAdd(&counts[strip.query(h)], __popc(of_query));
+      for (; of_query != 0; of_query &= of_query - 1) {
+        const int bit = __ffs(static_cast<int>(of_query)) - 1;
+        write(strip.query(h), at++,
+              {x_of_bit(dots, strip, bit), static_cast<int32_t>(key_of_bit(strip, bit))});
+      }
+    }
+  }
+
+  __device__ void write(int64_t query, int at, const Candidate& candidate) const {
+    if (at < capacity) candidates[query * capacity + at] = candidate;
   }
 };
 
-__global__ void begin_kernel(TopKState state) {
+__global__ void begin_kernel(TopKState state, int first_keys) {
   const int64_t q = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (q >= state.queries.tiles() * kQueryTile) return;
-  state.counts[q] = 0;
+  const int64_t tiles = state.queries.tiles();
+  for (const RetryList& list : state.retries) {
+    if (q == 0) *list.count = 0;
+    if (q < tiles) list.listed[q] = 0;
+  }
+  if (q >= tiles * kQueryTile) return;
+  state.counts[q] = first_keys;
   state.floors[q] = -INFINITY;
   state.thresholds[q] = q < state.queries.count ? -INFINITY : NAN;
   state.retry_thresholds[q] = NAN;
@@ -75,7 +155,7 @@ __device__ float score_best(const uint32_t* upper, int count, int k, Score score
   const uint32_t least = kth_largest(count, k, [&](int i) { return upper[i]; });
   const bool first_lane = threadIdx.x % kLanes == 0;
   const unsigned half_warp = 0xffffu << (threadIdx.x % kWarp / kLanes * kLanes);
-  for (int i = threadIdx.x / kLanes; i < count; i += kHalfWarps) {
+  for (int i = threadIdx.x / kLanes; i < count; i += blockDim.x / kLanes) {
     if (upper[i] < least) continue;
     // Of equal ones there may be more than k, and any k will do.
     const int before = first_lane ? atomicAdd(&taken, 1) : 0;
@@ -103,7 +183,7 @@ __device__ float raised_floor(const TopKState& state, const TopKOutput& out, int
   const uint32_t kth = kth_largest(held.count, state.k, [&](int i) { return held.bounds[i]; });
   float floor = fmaxf(state.floors[q], from_ordered(kth));
   int mine = 0;
-  for (int i = threadIdx.x; i < held.count; i += kThreads) {
+  for (int i = threadIdx.x; i < held.count; i += blockDim.x) {
     const Candidate c = held.candidates[i];
     const float upper = c.x + state.margin(q, c.key);
     held.bounds[i] = ordered(upper);
@@ -127,7 +207,7 @@ __device__ int keep(const TopKState& state, int64_t q, const Held& held, float f
   __shared__ int kept;
   if (threadIdx.x == 0) kept = 0;
   __syncthreads();
-  for (int i = threadIdx.x; i < held.count; i += kThreads) {
+  for (int i = threadIdx.x; i < held.count; i += blockDim.x) {
     const Candidate c = held.candidates[i];
     if (c.x + state.margin(q, c.key) < floor) continue;
     if (held.overflow && c.key >= first_key) continue;
@@ -139,15 +219,22 @@ __device__ int keep(const TopKState& state, int64_t q, const Held& held, float f
 
 // After the keys from `first_key` on were screened: raises the threshold of a query and drops the
 // candidates below it. `retry`: only those queries that were screened again.
-__global__ void __launch_bounds__(kThreads, Tuned::kBlocks)
-    raise_kernel(TopKState state, TopKOutput out, int64_t first_key, bool retry, bool last_try) {
+__global__ void __launch_bounds__(kThreads, Tuned::kSelectBlocks)
+    raise_kernel(TopKState state, TopKOutput out, int64_t first_key, int attempt, bool last_try) {
   const int64_t q = blockIdx.x;
+  const bool retry = attempt > 0;
+  const bool odd = attempt % 2 != 0;
+  const RetryList list = odd ? state.retries[1] : state.retries[0];
+  if (q == 0) {
+    const RetryList read = odd ? state.retries[0] : state.retries[1];
+    for (int64_t i = threadIdx.x; i <= state.queries.tiles(); i += blockDim.x) read.count[i] = 0;
+  }
   const float screened = retry ? state.retry_thresholds[q] : state.thresholds[q];
   if (std::isnan(screened)) return;
   auto* candidates = dynamic_shared<Candidate>();
   const Held held{candidates, reinterpret_cast<uint32_t*>(candidates + state.capacity),
                   min(state.counts[q], state.capacity), state.counts[q] > state.capacity};
-  for (int i = threadIdx.x; i < held.count; i += kThreads) {
+  for (int i = threadIdx.x; i < held.count; i += blockDim.x) {
     const Candidate c = state.candidates[q * state.capacity + i];
     held.candidates[i] = c;
     held.bounds[i] = ordered(c.x - state.margin(q, c.key));
@@ -165,14 +252,12 @@ __global__ void __launch_bounds__(kThreads, Tuned::kBlocks)
   if (last_try) return state.fail(q);
   state.retry_thresholds[q] = threshold;
   const int tile = static_cast<int>(q / kQueryTile);
-  if (atomicExch(&state.retry_flags[tile], 1) == 0) {
-    state.retry_list[atomicAdd(state.num_retry, 1)] = tile;
-  }
+  if (atomicExch(&list.listed[tile], 1) == 0) list.tiles[atomicAdd(list.count, 1)] = tile;
 }
 
 // Scores the candidates of a query exactly, first those with the best upper bounds, and writes the
 // best.
-__global__ void __launch_bounds__(kThreads, Tuned::kBlocks)
+__global__ void __launch_bounds__(kThreads, Tuned::kSelectBlocks)
     finish_kernel(TopKState state, TopKOutput out) {
   const int64_t q = blockIdx.x;
   if (std::isnan(state.thresholds[q])) return;
@@ -182,10 +267,10 @@ __global__ void __launch_bounds__(kThreads, Tuned::kBlocks)
   auto* upper = reinterpret_cast<uint32_t*>(best + state.capacity);
   __shared__ int scored;
   const Candidate* stored = state.candidates + q * state.capacity;
-  for (int i = threadIdx.x; i < count; i += kThreads) {
+  for (int i = threadIdx.x; i < count; i += blockDim.x) {
     upper[i] = ordered(stored[i].x + state.margin(q, stored[i].key));
   }
-  for (int i = threadIdx.x; i < next_power_of_two(count); i += kThreads) best[i] = 0;
+  for (int i = threadIdx.x; i < next_power_of_two(count); i += blockDim.x) best[i] = 0;
   if (threadIdx.x == 0) scored = 0;
   __syncthreads();
   const auto score = [&](int i) {
@@ -198,12 +283,12 @@ __global__ void __launch_bounds__(kThreads, Tuned::kBlocks)
     return value;
   };
   const uint32_t floor = ordered(state.floor_of(q, score_best(upper, count, k, score)));
-  for (int i = threadIdx.x / kLanes; i < count; i += kHalfWarps) {
+  for (int i = threadIdx.x / kLanes; i < count; i += blockDim.x / kLanes) {
     if (best[i] == 0 && upper[i] >= floor) score(i);
   }
   __syncthreads();
   sort_descending(best, next_power_of_two(count));
-  for (int i = threadIdx.x; i < k; i += kThreads) out.write(q * k + i, best[i]);
+  for (int i = threadIdx.x; i < k; i += blockDim.x) out.write(q * k + i, best[i]);
   if (threadIdx.x == 0) add(out.scored, scored);
 }
 
@@ -224,28 +309,32 @@ void screened_topk(TopKState state, const TopKOutput& out, const QueryArrays& ar
   const size_t shared = static_cast<size_t>(state.capacity) * 12;
   state.queries = encode_queries(out.queries, state.keys, arrays, stream);
   const int64_t tiles = state.queries.tiles();
+  MainloopParams params{state.queries.codes, tiles, state.keys, 0,
+                        std::min<int64_t>(state.capacity, state.keys.keys)};
   zero(state.num_failed, sizeof(int), stream);
   launch(begin_kernel, static_cast<unsigned>(ceil_div<int64_t>(tiles * kQueryTile, kThreads)),
-         kThreads, 0, stream, state);
-  for (int64_t seen = 0; seen < state.keys.keys;) {
-    const int64_t keys = seen == 0 ? state.capacity : next_phase(seen, state.k, state.capacity);
-    MainloopParams params{state.queries.codes, tiles, state.keys, seen,
-                          std::min(seen + keys, state.keys.keys)};
-    CandidateEpilogue epilogue{state.queries.coefficients, state.thresholds, state.counts,
-                               state.candidates, state.capacity};
-    for (int attempt = 0; attempt <= Tuned::kRetries; ++attempt) {
-      screen(params, epilogue, stream);
-      zero(state.num_retry, (1 + tiles) * sizeof(int), stream);
-      launch(raise_kernel, rows, kThreads, shared, stream, state, out, seen, attempt > 0,
-             attempt == Tuned::kRetries);
-      if (seen == 0) break;  // the first keys all have room
-      epilogue.thresholds = state.retry_thresholds;
-      params.tile_list = state.retry_list;
-      params.tile_count = state.num_retry;
+         kThreads, 0, stream, state, static_cast<int>(params.last_key));
+  screen(params, FirstEpilogue(state), stream);
+  // Where there are blocks enough, smaller ones wait less at their barriers.
+  const int threads = rows > Tuned::kSelectBlocks * multiprocessors() ? kThreads / 2 : kThreads;
+  launch(raise_kernel, rows, threads, shared, stream, state, out, int64_t{0}, 0, true);
+  const int retries = tiles == 1 ? Tuned::kRetriesOfFew : Tuned::kRetries;
+  while (params.last_key < state.keys.keys) {
+    params.first_key = params.last_key;
+    params.last_key = std::min(
+        params.first_key + next_phase(params.first_key, state.k, state.capacity), state.keys.keys);
+    params.tile_list = nullptr;
+    for (int attempt = 0; attempt <= retries; ++attempt) {
+      screen(params,
+             CandidateEpilogue(state, attempt > 0 ? state.retry_thresholds : state.thresholds),
+             stream);
+      launch(raise_kernel, rows, threads, shared, stream, state, out, params.first_key, attempt,
+             attempt == retries);
+      params.tile_list = state.retries[attempt % 2].tiles;
+      params.tile_count = state.retries[attempt % 2].count;
     }
-    seen = params.last_key;
   }
-  launch(finish_kernel, rows, kThreads, shared, stream, state, out);
+  launch(finish_kernel, rows, threads, shared, stream, state, out);
   exact_topk(state, out, false, stream);
 }
 

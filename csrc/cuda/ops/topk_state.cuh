@@ -14,6 +14,17 @@ struct Candidate {
   int32_t key;
 };
 
+// Tiles with queries that overflowed, to be screened again. Of the two lists, one is read while the
+// other is filled.
+struct RetryList {
+  RetryList(Workspace& workspace, int64_t most)
+      : count(workspace.take<int>(1 + 2 * most)), listed(count + 1), tiles(listed + most) {}
+
+  int* count;
+  int* listed;  // of each tile, whether it is in the list
+  int* tiles;
+};
+
 struct TopKState {
   TopKState(Workspace& workspace, int64_t padded, int64_t capacity)
       : capacity(static_cast<int>(capacity)),
@@ -23,9 +34,8 @@ struct TopKState {
         counts(workspace.take<int>(padded)),
         failed(workspace.take<int>(padded)),
         num_failed(workspace.take<int>(1)),
-        retry_list(workspace.take<int>(padded / kQueryTile)),
-        num_retry(workspace.take<int>(1 + padded / kQueryTile)),
-        retry_flags(num_retry + 1),
+        retries{RetryList(workspace, padded / kQueryTile),
+                RetryList(workspace, padded / kQueryTile)},
         candidates(workspace.take<Candidate>(padded * capacity)) {}
 
   __device__ float margin(int64_t q, int32_t key) const {
@@ -58,9 +68,7 @@ struct TopKState {
   int* counts;  // [padded] all candidates, including those beyond the capacity
   int* failed;  // queries that the screen cannot answer
   int* num_failed;
-  int* retry_list;  // tiles with queries that overflowed
-  int* num_retry;
-  int* retry_flags;       // [tiles], behind num_retry: whether a tile is in the list
+  RetryList retries[2];
   Candidate* candidates;  // [padded, capacity]
 };
 

@@ -83,11 +83,12 @@ FASTCLIP_HD constexpr int64_t padded_keys(int64_t keys) {  // to whole panels
 
 // Keys as pack leaves them. Arrays are padded to whole panels.
 struct ScreenKeys {
-  const uint8_t* codes = nullptr;  // [panels][width / 4][kPanel][4], k8 + 128
-  const float* scale = nullptr;    // s_k
-  const float* error = nullptr;    // E_k
-  const float* norm = nullptr;     // N_k
-  const float* center = nullptr;   // c, [cols]
+  // [panels][width / 4][kPanel][4], k8 + 128; on devices int8, as cuda/arch/code_layout.h has them.
+  const uint8_t* codes = nullptr;
+  const float* scale = nullptr;   // s_k
+  const float* error = nullptr;   // E_k
+  const float* norm = nullptr;    // N_k
+  const float* center = nullptr;  // c, [cols]
   int64_t keys = 0;
   int64_t cols = 0;
   int64_t width = 0;            // code_width(cols)

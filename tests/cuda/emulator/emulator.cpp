@@ -50,6 +50,7 @@ struct BulkCopy {
 
 // A product of wgmma: descriptors of its operands.
 struct Product {
+  int columns;
   uint64_t a, b;
   bool add;
 };
@@ -57,6 +58,7 @@ struct Product {
 struct Products {
   std::deque<std::vector<Product>> groups;  // under way, the last one still open
   int* dots = nullptr;                      // of the kernel, null where none is under way
+  size_t bytes = 0;                         // of these
   int sums[128];                            // what they will be
   bool fenced = false;
 };
@@ -410,7 +412,7 @@ struct MmaInput {
 
 }  // namespace
 
-void mma_s8u8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+void mma_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   const MmaInput mine{a, b};
   meet(0xffffffffu, &mine, d, [](const void* const(&in)[32], void* const(&out)[32]) {
     int16_t left[16][32];
@@ -426,7 +428,7 @@ void mma_s8u8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
       }
       for (int i = 0; i < 2; ++i) {
         for (int byte = 0; byte < 4; ++byte) {
-          right[l / 4][4 * (l % 4) + 16 * i + byte] = static_cast<uint8_t>(lane.b[i] >> (8 * byte));
+          right[l / 4][4 * (l % 4) + 16 * i + byte] = static_cast<int8_t>(lane.b[i] >> (8 * byte));
         }
       }
     }
@@ -591,12 +593,12 @@ void multiply(const Product& product, int (&sums)[128]) {
   const int l = lane(), warp = scheduler.current->number / 32 % 4;
   for (int h = 0; h < 2; ++h) {
     const OperandRow a(product.a, 16 * warp + 8 * h + l / 4);
-    for (int i = 0; i < 64; ++i) {
+    for (int i = 0; i < product.columns / 4; ++i) {
       const OperandRow b(product.b, i / 2 * 8 + 2 * (l % 4) + i % 2);
       int dot = 0;
       for (int piece = 0; piece < 2; ++piece) {
         for (int k = 0; k < 16; ++k) {
-          dot += static_cast<int8_t>(a.pieces[piece][k]) * b.pieces[piece][k];
+          dot += static_cast<int8_t>(a.pieces[piece][k]) * static_cast<int8_t>(b.pieces[piece][k]);
         }
       }
       int& sum = sums[i / 2 * 4 + 2 * h + i % 2];
@@ -607,8 +609,8 @@ void multiply(const Product& product, int (&sums)[128]) {
 
 }  // namespace
 
-void wgmma_s8u8(int* dots, uint64_t a, uint64_t b, bool add) {
-  const Product mine{a, b, add};
+void wgmma_s8(int* dots, int columns, uint64_t a, uint64_t b, bool add) {
+  const Product mine{columns, a, b, add};
   meet(0xffffffffu, &mine, nullptr, [](const void* const(&in)[32], void* const(&)[32]) {
     for (const void* one : in) {
       if (one == nullptr) fail("wgmma needs all lanes of the warp");
@@ -623,8 +625,9 @@ void wgmma_s8u8(int* dots, uint64_t a, uint64_t b, bool add) {
   if (!products.fenced) fail("wgmma without a fence before it");
   if (products.dots == nullptr) {
     products.dots = dots;
-    std::memcpy(products.sums, dots, sizeof(products.sums));
-    std::memset(dots, 0xcd, sizeof(products.sums));
+    products.bytes = static_cast<size_t>(columns) / 2 * sizeof(int);
+    std::memcpy(products.sums, dots, products.bytes);
+    std::memset(dots, 0xcd, products.bytes);
   }
   if (products.dots != dots) fail("wgmma: only one accumulator at a time is emulated");
   if (products.groups.empty()) products.groups.emplace_back();
@@ -649,7 +652,7 @@ void wgmma_wait(int pending) {
   meet(0xffffffffu, nullptr, nullptr, [](const void* const(&)[32], void* const(&)[32]) {});
   if (products.dots == nullptr || products.groups.size() > 1) return;
   if (!products.groups.back().empty()) return;
-  std::memcpy(products.dots, products.sums, sizeof(products.sums));
+  std::memcpy(products.dots, products.sums, products.bytes);
   products.dots = nullptr;
   products.fenced = false;
 }

@@ -120,7 +120,7 @@ T reduce(unsigned mask, T value, Combine) {
   return result;
 }
 
-void mma_s8u8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+void mma_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void ldmatrix_x4(uint32_t (&out)[4], const void* row);
 void cp_async(void* shared, const void* global, int bytes, bool valid);
@@ -133,9 +133,9 @@ void barrier_init(uint64_t& state, int threads);
 void barrier_arrive(uint64_t& state, int bytes);
 void barrier_wait(uint64_t& state, int parity);
 void bulk_copy(void* shared, const void* global, int bytes, uint64_t& state);
-// `dots` are the 128 accumulators of a lane: garbage from the first product on until none is under
-// way.
-void wgmma_s8u8(int* dots, uint64_t a, uint64_t b, bool add);
+// `dots` are the columns / 2 accumulators of a lane: garbage from the first product on until none
+// is under way.
+void wgmma_s8(int* dots, int columns, uint64_t a, uint64_t b, bool add);
 void wgmma_fence();
 void wgmma_commit();
 void wgmma_wait(int pending);
@@ -255,6 +255,15 @@ inline int __popc(unsigned x) { return std::popcount(x); }
 inline int __popcll(unsigned long long x) { return std::popcount(x); }
 inline int __ffs(unsigned x) { return x == 0 ? 0 : std::countr_zero(x) + 1; }
 inline int __ffsll(unsigned long long x) { return x == 0 ? 0 : std::countr_zero(x) + 1; }
+inline unsigned __brev(unsigned x) {
+  unsigned reversed = 0;
+  for (int bit = 0; bit < 32; ++bit) reversed |= (x >> bit & 1u) << (31 - bit);
+  return reversed;
+}
+inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
+  const uint64_t both = uint64_t{high} << 32 | low;
+  return static_cast<unsigned>(both << (shift & 31) >> 32);
+}
 inline int __clz(unsigned x) { return std::countl_zero(x); }
 inline int __clzll(unsigned long long x) { return std::countl_zero(x); }
 inline int __float_as_int(float x) { return std::bit_cast<int>(x); }

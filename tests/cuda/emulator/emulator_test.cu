@@ -26,7 +26,7 @@ __global__ void sum_kernel(const int* in, int* out, int count) {
 }
 
 // c[16, 8] = a[16, 32] b[8, 32]^T through copies, ldmatrix and mma.
-__global__ void mma_kernel(const int8_t* a, const uint8_t* b, int* c) {
+__global__ void mma_kernel(const int8_t* a, const int8_t* b, int* c) {
   auto* left = dynamic_shared<char>();
   char* right = left + 16 * 32;
   const int lane = threadIdx.x;
@@ -42,7 +42,7 @@ __global__ void mma_kernel(const int8_t* a, const uint8_t* b, int* c) {
   ldmatrix_x4(y, right + 32 * (lane % 8) + 16 * (lane / 8 % 2) + 256 * (lane / 16));
   int d[4] = {};
   const uint32_t first[2] = {y[0], y[1]};
-  mma_s8u8(d, x, first);
+  mma_s8(d, x, first);
   for (int i = 0; i < 4; ++i) c[(lane / 4 + 8 * (i / 2)) * 8 + 2 * (lane % 4) + i % 2] = d[i];
 }
 
@@ -92,9 +92,8 @@ __global__ void wgmma_kernel(const uint8_t* a, const uint8_t* b, int* c, Forgott
   if (forgotten != Forgotten::fence) wgmma_fence();
   for (int s = 0; s < 2; ++s) {
     if (forgotten != Forgotten::copy_wait) barrier_wait(shared.full[s], 0);
-    wgmma_s8u8(dots, wgmma_operand(shared_address(shared.left + s * kLeft), kColumns, kRowGroup),
-               wgmma_operand(shared_address(shared.right + s * kRight), kColumns, kRowGroup),
-               s > 0);
+    wgmma_s8(dots, wgmma_operand(shared_address(shared.left + s * kLeft), kColumns, kRowGroup),
+             wgmma_operand(shared_address(shared.right + s * kRight), kColumns, kRowGroup), s > 0);
     wgmma_commit();
   }
   if (forgotten == Forgotten::product_wait) {
@@ -172,7 +171,8 @@ void test_wgmma() {
         int dot = 0;
         for (int s = 0; s < 2; ++s) {
           for (int k = 0; k < 32; ++k) {
-            dot += static_cast<int8_t>(a[s * kLeft + at(i, k)]) * b[s * kRight + at(j, k)];
+            dot += static_cast<int8_t>(a[s * kLeft + at(i, k)]) *
+                   static_cast<int8_t>(b[s * kRight + at(j, k)]);
           }
         }
         if (c[256 * i + j] != dot) return false;
@@ -205,9 +205,9 @@ int main() {
   expect(sum == 499500, "sum");
 
   alignas(16) int8_t a[16 * 32];
-  alignas(16) uint8_t b[8 * 32];
+  alignas(16) int8_t b[8 * 32];
   for (int i = 0; i < 16 * 32; ++i) a[i] = static_cast<int8_t>(i * 37 % 255 - 127);
-  for (int i = 0; i < 8 * 32; ++i) b[i] = static_cast<uint8_t>(i * 91 % 256);
+  for (int i = 0; i < 8 * 32; ++i) b[i] = static_cast<int8_t>(i * 91 % 256 - 128);
   int c[16 * 8];
   launch(mma_kernel, 1, 32, 16 * 32 + 2 * 8 * 32, nullptr, a, b, c);
   for (int i = 0; i < 16; ++i) {
