@@ -31,7 +31,7 @@ PYTHON = sys.executable
 BENCHES = ROOT / "benches"
 TESTS = ("tests/ops", "tests/sweep/test_run.py")
 QUESTIONS = (
-    *("topk-64", "topk-512", "topk-768", "topk-832", "topk-1280"),
+    *("topk-64", "topk-512", "topk-768", "topk-1024", "topk-1536", "topk-1600"),
     *("rank", "count_above", "groups", "pairs_above", "similarity", "pixels", "sums", "masks"),
     "graph",
 )
@@ -86,7 +86,7 @@ def probe(asked: Request) -> None:
     source = "tests/cuda/hopper_probe.cu"
     built = asked.steps.run(Task("probe", "compile", ["nvcc", *flags, "-o", program, source], 120))
     if built.ok and asked.on_gpu:
-        asked.steps.run(Task("probe", "run", [program], 20, lines=9))
+        asked.steps.run(Task("probe", "run", [program], 20, lines=12))
     else:
         asked.steps.skip("probe", "run", "it was not compiled" if asked.on_gpu else "no GPU")
 
