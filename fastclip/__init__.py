@@ -1,14 +1,11 @@
 """Open-vocabulary CLIP at any vocabulary size: exact answers without the similarity matrix."""
 
-from importlib.metadata import version as _version
-
 from fastclip import _exit as _exit  # registers what is done at the end of the process
 from fastclip import coder, data, distributed, metrics, models, ops, sweep, training, ttd
+from fastclip._version import __version__ as __version__
 from fastclip.config import show_config
 from fastclip.ops import *  # noqa: F403  each of its own names is one here, too
 from fastclip.training import train
-
-__version__ = _version("fastclip")
 
 __all__ = [
     "coder",

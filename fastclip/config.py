@@ -1,18 +1,18 @@
 """What this build of fastclip can do and what it uses here."""
 
 import platform
-from importlib.metadata import version
 
 import torch
 
 from fastclip import _C
+from fastclip._version import __version__
 from fastclip.engine.devices import BUILT, EMULATED, driver_problem, version_text
 
 
 def config() -> dict[str, str]:
     """Return version, instruction sets, CUDA, threads and compiler, for `show_config`."""
     return {
-        "fastclip": version("fastclip"),
+        "fastclip": __version__,
         "compiler": _C.compiler,
         "instruction sets found": ", ".join(_C.available_isas()),
         "instruction set in use": _C.isa(),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import faulthandler
 import os
 import zlib
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--device",
         help="where the functions that tests call compute, such as cuda; default: on the CPU",
     )
+    parser.addoption("--seconds-each", type=float, help="the process of a longer test ends")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,6 +87,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         device = metafunc.config.getoption("--device")
         isas = ["emulated"] if EMULATED else [device] if device else _C.available_isas()
         metafunc.parametrize("isa", isas, indirect=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """End a process whose test hangs or has broken the device; pytest -n begins another."""
+    device, seconds = item.config.getoption("--device"), item.config.getoption("--seconds-each")
+    with open(os.dup(2), "w") as stderr:  # during the test 2 is where pytest keeps what it prints
+        if seconds is not None:
+            faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
+        try:
+            return (yield)
+        finally:
+            if seconds is not None:
+                faulthandler.cancel_dump_traceback_later()
+            if device and device.startswith("cuda"):
+                try:
+                    torch.cuda.synchronize()
+                except RuntimeError as error:
+                    print(f"{item.nodeid}: {error}", file=stderr, flush=True)
+                    os._exit(3)  # all that it would do now would fail
 
 
 @pytest.fixture(autouse=True)

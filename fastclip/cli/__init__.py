@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from fastclip._version import __version__
 from fastclip.cli import (
     coder,
     demo,
@@ -48,9 +49,7 @@ app.add_typer(sweep.app, name="sweep")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"fastclip {version('fastclip')}")
+        typer.echo(f"fastclip {__version__}")
         raise typer.Exit
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from fastclip.engine.transforms import Gradient, call, define
+from fastclip.ops._sparse import making_sparse
 
 _PAIRS = 4096  # whose rows are multiplied at a time
 
@@ -83,9 +84,10 @@ def _scatter_rows(
 
     An operator of its own because torch.compile cannot trace sparse tensors.
     """
-    pairs = torch.sparse_coo_tensor(
-        torch.stack([row, source]), weight, (rows, features.shape[0]), check_invariants=False
-    )
+    with making_sparse():
+        pairs = torch.sparse_coo_tensor(
+            torch.stack([row, source]), weight, (rows, features.shape[0]), check_invariants=False
+        )
     total: torch.Tensor = torch.sparse.mm(pairs, features.float())
     return total
 

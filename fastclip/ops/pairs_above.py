@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, SupportsFloat, cast
 
@@ -25,6 +24,7 @@ from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.packing import encode, worth_packing
 from fastclip.engine.transforms import call, define
 from fastclip.ops._count import search_room
+from fastclip.ops._sparse import making_sparse
 
 
 def pairs_above(
@@ -85,8 +85,7 @@ def pairs_above(
 def _matrix(
     crow: torch.Tensor, col: torch.Tensor, values: torch.Tensor, shape: tuple[int, int]
 ) -> torch.Tensor:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+    with making_sparse():
         return torch.sparse_csr_tensor(
             crow, col, values, shape, device=values.device, check_invariants=False
         )

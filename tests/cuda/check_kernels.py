@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+PACKAGES = ("nvidia-cuda-cuobjdump", "nvidia-cuda-nvdisasm")
 INSTRUCTIONS = {
     # part of the kernel's name: (architecture, what its code must hold)
     "sm80.*screen_kernel": ("sm_80", [r"\bIMMA\."]),
@@ -84,17 +88,34 @@ def functions(code: str) -> list[tuple[str, str]]:
     return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
+@cache
+def tools() -> str:
+    """Return a PATH with NVIDIA's disassemblers: those from PyPI, else those of the toolkit."""
+    path = os.pathsep.join([*sorted(installed()), os.environ["PATH"], "/usr/local/cuda/bin"])
+    missing = [tool for tool in ("cuobjdump", "nvdisasm") if not shutil.which(tool, path=path)]
+    if missing:
+        sys.exit(
+            f"{' and '.join(missing)} not found: pip install {' '.join(PACKAGES)}, or put the "
+            "programs of a CUDA toolkit on PATH"
+        )
+    return path
+
+
+def installed() -> set[str]:
+    """Return the folders of programs of PACKAGES, of those that are installed."""
+    found = set()
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            files = metadata.files(package) or []
+            found |= {str(file.locate().parent) for file in files if file.parent.name == "bin"}
+    return found
+
+
 def dump(extension: Path, *options: str) -> str:
-    """Return what NVIDIA's cuobjdump says; it comes from PyPI, the toolkit need not have it."""
-    tools = {
-        str(file.locate().parent)
-        for package in ("nvidia-cuda-cuobjdump", "nvidia-cuda-nvdisasm")
-        for file in metadata.files(package) or []
-        if file.parent.name == "bin"
-    }
-    path = os.pathsep.join([*sorted(tools), os.environ["PATH"]])
+    """Return what NVIDIA's cuobjdump says."""
+    path = tools()
     done = subprocess.run(
-        ["cuobjdump", *options, str(extension)],
+        [shutil.which("cuobjdump", path=path), *options, str(extension)],
         env=os.environ | {"PATH": path},
         capture_output=True,  # warnings: of every file inside that lacks the function asked for
         text=True,

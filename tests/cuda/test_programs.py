@@ -21,7 +21,8 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "source", ["emulator/emulator_test.cu", "plans_test.cu", "pair_list_test.cu"]
+    "source",
+    ["emulator/emulator_test.cu", "plans_test.cu", "pair_list_test.cu", "hopper_probe.cu"],
 )
 def test_program(source: str, tmp_path: Path) -> None:
     program = tmp_path / "program"

@@ -102,7 +102,9 @@ def test_reverse_mode(name: str) -> None:
 
     found, expected = (torch.func.grad(loss, 1)(function, q) for function in (ours, plain))
     close(found, expected)
-    close(torch.compile(torch.func.grad(loss, 1))(ours, q), expected)
+    if torch.torch_version.TorchVersion(torch.__version__) >= (2, 12):
+        # torch 2.11 cannot trace gradients of operators inside transforms.
+        close(torch.compile(torch.func.grad(loss, 1))(ours, q), expected)
     samples = torch.stack([q, -q])
     for_each = [torch.vmap(torch.func.grad(loss, 1), (None, 0))(f, samples) for f in (ours, plain)]
     close(*for_each)
