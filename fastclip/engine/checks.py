@@ -222,16 +222,17 @@ def as_in_range(name: str, indices: torch.Tensor, count: int, of: str) -> torch.
 
 def check_no_nan(name: str, numbers: torch.Tensor) -> None:
     """Check that there is no NaN. CUDA graphs are captured unchecked."""
-    if capturing(numbers):
+    check_none(numbers.isnan(), lambda at: ValueError(f"{name}: NaN at {at}"))
+
+
+def check_none(wrong: torch.Tensor, error: Callable[[int], ValueError]) -> None:
+    """Raise what ``error`` says of the first that is true. CUDA graphs are captured unchecked."""
+    if capturing(wrong):
         return
-    if _waits.checks is not None and on_cuda(numbers):
-        _later(object(), _first(numbers.isnan()), numbers, lambda at: _is_nan(name, at))
-    elif numbers.isnan().any():
-        raise _is_nan(name, int(numbers.isnan().nonzero()[0]))
-
-
-def _is_nan(name: str, at: int) -> ValueError:
-    return ValueError(f"{name}: NaN at {at}")
+    if _waits.checks is not None and on_cuda(wrong):
+        _later(object(), _first(wrong), wrong, error)
+    elif wrong.any():
+        raise error(int(wrong.nonzero()[0]))
 
 
 def _first(wrong: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,15 @@ from typing import SupportsIndex
 
 import torch
 
-from fastclip.engine.checks import Array, as_indices, as_integer, check_range, check_some_rows
+from fastclip.engine.checks import (
+    Array,
+    as_in_range,
+    as_indices,
+    as_integer,
+    check_none,
+    check_some_rows,
+)
+from fastclip.engine.devices import on_cuda
 from fastclip.engine.transforms import transformed
 
 
@@ -36,15 +44,21 @@ def check_count(name: str, count: int, keys: int) -> None:
         )
 
 
-def check_groups(groups: torch.Tensor, num_groups: int) -> torch.Tensor:
-    """Check that every group from 0 to ``num_groups`` - 1 has a key; return how many."""
-    check_range("groups", groups, num_groups, "groups")
-    counts = torch.bincount(groups, minlength=num_groups)
-    check_sizes(counts)
-    return counts
+def check_groups(groups: torch.Tensor, num_groups: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Check that every group from 0 to ``num_groups`` - 1 has a key.
+
+    Returns the groups, those that are out of range replaced as by :func:`as_in_range`, and how many
+    keys each has.
+    """
+    groups = as_in_range("groups", groups, num_groups, "groups")
+    if on_cuda(groups):  # where the host would wait for bincount
+        sizes = groups.new_zeros(num_groups).index_add_(0, groups, torch.ones_like(groups))
+    else:
+        sizes = torch.bincount(groups, minlength=num_groups)
+    check_sizes(sizes)
+    return groups, sizes
 
 
 def check_sizes(sizes: torch.Tensor, where: str = "") -> None:
-    """Check that no group is empty."""
-    if (sizes == 0).any():
-        raise ValueError(f"groups: group {int(sizes.argmin())} has no key{where}")
+    """Check that no group is empty. CUDA graphs are captured unchecked."""
+    check_none(sizes == 0, lambda at: ValueError(f"groups: group {at} has no key{where}"))

@@ -1,6 +1,6 @@
 """Which groups of keys beat a target."""
 
-from typing import Any, Literal, SupportsIndex, cast, overload
+from typing import Literal, SupportsIndex, cast, overload
 
 import torch
 
@@ -113,9 +113,18 @@ def group_beats(
     return (bits, survivors) if return_survivors else bits
 
 
-def _group_beats(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    check_groups(*arguments[-2:])
-    return _beats(*arguments)
+def _group_beats(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    scores: torch.Tensor,
+    ties: torch.Tensor,
+    groups: torch.Tensor,
+    num_groups: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    with OneWait(groups):
+        groups, _ = check_groups(groups, num_groups)
+        return _beats(queries, keys, screen, scores, ties, groups, num_groups)
 
 
 def _beats(

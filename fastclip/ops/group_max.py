@@ -115,7 +115,7 @@ def _group_max(
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     with OneWait(queries):
         check_finite("queries", queries)
-        check_groups(groups, num_groups)
+        groups, _ = check_groups(groups, num_groups)
         if not screen:
             # On the CPU, the screen needs keys of a group to be next to each other.
             may_screen = on_cuda(keys) or bool((groups[1:] >= groups[:-1]).all())

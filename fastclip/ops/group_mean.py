@@ -7,7 +7,7 @@ import torch
 from fastclip import _C
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups
-from fastclip.engine.checks import Array, check_finite, with_adjacent_elements
+from fastclip.engine.checks import Array, OneWait, check_finite, with_adjacent_elements
 from fastclip.engine.devices import on_cuda
 from fastclip.engine.floats import rounded
 from fastclip.engine.groups import as_groups, check_groups
@@ -71,19 +71,21 @@ def group_mean(
         return cast(torch.Tensor, found)
     query_rows, key_rows, screen = as_sides(queries, keys)
     ids, count = as_groups(groups, key_rows, num_groups)
-    means = call("group_mean_keys", key_rows, ids, count, not screen)
-    return similarity(query_rows, means)
+    with OneWait(query_rows):
+        means = call("group_mean_keys", key_rows, ids, count, not screen)
+        return similarity(query_rows, means)
 
 
 def _group_mean_keys(
     keys: torch.Tensor, groups: torch.Tensor, num_groups: int, check_keys: bool
 ) -> torch.Tensor:
     keys = with_adjacent_elements(keys)
-    if check_keys:
-        check_finite("keys", keys)
-    counts = check_groups(groups, num_groups)
-    if on_cuda(keys):
-        return _group_mean_keys_cuda(keys, groups, counts)
+    with OneWait(keys):
+        if check_keys:
+            check_finite("keys", keys)
+        groups, counts = check_groups(groups, num_groups)
+        if on_cuda(keys):
+            return _group_mean_keys_cuda(keys, groups, counts)
     sums = torch.zeros(num_groups, keys.shape[1], dtype=torch.float64, device=keys.device)
     _add_rows(sums, groups, keys)
     return rounded(sums, counts)

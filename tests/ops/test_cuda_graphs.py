@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Of queries, keys, packed keys and a number for each query. What needs to know how large its result
-# is cannot be captured: pairs_above; nor can the questions about groups, whose sizes are checked.
+# is cannot be captured: pairs_above, and groups whose number is not given.
 CALLS: dict[str, Callable[..., Any]] = {
     "topk": lambda q, k, packed, x: ops.topk(q, k, 5),
     "topk, packed": lambda q, k, packed, x: ops.topk(q, packed, 5),
@@ -24,6 +24,11 @@ CALLS: dict[str, Callable[..., Any]] = {
     "rank, packed": lambda q, k, packed, x: ops.rank(q, packed, x.long()),
     "count_above": lambda q, k, packed, x: ops.count_above(q, packed, x / 100, per="query"),
     "count_above per key": lambda q, k, packed, x: ops.count_above(q, k, x / 100),
+    "group_max": lambda q, k, packed, x: ops.group_max(q, packed, _groups(k), num_groups=500),
+    "group_mean": lambda q, k, packed, x: ops.group_mean(q, k, _groups(k), num_groups=500),
+    "group_beats": lambda q, k, packed, x: ops.group_beats(
+        q, k, _groups(k), x.long(), num_groups=500
+    ),
     "similarity": lambda q, k, packed, x: ops.similarity(q, k),
     "logsumexp": lambda q, k, packed, x: ops.logsumexp(q, k, 100.0),
     "softmax_topk": lambda q, k, packed, x: ops.softmax_topk(q, k, 5, 100.0),
@@ -35,6 +40,10 @@ CALLS: dict[str, Callable[..., Any]] = {
         q.T[None, :3].unflatten(2, (10, 12)), q.T[None, 3:5].unflatten(2, (10, 12))
     ),
 }
+
+
+def _groups(keys: torch.Tensor) -> torch.Tensor:
+    return torch.arange(len(keys), device=keys.device) % 500
 
 
 def _pixels(rows: torch.Tensor) -> torch.Tensor:

@@ -40,12 +40,16 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 QUERIES, KEYS = torch.randn(5, 20), torch.randn(300, 20)
 TARGETS = torch.tensor([3, 0, 199, 7, 7])
 THRESHOLDS = torch.zeros(5)
+GROUPS = torch.arange(300) % 40
 
 CALLS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "topk": lambda q, k: fastclip.topk(q, k, 3),
     "topk of many": lambda q, k: fastclip.topk(q, k, 290),
     "rank": lambda q, k: fastclip.rank(q, k, TARGETS),
     "count_above": lambda q, k: fastclip.count_above(q, k, THRESHOLDS),
+    "group_max": lambda q, k: fastclip.group_max(q, k, GROUPS, num_groups=40),
+    "group_mean": lambda q, k: fastclip.group_mean(q, k, GROUPS, num_groups=40),
+    "group_beats": lambda q, k: fastclip.group_beats(q, k, GROUPS, TARGETS, num_groups=40),
     "cache_logits": lambda q, k: fastclip.cache_logits(q, k, torch.ones(300, 2), beta=5.0),
 }
 
@@ -109,14 +113,14 @@ def test_the_first_error_counts() -> None:
         fastclip.topk(queries, keys, 3)
     with pytest.raises(ValueError, match=r"^thresholds: NaN at 1$"):
         fastclip.count_above(QUERIES, KEYS, torch.tensor([0, torch.nan, 0, torch.nan, 0]))
+    for groups, said in [(GROUPS.where(GROUPS != 3, 4), "group 3 has no key"), (GROUPS - 1, "-1")]:
+        with pytest.raises(ValueError, match=said):
+            fastclip.group_max(QUERIES, KEYS, groups, num_groups=40)
     assert fastclip.rank(QUERIES, KEYS, TARGETS).shape == (5,)  # and no check is left over
 
 
-GROUPS = torch.arange(300) % 7
 MORE_CALLS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     **CALLS,
-    "group_max": lambda q, k: fastclip.group_max(q, k, GROUPS),
-    "group_beats": lambda q, k: fastclip.group_beats(q, k, GROUPS, TARGETS),
     "logsumexp": lambda q, k: fastclip.logsumexp(q, k, 10.0),
 }
 

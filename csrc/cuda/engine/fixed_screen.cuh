@@ -28,10 +28,14 @@ struct Thresholds {
 struct FixedRows : ThresholdRows {
   __device__ FixedRows(int64_t first_query, const ScreenQuery* coefficients,
                        const ScreenThreshold* thresholds)
-      : ThresholdRows(first_query, coefficients,
-                      [&](int64_t query) { return thresholds[query].maybe; }),
-        sure{thresholds[Strip::query_of(first_query, 0)].sure,
-             thresholds[Strip::query_of(first_query, 1)].sure} {}
+      : FixedRows(coefficients[Strip::query_of(first_query, 0)],
+                  coefficients[Strip::query_of(first_query, 1)],
+                  thresholds[Strip::query_of(first_query, 0)],
+                  thresholds[Strip::query_of(first_query, 1)]) {}
+  __device__ FixedRows(const ScreenQuery& query0, const ScreenQuery& query1,
+                       const ScreenThreshold& threshold0, const ScreenThreshold& threshold1)
+      : ThresholdRows(query0, query1, threshold0.maybe, threshold1.maybe),
+        sure{threshold0.sure, threshold1.sure} {}
 
   float sure[2];
 };

@@ -78,14 +78,9 @@ __device__ inline float x_of_bit(const int (&dots)[8][4], const Strip& strip, in
 
 // What is asked of the upper bounds of the two queries of a lane.
 struct ThresholdRows {
-  // Reads `threshold(query)` of both.
-  template <class Threshold>
-  __device__ ThresholdRows(int64_t first_query, const ScreenQuery* coefficients,
-                           Threshold threshold)
-      : query{coefficients[Strip::query_of(first_query, 0)],
-              coefficients[Strip::query_of(first_query, 1)]},
-        threshold{threshold(Strip::query_of(first_query, 0)),
-                  threshold(Strip::query_of(first_query, 1))} {}
+  __device__ ThresholdRows(const ScreenQuery& query0, const ScreenQuery& query1, float threshold0,
+                           float threshold1)
+      : query{query0, query1}, threshold{threshold0, threshold1} {}
 
   ScreenQuery query[2];
   float threshold[2];

@@ -65,7 +65,9 @@ struct CandidateEpilogue : Epilogue {
         capacity(state.capacity) {}
 
   __device__ Rows rows(int64_t first_query) const {
-    return Rows(first_query, coefficients, [&](int64_t q) { return thresholds[q]; });
+    const int64_t first = Strip::query_of(first_query, 0);
+    const int64_t second = Strip::query_of(first_query, 1);
+    return Rows(coefficients[first], coefficients[second], thresholds[first], thresholds[second]);
   }
 
   __device__ __forceinline__ void operator()(const int (&dots)[8][4], const Strip& strip,
@@ -316,7 +318,8 @@ void screened_topk(TopKState state, const TopKOutput& out, const QueryArrays& ar
          kThreads, 0, stream, state, static_cast<int>(params.last_key));
   screen(params, FirstEpilogue(state), stream);
   // Where there are blocks enough, smaller ones wait less at their barriers.
-  const int threads = rows > Tuned::kSelectBlocks * multiprocessors() ? kThreads / 2 : kThreads;
+  const bool many = out.queries.rows > int64_t{Tuned::kSelectBlocks} * multiprocessors();
+  const int threads = many ? kThreads / 2 : kThreads;
   launch(raise_kernel, rows, threads, shared, stream, state, out, int64_t{0}, 0, true);
   const int retries = tiles == 1 ? Tuned::kRetriesOfFew : Tuned::kRetries;
   while (params.last_key < state.keys.keys) {
