@@ -83,8 +83,9 @@ def probe(asked: Request) -> None:
     flags += ["-Icsrc", "-Icsrc/include", "-gencode=arch=compute_90a,code=sm_90a"]
     if os.environ.get("FASTCLIP_WERROR"):
         flags += ["-Xcompiler=-Wall,-Wextra", "-Werror=all-warnings"]
-    source = "tests/cuda/hopper_probe.cu"
-    built = asked.steps.run(Task("probe", "compile", ["nvcc", *flags, "-o", program, source], 120))
+    sources = ["tests/cuda/hopper_probe.cu", "csrc/cuda/arch/device.cu"]
+    command = ["nvcc", *flags, "-o", program, *sources]
+    built = asked.steps.run(Task("probe", "compile", command, 120))
     if built.ok and asked.on_gpu:
         asked.steps.run(Task("probe", "run", [program], 20, lines=12))
     else:
