@@ -51,6 +51,9 @@ inline constexpr int64_t kPairQueries = 256;
 
 // --- The screen ---
 
+// Coarse: so few queries are bound by memory, and need no matrix unit.
+inline constexpr int64_t kFewForTiles = 4;
+
 // Coarse: panels in one call of a kernel. After each call a screen may be given up: little is lost
 // where all pairs survive.
 inline constexpr int64_t kMaxPanels = 8;

@@ -21,7 +21,8 @@ int main() {
   struct Shape {
     int64_t queries, keys, cols;
   };
-  constexpr Shape kShapes[] = {{1, 1, 1}, {3, 70, 15}, {13, 333, 49}, {7, 2100, 130}};
+  constexpr Shape kShapes[] = {
+      {1, 1, 1}, {3, 70, 15}, {13, 333, 49}, {7, 2100, 130}, {37, 150, 20}};
   constexpr const char* kDTypes[] = {"float32", "float16", "bfloat16"};
   std::vector<Case> cases;
   random_state = 1;
@@ -34,6 +35,8 @@ int main() {
                        PixelCase(5 + 3 * s.queries, s.cols, DType{dtype}, kind)});
     }
   }
+  Run tiles{"emulated AMX", 1};
+  check_amx_tiles(tiles);
   for (const std::string& isa : cpu::available_isas()) {
     cpu::select_isa(isa);
     uint64_t checksum = 0;

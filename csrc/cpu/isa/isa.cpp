@@ -4,8 +4,12 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#ifdef FASTCLIP_AVX_VNNI
+#if defined(FASTCLIP_AVX_VNNI) || defined(FASTCLIP_AMX)
 #include <cpuid.h>
+#endif
+#ifdef FASTCLIP_AMX
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #if defined(FASTCLIP_ARM64) && defined(__linux__)
 #include <sys/auxv.h>
@@ -21,6 +25,20 @@ constexpr const char* kVariable = "FASTCLIP_CPU_CAPABILITY";
 bool has_avx_vnni() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
+}
+#endif
+
+#ifdef FASTCLIP_AMX
+// Linux has to be asked for the registers of the matrix units, once for all threads of the process:
+// it may lack them, or a sandbox refuse.
+bool has_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kTile) == 0 || (d & kInt8) == 0) {
+    return false;
+  }
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 #endif
 
@@ -43,7 +61,12 @@ std::vector<const Kernels*> find_available() {
 #ifdef FASTCLIP_X86
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
-    if (__builtin_cpu_supports("avx512vnni")) available.push_back(&kAvx512Vnni);
+    if (__builtin_cpu_supports("avx512vnni")) {
+#ifdef FASTCLIP_AMX
+      if (has_amx()) available.push_back(&kAmx);
+#endif
+      available.push_back(&kAvx512Vnni);
+    }
     available.push_back(&kAvx512);
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {

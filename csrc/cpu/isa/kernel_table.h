@@ -17,6 +17,10 @@
 //   multiply_add(sum, k, q)  adds the four products of bytes that belong to each lane
 //   to_float(ints)
 //
+// and where there are matrix units:
+//
+//   Tiles                    as amx_tiles.h
+//
 // and where there is an instruction for it:
 //
 //   compress(vector, lanes)  moves the lanes whose bits are set to the front

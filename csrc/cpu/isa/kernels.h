@@ -229,6 +229,7 @@ extern const Kernels kPortable;
 #ifdef FASTCLIP_X86
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
+extern const Kernels kAmx;
 extern const Kernels kAvx512Vnni;
 #endif
 #ifdef FASTCLIP_AVX_VNNI

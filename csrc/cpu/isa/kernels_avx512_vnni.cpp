@@ -1,19 +1,6 @@
-#include "cpu/isa/isa_avx512.h"
+#include "cpu/isa/isa_avx512_vnni.h"
 
 namespace fastclip::cpu {
-namespace {
-
-struct Avx512Vnni : Avx512Base {
-  static constexpr int kQueryLevels = 127;
-
-  static Ints multiply_add(Ints sum, Ints keys, Ints queries) {
-    return reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum),
-                                                      reinterpret_cast<__m512i>(keys),
-                                                      reinterpret_cast<__m512i>(queries)));
-  }
-};
-
-}  // namespace
 
 constinit const Kernels kAvx512Vnni = make_kernels<Avx512Vnni>("avx512_vnni");
 

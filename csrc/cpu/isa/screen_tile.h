@@ -5,6 +5,7 @@
 
 #include "cpu/isa/row_tile.h"
 #include "cpu/isa/screen_epilogue.h"
+#include "cpu/tuning.h"
 #include "fastclip/screen.h"
 
 namespace fastclip::cpu {
@@ -43,7 +44,12 @@ struct ScreenTile {
   template <class Epilogue>
   static Epilogue screen(const ScreenOperands& operands, Epilogue epilogue) {
     if constexpr (Isa::kQueryLevels > 0) {
-      if (operands.keys.codes != nullptr) return screen_panels<Codes>(operands, epilogue);
+      if (operands.keys.codes != nullptr) {
+        if constexpr (requires { typename Isa::Tiles; }) {
+          if (operands.num_queries > tuning::kFewForTiles) return screen_tiles(operands, epilogue);
+        }
+        return screen_panels<Codes>(operands, epilogue);
+      }
     }
     return screen_panels<Unpacked>(operands, epilogue);
   }
@@ -73,13 +79,46 @@ struct ScreenTile {
     return epilogue;
   }
 
+  // By matrix units.
+  template <class Epilogue>
+  static Epilogue screen_tiles(const ScreenOperands& operands, Epilogue epilogue) {
+    constexpr int64_t kMost = Isa::Tiles::kQueries;
+    typename Isa::Tiles tiles;
+    alignas(64) int32_t dots[kMost][kPanel];
+    const int64_t width = operands.keys.width;
+    for (int64_t first_key = 0; first_key < operands.keys.keys; first_key += kPanel) {
+      for (int64_t i = 0; i < operands.num_queries; i += kMost) {
+        const int64_t left = operands.num_queries - i;
+        const int rows = static_cast<int>(left < kMost ? left : kMost);
+        tiles.configure(rows);
+        tiles.multiply(operands.codes + i * width, operands.keys.codes + first_key * width, width,
+                       dots);
+        epilogue = bound(operands, i, rows, first_key, epilogue, [&](int m, int v) {
+          return Isa::to_float(load<Ints>(dots[m] + v * kLanes32) +
+                               operands.coefficients[i + m].correction);
+        });
+      }
+    }
+    tiles.release();
+    return epilogue;
+  }
+
   // Not inlined, so that no register is taken from its sums.
   template <class Numbers, int M, class Epilogue>
   [[gnu::noinline]] static Epilogue screen_rows(const ScreenOperands& operands, int64_t first_query,
                                                 int64_t first_key, Epilogue epilogue) {
-    const ScreenKeys& keys = operands.keys;
     typename Numbers::Sums dots[M][kVectors];
     Numbers::template multiply<M>(operands, first_query, first_key, dots);
+    return bound(operands, first_query, M, first_key, epilogue,
+                 [&](int m, int v) { return Numbers::to_float(dots[m][v]); });
+  }
+
+  // Hands x and margins of `rows` queries and a panel to the epilogue; dot(m, v) gives products.
+  template <class Epilogue, class Dot>
+  [[gnu::always_inline]] static Epilogue bound(const ScreenOperands& operands, int64_t first_query,
+                                               int rows, int64_t first_key, Epilogue epilogue,
+                                               Dot dot) {
+    const ScreenKeys& keys = operands.keys;
     for (int v = 0; v < kVectors; ++v) {
       const int64_t key = first_key + v * kLanes32;
       const int64_t left = keys.keys - key;  // the last panel may have room for more
@@ -87,9 +126,9 @@ struct ScreenTile {
       const Floats scale = load<Floats>(keys.scale + key);
       const Floats error = load<Floats>(keys.error + key);
       const Floats norm = load<Floats>(keys.norm + key);
-      for (int m = 0; m < M; ++m) {
+      for (int m = 0; m < rows; ++m) {
         const ScreenQuery& query = operands.coefficients[first_query + m];
-        const Floats x = Numbers::to_float(dots[m][v]) * scale;
+        const Floats x = dot(m, v) * scale;
         const Floats margin = query.alpha * error + query.beta * norm;
         epilogue(first_query + m, key, there, x, margin);
       }
