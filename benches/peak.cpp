@@ -2,6 +2,8 @@
 // in float32, float64 and int8, a multiplication and an addition counting as two. And what it reads
 // from memory, in billions of bytes a second.
 #include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -58,7 +60,32 @@ constexpr int kBytes = 32;
 typedef float Floats __attribute__((vector_size(kBytes)));
 typedef double Doubles __attribute__((vector_size(kBytes)));
 
-double int8_rate() {
+#if defined(__AMX_INT8__)
+// Of matrix units, or 0 where they may not be used.
+double tile_rate() {
+  if (syscall(SYS_arch_prctl, 0x1023, 18) != 0) return 0;
+  struct alignas(64) {
+    uint8_t palette = 1, rest[15] = {};
+    uint16_t bytes_of_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } layout;
+  _tile_loadconfig(&layout);
+  const double found = rate(2.0 * 4 * 16 * 16 * 64, [](int steps) {
+    for (int s = 0; s < steps; ++s) {
+      _tile_dpbsud(0, 4, 6);
+      _tile_dpbsud(1, 4, 7);
+      _tile_dpbsud(2, 5, 6);
+      _tile_dpbsud(3, 5, 7);
+    }
+  });
+  _tile_release();
+  return found;
+}
+#else
+double tile_rate() { return 0; }
+#endif
+
+double vector_int8_rate() {
 #if defined(__AVX512VNNI__)
   return vector_rate<__m512i>(
       64, [](__m512i s, __m512i a, __m512i b) { return _mm512_dpbusd_epi32(s, a, b); });
@@ -72,6 +99,8 @@ double int8_rate() {
   });
 #endif
 }
+
+double int8_rate() { return std::max(vector_int8_rate(), tile_rate()); }
 
 double read_rate() {
   std::vector<int64_t> data(64 << 20, 1);
