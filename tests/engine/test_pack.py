@@ -32,6 +32,7 @@ def test_packs_nothing() -> None:
     assert fastclip.pack(torch.empty(0, 20)).shape == (0, 20)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("part", ["rows", "codes", "bounds", "center"])
 def test_refuses_packed_keys_whose_memory_was_freed(part: str) -> None:
     keys = fastclip.pack(torch.randn(30_000, 64))
