@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastclip.config import config
+from fastclip.data.job_folder import text_file
 
 
 def processor() -> str:
@@ -148,9 +149,8 @@ def add_result(path: Path, result: dict[str, Any]) -> None:
     machine = {"processor": processor(), "system": platform.platform(), **config()}
     when = datetime.now(timezone.utc).date().isoformat()
     text = json.dumps({"date": when, "machine": machine, "results": results}, indent=1)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text + "\n")
-    part.replace(path)
+    with text_file(path) as file:
+        file.write(text + "\n")
 
 
 def main() -> None:

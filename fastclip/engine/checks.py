@@ -114,17 +114,12 @@ def as_indices(name: str, x: Array, count: int, device: torch.device) -> torch.T
 
 def check_range(name: str, indices: torch.Tensor, count: int, of: str) -> None:
     """Check that all are from 0 to ``count`` - 1. CUDA graphs are captured unchecked."""
-    if capturing(indices):
-        return
-    wrong = torch.nonzero((indices < 0) | (indices >= count)).flatten()
-    if wrong.numel():
-        raise _out_of_range(name, indices, count, of, int(wrong[0]))
-
-
-def _out_of_range(name: str, indices: torch.Tensor, count: int, of: str, at: int) -> ValueError:
-    return ValueError(
-        f"{name}: must be from 0 to {count - 1}, one of {count} {of}, "
-        f"got {int(indices[at])} at {at}"
+    check_none(
+        (indices < 0) | (indices >= count),
+        lambda at: ValueError(
+            f"{name}: must be from 0 to {count - 1}, one of {count} {of}, "
+            f"got {int(indices[at])} at {at}"
+        ),
     )
 
 
@@ -212,12 +207,9 @@ def as_in_range(name: str, indices: torch.Tensor, count: int, of: str) -> torch.
 
     Then those that are out of range are replaced. CUDA graphs are captured unchecked.
     """
-    if _waits.checks is None or not on_cuda(indices) or capturing(indices) or count == 0:
-        check_range(name, indices, count, of)
-        return indices
-    wrong = (indices < 0) | (indices >= count)
-    _later(object(), _first(wrong), indices, lambda at: _out_of_range(name, indices, count, of, at))
-    return indices.clamp(0, count - 1)
+    check_range(name, indices, count, of)
+    later = _waits.checks is not None and on_cuda(indices) and not capturing(indices)
+    return indices.clamp(0, count - 1) if later else indices
 
 
 def check_no_nan(name: str, numbers: torch.Tensor) -> None:

@@ -158,8 +158,8 @@ def as_panels(codes: torch.Tensor) -> torch.Tensor:
         return codes
     panels, steps = codes.shape[:2]
     fours = codes.view(panels, steps, 4, 4, 8, 4, 4)  # rows / 8, columns / 16, rows, fours
-    fours = fours ^ 128  # the CPU's are unsigned: larger by 128
-    return fours.permute(0, 1, 3, 5, 2, 4, 6).reshape(panels, steps * 16, _C.panel, 4)
+    copied = fours.permute(0, 1, 3, 5, 2, 4, 6).reshape(panels, steps * 16, _C.panel, 4)
+    return copied.bitwise_xor_(128)  # the CPU's are unsigned: larger by 128
 
 
 def as_core_matrices(codes: torch.Tensor) -> torch.Tensor:
@@ -168,8 +168,8 @@ def as_core_matrices(codes: torch.Tensor) -> torch.Tensor:
         return codes
     panels, fours = codes.shape[:2]
     steps = codes.view(panels, fours // 16, 4, 4, 4, 8, 4)  # columns / 16, fours, rows / 8, rows
-    steps = steps ^ 128
-    return steps.permute(0, 1, 4, 2, 5, 3, 6).reshape(panels, fours // 16, 4, 4, 8, 16)
+    copied = steps.permute(0, 1, 4, 2, 5, 3, 6).reshape(panels, fours // 16, 4, 4, 8, 16)
+    return copied.bitwise_xor_(128)
 
 
 def as_keys(

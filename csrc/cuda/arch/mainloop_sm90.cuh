@@ -341,12 +341,12 @@ void screen(const MainloopParams& params, const Epilogue& epilogue, Stream strea
 template <class Epilogue>
 void screen(const MainloopParams& params, const Epilogue& epilogue, Stream stream) {
   const int64_t k_tiles = params.keys.width / kTileK;
-  if (k_tiles > kKeyStages<4> && k_tiles <= kKeyStages<3>) {
-    screen<3>(params, epilogue, stream);
-  } else if (k_tiles > kKeyStages<4> && k_tiles <= kKeyStages<2>) {
-    screen<2>(params, epilogue, stream);
-  } else {
+  if (k_tiles <= kKeyStages<4> || k_tiles > kKeyStages<2>) {
     screen<4>(params, epilogue, stream);
+  } else if (k_tiles <= kKeyStages<3>) {
+    screen<3>(params, epilogue, stream);
+  } else {
+    screen<2>(params, epilogue, stream);
   }
 }
 

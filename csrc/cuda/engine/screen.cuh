@@ -18,7 +18,6 @@ struct ScreenedScore {
     return screen_margin(query, error, norm);
   }
   __device__ float x() const { return dot * scale; }
-  __device__ float upper(const ScreenQuery& query) const { return fmaf(dot, scale, margin(query)); }
   __device__ float lower(const ScreenQuery& query) const {
     return fmaf(dot, scale, -margin(query));
   }

@@ -259,6 +259,10 @@ std::string error_of(Launch launch) {
   return "";
 }
 
+void expect_error(const std::string& error, const char* message) {
+  expect(error.find(message) != std::string::npos, message);
+}
+
 void test_wgmma() {
   alignas(16) static uint8_t a[2 * kLeft];
   alignas(16) static uint8_t b[2 * kRight];
@@ -293,7 +297,7 @@ void test_wgmma() {
   expect(run(Forgotten::fence).find("without a fence") != std::string::npos, "a forgotten fence");
   expect(run(Forgotten::arrival).find("for ever") != std::string::npos, "a forgotten arrival");
   const auto finds = [&](Forgotten forgotten, const char* message) {
-    expect(run(forgotten).find(message) != std::string::npos, message);
+    expect_error(run(forgotten), message);
   };
   finds(Forgotten::init_fence, "no fence");
   finds(Forgotten::late_init_fence, "no fence");
@@ -310,7 +314,7 @@ void test_registers() {
     return error_of([&] { launch(registers_kernel, 1, 384, 0, nullptr, registers); });
   };
   const auto finds = [&](Registers registers, const char* message) {
-    expect(run(registers).find(message) != std::string::npos, message);
+    expect_error(run(registers), message);
   };
   expect(run(Registers::right).empty(), "registers that move from one warp-group to two");
   finds(Registers::too_many, "for ever");
