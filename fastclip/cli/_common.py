@@ -60,10 +60,12 @@ def load(source: str) -> Features:
 
 
 def writable(path: Path) -> Path:
-    """Return the file to write for ``path``; raise before the work if that cannot succeed."""
+    """Return the file to write for ``path``; raise before the work if that cannot succeed.
+
+    Missing parents are made: nothing else tells whether they can be.
+    """
     path = path.resolve()  # a link stays a link to the new content
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
+    _make_folder(path.parent)
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "is not a regular file", str(path))
     if not os.access(path.parent, os.W_OK):
@@ -72,15 +74,24 @@ def writable(path: Path) -> Path:
 
 
 def writable_folder(path: Path) -> Path:
-    """Return the folder to write into; raise before the work if that cannot succeed."""
+    """Return the folder to write into; raise before the work if that cannot succeed.
+
+    Missing parents are made; the folder itself is left to whoever fills it.
+    """
+    _make_folder(path.parent)
     existing = path if path.exists() else path.parent
-    if not existing.exists():
-        raise FileNotFoundError(errno.ENOENT, "no such folder", str(existing))
     if not existing.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is not a folder", str(existing))
     if not os.access(existing, os.W_OK):
         raise PermissionError(errno.EACCES, "folder is not writable", str(existing))
     return path
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "is not a folder", str(path)) from error
 
 
 def printable(name: str) -> str:

@@ -185,6 +185,8 @@ def status(
         parts.append(f"{found.rate:,.1f} rows/s")
     if found.finished == found.shards:
         parts.append("finished")
+    elif found.running is None:
+        parts.append("not known whether it is running")
     elif not found.running:
         parts.append("not running")
     elif found.seconds_left is not None:

@@ -24,15 +24,27 @@ _SAFETENSORS_DTYPES = {
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; it takes the place of ``path`` on success.
 
-    After a failure, Ctrl-C included, ``path`` is as it was and nothing else is left.
+    After a failure, Ctrl-C included, ``path`` is as it was and nothing else is left. What takes its
+    place is on the disk, not only in the system's memory: a power failure cannot leave half of it.
     """
     # Not tempfile: its files are readable by their owner only.
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `replacing` left in a folder when a process was killed.
+
+    Only whoever holds the lock of the folder may do so.
+    """
+    for part in folder.glob(f".*.{'[0-9a-f]' * 8}.tmp"):
+        part.unlink()
 
 
 def dump_json(path: Path, content: object, **options: Any) -> None:
@@ -67,8 +79,6 @@ def write_safetensors(
         file.write(text)
         for tensor in tensors.values():
             file.write(bytes_of(tensor.detach().cpu()).numpy().data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def bytes_of(tensor: torch.Tensor) -> torch.Tensor:

@@ -48,7 +48,7 @@ def open_job(
     Parameters
     ----------
     output : Path
-        The folder; its parent exists.
+        The folder; missing parents are made.
     kind : str
         ``img_emb`` or ``text_emb``.
     items : int

@@ -134,7 +134,7 @@ def measure_hard_positives(
             "allowed: all or none; measure these files one by one"
         )
     named: dict[str, Any] = {"model_name": model_name, "pretrained": pretrained}
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     texts = HardPositiveSet(tuple(items)).texts
     told = progress("texts") if progress else None
     embed_texts(texts, model, folder / "texts", batch_size=2 * batch_size, progress=told, **named)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fastclip.data.files import dump_json, write_safetensors
+from fastclip.data.files import dump_json, replacing, write_safetensors
 from fastclip.models._load import find, read_config
 
 
@@ -31,8 +31,8 @@ def write_model(
     vocabulary = config["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
     if vocabulary is not None and source.startswith("local-dir:"):
         place = Path(source.removeprefix("local-dir:")) / vocabulary
-        if not (folder / place.name).exists():
-            shutil.copy(place, folder / place.name)
+        with replacing(folder / place.name) as part:
+            shutil.copyfile(place, part)
     described = {"model_cfg": config, "preprocess_cfg": dict(module.visual.preprocess_cfg)}
     dump_json(folder / "open_clip_config.json", described, indent=2)
     write_safetensors(folder / "model.safetensors", weights, {"format": "pt"})
