@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from error
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception | str) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).splitlines())
@@ -97,6 +98,19 @@ def _make_folder(path: Path) -> None:
 def printable(name: str) -> str:
     """Names come from files: no line break or escape sequence of theirs reaches the terminal."""
     return "".join(c if c.isprintable() else " " for c in name)
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Show fastclip's warnings as one line each on stderr, when they are raised."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        typer.echo(f"warning: {_one_line(message)}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
 
 
 def list_reasons(heading: str, reasons: Iterable[tuple[str, str]], shown: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastclip.cli import _run
-from fastclip.cli._common import writable_folder
+from fastclip.cli._common import warnings_as_lines, writable_folder
 from fastclip.cli._model import Device, ModelName, Pretrained
 from fastclip.cli.tag import Tagger, Words
 from fastclip.ttd.distillation import DistillationSettings
@@ -76,19 +76,20 @@ def command(
         ):
             if number and first:
                 typer.echo(f"left out: {number} {what}", err=True)
-        distill(
-            model,
-            pretrained,
-            used,
-            target,
-            settings,
-            device=device,
-            validate=validate,
-            guard={name: guard for name in watched} if guard is not None else None,
-            tensorboard=tensorboard,
-        )
+        with warnings_as_lines():
+            distill(
+                model,
+                pretrained,
+                used,
+                target,
+                settings,
+                device=device,
+                validate=validate,
+                guard={name: guard for name in watched} if guard is not None else None,
+                tensorboard=tensorboard,
+            )
     if first:
-        _run.show_change(target)
+        _run.show_change(target, len(used) // settings.batch_size)
         typer.echo(f"{output}: the model, for fastclip.models.load")
 
 

@@ -8,6 +8,7 @@ from .hard_positives import (
     HardPositiveItem,
     HardPositiveSet,
     SkippedItem,
+    complete_items,
     read_hard_positives,
 )
 from .image_sources import ImageSource, find_images
@@ -44,6 +45,7 @@ __all__ = [
     "SkippedItem",
     "TagMask",
     "Unreadable",
+    "complete_items",
     "decode_rle",
     "embed_images",
     "embed_texts",

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -34,8 +34,47 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a full disk does not say of itself what was written
+        raise
     finally:
         part.unlink(missing_ok=True)
+
+
+class Sink:
+    """A binary file to write to, of whose errors none is lost.
+
+    torch and NumPy write into files of Python by themselves, and then hide why that failed: on a
+    full disk they speak of positions or counts. Into this they write what they are asked to write.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+@contextmanager
+def sink(path: Path) -> Iterator[Sink]:
+    """Yield what `torch.save` and `numpy.save` can write to; it appears whole or not at all."""
+    with replacing(path) as part, open(part, "xb") as file:
+        made = Sink(file)
+        try:
+            yield made
+        except Exception:
+            if made.error is not None:
+                raise made.error from None
+            raise
 
 
 def remove_unfinished(folder: Path) -> None:

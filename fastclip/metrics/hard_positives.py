@@ -131,7 +131,7 @@ def measure_hard_positives(
     if 0 < having < len(items):
         raise ValueError(
             f"items: {len(items) - having} of {len(items)} have no hard positive, "
-            "allowed: all or none; measure these files one by one"
+            "allowed: all or none; fastclip.data.complete_items returns those that have all"
         )
     named: dict[str, Any] = {"model_name": model_name, "pretrained": pretrained}
     folder.mkdir(parents=True, exist_ok=True)

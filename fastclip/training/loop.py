@@ -27,7 +27,7 @@ from .export import write_model
 from .lora import add_lora, merged
 from .losses import Parts
 from .objective import B, Batches, HardCaptions, Objective
-from .settings import TrainingSettings
+from .settings import RunSettings, TrainingSettings
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -117,7 +117,7 @@ def train(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     Image.new("RGB", (30, 20), "red").save(f"{folder}/red.png")
     ...     data = ItemData(items, find_item_images(items, folder))
-    ...     settings = TrainingSettings(epochs=1, batch_size=1)
+    ...     settings = TrainingSettings(epochs=1, batch_size=1, warmup=0)
     ...     out = f"{folder}/out"
     ...     model = fastclip.train("ViT-S-32-alt", "random", data, out, settings, progress=False)
     >>> model.dim
@@ -159,6 +159,8 @@ def run_objective(
 
     with held:
         run = ranks.together(start, _Run.arguments)
+        if ranks.rank == 0 and (short := _short_warmup(run.settings, len(run.batches))):
+            warnings.warn(short, stacklevel=3)
         _take_steps(run, ranks, progress)
         ranks.on_first(run.export)
         if run.stopped and ranks.rank == 0:
@@ -373,6 +375,18 @@ class _Run(Generic[B]):
         """Write the model, with low-rank updates added to its weights."""
         weights = merged(self.tuner, self.module)
         write_model(self.output, self.name, self.identity["pretrained"], self.module, weights)
+
+
+def _short_warmup(settings: RunSettings, steps: int) -> str:
+    """Say so where training ends before the learning rate has risen to what was asked for."""
+    if settings.warmup <= steps or not settings.lr:
+        return ""
+    highest = settings.rate_at(steps - 1, steps)
+    return (
+        f"warmup: is {settings.warmup}, but training has {steps} steps, so that the learning rate "
+        f"rises to {highest:.2g} only, not to lr {settings.lr:.2g}: lower warmup, or train for "
+        "more epochs or with a smaller batch_size"
+    )
 
 
 def _take_steps(run: _Run[B], ranks: OneProcess, progress: bool) -> None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 import typer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fastclip.data.files import dump_json, replacing, write_safetensors
+from fastclip.data.files import dump_json, replacing, sink, write_safetensors
 from fastclip.data.scenes import (
     Drawings,
     Scene,
@@ -280,8 +280,8 @@ def _save(
         "seed": seed,
         "optimizer": optimizer.state(),
     }
-    with replacing(output / "checkpoint.pt") as part:
-        torch.save(state, part)
+    with sink(output / "checkpoint.pt") as file:
+        torch.save(state, file)  # type: ignore[arg-type]
     with replacing(output / "loss.csv") as part, open(part, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("step", "loss", "learning_rate"))
