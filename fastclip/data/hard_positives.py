@@ -3,6 +3,7 @@
 import csv
 import difflib
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -215,8 +216,11 @@ def _box(entry: Mapping[str, Any]) -> Box | None:
         box = tuple(float(entry[name]) for name in _BOX)
     except (KeyError, TypeError, ValueError) as error:
         raise _Invalid(f"the box needs four numbers {', '.join(_BOX)}") from error
-    if not (box[2] >= 1 and box[3] >= 1):
-        raise _Invalid(f"the box is {box[2]:g} x {box[3]:g} pixels, allowed: at least 1 x 1")
+    if not (all(map(math.isfinite, box)) and box[2] >= 1 and box[3] >= 1):
+        raise _Invalid(
+            f"the box is {box[2]:g} x {box[3]:g} pixels from ({box[0]:g}, {box[1]:g}) on, "
+            "allowed: at least 1 x 1, finite"
+        )
     return cast(Box, box)
 
 

@@ -116,12 +116,21 @@ def cut(image: Image.Image, box: Box) -> Image.Image:
     Raises
     ------
     ValueError
-        Box and image have no pixel in common.
+        Box and image have no pixel in common, or the box reaches further over the border than the
+        image is large: it is of another image, or not in pixels.
     """
     left, top, width, height = box
+    size = f"an image of {image.width} x {image.height}"
     if left + width <= 0 or top + height <= 0 or left >= image.width or top >= image.height:
-        raise ValueError(f"box {box} has no part in an image of {image.width} x {image.height}")
-    return image.crop((round(left), round(top), round(left + width), round(top + height)))
+        raise ValueError(f"box {box} has no part in {size}")
+    edges = (left, top, left + width, top + height)
+    if not all(-n <= x <= 2 * n for x, n in zip(edges, image.size * 2, strict=True)):
+        raise ValueError(
+            f"box {box} reaches too far over {size}, allowed: (left, top, width, height) in pixels"
+        )
+    first = round(left), round(top)
+    last = max(first[0] + 1, round(edges[2])), max(first[1] + 1, round(edges[3]))
+    return image.crop((*first, *last))
 
 
 @dataclass(frozen=True)

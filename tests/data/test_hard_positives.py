@@ -143,6 +143,16 @@ def test_own_files(tmp_path: Path) -> None:
              "bbox_h": 5},
             "line 2: the box is 0 x 5 pixels",
         ),
+        (
+            {"caption": "a", "hard_negative": "d", "bbox_x": 1, "bbox_y": 1, "bbox_w": "Infinity",
+             "bbox_h": 5},
+            "line 2: the box is inf x 5 pixels from",
+        ),
+        (
+            {"caption": "a", "hard_negative": "d", "bbox_x": "nan", "bbox_y": 1, "bbox_w": 5,
+             "bbox_h": 5},
+            "line 2: the box is 5 x 5 pixels from",
+        ),
     ],
 )  # fmt: skip
 def test_invalid_entries(tmp_path: Path, line: Any, message: str) -> None:

@@ -88,6 +88,10 @@ def test_cuts_to_the_box(tmp_path: Path) -> None:
     assert found.source.read(1) == (tmp_path / "1.png").read_bytes()
     over = cut(picture, (250.0, 0.0, 10.0, 10.0))
     assert over.getpixel((9, 9)) == (0, 0, 0)
+    assert cut(picture, (1.5, 2.5, 1.0, 1.2)).size == (1, 2)
+    for box in ((0.0, 0.0, 200_000.0, 10.0), (-300.0, 0.0, 400.0, 9.0), (0.0, 0.0, 9.0, 600.0)):
+        with pytest.raises(ValueError, match="reaches too far over an image of 256 x 256, allowed"):
+            cut(picture, box)
     with pytest.raises(ValueError, match="has no part in an image of 256 x 256"):
         cut(picture, (300.0, 0.0, 10.0, 10.0))
 
