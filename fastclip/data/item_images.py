@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .hard_positives import Box, HardPositiveItem
 from .image_decoding import decode_image
-from .image_sources import SUFFIXES, ImageSource, find_images
+from .image_sources import SUFFIXES, ImageSource, list_images
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -86,7 +86,7 @@ def find_item_images(
     >>> found.image_of_item, found.source.names
     ((0,), ('0007.png@0,0,5,5',))
     """
-    found = find_images(folder)
+    found = list_images(folder)
     index = _Index(found.names)
     rows: dict[tuple[int, Box | None], int] = {}
     image_of_item = []

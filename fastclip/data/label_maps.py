@@ -14,7 +14,7 @@ import torch
 from ._upright import DrawnOn, Size, as_seen, check_drawn_on, drawn_as
 from .checks import check_strings
 from .image_decoding import decode_image, decode_label_map, orientation_of
-from .image_sources import find_images
+from .image_sources import list_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -254,7 +254,7 @@ def by_name(folder: Path) -> dict[str, Path]:
         There are none, or two have the same.
     """
     found: dict[str, Path] = {}
-    for name in find_images(folder).names:
+    for name in list_images(folder).names:
         first = found.setdefault(Path(name).with_suffix("").as_posix(), folder / name)
         if first != folder / name:
             raise ValueError(

@@ -53,8 +53,8 @@ def warn_of_gaps(shards: dict[int, Path]) -> None:
         # Not an error: clip-retrieval leaves out the number of a partition without any row.
         shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
         warnings.warn(
-            f"{next(iter(shards.values())).parent}: {len(shards)} shards from {min(shards)} to {max(shards)}, without "
-            f"{shown}: if these held rows, put the files back",
+            f"{shards[min(shards)].parent}: {len(shards)} shards from {min(shards)} to "
+            f"{max(shards)}, without {shown}: if these held rows, put the files back",
             stacklevel=2,
         )
 
