@@ -166,6 +166,16 @@ def test_invalid_entries(tmp_path: Path, line: Any, message: str) -> None:
     assert found.skipped == (SkippedItem(f"{path}: line 2", str(error.value).split(": ", 2)[2]),)
 
 
+def test_sugarcrepe_pp_and_blank_lines_at_the_end(tmp_path: Path) -> None:
+    entry = {"filename": "1.jpg", "caption": "a", "caption2": "b", "negative_caption": "c"}
+    for content in ([entry], {"0": entry}):
+        found = read_hard_positives(write(tmp_path / "swap_obj.json", content))
+        assert found.items == (HardPositiveItem("1.jpg", "a", ("b",), ("c",), "swap_obj"),)
+    line = json.dumps({"caption": "a", "hard_negative": "c"})
+    found = read_hard_positives(write(tmp_path / "own.jsonl", f"{line}\n\n \n"))
+    assert len(found.items) == 1
+
+
 def test_unusable_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         read_hard_positives(tmp_path / "absent")
