@@ -2,6 +2,7 @@
 
 from . import scenes, vocabularies
 from .captioned_images import CaptionedImages, find_captioned_images
+from .coco import read_coco
 from .embedding import EmbeddingSummary, Encoder, embed_images, embed_texts
 from .features import FeatureFileError, FeatureMetadata, Features, write_features
 from .hard_positives import (
@@ -14,19 +15,12 @@ from .hard_positives import (
 from .image_sources import ImageSource, find_images
 from .item_images import ItemImages, find_item_images
 from .job import Unreadable
-from .label_maps import (
-    LabelledImages,
-    TagMask,
-    read_ade20k,
-    read_coco,
-    read_mask_folder,
-    read_tag_masks,
-    read_voc,
-)
+from .label_maps import LabelledImages, read_ade20k, read_mask_folder, read_voc
 from .reading import read_features
 from .rle import decode_rle, encode_rle
 from .rows import Rows, open_rows
 from .samples import load_sample, samples
+from .tag_masks import TagMask, read_tag_masks
 from .texts import read_texts
 
 __all__ = [

@@ -3,6 +3,7 @@
 import csv
 import difflib
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any, Literal, cast
 
 from fastclip.data.checks import check_choice
 
-from .texts import kind_of, open_text
+from .texts import check_header, kind_of, numbered_lines, open_text
 
 Box = tuple[float, float, float, float]
 
@@ -91,7 +92,7 @@ def read_hard_positives(
     ``.json``, a list          ARO's order sets, as the ``test_cases`` of their classes: ``image``
                                and ``caption_options``, the true one first. No hard positives
     ``.json``, an object       SugarCrepe: ``filename``, ``caption``, ``negative_caption``.
-                               No hard positives
+    or a list                  No hard positives; those of SugarCrepe++ are its ``caption2``
     folder                     all its ``.json`` files, sorted. Category: the name of the file
     ``.csv``, ``.tsv``,        columns or fields ``caption``, ``hard_negative`` and, if wanted,
     ``.jsonl``                 ``hard_positive``, ``image`` (or ``image_id``), ``category`` (or
@@ -206,13 +207,21 @@ def _item(entry: Mapping[str, Any], needs_negatives: bool) -> HardPositiveItem:
     if "invalid" in entry:
         raise _Invalid(entry["invalid"])
     return HardPositiveItem(
-        image=str(next((entry[k] for k in _IMAGE if entry.get(k) not in (None, "")), "")),
+        image=_label("image", *(entry.get(key) for key in _IMAGE)),
         caption=_text("caption", entry.get("caption")),
         hard_positives=_texts("hard_positive", entry),
         hard_negatives=_texts("hard_negative", entry, needed=needs_negatives),
-        category=str(entry.get("category") or entry.get("kind") or ""),
+        category=_label("category", entry.get("category"), entry.get("kind")),
         box=_box(entry),
     )
+
+
+def _label(name: str, *values: object) -> str:
+    """The first value that is given, a text or a number."""
+    value = next((value for value in values if value not in (None, "")), "")
+    if type(value) not in (str, int, float):
+        raise _Invalid(f"{name} is {value!r:.60}, allowed: a text or a number")
+    return str(value)
 
 
 def _text(name: str, text: object) -> str:
@@ -239,8 +248,11 @@ def _box(entry: Mapping[str, Any]) -> Box | None:
         box = tuple(float(entry[name]) for name in _BOX)
     except (KeyError, TypeError, ValueError) as error:
         raise _Invalid(f"the box needs four numbers {', '.join(_BOX)}") from error
-    if not (box[2] >= 1 and box[3] >= 1):
-        raise _Invalid(f"the box is {box[2]:g} x {box[3]:g} pixels, allowed: at least 1 x 1")
+    if not (all(map(math.isfinite, box)) and box[2] >= 1 and box[3] >= 1):
+        raise _Invalid(
+            f"the box is {box[2]:g} x {box[3]:g} pixels from ({box[0]:g}, {box[1]:g}) on, "
+            "allowed: at least 1 x 1, finite"
+        )
     return cast(Box, box)
 
 
@@ -298,6 +310,7 @@ def _published(entry: Any) -> dict[str, Any]:
         "true_caption": "caption",
         "false_caption": "hard_negative",
         "negative_caption": "hard_negative",
+        "caption2": "hard_positive",
     }
     row = {names.get(key, str(key)): value for key, value in entry.items()}
     options = row.get("caption_options")
@@ -320,22 +333,26 @@ def _own_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         with open_text(path, newline="") as file:
             if kind_of(path) == ".jsonl":
-                for number, line in enumerate(file, 1):
-                    entry = json.loads(line)
+                for number, line in numbered_lines(file):
+                    try:
+                        entry = json.loads(line)
+                    except (ValueError, RecursionError) as error:
+                        raise ValueError(f"line {number}: not JSON ({error})") from error
                     if not isinstance(entry, dict):
                         entry = {"invalid": f"a {type(entry).__name__}, allowed: an object"}
                     yield f"{path}: line {number}", entry
                 return
             delimiter = "," if kind_of(path) == ".csv" else "\t"
             rows = csv.DictReader(file, delimiter=delimiter, strict=True)
+            check_header(rows.fieldnames or (), delimiter)
             for row in rows:
                 if None in row:
                     row = {"invalid": "more fields than columns"}
                 yield f"{path}: line {rows.line_num}", row
-    except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error.reason})") from error
+    except (OSError, EOFError, zlib.error, csv.Error, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: line {number}: not JSON ({error})") from error
 
 
 def _without_repeated_ids(

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 # Pillow's names. A fixed list, since some of its readers start other programs (EPS: ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_KEEP_NUMBERS = ("PNG", "GIF", "BMP", "TIFF")  # Pillow stretches PPM's to 255
+_STRETCH = {"L;2": 85, "L;4": 17}  # and grey pixels of 2 and 4 bits by these factors
+_ORIENTATION = 0x0112  # EXIF's tag
 
 # To bring the shorter side to 224 pixels would take 224 * 224 * 3 bytes times this.
 _LONGEST_TO_SHORTEST = 1000
@@ -51,15 +57,61 @@ def decode_image(data: bytes) -> Image.Image:
     >>> decode_image(file.getvalue()).getpixel((0, 0))
     (255, 255, 255)
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps
+
+    with _opened(data) as image:
+        _check_shape(image)
+        image.load()
+        return to_rgb(ImageOps.exif_transpose(image))
+
+
+def orientation_of(data: bytes) -> int:
+    """Return the EXIF orientation of an image file, 1 to 8; the same errors as `decode_image`."""
+    with _opened(data) as image:
+        found = image.getexif().get(_ORIENTATION, 1)  # before it is loaded, which turns a TIFF
+        return found if found in range(1, 9) else 1
+
+
+def decode_label_map(data: bytes) -> np.ndarray[Any, Any]:
+    """Return the pixels [H, W] of a grey or palette image as they are stored, not as colours.
+
+    The map is turned as its own EXIF orientation says. The same errors as `decode_image`; also for
+    colours, and for formats that do not keep numbers, such as JPEG.
+    """
+    import numpy as np
+    from PIL import ImageOps
+
+    with _opened(data) as image:
+        if image.format not in _KEEP_NUMBERS:
+            raise ValueError(
+                f"{image.format} does not keep numbers, allowed: {', '.join(_KEEP_NUMBERS)}"
+            )
+        if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+            raise ValueError(f"its mode is {image.mode}, allowed: grey or palette")
+        _check_shape(image)
+        stretch = _STRETCH.get(_layout(image), 1)
+        image.load()
+        pixels = np.asarray(ImageOps.exif_transpose(image))
+        return pixels // stretch if stretch > 1 else pixels
+
+
+def _layout(image: Image.Image) -> str:
+    """Pillow's name for how pixels lie in the file."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """Open an image file; whatever is raised until it is closed becomes a ValueError."""
+    from PIL import Image, UnidentifiedImageError
 
     if not data:
         raise ValueError("the file is empty")
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            _check_shape(image)
-            image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
+            yield image
     except UnidentifiedImageError as error:
         raise ValueError(f"not an image, allowed: {', '.join(_formats())}") from error
     # What Pillow raises for a broken file depends on where it is broken: SyntaxError, IndexError,

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ._label_map_files import refuse_label_maps
+from .patterns import expand, is_pattern
 from .texts import kind_of, read_texts
 
 SUFFIXES = frozenset(
@@ -102,7 +104,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Tars(ImageSource):
-    images: Sequence[_Part]
+    images: Sequence[_Part | str]  # or why there is none
     texts: Mapping[int, _Part]
     jsons: Mapping[int, _Part]
 
@@ -111,9 +113,10 @@ class _Tars(ImageSource):
         return bool(self.texts or self.jsons)
 
     def read(self, index: int) -> bytes:
-        if self.sizes[index] < 0:
-            raise OSError("a link or special file in the tar file")
-        return self.images[index].read()
+        image = self.images[index]
+        if isinstance(image, str):
+            raise OSError(image)
+        return image.read()
 
     def caption(self, index: int) -> str | None:
         if index in self.texts:
@@ -134,9 +137,12 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
                         hidden ones are left out and links to folders not followed. Named by the
                         path inside the folder
     pattern             such as ``photos/**/*.jpg``: all files that match, whatever their suffix,
-                        sorted; ``**`` goes down any number of folders. Named by the path below the
-                        part without a wildcard. If the matches are tar files, their images, named
-                        ``TAR/KEY``
+                        sorted; ``**`` goes down any number of folders. Braces as webdataset has
+                        them, ``{0000..0117}.tar`` or ``*.{jpg,png}``, stand for several patterns,
+                        in their order; what has no wildcard must be there. Named by the path below
+                        the part without a wildcard. If the matches are tar files, their images,
+                        named ``TAR/KEY``; a tar file that cannot be read, or only in part, is in
+                        their list as one more image that cannot be read
     ``.tar``            its members with the suffix of an image, in their order, as webdataset
                         lays them out. Named by the key, the path without the suffix. The caption
                         is ``KEY.txt`` or else the field ``caption`` of ``KEY.json``, if that
@@ -163,7 +169,8 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
     FileNotFoundError
         Nothing is there.
     ValueError
-        No image in it, another kind of file, or one that cannot be read; the message is
+        No image in it, another kind of file, or one that cannot be read; a folder that also holds
+        label maps of its images, which a pattern could leave out. The message is
         ``<source>: <reason>``.
 
     Examples
@@ -177,9 +184,17 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
     ...     find_images(folder).names
     ('a.png', 'b.jpg')
     """
+    found = list_images(source, column=column)
+    if Path(source).is_dir():
+        refuse_label_maps(Path(source), found.names)
+    return found
+
+
+def list_images(source: str | os.PathLike[str], *, column: str | None = None) -> ImageSource:
+    """As `find_images`; a folder may hold label maps of its images."""
     path = Path(source)
     if not path.exists():
-        if not glob.has_magic(str(path)):
+        if not is_pattern(str(path)):
             raise FileNotFoundError(f"{path}: no such file or folder")
         kind = "pattern"
     else:
@@ -191,7 +206,7 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
     elif kind == "pattern":
         found = _match(path)
     elif kind == ".tar":
-        found = _tars([path], [""])
+        found = _tars([path], [""], alone=True)
     elif kind in (".csv", ".tsv", ".txt"):
         found = files_below(path.parent, read_texts(path, column=column))
     else:
@@ -220,14 +235,22 @@ def _walk(folder: Path) -> list[str]:
 
 def _match(pattern: Path) -> ImageSource:
     fixed = 0
-    while not glob.has_magic(pattern.parts[fixed]):
+    while not is_pattern(pattern.parts[fixed]):
         fixed += 1
     root = Path(*pattern.parts[:fixed])
-    names = glob.glob(str(Path(*pattern.parts[fixed:])), root_dir=root, recursive=True)
-    names = sorted({os.path.normpath(name) for name in names if not (root / name).is_dir()})
+    names: dict[str, None] = {}  # in order, each once
+    for part in expand(str(Path(*pattern.parts[fixed:]))):
+        if glob.has_magic(part):
+            found = glob.glob(part, root_dir=root, recursive=True)
+        elif (root / part).exists():
+            found = [part]
+        else:
+            raise FileNotFoundError(f"{root / part}: no such file, one of {pattern}")
+        found = sorted(os.path.normpath(name) for name in found if not (root / name).is_dir())
+        names.update(dict.fromkeys(found))
     tars = [name for name in names if name.endswith(".tar")]
     if not tars:
-        return files_below(root, names)
+        return files_below(root, list(names))
     if len(tars) < len(names):
         other = next(name for name in names if name not in tars)
         raise ValueError(
@@ -249,33 +272,54 @@ def _size(path: Path) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
 
-def _tars(paths: Sequence[Path], prefixes: Sequence[str]) -> _Tars:
+def _tars(paths: Sequence[Path], prefixes: Sequence[str], *, alone: bool = False) -> _Tars:
     names: list[str] = []
     sizes: list[int] = []
-    images: list[_Part] = []
+    images: list[_Part | str] = []
     captions: dict[str, dict[int, _Part]] = {".txt": {}, ".json": {}}
     for path, prefix in zip(paths, prefixes, strict=True):
         first = len(names)
         beside: dict[tuple[str, str], _Part] = {}
-        for member in _members(path):
+        members, error = _members(path)
+        if error and alone:
+            raise ValueError(f"{path}: {error}")
+        for member in members:
             key, suffix = os.path.splitext(os.path.normpath(member.name))
             part = _Part(path, member.offset_data, member.size)
-            if suffix in captions and member.isreg():
+            if suffix in captions and member.isreg() and not member.issparse():
                 beside[key, suffix] = part
             elif _is_image(member.name) and not member.isdir():
                 names.append(prefix + key)
-                sizes.append(member.size if member.isreg() else -1)
-                images.append(part)
+                plain = member.isreg() and not member.issparse()
+                sizes.append(member.size if plain else -1)
+                images.append(part if plain else "a link or special file in the tar file")
         for suffix, found in captions.items():
             for i in range(first, len(names)):
                 if (names[i].removeprefix(prefix), suffix) in beside:
                     found[i] = beside[names[i].removeprefix(prefix), suffix]
+        if error:
+            names.append(path.name)
+            sizes.append(-1)
+            images.append(error)
     return _Tars(tuple(names), tuple(sizes), tuple(images), captions[".txt"], captions[".json"])
 
 
-def _members(path: Path) -> list[tarfile.TarInfo]:
+def _members(path: Path) -> tuple[list[tarfile.TarInfo], str | None]:
+    """What can be read of a tar file, and why not all of it could."""
+    members: list[tarfile.TarInfo] = []
+    error = None
     try:
         with tarfile.open(path, "r:") as archive:
-            return archive.getmembers()
-    except (OSError, tarfile.TarError) as error:
-        raise ValueError(f"{path}: {error}, allowed: a whole tar file, not compressed") from error
+            for member in archive:
+                if member.size < 0:  # Python before 3.14 would read it for ever
+                    raise tarfile.ReadError(f"{member.name} has a negative size")
+                members.append(member)
+            # tarfile takes a cut or broken header, but for the first, for the end.
+            with open(path, "rb") as file:
+                file.seek(archive.offset)
+                if file.read(tarfile.BLOCKSIZE) not in (b"", bytes(tarfile.BLOCKSIZE)):
+                    raise tarfile.ReadError(f"no member begins at byte {archive.offset}")
+    except (OSError, tarfile.TarError, ValueError, OverflowError) as reason:
+        error = f"{reason}, allowed: a whole tar file, not compressed"
+    size = path.stat().st_size
+    return [member for member in members if member.offset_data + member.size <= size], error

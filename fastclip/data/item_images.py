@@ -7,12 +7,12 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from .hard_positives import Box, HardPositiveItem
 from .image_decoding import decode_image
-from .image_sources import ImageSource, find_images
+from .image_sources import SUFFIXES, ImageSource, list_images
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,9 +53,10 @@ def find_item_images(
 ) -> ItemImages:
     """Look the images of items up in a folder and all folders below.
 
-    An image is found by its path, by the end of its path (``VG_100K/1.jpg``), by its name, by its
-    name without suffix, or by the number at the end of its name (``184613`` finds
-    ``COCO_val2014_000000184613.jpg``), in this order. Where several files answer, it is missing.
+    An image is found by its path, by the end of its path (``VG_100K/1.jpg``), by its name, or by
+    its name without the suffix of an image, in this order. An item that is a bare number, such as
+    ``184613`` or ``184613.jpg``, is also found by the number at the end of a file's name, as in
+    ``COCO_val2014_000000184613.jpg``. Where several files answer, the image is missing.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def find_item_images(
     >>> found.image_of_item, found.source.names
     ((0,), ('0007.png@0,0,5,5',))
     """
-    found = find_images(folder)
+    found = list_images(folder)
     index = _Index(found.names)
     rows: dict[tuple[int, Box | None], int] = {}
     image_of_item = []
@@ -115,12 +116,21 @@ def cut(image: Image.Image, box: Box) -> Image.Image:
     Raises
     ------
     ValueError
-        Box and image have no pixel in common.
+        Box and image have no pixel in common, or the box reaches further over the border than the
+        image is large: it is of another image, or not in pixels.
     """
     left, top, width, height = box
+    size = f"an image of {image.width} x {image.height}"
     if left + width <= 0 or top + height <= 0 or left >= image.width or top >= image.height:
-        raise ValueError(f"box {box} has no part in an image of {image.width} x {image.height}")
-    return image.crop((round(left), round(top), round(left + width), round(top + height)))
+        raise ValueError(f"box {box} has no part in {size}")
+    edges = (left, top, left + width, top + height)
+    if not all(-n <= x <= 2 * n for x, n in zip(edges, image.size * 2, strict=True)):
+        raise ValueError(
+            f"box {box} reaches too far over {size}, allowed: (left, top, width, height) in pixels"
+        )
+    first = round(left), round(top)
+    last = max(first[0] + 1, round(edges[2])), max(first[1] + 1, round(edges[3]))
+    return image.crop((*first, *last))
 
 
 @dataclass(frozen=True)
@@ -149,14 +159,15 @@ class _Index:
     def __init__(self, names: Iterable[str]) -> None:
         self._files: dict[str, int] = {}
         for file, name in enumerate(names):
-            for key in set(_keys(name)):
+            for key in {*_name_keys(name), *_number_keys(name, r"([0-9]+)$")}:
                 self._files[key] = -1 if key in self._files else file
 
     def find(self, image: str) -> int:
         if not image:
             raise LookupError("the item names no image")
         several = False
-        for key in _keys(image):
+        # A number in a longer name, such as dog_1, says nothing about another name that ends in it.
+        for key in (*_name_keys(image), *_number_keys(image, r"^([0-9]+)$")):
             file = self._files.get(key, None)
             if file is not None and file >= 0:
                 return file
@@ -164,10 +175,19 @@ class _Index:
         raise LookupError("several files have this name" if several else "no such file")
 
 
-def _keys(name: str) -> list[str]:
+def _name_keys(name: str) -> list[str]:
     """From the most to the least exact."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    keys = ["/".join(parts[i:]) for i in range(len(parts))]
-    stem = Path(parts[-1]).stem
-    number = re.search(r"(\d+)$", stem)
-    return [*keys, f"stem {stem}", *([f"number {int(number[1])}"] if number else [])]
+    return [*("/".join(parts[i:]) for i in range(len(parts))), f"stem {_stem(name)}"]
+
+
+def _number_keys(name: str, pattern: str) -> list[str]:
+    number = re.search(pattern, _stem(name))
+    return [f"number {number[1].lstrip('0')}"] if number else []
+
+
+def _stem(name: str) -> str:
+    """The last part of a path without the suffix of an image; ``dog.v2`` has none."""
+    base = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    stem, suffix = os.path.splitext(base)
+    return stem if suffix.lower() in SUFFIXES else base

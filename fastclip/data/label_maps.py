@@ -1,8 +1,7 @@
-"""Images with label maps: folders of masks, VOC, ADE20K, COCO; and masks of captions."""
+"""Images with label maps: folders of masks, VOC and ADE20K."""
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ._coco_masks import paint
-from .image_decoding import decode_image
-from .image_sources import find_images
+from ._upright import DrawnOn, Size, as_seen, check_drawn_on, drawn_as
+from .checks import check_strings
+from .image_decoding import decode_image, decode_label_map, orientation_of
+from .image_sources import list_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -51,15 +51,12 @@ class LabelledImages(ABC):
         """The file of an image."""
 
     @abstractmethod
-    def _labels(self, index: int, size: tuple[int, int]) -> np.ndarray[Any, Any]: ...
+    def _labels(self, index: int, size: Size, orientation: int) -> np.ndarray[Any, Any]:
+        """The label map of an image that is seen in this size, as it is seen."""
 
     def image(self, index: int) -> PilImage:
         """One image in RGB; raises OSError or ValueError, with its path, if it cannot be read."""
-        path = self.path(index)
-        try:
-            return decode_image(path.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        return read_image(self.path(index))[0]
 
     def labels(self, index: int) -> torch.Tensor:
         """The label map of one image, [H, W] int64: rows of ``classes``, or -1: does not count.
@@ -67,23 +64,12 @@ class LabelledImages(ABC):
         Raises
         ------
         OSError, ValueError
-            It cannot be read, is not as large as its image, or holds a number without a class.
+            It cannot be read, is not as large as its image, or holds a number without a class; or
+            EXIF turns the image and nothing tells whether the label map is turned, too.
         """
-        image = self.image(index)
-        numbers = self._labels(index, (image.height, image.width))
-        if numbers.shape != (image.height, image.width):
-            raise ValueError(
-                f"{self.names[index]}: its label map is of {numbers.shape} pixels (H, W), "
-                f"its image of {(image.height, image.width)}"
-            )
-        labels = torch.from_numpy(numbers.astype(np.int64))
-        unknown = labels[(labels < IGNORED) | (labels >= len(self.classes))]
-        if len(unknown):
-            raise ValueError(
-                f"{self.names[index]}: its label map holds a number that stands for row "
-                f"{int(unknown[0])} of the classes, allowed: 0 to {len(self.classes) - 1}"
-            )
-        return labels
+        image, orientation = read_image(self.path(index))
+        labels = self._labels(index, (image.height, image.width), orientation)
+        return torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -92,17 +78,25 @@ class _MaskFolder(LabelledImages):
     classes: tuple[str, ...]
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
-    first: int
-    ignored: tuple[int, ...]
+    row_of: dict[int, int]  # of each number in the masks; -1: does not count
+    drawn_on: DrawnOn | None
 
     def path(self, index: int) -> Path:
         return self.images[index]
 
-    def _labels(self, index: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-        numbers = _numbers(self.masks[index])
-        labels = numbers.astype(np.int64) - self.first
-        labels[np.isin(numbers, self.ignored)] = IGNORED
-        return labels
+    def _labels(self, index: int, size: Size, orientation: int) -> np.ndarray[Any, Any]:
+        path = self.masks[index]
+        numbers = read_upright_mask(path, size, orientation, self.drawn_on)
+        present, places = np.unique(numbers, return_inverse=True)
+        for number in present.tolist():
+            if number not in self.row_of:
+                raise ValueError(
+                    f"{path}: holds the number {int(number)}, allowed: {_listed(self.row_of)}. "
+                    f"Give ignored=({int(number)},) if its pixels do not count, or numbers=, a "
+                    "number for each class, such as (0, 255)"
+                )
+        rows = np.array([self.row_of[number] for number in present.tolist()])
+        return rows[places].reshape(size)
 
 
 def read_mask_folder(
@@ -110,22 +104,28 @@ def read_mask_folder(
     masks: str | Path,
     classes: Sequence[str],
     *,
-    first: int = 0,
-    ignored: Sequence[int] = (255,),
+    numbers: Sequence[int] | None = None,
+    ignored: Sequence[int] = (),
+    drawn_on: DrawnOn | None = None,
 ) -> LabelledImages:
     """Read images and label maps that lie in two folders, and below, under the same names.
 
     Parameters
     ----------
     images, masks : path-like
-        ``images/a/1.jpg`` belongs to ``masks/a/1.png``. Masks are 8- or 16-bit grey or palette
-        PNG, whose pixels hold numbers. Images without a mask are left out.
+        ``images/a/1.jpg`` belongs to ``masks/a/1.png``. Masks are grey or palette PNG (or GIF, BMP,
+        TIFF), whose pixels hold numbers. Images without a mask are left out.
     classes : sequence of str
-        What the numbers stand for, from number ``first`` on.
-    first : int
-        Such as 1 where 0 is what does not count.
+        What the numbers stand for.
+    numbers : sequence of int, optional
+        The number of each class, such as ``(0, 255)``, or ``range(1, 151)`` where 0 does not count.
+        Default: 0, 1, ...
     ignored : sequence of int
-        Numbers of pixels that do not count.
+        Numbers of pixels that do not count, such as ``(255,)``.
+    drawn_on : "upright" or "stored", optional
+        Where EXIF turns an image: whether masks are of the picture as it is seen, or of the pixels
+        as they are in the file, and are turned, too. Default: what their sizes say; where these
+        say nothing, as of squares, such an image is refused.
 
     Returns
     -------
@@ -137,7 +137,8 @@ def read_mask_folder(
     FileNotFoundError
         A folder is missing.
     ValueError
-        There are no classes, no images, or none with a mask.
+        There are no classes, no images, or none with a mask; a number has two meanings; two files
+        have the same name but for the suffix.
 
     Examples
     --------
@@ -154,202 +155,147 @@ def read_mask_folder(
     ...     found.names, found.labels(0)
     (('a',), tensor([[1, 1]]))
     """
+    check_drawn_on(drawn_on)
+    check_strings("classes", classes)
     if not classes:
         raise ValueError("classes: at least one is needed, got none")
-    sources = [find_images(folder) for folder in (images, masks)]
-    found = [
-        {str(Path(name).with_suffix("")): Path(folder) / name for name in source.names}
-        for folder, source in zip((images, masks), sources, strict=True)
-    ]
+    row_of = _rows(range(len(classes)) if numbers is None else numbers, len(classes), ignored)
+    found = [by_name(Path(folder)) for folder in (images, masks)]
     names = [name for name in found[0] if name in found[1]]
     if not names:
         raise ValueError(f"{masks}: holds no mask of an image in {images}")
     of_images, of_masks = (tuple(paths[name] for name in names) for paths in found)
-    return _MaskFolder(tuple(names), tuple(classes), of_images, of_masks, first, tuple(ignored))
+    return _MaskFolder(tuple(names), tuple(classes), of_images, of_masks, row_of, drawn_on)
 
 
-def read_voc(root: str | Path, split: str = "val") -> LabelledImages:
+def _rows(numbers: Sequence[int], classes: int, ignored: Sequence[int]) -> dict[int, int]:
+    """What the numbers in the masks stand for."""
+    if len(numbers) != classes:
+        raise ValueError(f"numbers: {classes} are needed, one per class, got {len(numbers)}")
+    row_of = {int(number): row for row, number in enumerate(numbers)}
+    if len(row_of) < classes:
+        raise ValueError("numbers: two classes have the same number, allowed: different ones")
+    for number in ignored:
+        if row_of.setdefault(int(number), IGNORED) != IGNORED:
+            raise ValueError(f"ignored: holds {number}, which is also the number of a class")
+    return row_of
+
+
+def _listed(row_of: dict[int, int]) -> str:
+    """The numbers, with ranges for those in a row."""
+    numbers = sorted(row_of)
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    texts = [" to ".join(map(str, part)) for part in parts]
+    return ", ".join(texts if len(texts) <= 10 else [*texts[:10], "..."])
+
+
+def read_voc(
+    root: str | Path, split: str = "val", *, drawn_on: DrawnOn | None = None
+) -> LabelledImages:
     """Read Pascal VOC 2012's label maps: 20 classes after the background; borders do not count.
 
-    ``root`` has ``JPEGImages``, ``SegmentationClass`` and ``ImageSets/Segmentation/SPLIT.txt``.
-    Raises FileNotFoundError or ValueError where one of them is missing, or empty.
+    ``root`` has ``JPEGImages``, ``SegmentationClass`` and ``ImageSets/Segmentation/SPLIT.txt``;
+    ``drawn_on`` as for `read_mask_folder`. Raises FileNotFoundError or ValueError where one of
+    them is missing, or empty.
     """
+    check_drawn_on(drawn_on)
     root = Path(root)
-    names = tuple((root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split())
+    names = tuple(_text(root / "ImageSets" / "Segmentation" / f"{split}.txt").split())
     if not names:
         raise ValueError(f"{root}: the split {split!r} is empty")
     images = tuple(root / "JPEGImages" / f"{name}.jpg" for name in names)
     masks = tuple(root / "SegmentationClass" / f"{name}.png" for name in names)
     _require(images[:1] + masks[:1])
-    return _MaskFolder(names, _VOC, images, masks, 0, (255,))
+    row_of = _rows(range(len(_VOC)), len(_VOC), (255,))
+    return _MaskFolder(names, _VOC, images, masks, row_of, drawn_on)
 
 
-def read_ade20k(root: str | Path, split: str = "validation") -> LabelledImages:
+def read_ade20k(
+    root: str | Path, split: str = "validation", *, drawn_on: DrawnOn | None = None
+) -> LabelledImages:
     """Read the 150 classes of ADE20K's scene parsing challenge (2016); 0, all else, does not count.
 
     ``root`` has ``images/SPLIT``, ``annotations/SPLIT`` and the table ``objectInfo150.txt``, whose
-    column ``Name`` says what each class is: its first name counts. Raises FileNotFoundError or
-    ValueError where one of them is missing or damaged.
+    column ``Name`` says what each class is: its first name counts. ``drawn_on`` as for
+    `read_mask_folder`. Raises FileNotFoundError or ValueError where one of them is missing or
+    damaged.
     """
     root = Path(root)
-    header, *lines = (root / "objectInfo150.txt").read_text("utf-8").splitlines()
-    columns = header.split("\t")
+    table = root / "objectInfo150.txt"
+    lines = _text(table).splitlines()
+    columns = lines[0].split("\t") if lines else []
     if "Name" not in columns:
-        raise ValueError(f"{root / 'objectInfo150.txt'}: has no column Name, but {columns}")
-    column = columns.index("Name")
-    names = [line.split("\t")[column].split(",")[0].strip() for line in lines if line.strip()]
+        raise ValueError(f"{table}: has no column Name, but {columns}")
+    names = []
+    for number, line in enumerate(lines[1:], 2):
+        if line.strip():
+            fields = line.split("\t")
+            if len(fields) != len(columns):
+                raise ValueError(
+                    f"{table}: line {number}: {len(fields)} fields, allowed: {len(columns)}"
+                )
+            names.append(fields[columns.index("Name")].split(",")[0].strip())
     folders = root / "images" / split, root / "annotations" / split
-    return read_mask_folder(*folders, names, first=1, ignored=(0,))
+    numbers = range(1, len(names) + 1)
+    return read_mask_folder(*folders, names, numbers=numbers, ignored=(0,), drawn_on=drawn_on)
 
 
-@dataclass(frozen=True)
-class _Coco(LabelledImages):
-    names: tuple[str, ...]
-    classes: tuple[str, ...]
-    folder: Path
-    annotations: tuple[list[dict[str, Any]], ...]
-    rows: dict[int, int]
-
-    def path(self, index: int) -> Path:
-        return self.folder / self.names[index]
-
-    def _labels(self, index: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-        labels = np.zeros(size, dtype=np.int64)
-        # Crowds first, then from large to small: what is small lies on what is large.
-        for entry in sorted(
-            self.annotations[index], key=lambda e: (not e.get("iscrowd", 0), -e.get("area", 0.0))
-        ):
-            try:
-                mask = paint(entry["segmentation"], size)
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{self.names[index]}: segmentation: {error}") from error
-            labels[mask] = IGNORED if entry.get("iscrowd", 0) else self.rows[entry["category_id"]]
-        return labels
-
-
-def read_coco(annotations: str | Path, images: str | Path) -> LabelledImages:
-    """Read COCO's instances as label maps: a background, then the classes by their number.
-
-    Small instances lie on large ones, and crowds do not count where no other instance is. Borders
-    of polygons are Pillow's, and differ from those of COCO's own tools by single pixels.
-
-    Parameters
-    ----------
-    annotations : path-like
-        Such as ``instances_val2017.json``: polygons, or run-length codes.
-    images : path-like
-        The folder of its images.
-
-    Returns
-    -------
-    LabelledImages
-        All images of the file, in its order; also those without an instance.
+def by_name(folder: Path) -> dict[str, Path]:
+    """Images of a folder by their paths without suffix.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        It is missing, or no such file.
+        There are none, or two have the same.
     """
-    path = Path(annotations)
-    try:
-        content = json.loads(path.read_bytes())
-        categories = sorted(content["categories"], key=lambda entry: entry["id"])
-        rows = {entry["id"]: row for row, entry in enumerate(categories, 1)}
-        of_image: dict[int, list[dict[str, Any]]] = {e["id"]: [] for e in content["images"]}
-        for entry in content["annotations"]:
-            if entry["category_id"] not in rows:
-                raise ValueError(f"category_id {entry['category_id']} is none of the categories")
-            of_image[entry["image_id"]].append(entry)
-        names = tuple(entry["file_name"] for entry in content["images"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not COCO's instances: {error}") from error
-    if not names:
-        raise ValueError(f"{path}: no images in it, allowed: at least one")
-    classes = ("background", *(entry["name"] for entry in categories))
-    return _Coco(names, classes, Path(images), tuple(of_image.values()), rows)
-
-
-@dataclass(frozen=True)
-class TagMask:
-    """An image of CC3M-TagMask: its caption, the tags in it that the image shows, and a mask.
-
-    Attributes
-    ----------
-    image, mask_file : Path
-    caption : str
-    tags : tuple of str
-    """
-
-    image: Path
-    mask_file: Path
-    caption: str
-    tags: tuple[str, ...]
-
-    def mask(self) -> torch.Tensor:
-        """Where the image shows the caption, [H, W] bool; the file's numbers other than 0."""
-        return torch.from_numpy(_numbers(self.mask_file) != 0)
-
-
-def read_tag_masks(
-    root: str | Path, *, caption_field: str = "caption", tags_field: str = "tags"
-) -> tuple[TagMask, ...]:
-    """Read a folder that is laid out as CC3M-TagMask (Jo et al., ECCV 2024).
-
-    ``image/NAME.jpg``, ``json_refined/NAME.json`` and ``mask_using_HQ-SAM/NAME.png``. What the
-    fields of the JSON objects are called is not documented there; name them if need be.
-
-    Parameters
-    ----------
-    root : path-like
-    caption_field, tags_field : str
-
-    Returns
-    -------
-    tuple of TagMask
-        Those with a mask, sorted by name; at least one.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        A folder is missing or empty, or a JSON file has no such field; the message lists those
-        that it has.
-    """
-    root = Path(root)
-    images, masks = (
-        {Path(name).with_suffix("").as_posix(): folder / name for name in find_images(folder).names}
-        for folder in (root / "image", root / "mask_using_HQ-SAM")
-    )
-    found = []
-    for name, image in images.items():
-        if name in masks:
-            path = root / "json_refined" / f"{name}.json"
-            entry = json.loads(path.read_bytes())
-            fields = sorted(entry) if isinstance(entry, dict) else []
-            for field in (caption_field, tags_field):
-                if field not in fields:
-                    raise ValueError(f"{path}: has no field {field!r}, but {fields}")
-            found.append(
-                TagMask(image, masks[name], entry[caption_field], tuple(entry[tags_field]))
+    found: dict[str, Path] = {}
+    for name in list_images(folder).names:
+        first = found.setdefault(Path(name).with_suffix("").as_posix(), folder / name)
+        if first != folder / name:
+            raise ValueError(
+                f"{folder}: {first.relative_to(folder)} and {name} have the same name but for the "
+                "suffix, allowed: one of them"
             )
-    if not found:
-        raise ValueError(f"{root}: no image has a mask, allowed: at least one")
-    return tuple(found)
+    return found
+
+
+def read_image(path: Path) -> tuple[PilImage, int]:
+    """An image as it is seen, and the EXIF orientation that turned it; errors with its path."""
+    try:
+        data = path.read_bytes()
+        return decode_image(data), orientation_of(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_upright_mask(
+    path: Path, size: Size, orientation: int, drawn_on: DrawnOn | None
+) -> np.ndarray[Any, Any]:
+    """The numbers of a label map, turned as its image is seen, in ``size``."""
+    try:
+        numbers = decode_label_map(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: not a label map: {error}") from error
+    shape = (numbers.shape[0], numbers.shape[1])
+    try:
+        return as_seen(numbers, size, orientation, drawn_as(shape, size, orientation, drawn_on))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except ValueError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error})") from error
 
 
 def _require(paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
-
-
-def _numbers(path: Path) -> np.ndarray[Any, Any]:
-    """The pixels of a grey or palette image as they are stored, not as colours."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("1", "L", "P", "I;16", "I"):
-                raise ValueError(f"its mode is {image.mode}, allowed: grey or palette")
-            return np.asarray(image)
-    except (ValueError, UnidentifiedImageError, SyntaxError) as error:
-        raise ValueError(f"{path}: not a label map: {error}") from error

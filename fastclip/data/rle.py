@@ -56,20 +56,28 @@ def decode_rle(rle: Mapping[str, Any]) -> torch.Tensor:
     ``counts`` may also be a list of numbers, as of the crowds in COCO's own files. Raises
     ValueError where the runs do not fill the mask.
     """
-    height, width = rle["size"]
-    counts = rle["counts"]
+    size, counts = rle["size"], rle["counts"]
+    if len(size) != 2 or not all(type(n) is int and n >= 0 for n in size):
+        raise ValueError(f"rle: size is {size!r:.60}, allowed: [H, W]")
     runs = counts if isinstance(counts, list) else _runs(counts)
-    if min(runs, default=0) < 0 or sum(runs) != height * width:
-        raise ValueError(f"rle: its runs are {sum(runs)} pixels, size {[height, width]} has others")
+    if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
+        raise ValueError(
+            f"rle: its runs {str(runs)[:60]} do not fill size {list(size)}, allowed: whole numbers "
+            f"with the sum {size[0] * size[1]}"
+        )
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return torch.from_numpy(pixels).view(width, height).T.contiguous()
+    return torch.from_numpy(pixels).view(size[1], size[0]).T.contiguous()
 
 
 def _runs(counts: object) -> list[int]:
+    if not isinstance(counts, (str, bytes)):
+        raise ValueError(f"rle: counts is {counts!r:.60}, allowed: text, or a list of numbers")
     runs: list[int] = []
     value = shift = 0
-    for code in counts if isinstance(counts, bytes) else str(counts).encode("ascii"):
+    for code in counts if isinstance(counts, bytes) else counts.encode("ascii", "replace"):
         bits = code - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise ValueError(f"rle: counts is {counts!r:.60}, allowed: what pycocotools writes")
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
@@ -77,4 +85,6 @@ def _runs(counts: object) -> list[int]:
                 value -= 1 << shift
             runs.append(value + runs[-2] if len(runs) > 2 else value)
             value = shift = 0
+    if shift:
+        raise ValueError(f"rle: counts is {counts!r:.60}, which ends within a number")
     return runs

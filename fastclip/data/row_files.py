@@ -110,6 +110,8 @@ class _RawRows:
 def _npy(place: Place) -> RowFile:
     with place.system.open(place.path, "rb") as file:
         dtype, shape, by_column, begin = npy_header(file, place.size)
+    if shape and not shape[0]:  # of whatever shape and type NumPy gave to nothing
+        return _RawRows(place, begin, 0, shape[1] if len(shape) == 2 else 0, torch.float32, False)
     check_npy_dtype("array", dtype)
     if len(shape) != 2 or shape[1] == 0:
         raise ValueError(f"array has shape {shape}, allowed: [V, d] with d >= 1")
@@ -144,6 +146,9 @@ class _ParquetRows:
         with arrow_errors():
             self._file = self._open()
             schema = self._file.schema_arrow
+            if not self._file.metadata.num_rows:
+                self._be_empty(schema, column)
+                return
             lists = [field for field in schema if _is_list(field.type)]
             shapes: dict[str, tuple[bool, tuple[int, ...]]] = {
                 field.name: (pa.types.is_floating(field.type.value_type), (0, 0)) for field in lists
@@ -159,17 +164,25 @@ class _ParquetRows:
                     f"{self.rows} rows, but {of_groups!r:.80} in groups: it is damaged"
                 )
             self._first_rows = np.cumsum([0, *of_groups])
-            self.dim = kind.list_size if pa.types.is_fixed_size_list(kind) else 0
+            self.dim = kind.list_size if _is_fixed_list(kind) else 0
             self._at, self._left = -1, np.empty((0, 0))
             self._batches: Iterator[npt.NDArray[Any]] = iter(())
-            if self.rows:
-                self._seek(0, 1)  # fails if the lists are not as long as the header says
-                self.dim = self._left.shape[1]
-                self._at = -1  # to read on in larger batches
-            elif not self.dim:
-                raise ValueError(f"column {self._column!r} has no row that tells its length")
+            self._seek(0, 1)  # fails if the lists are not as long as the header says
+            self.dim = self._left.shape[1]
+            self._at = -1  # to read on in larger batches
         if not self.dim:
             raise ValueError(f"column {self._column!r} has empty lists, allowed: d >= 1 numbers")
+
+    def _be_empty(self, schema: Any, column: str | None) -> None:
+        """No rows: columns that nothing was written into may have no type."""
+        sizes = [
+            field.type.list_size
+            for field in schema
+            if field.name == column or column is None
+            if _is_fixed_list(field.type)
+        ]
+        self._column = column or ""
+        self.rows, self.dim, self.dtype = 0, sizes[0] if len(sizes) == 1 else 0, torch.float32
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _ParquetRows, (self.place, self._column)
@@ -211,7 +224,6 @@ class _ParquetRows:
         return batch
 
     def _decoded(self, groups: list[int], batch_size: int) -> Iterator[npt.NDArray[Any]]:
-        import pyarrow as pa
         import pyarrow.compute as pc
 
         batches = self._file.iter_batches(
@@ -223,7 +235,7 @@ class _ParquetRows:
             if lists.null_count or values.null_count:
                 raise ValueError(f"column {self._column!r} has a null, allowed: numbers")
             dim = self.dim or len(values) // max(1, len(lists))
-            if not pa.types.is_fixed_size_list(lists.type):
+            if not _is_fixed_list(lists.type):
                 lengths = pc.unique(pc.list_value_length(lists)).to_pylist()
                 if lengths != [dim]:
                     raise ValueError(
@@ -236,9 +248,13 @@ class _ParquetRows:
 def _is_list(kind: Any) -> bool:
     import pyarrow as pa
 
-    return bool(
-        pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    )
+    return _is_fixed_list(kind) or bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_fixed_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_fixed_size_list(kind))
 
 
 def _torch_dtype(column: str, kind: Any) -> torch.dtype:

@@ -12,7 +12,14 @@ import torch
 from .features import FeatureFileError, normalize_rows
 from .formats import file_errors
 from .row_files import Place, RowFile, open_row_file
-from .shards import job_metadata, numbered, resolve
+from .shards import (
+    job_metadata,
+    numbered,
+    resolve,
+    warn_of_gaps,
+    warn_of_missing_parts,
+    what_else,
+)
 
 _PIECE = 512  # rows that are normalised at a time: bounds the float64 copies
 _GAP = 256 << 10  # bytes that are read along rather than by another read
@@ -27,7 +34,7 @@ class Rows:
     Attributes
     ----------
     files : tuple of RowFile
-        With at least one file, of the same width and dtype.
+        Those with rows, or one without if there are no others; of the same width and dtype.
     dim : int
         Numbers of a row.
     dtype : torch.dtype
@@ -37,8 +44,11 @@ class Rows:
     """
 
     def __init__(self, files: Sequence[RowFile], normalize: bool) -> None:
-        self.files = tuple(files)
+        # Shards without rows may be of any width and type.
+        self.files = tuple(file for file in files if file.rows) or tuple(files[:1])
         first = self.files[0]
+        if not first.dim:
+            raise FeatureFileError(f"{first.place.name}: has no row that tells how long rows are")
         for file in self.files:
             if (file.dim, file.dtype) != (first.dim, first.dtype):
                 raise FeatureFileError(
@@ -204,9 +214,15 @@ def _folder(place: Place) -> tuple[list[str], bool]:
     names = sorted(system.ls(folder, detail=False))
     arrays = numbered([Path(name) for name in names if name.endswith(".npy")])
     if arrays:
+        warn_of_gaps(arrays)
         known = place.local and job_metadata(Path(folder), len(arrays)).normalized is True
         return [str(arrays[number]) for number in sorted(arrays)], known
     tables = [name for name in names if re.search(r"/(?!metadata)[^/]*\.parquet$", name)]
     if not tables:
-        raise ValueError("a folder without .npy or .parquet files")
+        raise ValueError(
+            what_else(Path(folder), ".npy or .parquet")
+            if place.local
+            else "a folder without .npy or .parquet files"
+        )
+    warn_of_missing_parts(place.name, tables)
     return tables, False

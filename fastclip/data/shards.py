@@ -1,13 +1,16 @@
 """Reader of folders of npy shards, as clip-retrieval and embedding jobs write them."""
 
 import re
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .features import FeatureMetadata, Features
-from .formats import arrow_errors, file_errors, open_parquet, read_npy
+from .features import FeatureFileError, FeatureMetadata, Features
+from .formats import arrow_errors, file_errors, map_npy, open_parquet, read_npy
+from .image_sources import SUFFIXES
 from .job import read_manifest
 
 # Which metadata column names the rows; a plain folder says nothing of what its rows are.
@@ -24,25 +27,61 @@ def read_folder(path: Path) -> Features:
         folder, metadata_folder, columns = resolve(path)
         shards = numbered(sorted(folder.glob("*.npy")))
         if not shards:
-            raise ValueError("a folder without .npy files")
+            raise ValueError(what_else(folder, ".npy"))
         tables = numbered(sorted(metadata_folder.glob("metadata*.parquet")))
-        if tables and tables.keys() != shards.keys():
-            odd = sorted(tables.keys() ^ shards.keys())
-            raise ValueError(f"shards and metadata*.parquet do not pair up; alone: {odd}")
         metadata = job_metadata(folder, len(shards))
-    parts = [_read_shard(shards[number]) for number in sorted(shards)]
-    for number, part in zip(sorted(shards), parts, strict=True):
+        warn_of_gaps(shards)
+    counts = {number: _rows(shards[number]) for number in sorted(shards)}
+    # Shards without rows may be of any width and type.
+    wanted = [number for number, count in counts.items() if count] or [min(shards)]
+    parts = [_read_shard(shards[number]) for number in wanted]
+    for number, part in zip(wanted, parts, strict=True):
         with file_errors(shards[number]):
             if (part.shape[1], part.dtype) != (parts[0].shape[1], parts[0].dtype):
                 raise ValueError(
                     f"d = {part.shape[1]}, {part.dtype}, but the first shard has "
                     f"d = {parts[0].shape[1]}, {parts[0].dtype}: allowed: the same in all"
                 )
-    names = None
-    if tables:
-        ordered = [tables[number] for number in sorted(tables)]
-        names = _read_names(ordered, columns, [len(part) for part in parts])
+    names = _read_names(path, tables, columns, counts) if tables else None
     return Features(parts[0] if len(parts) == 1 else torch.cat(parts), names, metadata)
+
+
+def warn_of_gaps(shards: dict[int, Path]) -> None:
+    """Warn of numbers that are missing: a shard that got lost, or a partition without rows."""
+    missing = [n for n in range(min(shards), max(shards)) if n not in shards]
+    if missing:
+        # Not an error: clip-retrieval leaves out the number of a partition without any row.
+        shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        warnings.warn(
+            f"{shards[min(shards)].parent}: {len(shards)} shards from {min(shards)} to "
+            f"{max(shards)}, without {shown}: if these held rows, put the files back",
+            stacklevel=2,
+        )
+
+
+def warn_of_missing_parts(folder: str, names: Iterable[str]) -> None:
+    """Warn of parts that are missing by names such as ``train-00003-of-00008.parquet``."""
+    numbers = [re.search(r"(\d+)-of-(\d+)\.\w+$", name) for name in names]
+    found = {int(number[1]) for number in numbers if number}
+    promised = max((int(number[2]) for number in numbers if number), default=0)
+    if found and len(found) < promised:
+        warnings.warn(
+            f"{folder}: {len(found)} of {promised} files are there, as their names say: "
+            "put the others back if they belong to it",
+            stacklevel=2,
+        )
+
+
+def what_else(folder: Path, wanted: str) -> str:
+    """Say what a folder without features is, and what to do with it."""
+    inside = sorted(path.name for path in folder.iterdir())
+    if not inside:
+        return f"an empty folder, allowed: one with {wanted} files"
+    suffixes = {Path(name).suffix.lower() for name in inside}
+    if suffixes & (SUFFIXES | {".tar"}):
+        return f"a folder of images without {wanted} files: fastclip embed-images makes features"
+    shown = ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "")
+    return f"a folder without {wanted} files; it holds {shown}"
 
 
 def job_metadata(folder: Path, shards: int) -> FeatureMetadata:
@@ -98,31 +137,72 @@ def numbered(files: list[Path]) -> dict[int, Path]:
     return numbered
 
 
+def _rows(path: Path) -> int:
+    with file_errors(path):
+        shape = map_npy(path)[1].shape
+        return shape[0] if shape else 1
+
+
 def _read_shard(path: Path) -> torch.Tensor:
     with file_errors(path):
         return Features(read_npy(path)).features
 
 
-def _read_names(tables: list[Path], columns: tuple[str, ...], rows: list[int]) -> list[str] | None:
-    names: list[str] = []
-    column: str | None = None
-    for i, (path, count) in enumerate(zip(tables, rows, strict=True)):
-        with file_errors(path), arrow_errors():
-            table = open_parquet(path)
-            if table.metadata.num_rows != count:
+def _read_names(
+    folder: Path, tables: dict[int, Path], columns: tuple[str, ...], rows: dict[int, int]
+) -> list[str] | None:
+    opened: dict[int, Any] = {}
+    for number in sorted(tables):
+        with file_errors(tables[number]), arrow_errors():
+            opened[number] = open_parquet(tables[number])
+            count = opened[number].metadata.num_rows
+            if number in rows and count != rows[number]:
                 raise ValueError(
-                    f"{table.metadata.num_rows} rows, but its shard has {count}: "
-                    "allowed: the same number"
+                    f"{count} rows, but its shard has {rows[number]}: allowed: the same number"
                 )
-            present = [name for name in columns if name in table.schema_arrow.names]
-            if i == 0:
-                column = present[0] if present else None
-            if column is None:
-                continue
-            if column not in present:
+    counts = {number: table.metadata.num_rows for number, table in opened.items()}
+    odd = sorted(n for n in rows.keys() ^ counts.keys() if rows.get(n) or counts.get(n))
+    if odd:
+        raise FeatureFileError(
+            f"{folder}: shards and metadata*.parquet do not pair up; alone: {odd}"
+        )
+    wanted = [number for number in opened if counts[number]] or list(opened)[:1]
+    column = _name_column([opened[number].schema_arrow for number in wanted], columns)
+    if column is None:
+        return None
+    names: list[str] = []
+    for number in wanted:
+        with file_errors(tables[number]), arrow_errors():
+            if column not in opened[number].schema_arrow.names:
                 raise ValueError(f"no column {column!r}, which the first table has")
-            names += _strings(table.read([column]).column(0), column)
-    return None if column is None else names
+            values = opened[number].read([column]).column(0)
+            if _typeless(values.type):  # a partition without any text
+                warnings.warn(
+                    f"{tables[number]}: column {column!r} holds nothing: its {len(values)} rows "
+                    "are called ''",
+                    stacklevel=2,
+                )
+                names += [""] * len(values)
+            else:
+                names += _strings(values, column)
+    return names
+
+
+def _name_column(schemas: list[Any], columns: tuple[str, ...]) -> str | None:
+    """The first of ``columns`` in the first table, if possible one that holds something."""
+    present = [name for name in columns if name in schemas[0].names]
+    filled = [
+        name
+        for name in present
+        if any(name in of.names and not _typeless(of.field(name).type) for of in schemas)
+    ]
+    return filled[0] if filled else None
+
+
+def _typeless(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_null(kind))
 
 
 def _strings(values: Any, column: str) -> list[str]:

@@ -5,11 +5,12 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _KINDS = ".txt, .csv, .tsv or .jsonl, also with .gz after it"
 
 
@@ -26,6 +27,8 @@ def read_texts(path: str | os.PathLike[str], *, column: str | None = None) -> tu
     ``.csv``, ``.tsv``  a column of a table whose first line names the columns
     ``.jsonl``          a field of the JSON object in each line
     ==================  ==========================================================================
+
+    Blank lines at the end are left out.
 
     Parameters
     ----------
@@ -105,14 +108,26 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _lines(file: TextIO, column: str | None) -> Iterator[tuple[int, object]]:
+def numbered_lines(file: TextIO) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers from 1, without their ends and without blank ones at the end."""
+    blank: list[tuple[int, str]] = []
     for number, line in enumerate(file, 1):
-        yield number, line.rstrip("\r\n")
+        if line.strip():
+            yield from blank
+            blank.clear()
+            yield number, line.rstrip("\r\n")
+        elif len(blank) < 2:  # whoever reads them fails at the first
+            blank.append((number, line.rstrip("\r\n")))
+
+
+def _lines(file: TextIO, column: str | None) -> Iterator[tuple[int, object]]:
+    yield from numbered_lines(file)
 
 
 def _table(file: TextIO, column: str | None, delimiter: str) -> Iterator[tuple[int, object]]:
     rows = csv.DictReader(file, delimiter=delimiter, strict=True)
     try:
+        check_header(rows.fieldnames or (), delimiter, column)
         chosen = _choose(rows.fieldnames or (), column)
         for row in rows:
             if None in row:
@@ -126,7 +141,7 @@ def _table(file: TextIO, column: str | None, delimiter: str) -> Iterator[tuple[i
 
 
 def _json_lines(file: TextIO, column: str | None) -> Iterator[tuple[int, object]]:
-    for number, line in enumerate(file, 1):
+    for number, line in numbered_lines(file):
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -135,6 +150,25 @@ def _json_lines(file: TextIO, column: str | None) -> Iterator[tuple[int, object]
             raise ValueError(f"line {number}: a {type(entry).__name__}, allowed: a JSON object")
         column = _choose(entry, column) if number == 1 else column
         yield number, entry.get(column)
+
+
+def check_header(columns: Sequence[str], delimiter: str, column: str | None = None) -> None:
+    """Check the names of a table's columns.
+
+    Raises
+    ------
+    ValueError
+        The columns are separated by another character, or two have the same name.
+    """
+    for other, name in _DELIMITERS.items():
+        if len(columns) == 1 and other != delimiter and other in columns[0] != column:
+            raise ValueError(
+                f"line 1: {columns[0]!r:.80} is one column, but looks like several with {name} "
+                f"between them, allowed: {_DELIMITERS[delimiter]}"
+            )
+    twice = [name for name in dict.fromkeys(columns) if columns.count(name) > 1 and name]
+    if twice:
+        raise ValueError(f"line 1: two columns are called {twice[0]!r}, allowed: different names")
 
 
 def _choose(columns: Iterable[str], column: str | None) -> str:

@@ -108,16 +108,20 @@ class AveragePrecision:
 class MeanAveragePrecision:
     """Average precision of each tag's ranking of the images, and the mean over tags.
 
-    Scores are sorted into bins, so that memory does not grow with the images: 32 bytes * T * bins.
-    Scores in one bin count as equal. Needs torchmetrics: ``pip install 'fastclip[metrics]'``.
+    Equal scores count as one place in the ranking. Needs torchmetrics:
+    ``pip install 'fastclip[metrics]'``.
 
     Parameters
     ----------
     tags : int
         T, at least 1.
-    bins : int, at least 2
+    bins : int, at least 2, optional
+        Sort scores into so many bins, so that memory does not grow with the images: 32 bytes * T *
+        bins. Scores in one bin count as equal. Default: exact; all scores are kept, 5 bytes * T for
+        each image.
     low, high : float
-        The range of the scores; others count as its ends.
+        The range of the bins; other scores count as its ends. Scores of CLIP fill little of -1 to
+        1, mostly 0.1 to 0.35: most bins of the whole range stay empty.
 
     Raises
     ------
@@ -138,14 +142,18 @@ class MeanAveragePrecision:
     """
 
     def __init__(
-        self, tags: int, *, bins: int = 1000, low: float = -1.0, high: float = 1.0
+        self, tags: int, *, bins: int | None = None, low: float = -1.0, high: float = 1.0
     ) -> None:
         check_at_least(1, tags=tags)
         check_at_least(2, bins=bins)
         if not low < high:
             raise ValueError(f"low, high: are {low}, {high}, allowed: low less than high")
-        kind = _torchmetrics("MeanAveragePrecision").classification.MultilabelAveragePrecision
-        self._metric = kind(max(2, tags), average=None, thresholds=bins)  # it takes no single label
+        torchmetrics = _torchmetrics("MeanAveragePrecision")
+        self._binary = torchmetrics.functional.classification.binary_average_precision
+        kind = torchmetrics.classification.MultilabelAveragePrecision
+        # It takes no single label.
+        self._binned = kind(max(2, tags), average=None, thresholds=bins) if bins else None
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._tags, self._low, self._high = tags, low, high
         self._shown = torch.zeros(tags, dtype=torch.int64)
 
@@ -167,12 +175,15 @@ class MeanAveragePrecision:
             )
         if scores.isnan().any():
             raise ValueError("scores: hold NaN")
-        share = ((scores.double() - self._low) / (self._high - self._low)).clamp(0, 1)
         self._shown += present.sum(0).cpu()
+        if self._binned is None:
+            self._kept.append((scores.detach().cpu().clone(), present.cpu().clone()))
+            return
+        share = ((scores.double() - self._low) / (self._high - self._low)).clamp(0, 1)
         target = present.int()
         if self._tags == 1:
             share, target = share.expand(-1, 2), target.expand(-1, 2)
-        self._metric.update(share.float().cpu(), target.cpu())
+        self._binned.update(share.float().cpu(), target.cpu())
 
     def compute(self) -> AveragePrecision:
         """Return the average precisions of all images so far.
@@ -185,11 +196,26 @@ class MeanAveragePrecision:
         shown = self._shown > 0
         if not shown.any():
             raise ValueError("present: no image shows any tag, needed: at least one")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="No positive samples")
-            found = self._metric.compute()[: self._tags]
+        found = self._of_all_scores(shown) if self._binned is None else self._of_bins()
         of_tags = torch.where(shown, found, float("nan"))
         return AveragePrecision(float(of_tags[shown].mean()), of_tags)
+
+    def _of_bins(self) -> torch.Tensor:
+        assert self._binned is not None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="No positive samples")
+            found: torch.Tensor = self._binned.compute()[: self._tags]
+        return found
+
+    def _of_all_scores(self, shown: torch.Tensor) -> torch.Tensor:
+        found = torch.zeros(self._tags)
+        for tag in shown.nonzero()[:, 0].tolist():
+            scores = torch.cat([scores[:, tag] for scores, _ in self._kept])
+            present = torch.cat([present[:, tag] for _, present in self._kept])
+            # Ranks, since torchmetrics would take scores outside of 0 to 1 for logits.
+            values, ranks = scores.unique(return_inverse=True)
+            found[tag] = self._binary(ranks.double() / len(values), present.int())
+        return found
 
 
 def _torchmetrics(name: str) -> Any:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from feature_errors import fails
 from fastclip.data import (
     FeatureFileError,
     FeatureMetadata,
+    open_rows,
     read_features,
 )
 
@@ -115,7 +118,7 @@ def test_parquet_string_types(tmp_path, strings):
         ([shard(0, 2), shard(0, 2)[0]], None, "text_emb_1.npy", "shape (3,)"),
         ([shard(0, 2), shard(0, 3)], None, "metadata_1.parquet", "2 rows, but its shard has 3"),
         ([shard(0, 2)], None, "text_emb", "do not pair up"),
-        ([], None, "text_emb", "without .npy files"),
+        ([], None, "text_emb", "an empty folder, allowed: one with .npy files"),
         ([shard(0, 2)], [{"caption": ["a", None]}], "metadata_0.parquet", "null in row 1"),
         ([shard(0, 2)], [{"caption": [0.5, 1.5]}], "metadata_0.parquet", "'caption' is double"),
         (
@@ -134,6 +137,78 @@ def test_bad_folders(tmp_path, shards, tables, where, reason):
     path, message = str(caught.value).split(": ", 1)
     assert Path(path).name == where
     assert reason in message
+
+
+@pytest.mark.parametrize("table", ["none", "null", "string"])
+@pytest.mark.parametrize("array", ["none", "flat", "doubles", "floats"])
+def test_a_partition_without_rows(tmp_path, array, table):
+    tables = [{"image_path": [f"{i}.jpg"] * 2, "caption": ["x"] * 2} for i in range(3)]
+    clip_retrieval(tmp_path / "out", {"img_emb": [shard(i, 2) for i in range(3)]}, tables)
+    path = tmp_path / "out" / "img_emb" / "img_emb_1.npy"
+    nothing = {"flat": np.empty(0), "doubles": np.empty((0, 3)), "floats": shard(0, 0)}
+    path.unlink()
+    if array != "none":
+        np.save(path, nothing[array])
+    path = tmp_path / "out" / "metadata" / "metadata_1.parquet"
+    path.unlink()
+    if table != "none":
+        kind = pa.null() if table == "null" else pa.string()
+        pq.write_table(pa.table({"image_path": pa.array([], kind)}), path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = read_features(tmp_path / "out")
+        rows = open_rows(tmp_path / "out")
+    assert found.names == ("0.jpg", "0.jpg", "2.jpg", "2.jpg")
+    assert found.features[:, 0].tolist() == [0, 0, 2, 2]
+    streamed = torch.empty(len(rows), rows.dim, dtype=rows.dtype)
+    rows.read(0, streamed)
+    assert torch.equal(streamed, found.features)
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == (2 if array == "none" else 0)
+    for message in messages:
+        assert "img_emb: 2 shards from 0 to 2, without 1: if these held rows, put" in message
+
+
+def test_a_partition_without_text(tmp_path):
+    tables = [{"caption": pa.nulls(2)}, {"caption": ["a", "b"]}]
+    clip_retrieval(tmp_path / "out", {"text_emb": [shard(0, 2), shard(1, 2)]}, tables)
+    with pytest.warns(UserWarning, match=r"metadata_0\.parquet: column 'caption' holds nothing"):
+        assert read_features(tmp_path / "out").names == ("", "", "a", "b")
+
+
+def test_all_partitions_without_rows(tmp_path):
+    clip_retrieval(tmp_path / "out", {"img_emb": [np.empty(0)] * 2}, [{"image_path": []}] * 2)
+    fails(tmp_path / "out", "img_emb_0.npy", "dtype float64")
+    with pytest.raises(FeatureFileError, match=r"img_emb_0\.npy: has no row that tells how long"):
+        open_rows(tmp_path / "out")
+
+
+def test_parts_that_are_missing_by_their_names(tmp_path):
+    column = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(6, np.float32)), 3)
+    for name in ("train-00000-of-00003", "train-00002-of-00003"):
+        pq.write_table(pa.table({"x": column}), tmp_path / f"{name}.parquet")
+    with pytest.warns(UserWarning, match="2 of 3 files are there, as their names say"):
+        assert len(open_rows(tmp_path)) == 4
+    empty = pa.table({"x": pa.nulls(0)})
+    pq.write_table(empty, tmp_path / "train-00001-of-00003.parquet")
+    assert len(open_rows(tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ((), "an empty folder, allowed: one with .npy"),
+        (("a.jpg", "b.txt"), "a folder of images without .npy"),
+        (("0.tar",), "fastclip embed-images makes features"),
+        (("x.bin", "y"), "it holds x.bin, y"),
+    ],
+)
+def test_folders_that_hold_something_else(tmp_path, names, reason):
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    fails(tmp_path, reason)
+    with pytest.raises(FeatureFileError, match=re.escape(reason)):
+        open_rows(tmp_path)
 
 
 def test_broken_parquet(both):

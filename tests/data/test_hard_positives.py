@@ -143,6 +143,16 @@ def test_own_files(tmp_path: Path) -> None:
              "bbox_h": 5},
             "line 2: the box is 0 x 5 pixels",
         ),
+        (
+            {"caption": "a", "hard_negative": "d", "bbox_x": 1, "bbox_y": 1, "bbox_w": "Infinity",
+             "bbox_h": 5},
+            "line 2: the box is inf x 5 pixels from",
+        ),
+        (
+            {"caption": "a", "hard_negative": "d", "bbox_x": "nan", "bbox_y": 1, "bbox_w": 5,
+             "bbox_h": 5},
+            "line 2: the box is 5 x 5 pixels from",
+        ),
     ],
 )  # fmt: skip
 def test_invalid_entries(tmp_path: Path, line: Any, message: str) -> None:
@@ -154,6 +164,16 @@ def test_invalid_entries(tmp_path: Path, line: Any, message: str) -> None:
     found = read_hard_positives(path, invalid="skip")
     assert len(found.items) == 1
     assert found.skipped == (SkippedItem(f"{path}: line 2", str(error.value).split(": ", 2)[2]),)
+
+
+def test_sugarcrepe_pp_and_blank_lines_at_the_end(tmp_path: Path) -> None:
+    entry = {"filename": "1.jpg", "caption": "a", "caption2": "b", "negative_caption": "c"}
+    for content in ([entry], {"0": entry}):
+        found = read_hard_positives(write(tmp_path / "swap_obj.json", content))
+        assert found.items == (HardPositiveItem("1.jpg", "a", ("b",), ("c",), "swap_obj"),)
+    line = json.dumps({"caption": "a", "hard_negative": "c"})
+    found = read_hard_positives(write(tmp_path / "own.jsonl", f"{line}\n\n \n"))
+    assert len(found.items) == 1
 
 
 def test_unusable_files(tmp_path: Path) -> None:

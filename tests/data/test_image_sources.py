@@ -3,12 +3,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from fastclip.data import find_images
+from fastclip.data import find_images, patterns
+from fastclip.data.patterns import expand
 
 
 def touch(root: Path, *names: str) -> None:
@@ -148,6 +151,116 @@ def test_tars(webdataset, tmp_path):
     assert (found.caption(1), found.caption(len(found) - 1)) == ("först", "other")
     touch(tmp_path, "z.jpg")
     fails(f"{tmp_path}/*", "0.tar and z.jpg, allowed: only tar files or no tar file")
+
+
+def test_braces(webdataset, tmp_path, monkeypatch):
+    for name in ("02", "10", "11"):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            add(archive, "001.jpg", name.encode())
+    found = find_images(f"{tmp_path}/{{11,02..02,0}}.tar".replace("02..02", "02"))
+    assert [found.names[0], found.names[1], found.names[-1]] == [
+        "11/001",
+        "02/001",
+        f"0/{'x' * 150}",
+    ]
+    assert find_images(f"{tmp_path}/{{10..11}}.tar").names == ("10/001", "11/001")
+    with pytest.raises(FileNotFoundError, match=r"12\.tar: no such file, one of .*\{10\.\.12\}"):
+        find_images(f"{tmp_path}/{{10..12}}.tar")
+    touch(tmp_path, "p/b.png", "p/a.jpg", "p/c.gif", "p/{1..2}.jpg")
+    assert find_images(f"{tmp_path}/p/[abc].{{jpg,png,bmp}}").names == ("a.jpg", "b.png")
+    assert find_images(f"{tmp_path}/p").names[-1] == "{1..2}.jpg"  # braces that are a name
+    monkeypatch.chdir(tmp_path)
+    assert find_images("{10,11}.tar").names == ("10/001", "11/001")
+    fails("{1..1000000000}.tar", "stands for 1,000,000,000 names, allowed: up to 1,000,000")
+    monkeypatch.setattr(patterns, "_MOST", 99)
+    fails("{0..9}{0..9}.tar", "stands for 100 names, allowed: up to 99")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("{0..2}", ["0", "1", "2"]),
+        ("x{008..010}y", ["x008y", "x009y", "x010y"]),
+        ("{2..0}", ["2", "1", "0"]),
+        ("{0..9..4}", ["0", "4", "8"]),
+        ("{a,b{1..2}}", ["a", "b1", "a", "b2"]),
+        ("{,a}", ["", "a"]),
+        ("{a}", ["{a}"]),
+        ("{1..}", ["{1..}"]),
+        ("a", ["a"]),
+    ],
+)
+def test_expansion_of_braces(pattern, names):
+    assert expand(pattern) == names
+
+
+def test_one_damaged_tar_of_several(webdataset, tmp_path):
+    """It is one more image that cannot be read; what is whole before the damage can be."""
+    whole = webdataset.read_bytes()
+    (tmp_path / "1.tar").write_bytes(b"")
+    (tmp_path / "2.tar").write_bytes(whole[: 512 * 5 + 100])
+    (tmp_path / "3.tar").write_bytes(b"no tar at all" * 100)
+    (tmp_path / "4.tar").write_bytes(whole)
+    found = find_images(f"{tmp_path}/?.tar")
+    assert found.names[7:10] == ("1.tar", "2/b/002", "2.tar")
+    assert found.names[10:12] == ("3.tar", "4/b/002")
+    for index, reason in ((7, "empty file"), (9, "unexpected end of data"), (10, "invalid header")):
+        with pytest.raises(OSError, match=f"{reason}, allowed: a whole tar file, not compressed"):
+            found.read(index)
+        assert found.sizes[index] == -1
+    assert found.read(8) == b"two"
+    (tmp_path / "1.tar").write_bytes(whole[: 512 * 4 + 100])  # within a header
+    (tmp_path / "3.tar").write_bytes(whole[: 512 * 4] + b"x" * 512 + whole[512 * 5 :])
+    found = find_images(f"{tmp_path}/[13].tar")
+    assert found.names == ("1/b/002", "1.tar", "3/b/002", "3.tar")
+    for number in (1, 3):
+        fails(tmp_path / f"{number}.tar", "no member begins at byte 2048")
+        fails(tmp_path / f"{number}.tar", "allowed: a whole tar file, not compressed")
+
+
+def test_members_that_lie_about_their_size(tmp_path):
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        add(archive, "0.jpg", b"zero")
+        add(archive, "1.jpg", b"one")
+    whole = bytearray((tmp_path / "0.tar").read_bytes())
+    for size in (b"\xff" * 11 + b"\0", b"\x80" + b"\x7f" * 11, b"77777777777\0"):
+        header = bytearray(whole[1024:1536])
+        header[124:136] = size
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        (tmp_path / "0.tar").write_bytes(whole[:1024] + header + whole[1536:])
+        fails(tmp_path / "0.tar", "allowed: a whole tar file, not compressed")
+        found = find_images(f"{tmp_path}/?.tar")
+        assert found.names == ("0/0", "0.tar")
+        assert found.read(0) == b"zero"
+
+
+def test_label_maps_among_images_are_refused(tmp_path):
+    def save(name, mode):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, (2, 2)).save(tmp_path / name)
+
+    for i in range(300):
+        save(f"images/{i}.jpg", "RGB")
+        save(f"other/{i}.png", "RGB")
+    assert len(find_images(tmp_path)) == 600
+    for mode, name in (("P", "masks/7.png"), ("L", "images/7_mask.png"), ("I;16", "m/7-label.png")):
+        save(name, mode)
+        if name == "masks/7.png":
+            for i in range(300):
+                save(f"masks/{i}.png", "P")
+        fails(tmp_path, "looks like a label map of", "**/*.jpg'")
+        if name == "masks/7.png":
+            shutil.rmtree(tmp_path / "other")
+            shutil.rmtree(tmp_path / "masks")
+            for i in range(8, 300):
+                (tmp_path / "images" / f"{i}.jpg").unlink()
+        else:
+            (tmp_path / name).unlink()
+    save("masks/7.png", "P")
+    assert len(find_images(f"{tmp_path}/**/*.jpg")) == 8
+    assert len(find_images(f"{tmp_path}/**/*.{{jpg,png}}")) == 9
+    assert find_images(tmp_path / "masks").names == ("7.png",)
 
 
 def test_damaged_tars(webdataset, tmp_path):

@@ -65,6 +65,16 @@ def test_missing_images(folder: Path) -> None:
         find_item_images([item("4")], folder / "absent")
 
 
+def test_a_number_in_a_longer_name_finds_no_other_name(tmp_path: Path) -> None:
+    for name in ("cat_1.jpg", "cat_2.jpg", "v1.jpg", "9.5.jpg", "7"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name, "JPEG")
+    images = ["dog_1.jpg", "v2.jpg", "v1.2", "9", "9.jpg", "x/dog_2.png", "cat.1", "cat_2.png", "2"]
+    found = find_item_images([item(image) for image in images], tmp_path)
+    assert found.image_of_item == (-1, -1, -1, -1, -1, -1, -1, 0, 0)
+    assert found.source.names == ("cat_2.jpg",)
+    assert set(found.missing.values()) == {"no such file"}
+
+
 def test_cuts_to_the_box(tmp_path: Path) -> None:
     picture = Image.linear_gradient("L").convert("RGB")  # 256 x 256, row y has the value y
     picture.save(tmp_path / "1.png")
@@ -78,6 +88,10 @@ def test_cuts_to_the_box(tmp_path: Path) -> None:
     assert found.source.read(1) == (tmp_path / "1.png").read_bytes()
     over = cut(picture, (250.0, 0.0, 10.0, 10.0))
     assert over.getpixel((9, 9)) == (0, 0, 0)
+    assert cut(picture, (1.5, 2.5, 1.0, 1.2)).size == (1, 2)
+    for box in ((0.0, 0.0, 200_000.0, 10.0), (-300.0, 0.0, 400.0, 9.0), (0.0, 0.0, 9.0, 600.0)):
+        with pytest.raises(ValueError, match="reaches too far over an image of 256 x 256, allowed"):
+            cut(picture, box)
     with pytest.raises(ValueError, match="has no part in an image of 256 x 256"):
         cut(picture, (300.0, 0.0, 10.0, 10.0))
 

@@ -169,7 +169,7 @@ def read_all(path):
         ("short", r"ends after \d+ bytes, \d+ are needed: it is damaged"),
         ("header", "its header is longer than the file"),
         ("two widths", "d = 3, torch.float32, but the first shard has d = 2"),
-        ("empty", "a folder without .npy or .parquet files"),
+        ("empty", "an empty folder, allowed: one with .npy or .parquet files"),
         ("no parquet", "x.parquet: "),
         ("ints", "no 2-D floating array; it holds embedding"),
         ("doubles", "holds lists of double, allowed: float, halffloat"),

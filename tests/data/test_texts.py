@@ -33,6 +33,21 @@ def test_one_column_needs_no_name(tmp_path):
     assert read_texts(tmp_path / "a.jsonl") == ("a",)
 
 
+@pytest.mark.parametrize("end", ["\n", "\n\n", "\n \t\n\r\n", "\n" * 99])
+@pytest.mark.parametrize("name", FILES)
+def test_blank_lines_at_the_end(tmp_path, name, end):
+    if name.endswith("sv") and " " in end:
+        return  # a field of blanks
+    (tmp_path / name).write_text(FILES[name].rstrip("\n") + end)
+    column = None if name == "a.txt" else "text"
+    assert read_texts(tmp_path / name, column=column) == ("a cat", "a  dog ", "über")
+
+
+def test_a_column_whose_name_has_a_semicolon(tmp_path):
+    (tmp_path / "a.csv").write_text("a;b\nx;y\n")
+    assert read_texts(tmp_path / "a.csv", column="a;b") == ("x;y",)
+
+
 def test_only_line_feeds_end_a_line(tmp_path):
     text = "a\rb\x0bc\u2028d\x85e"
     (tmp_path / "a.txt").write_bytes(f"{text}\nx".encode())
@@ -45,7 +60,8 @@ def test_only_line_feeds_end_a_line(tmp_path):
     ("name", "content", "column", "reason"),
     [
         ("a.txt", "a\n\nb\n", None, "line 2: the text is blank"),
-        ("a.txt", "a\n \t\n", None, "line 2: the text is blank"),
+        ("a.txt", "a\n \t\nb", None, "line 2: the text is blank"),
+        ("a.txt", "\n\n", None, "no text in it"),
         ("a.txt", "", None, "no text in it"),
         ("a.txt", "a", "x", "column is 'x', allowed for .csv, .tsv and .jsonl only"),
         ("a.txt", b"a\xff", None, "not UTF-8"),
@@ -58,11 +74,21 @@ def test_only_line_feeds_end_a_line(tmp_path):
         ("a.csv", 'id,text\n1,"a"b\n', "text", "line 2: ',' expected after '\"'"),
         ("a.csv", 'id,text\n1,"a\n', "text", "unexpected end of data"),
         ("a.csv", "id,text\n", "text", "no text in it"),
+        (
+            "a.csv",
+            "id;text\n1;a\n",
+            None,
+            "line 1: 'id;text' is one column, but looks like several",
+        ),
+        ("a.csv", "id\ttext\n1\ta\n", None, "several with tabs between them, allowed: commas"),
+        ("a.tsv", "id,text\n1,a\n", None, "several with commas between them, allowed: tabs"),
+        ("a.csv", "id,text,text\n1,a,b\n", "text", "line 1: two columns are called 'text'"),
         ("a.csv", "", None, "several columns (none)"),
         ("a.jsonl", '{"a": 1}\n', None, "line 1: the text is a int, allowed: a string"),
         ("a.jsonl", '{"a": "x"}\n{"b": "x"}', None, "line 2: the text is missing"),
         ("a.jsonl", '["a"]\n', None, "line 1: a list, allowed: a JSON object"),
         ("a.jsonl", '{"a": "x"}\n{"a"', None, "line 2: not JSON"),
+        ("a.jsonl", '{"a": "x"}\n\n{"a": "y"}', None, "line 2: not JSON"),
         ("a.jsonl", '{"a": "\\ud800"}', None, "line 1: '\\ud800' is not text"),
         ("a.jsonl", "[" * 100_000, None, "line 1: not JSON"),
         ("a.parquet", "", None, "not a file of texts, allowed: .txt, .csv, .tsv or .jsonl"),

@@ -51,13 +51,15 @@ def average_precision(scores: np.ndarray, present: np.ndarray) -> float:
 
 @given(
     images=st.integers(1, 12), tags=st.integers(1, 4), levels=st.integers(1, 40),
-    seed=st.integers(0, 2**32),
+    seed=st.integers(0, 2**32), bins=st.sampled_from([None, 4001]),
 )  # fmt: skip
-def test_average_precision(images: int, tags: int, levels: int, seed: int) -> None:
+def test_average_precision(
+    images: int, tags: int, levels: int, seed: int, bins: int | None
+) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.integers(-levels, levels + 1, (images, tags)) / levels  # ties, and all in bins
     present = rng.random((images, tags)) < 0.4
-    metric = MeanAveragePrecision(tags, bins=4001)
+    metric = MeanAveragePrecision(tags, bins=bins)
     for i in range(0, images, 5):
         metric.update(torch.from_numpy(scores[i : i + 5]), torch.from_numpy(present[i : i + 5]))
     if not present.any():
@@ -71,6 +73,24 @@ def test_average_precision(images: int, tags: int, levels: int, seed: int) -> No
     found = metric.compute()
     np.testing.assert_allclose(found.of_tags, expected, rtol=1e-5)
     assert found.mean == pytest.approx(np.nanmean(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_exact_by_default_whatever_the_range(dtype: torch.dtype) -> None:
+    """Scores of CLIP fill little of -1 to 1; others may be logits, or differ in the last bit."""
+    rng = np.random.default_rng(0)
+    present = rng.random((500, 3)) < 0.1
+    scores = torch.from_numpy(rng.normal(0.2, 0.02, (500, 3)) + 0.01 * present)
+    scores[:, 1] = 30 * scores[:, 1] + 90
+    if dtype == torch.float32:  # neighbours, in the order of the images
+        scores[:, 2] = (0.2 * (1 << 26) + torch.arange(500)) / (1 << 26)
+    scores = scores.to(dtype)
+    metric = MeanAveragePrecision(3)
+    for part in range(0, 500, 99):
+        metric.update(scores[part : part + 99], torch.from_numpy(present[part : part + 99]))
+    wide = scores.double().numpy()
+    expected = [average_precision(wide[:, t], present[:, t]) for t in range(3)]
+    np.testing.assert_allclose(metric.compute().of_tags, expected, rtol=1e-6)
 
 
 def test_scores_of_a_bin_are_equal() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastclip.data.checks import check_choice
 from fastclip.data.templates import templates as templates_of
+from fastclip.data.texts import check_header
 
 PHOTO = ("a photo of a {}.",)
 """The prompt of the paper where it names no other."""
@@ -163,7 +164,10 @@ def read_class_list(path: str | os.PathLike[str], *, templates: Sequence[str] = 
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file, delimiter=delimiter, strict=True)
-            return _from_rows(table.fieldnames or (), list(table), tuple(templates))
+            columns = [name.strip() for name in table.fieldnames or ()]
+            check_header(columns, delimiter)
+            table.fieldnames = columns
+            return _from_rows(columns, list(table), tuple(templates))
     except (csv.Error, UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -175,8 +179,11 @@ def _from_rows(
     if present[:2] != ["name", "group"]:
         raise ValueError(f"has the columns {', '.join(columns)}; needs name and group")
     for number, row in enumerate(rows, 1):
+        if None in row:
+            raise ValueError(f"class {number} has more fields than there are columns")
         for column in present:
-            if not (row[column] or "").strip():
+            row[column] = (row[column] or "").strip()  # "a " is no other group than "a"
+            if not row[column]:
                 raise ValueError(f"class {number} has no {column}")
     folders = tuple(row.get("folder", row["name"]) for row in rows)
     twice = [folder for folder in dict.fromkeys(folders) if folders.count(folder) > 1]

@@ -59,6 +59,14 @@ def test_own_table(tmp_path) -> None:
     assert found.templates == (("a {}",), ("a {}",))
 
 
+def test_blanks_around_fields_are_no_part_of_them(tmp_path) -> None:
+    table = tmp_path / "classes.csv"
+    table.write_text("name, group\ncat,a\ndog, a \n owl,b\n")
+    found = read_class_list(table)
+    assert (found.groups, found.group_names) == ((0, 0, 1), ("a", "b"))
+    assert found.folders == ("cat", "dog", "owl")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -67,6 +75,10 @@ def test_own_table(tmp_path) -> None:
         ("name,group\ncat,a\ncat,b\n", "several classes have the folder 'cat'"),
         ("name,group\ncat,a\ndog,a\n", "has 1 groups, needs two or more"),
         ('name,group\n"cat,a\n', "unexpected end of data"),
+        ("name;group\ncat;a\n", "line 1: 'name;group' is one column, but looks like several"),
+        ("name,group,group\ncat,a,b\n", "line 1: two columns are called 'group'"),
+        ("name,group\ncat,a,b\n", "class 1 has more fields than there are columns"),
+        ("name,group\ncat,a\n cat,b\n", "several classes have the folder 'cat'"),
     ],
 )
 def test_bad_tables(tmp_path, text, message) -> None:
