@@ -329,7 +329,13 @@ def test_errors(server: Server, tmp_path: Path) -> None:
     def made(url: str = "http://localhost", cache: str = "x", **options: Any) -> ChatEndpoint:
         return ChatEndpoint(url, "chat", tmp_path / cache, **options)
 
-    for url in ("localhost", "ftp://localhost", "http://", "http://x:port", "http://me:pw@localhost"):
+    for url in (
+        "localhost",
+        "ftp://localhost",
+        "http://",
+        "http://x:port",
+        "http://me:pw@localhost",
+    ):
         with pytest.raises(ValueError, match="url: ") as error:
             made(url)
         assert "pw" not in str(error.value)
