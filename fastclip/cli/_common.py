@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from fastclip.data import EmbeddingSummary, Features
     from fastclip.sweep import SweepSummary
 
+ENDPOINT_KEY = "FASTCLIP_ENDPOINT_KEY"
+"""The environment variable that holds the key of a chat model's endpoint."""
+
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with status 1 if an image was skipped.")
 ]

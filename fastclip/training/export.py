@@ -24,8 +24,10 @@ def write_model(
     weights : dict of str to tensor
         Of ``module``, under its own names.
     """
-    source, _ = find(name, pretrained)
+    source = find(name, pretrained).name
     config = read_config(source)
+    if "hf_model_name" not in config["text_cfg"]:
+        config["text_cfg"]["context_length"] = module.context_length  # the checkpoint's
     if _has_quick_gelu(module):
         config["quick_gelu"] = True
     vocabulary = config["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")

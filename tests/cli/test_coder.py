@@ -80,7 +80,8 @@ class Answering(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         type(self).asked += 1
         self.rfile.read(int(self.headers["Content-Length"]))
-        body = json.dumps({"choices": [{"message": {"content": f"thing {self.asked}"}}]}).encode()
+        content = json.dumps({"phrases": [f"thing {self.asked}"]})
+        body = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
