@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -144,10 +145,13 @@ class Generation(Job):
         found.write(output / "train.jsonl")
 
     def content(self, output: Path) -> dict[str, object]:
-        """Answers are kept as they come: their order is the only thing that may differ."""
-        found = super().content(output)
-        lines = (output / "train.jsonl.answers").read_bytes().splitlines()
-        return {**found, "train.jsonl.answers": sorted(lines)}
+        """Answers are kept as they come, in any order, and lines that were cut off stay."""
+        answers = []
+        for line in (output / "train.jsonl.answers").read_text().splitlines():
+            with suppress(ValueError):
+                entry = json.loads(line)
+                answers.append((entry["key"], entry["answer"]))
+        return {**super().content(output), "train.jsonl.answers": sorted(answers)}
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -158,8 +162,10 @@ class Answering(BaseHTTPRequestHandler):
         system, user = (message["content"] for message in request["messages"])
         with open(self.server.asked, "ab") as file:  # type: ignore[attr-defined]
             file.write(b".")
-        digest = hashlib.sha256(f"{system}{user}".encode()).hexdigest()
-        content = "YES" if user.startswith("1. ") else f"{user} on day {int(digest[:4], 16)}"
+        number = int(hashlib.sha256(f"{system}{user}".encode()).hexdigest()[:4], 16)
+        (key,) = request["response_format"]["json_schema"]["schema"]["properties"]
+        value = number % 2 == 0 if key == "same" else f"{user} on day {number}"
+        content = json.dumps({key: value})
         body = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
