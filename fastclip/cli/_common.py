@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fastclip.data import EmbeddingSummary, Features
+    from fastclip.data import EmbeddingSummary, Features, Rows
     from fastclip.sweep import SweepSummary
 
 ENDPOINT_KEY = "FASTCLIP_ENDPOINT_KEY"
@@ -47,17 +47,51 @@ def _one_line(error: Exception | str) -> str:
     return " ".join(str(error).splitlines())
 
 
-def load(source: str) -> Features:
-    """Read ``source``: a file or folder, ``FILE:ARRAY``, or a sample if no such path exists."""
-    from fastclip.data import load_sample, read_features, samples
+SOURCE = (
+    "A .safetensors, .npy, .npz, .pt or .parquet file (FILE:ARRAY or FILE:COLUMN names one of "
+    "several), a folder of .npy or .parquet shards, a URL of these, or a sample."
+)
+_WITH_ARRAYS = (".npz", ".safetensors", ".parquet", ".pt", ".pth")
 
-    if os.path.exists(source):
-        return read_features(source)
-    if source in samples():
+
+def load(source: str) -> Features:
+    """Read features into memory, or map them, from what `SOURCE` says."""
+    import torch
+
+    from fastclip.data import Features, load_sample, read_features, samples
+
+    if "://" in source:
+        rows = open_source(source)
+        found = torch.empty(len(rows), rows.dim, dtype=rows.dtype)
+        rows.read(0, found)
+        return Features(found)
+    if not os.path.exists(source) and source in samples():
         return load_sample(source)
+    path, array = _split(source)
+    return read_features(path, array=array)
+
+
+def open_source(source: str, *, normalize: bool = False) -> Rows:
+    """Open features to be read range by range, from what `SOURCE` says."""
+    from fastclip.data import open_rows, samples
+    from fastclip.data.samples import sample_file
+
+    if not os.path.exists(source) and source in samples():
+        with sample_file(source) as file:
+            return open_rows(file, normalize=normalize)
+    path, array = _split(source)
+    return open_rows(path, array=array, normalize=normalize)
+
+
+def _split(source: str) -> tuple[str, str | None]:
+    """Path, and array or column if one is named."""
+    from fastclip.data import samples
+
     path, _, array = source.rpartition(":")
-    if path.endswith((".npz", ".safetensors")):
-        return read_features(path, array=array)
+    if os.path.exists(source) or path.rstrip("/").endswith(_WITH_ARRAYS) or os.path.isdir(path):
+        return (source, None) if os.path.exists(source) else (path, array)
+    if "://" in source:
+        return source, None
     raise FileNotFoundError(
         f"{source}: no such file or folder, nor a sample ({', '.join(samples())})"
     )

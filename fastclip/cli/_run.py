@@ -23,6 +23,10 @@ Output = Annotated[
         "--output", "-o", metavar="DIR", help="Folder of the model, checkpoints and logs."
     ),
 ]
+IMAGES = (
+    "Where the images are, found by name: a folder, a pattern, or .tar or .parquet files, as for "
+    "'embed-images'."
+)
 ZeroShot = Annotated[
     Path | None,
     typer.Option(

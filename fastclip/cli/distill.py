@@ -24,7 +24,8 @@ def command(
         typer.Argument(
             metavar="DATA",
             help="Captioned images: a .csv, .tsv or .jsonl with the columns image and caption, tar "
-            "files as webdataset writes them, or a folder with NAME.txt beside NAME.jpg.",
+            "files as webdataset writes them, .parquet files as data sets of Hugging Face have "
+            "them, or a folder with NAME.txt beside NAME.jpg.",
         ),
     ],
     model: ModelName,
@@ -34,6 +35,12 @@ def command(
     caption_column: Annotated[
         str, typer.Option(help="Column of a table with the captions.")
     ] = "caption",
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SOURCE", help=f"{_run.IMAGES} Default: the paths of a table, relative to it."
+        ),
+    ] = None,
     words: Annotated[Words, typer.Option(help="Which words of a caption are tags.")] = "nouns",
     tagger: Annotated[Tagger, typer.Option(help="What finds nouns and phrases.")] = "wordnet",
     *,
@@ -64,7 +71,9 @@ def command(
     from fastclip.data import find_captioned_images
     from fastclip.ttd import TaggedImages, distill, extract_tags
 
-    found = find_captioned_images(data, image_column=image_column, caption_column=caption_column)
+    found = find_captioned_images(
+        data, image_column=image_column, caption_column=caption_column, images=images
+    )
     tagged = extract_tags(found.captions, kind=words, tagger=tagger)
     used = TaggedImages(found, [[tag.text for tag in own] for own in tagged])
     validate = _validation(zero_shot, retrieval)

@@ -41,8 +41,9 @@ def command(
     images: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
-            help="Where the images are, at any depth. Without it, texts alone are measured.",
+            metavar="SOURCE",
+            help="Where the images are, at any depth: a folder, a pattern, or .tar or .parquet "
+            "files. Without it, texts alone are measured.",
         ),
     ] = None,
     output: Annotated[

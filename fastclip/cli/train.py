@@ -29,7 +29,7 @@ def command(
             "`hard-positives` reads.",
         ),
     ],
-    images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the images.")],
+    images: Annotated[Path, typer.Option(metavar="SOURCE", help=_run.IMAGES)],
     model: ModelName,
     output: _run.Output,
     pretrained: Pretrained = None,
@@ -40,7 +40,7 @@ def command(
     ] = None,
     benchmark_images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Images of the benchmark, if they are elsewhere."),
+        typer.Option(metavar="SOURCE", help="Images of the benchmark, if they are elsewhere."),
     ] = None,
     zero_shot: _run.ZeroShot = None,
     tensorboard: _run.TensorBoard = False,

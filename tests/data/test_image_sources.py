@@ -150,7 +150,9 @@ def test_tars(webdataset, tmp_path):
     assert (found.read(1), found.read(len(found) - 1)) == (b"one", b"eleven")
     assert (found.caption(1), found.caption(len(found) - 1)) == ("först", "other")
     touch(tmp_path, "z.jpg")
-    fails(f"{tmp_path}/*", "0.tar and z.jpg, allowed: only tar files or no tar file")
+    fails(
+        f"{tmp_path}/*", "0.tar and z.jpg, allowed: only tar files, only parquet files, or neither"
+    )
 
 
 def test_braces(webdataset, tmp_path, monkeypatch):
@@ -295,7 +297,7 @@ def test_what_is_no_source(tmp_path):
     touch(tmp_path, "a.jpg", "b.zip", "c.txt")
     for name in ("a.jpg", "b.zip"):
         fails(tmp_path / name, "not a source of images, allowed: a folder, a pattern")
-    fails(tmp_path / "c.txt", "column is 'x', allowed for .csv and .tsv", column="x")
+    fails(tmp_path / "c.txt", "column is 'x', allowed for .csv, .tsv and .parquet", column="x")
     (tmp_path / "empty").mkdir()
     fails(tmp_path / "empty", "no images in it, allowed: at least one")
 

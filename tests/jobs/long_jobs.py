@@ -133,7 +133,7 @@ class Generation(Job):
     def prepare(self, folder: Path) -> None:
         self.asked = folder / "asked"
         self.asked.write_bytes(b"")
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+        self.server = Server(("127.0.0.1", 0), Answering)
         self.server.asked = self.asked  # type: ignore[attr-defined]
 
     def run(self, folder: Path, output: Path) -> None:
@@ -152,6 +152,11 @@ class Generation(Job):
                 entry = json.loads(line)
                 answers.append((entry["key"], entry["answer"]))
         return {**super().content(output), "train.jsonl.answers": sorted(answers)}
+
+
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A process that is killed leaves its connections."""
 
 
 class Answering(BaseHTTPRequestHandler):
