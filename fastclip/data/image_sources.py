@@ -60,6 +60,10 @@ class ImageSource(ABC):
     def read(self, index: int) -> bytes:
         """Return the file of one image; raise OSError if it cannot be read, or has changed."""
 
+    def stamp(self, index: int) -> str | None:
+        """Return what changes with the file of one image, at no cost; None where nothing does."""
+        return None
+
     def caption(self, index: int) -> str | None:
         """Return the text that comes with one image, None if there is none."""
         return None
@@ -77,6 +81,9 @@ class _Files(ImageSource):
         if self.sizes[index] not in (-1, len(data)):
             raise OSError(f"{path}: has changed since it was listed")
         return data
+
+    def stamp(self, index: int) -> str | None:
+        return _stamp(self.root / self.names[index])
 
     def caption(self, index: int) -> str | None:
         beside = (self.root / self.names[index]).with_suffix(".txt")
@@ -117,6 +124,10 @@ class _Tars(ImageSource):
         if isinstance(image, str):
             raise OSError(image)
         return image.read()
+
+    def stamp(self, index: int) -> str | None:
+        image = self.images[index]
+        return None if isinstance(image, str) else _stamp(image.tar)
 
     def caption(self, index: int) -> str | None:
         if index in self.texts:
@@ -270,6 +281,14 @@ def _size(path: Path) -> int:
     except (OSError, ValueError):  # ValueError: a NUL in the path
         return -1
     return status.st_size if stat.S_ISREG(status.st_mode) else -1
+
+
+def _stamp(path: Path) -> str | None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _tars(paths: Sequence[Path], prefixes: Sequence[str], *, alone: bool = False) -> _Tars:
