@@ -335,12 +335,10 @@ def _picture(images: ImageSource | Features) -> Callable[[str], Any] | None:
 
     if isinstance(images, Features):
         return None
-    import io
-
-    from PIL import Image
+    from fastclip.data.image_decoding import decode_image
 
     place = {name: index for index, name in enumerate(images.names)}
-    return lambda name: Image.open(io.BytesIO(images.read(place[name])))
+    return lambda name: decode_image(images.read(place[name]))
 
 
 def _print(found: Openness, output: Path) -> None:

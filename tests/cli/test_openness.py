@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -85,7 +88,9 @@ def test_pictures_of_a_folder_and_a_second_run(tmp_path, monkeypatch) -> None:
     for name in ("red", "green", "blue", "white"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(3):
-            pixels = rng.integers(0, 255, (40, 40, 3)).astype(np.uint8)
+            pixels = rng.integers(0, 255, (40, 40, 4)).astype(np.uint8)
+            pixels[..., 3] = 255
+            pixels[:4, :4] = 0  # clear black, which a model sees as white
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
     table = tmp_path / "classes.tsv"
     table.write_text("name\tgroup\nred\twarm\nblue\tcold\ngreen\tcold\nwhite\twarm\n")
@@ -110,6 +115,12 @@ def test_pictures_of_a_folder_and_a_second_run(tmp_path, monkeypatch) -> None:
     assert numbers["acc_s"] == pytest.approx(expected.acc_s, abs=0.1)  # other batches, other bits
     assert numbers["images"] == 12
     assert numbers["adversarial"]["candidates"] == 3
+    page = (tmp_path / "out/report.html").read_text()
+    shown = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert shown
+    for image in shown:
+        picture = Image.open(io.BytesIO(base64.b64decode(image)))
+        assert picture.getpixel((1, 1)) == (255, 255, 255)
 
     def fail(*_, **__):
         raise AssertionError("features are there")
