@@ -201,6 +201,16 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
     return found
 
 
+def holds_images(source: str | os.PathLike[str]) -> bool:
+    """Whether a source is one of `find_images` by its name, or a folder with an image below."""
+    path = Path(source)
+    if path.is_dir():
+        return bool(_walk(path))
+    if path.exists():
+        return kind_of(path) in (".tar", ".csv", ".tsv", ".txt")
+    return is_pattern(str(path))
+
+
 def list_images(source: str | os.PathLike[str], *, column: str | None = None) -> ImageSource:
     """As `find_images`; a folder may hold label maps of its images."""
     path = Path(source)

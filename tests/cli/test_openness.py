@@ -129,6 +129,17 @@ def test_pictures_of_a_folder_and_a_second_run(tmp_path, monkeypatch) -> None:
     assert run(*arguments).exit_code == 0
 
 
+def test_folders_without_pictures_of_the_classes(files) -> None:
+    folder, table = files[0], files[-1]
+    (folder / "none").mkdir()
+    result = run(folder / "none", table, "--model", "tiny", "-o", folder / "out")
+    assert (result.exit_code, "none: an empty folder" in result.stderr) == (1, True)
+    (folder / "val" / "cow").mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(folder / "val" / "cow" / "1.png")
+    result = run(folder / "val", table, "--model", "tiny", "-o", folder / "out")
+    assert "cow/1.png: is in the folder 'cow', which no class has" in result.stderr
+
+
 def test_a_protocol_by_name(files, monkeypatch) -> None:
     folder, table = files[0], files[-1]
     from fastclip.data import find_images, openness_sets
