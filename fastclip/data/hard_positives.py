@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from fastclip.data.checks import check_choice
 
-from .texts import check_header, kind_of, numbered_lines, open_text
+from .texts import check_header, is_utf8, kind_of, numbered_lines, open_text
 
 Box = tuple[float, float, float, float]
 
@@ -206,6 +206,8 @@ def _text(name: str, text: object) -> str:
         raise _Invalid(f"{name} is {what}, allowed: a text")
     if not text.strip():
         raise _Invalid(f"{name} is blank, allowed: at least one letter")
+    if not is_utf8(text):
+        raise _Invalid(f"{name}: {text!r:.60} is not text that UTF-8 can hold")
     return text
 
 
