@@ -212,8 +212,10 @@ def _text(name: str, text: object) -> str:
 
 
 def _texts(name: str, entry: Mapping[str, Any], *, needed: bool = False) -> tuple[str, ...]:
-    found = entry.get(name, entry.get(f"{name}s"))
-    texts = found if isinstance(found, list) else [] if found in (None, "") else [found]
+    given = [x for x in (entry.get(name), entry.get(f"{name}s")) if x not in (None, "", [])]
+    if len(given) > 1:
+        raise _Invalid(f"{name} and {name}s are both given, allowed: one of them")
+    texts = given[0] if given and isinstance(given[0], list) else given
     if needed and not texts:
         raise _Invalid(f"{name} is missing, allowed: at least one")
     return tuple(_text(name, text) for text in texts)

@@ -89,7 +89,7 @@ class _Files(ImageSource):
         beside = (self.root / self.names[index]).with_suffix(".txt")
         if not beside.is_file():
             return None
-        return beside.read_bytes().decode("utf-8", "replace").strip()
+        return _text(beside.read_bytes())
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class _Tars(ImageSource):
 
     def caption(self, index: int) -> str | None:
         if index in self.texts:
-            return self.texts[index].read().decode("utf-8", "replace").strip()
+            return _text(self.texts[index].read())
         if index in self.jsons:
             with suppress(ValueError, RecursionError):
                 entry = json.loads(self.jsons[index].read())
@@ -157,7 +157,7 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
     ``.tar``            its members with the suffix of an image, in their order, as webdataset
                         lays them out. Named by the key, the path without the suffix. The caption
                         is ``KEY.txt`` or else the field ``caption`` of ``KEY.json``, if that
-                        can be read
+                        can be read as UTF-8
     ``.csv``, ``.tsv``  paths in a column, relative to the table's folder. Named as written there
     ``.txt``            a path a line, relative to the list's folder. Named as written there
     ==================  ==========================================================================
@@ -278,6 +278,14 @@ def _match(pattern: Path) -> ImageSource:
             f"{pattern}: matches {tars[0]} and {other}, allowed: only tar files or no tar file"
         )
     return _tars([root / tar for tar in tars], [f"{tar.removesuffix('.tar')}/" for tar in tars])
+
+
+def _text(data: bytes) -> str | None:
+    """A caption; None for bytes that are no UTF-8, of which a guess would be another caption."""
+    try:
+        return data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        return None
 
 
 def files_below(root: Path, names: Sequence[str]) -> ImageSource:
