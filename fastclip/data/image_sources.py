@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._label_map_files import refuse_label_maps
+from ._label_map_files import PNG_HEADER, is_png_of_numbers, refuse_label_maps
 from .patterns import expand, is_pattern
 from .texts import kind_of, read_texts
 
@@ -157,7 +157,8 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
     ``.tar``            its members with the suffix of an image, in their order, as webdataset
                         lays them out. Named by the key, the path without the suffix. The caption
                         is ``KEY.txt`` or else the field ``caption`` of ``KEY.json``, if that
-                        can be read as UTF-8
+                        can be read as UTF-8. A grey or palette PNG beside another image of its
+                        sample, as ``1.seg.png`` beside ``1.jpg``, counts as one that cannot be read
     ``.csv``, ``.tsv``  paths in a column, relative to the table's folder. Named as written there
     ``.txt``            a path a line, relative to the list's folder. Named as written there
     ==================  ==========================================================================
@@ -330,6 +331,8 @@ def _tars(paths: Sequence[Path], prefixes: Sequence[str], *, alone: bool = False
                 plain = member.isreg() and not member.issparse()
                 sizes.append(member.size if plain else -1)
                 images.append(part if plain else "a link or special file in the tar file")
+        for i in _label_maps(names, images, first):
+            sizes[i], images[i] = -1, "looks like the label map of another image of its sample"
         for suffix, found in captions.items():
             for i in range(first, len(names)):
                 if (names[i].removeprefix(prefix), suffix) in beside:
@@ -339,6 +342,26 @@ def _tars(paths: Sequence[Path], prefixes: Sequence[str], *, alone: bool = False
             sizes.append(-1)
             images.append(error)
     return _Tars(tuple(names), tuple(sizes), tuple(images), captions[".txt"], captions[".json"])
+
+
+def _label_maps(names: Sequence[str], images: Sequence[_Part | str], first: int) -> list[int]:
+    """Images that hold numbers, such as ``1.seg.png``, in a sample with others, as ``1.jpg``."""
+    samples: dict[str, list[int]] = {}
+    for i in range(first, len(names)):
+        folder, base = os.path.split(names[i])
+        samples.setdefault(os.path.join(folder, base.split(".")[0]), []).append(i)
+    found = []
+    for rows in samples.values():
+        parts = [(i, images[i]) for i in rows if len(rows) > 1]
+        maps = [i for i, part in parts if isinstance(part, _Part) and _holds_numbers(part)]
+        found += maps if len(maps) < len(parts) else []
+    return found
+
+
+def _holds_numbers(part: _Part) -> bool:
+    with open(part.tar, "rb") as file:
+        file.seek(part.start)
+        return is_png_of_numbers(file.read(min(part.size, PNG_HEADER)))
 
 
 def _members(path: Path) -> tuple[list[tarfile.TarInfo], str | None]:

@@ -263,6 +263,29 @@ def test_label_maps_among_images_are_refused(tmp_path):
     assert find_images(tmp_path / "masks").names == ("7.png",)
 
 
+def test_label_maps_in_a_sample_of_a_tar(tmp_path):
+    def packed(mode, kind="PNG"):
+        file = io.BytesIO()
+        Image.new(mode, (2, 2)).save(file, kind)
+        return file.getvalue()
+
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        for name, data in (
+            ("a/1.jpg", packed("RGB", "JPEG")),
+            ("a/1.seg.png", packed("P")),
+            ("a/1.other.png", packed("RGB")),
+            ("b/1.png", packed("L")),  # alone in its sample
+            ("2.left.png", packed("L")),
+            ("2.right.png", packed("L")),
+        ):
+            add(archive, name, data)
+    found = find_images(tmp_path / "0.tar")
+    assert found.names == ("a/1", "a/1.seg", "a/1.other", "b/1", "2.left", "2.right")
+    assert [size < 0 for size in found.sizes] == [False, True, False, False, False, False]
+    with pytest.raises(OSError, match="looks like the label map of another image of its sample"):
+        found.read(1)
+
+
 def test_damaged_tars(webdataset, tmp_path):
     whole = webdataset.read_bytes()
     webdataset.write_bytes(whole[: 512 * 5 + 100])
