@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,11 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fastclip.data import EmbeddingSummary, Features
+    from fastclip.data import EmbeddingSummary, Features, Rows
     from fastclip.sweep import SweepSummary
+
+ENDPOINT_KEY = "FASTCLIP_ENDPOINT_KEY"
+"""The environment variable that holds the key of a chat model's endpoint."""
 
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with status 1 if an image was skipped.")
@@ -37,33 +41,69 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from error
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception | str) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).splitlines())
 
 
-def load(source: str) -> Features:
-    """Read ``source``: a file or folder, ``FILE:ARRAY``, or a sample if no such path exists."""
-    from fastclip.data import load_sample, read_features, samples
+SOURCE = (
+    "A .safetensors, .npy, .npz, .pt or .parquet file (FILE:ARRAY or FILE:COLUMN names one of "
+    "several), a folder of .npy or .parquet shards, a URL of these, or a sample."
+)
+_WITH_ARRAYS = (".npz", ".safetensors", ".parquet", ".pt", ".pth")
 
-    if os.path.exists(source):
-        return read_features(source)
-    if source in samples():
+
+def load(source: str) -> Features:
+    """Read features into memory, or map them, from what `SOURCE` says."""
+    import torch
+
+    from fastclip.data import Features, load_sample, read_features, samples
+
+    if "://" in source:
+        rows = open_source(source)
+        found = torch.empty(len(rows), rows.dim, dtype=rows.dtype)
+        rows.read(0, found)
+        return Features(found)
+    if not os.path.exists(source) and source in samples():
         return load_sample(source)
+    path, array = _split(source)
+    return read_features(path, array=array)
+
+
+def open_source(source: str, *, normalize: bool = False) -> Rows:
+    """Open features to be read range by range, from what `SOURCE` says."""
+    from fastclip.data import open_rows, samples
+    from fastclip.data.samples import sample_file
+
+    if not os.path.exists(source) and source in samples():
+        with sample_file(source) as file:
+            return open_rows(file, normalize=normalize)
+    path, array = _split(source)
+    return open_rows(path, array=array, normalize=normalize)
+
+
+def _split(source: str) -> tuple[str, str | None]:
+    """Path, and array or column if one is named."""
+    from fastclip.data import samples
+
     path, _, array = source.rpartition(":")
-    if path.endswith((".npz", ".safetensors")):
-        return read_features(path, array=array)
+    if os.path.exists(source) or path.rstrip("/").endswith(_WITH_ARRAYS) or os.path.isdir(path):
+        return (source, None) if os.path.exists(source) else (path, array)
+    if "://" in source:
+        return source, None
     raise FileNotFoundError(
         f"{source}: no such file or folder, nor a sample ({', '.join(samples())})"
     )
 
 
 def writable(path: Path) -> Path:
-    """Return the file to write for ``path``; raise before the work if that cannot succeed."""
+    """Return the file to write for ``path``; raise before the work if that cannot succeed.
+
+    Missing parents are made: nothing else tells whether they can be.
+    """
     path = path.resolve()  # a link stays a link to the new content
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
+    _make_folder(path.parent)
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "is not a regular file", str(path))
     if not os.access(path.parent, os.W_OK):
@@ -72,10 +112,12 @@ def writable(path: Path) -> Path:
 
 
 def writable_folder(path: Path) -> Path:
-    """Return the folder to write into; raise before the work if that cannot succeed."""
+    """Return the folder to write into; raise before the work if that cannot succeed.
+
+    Missing parents are made; the folder itself is left to whoever fills it.
+    """
+    _make_folder(path.parent)
     existing = path if path.exists() else path.parent
-    if not existing.exists():
-        raise FileNotFoundError(errno.ENOENT, "no such folder", str(existing))
     if not existing.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is not a folder", str(existing))
     if not os.access(existing, os.W_OK):
@@ -83,9 +125,29 @@ def writable_folder(path: Path) -> Path:
     return path
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "is not a folder", str(path)) from error
+
+
 def printable(name: str) -> str:
     """Names come from files: no line break or escape sequence of theirs reaches the terminal."""
     return "".join(c if c.isprintable() else " " for c in name)
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Show fastclip's warnings as one line each on stderr, when they are raised."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        typer.echo(f"warning: {_one_line(message)}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
 
 
 def list_reasons(heading: str, reasons: Iterable[tuple[str, str]], shown: int) -> None:

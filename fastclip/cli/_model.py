@@ -26,7 +26,8 @@ Pretrained = Annotated[
     str | None,
     typer.Option(
         metavar="TAG|FILE",
-        help="Weights of the architecture: a tag of open_clip, such as openai, or a checkpoint.",
+        help="Weights of the architecture: a tag of open_clip, such as openai, a checkpoint, or "
+        "TAG:FILE, a checkpoint that preprocesses images as the tag.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="Device of the model, such as cpu or cuda.")]

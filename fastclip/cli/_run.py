@@ -1,5 +1,6 @@
 """What ``fastclip train`` and ``fastclip distill`` share: how a run trains, and what it says."""
 
+import csv
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -22,6 +23,10 @@ Output = Annotated[
         "--output", "-o", metavar="DIR", help="Folder of the model, checkpoints and logs."
     ),
 ]
+IMAGES = (
+    "Where the images are, found by name: a folder, a pattern, or .tar or .parquet files, as for "
+    "'embed-images'."
+)
 ZeroShot = Annotated[
     Path | None,
     typer.Option(
@@ -104,15 +109,34 @@ def ranks(device: str) -> Iterator[tuple[str, bool]]:
         distributed.destroy_process_group()
 
 
-def show_change(folder: Path) -> None:
-    """Print each figure of the logs before and after training."""
-    for name in ("validation.csv", "log.csv"):
-        if (folder / name).is_file():
-            header, *lines = (folder / name).read_text("utf-8").splitlines()
-            first, last = (
-                dict(zip(header.split(","), line.split(","), strict=True))
-                for line in (lines[0], lines[-1])
-            )
-            for key, value in last.items():
-                if key not in ("step", "learning_rate"):
-                    typer.echo(f"{key}: {float(first[key]):.4f} -> {float(value):.4f}")
+def show_change(folder: Path, steps: int) -> None:
+    """Print each figure before and after training.
+
+    Losses of two steps are of different captions and tell no trend: what is compared is the mean
+    of the first epoch and of the last one that is whole, of ``steps`` steps each.
+    """
+    if (folder / "validation.csv").is_file():
+        rows = _figures(folder / "validation.csv")
+        for name, before in rows[0].items():
+            typer.echo(f"{name}: {before:.4f} -> {rows[-1][name]:.4f}")
+    rows = _figures(folder / "log.csv")
+    epochs = len(rows) // steps
+    typer.echo(
+        f"means of epochs 1 and {epochs}:"
+        if epochs > 1
+        else f"means of {len(rows)} steps, no trend, for which 2 epochs are needed:"
+    )
+    for name in rows[0]:
+        means = [
+            sum(row[name] for row in part) / len(part)
+            for part in (rows[:steps], rows[(epochs - 1) * steps : epochs * steps])[:epochs]
+        ]
+        typer.echo(f"{name}: {' -> '.join(f'{mean:.4f}' for mean in means)}")
+
+
+def _figures(table: Path) -> list[dict[str, float]]:
+    with open(table, encoding="utf-8", newline="") as file:
+        return [
+            {name: float(x) for name, x in row.items() if name not in ("step", "learning_rate")}
+            for row in csv.DictReader(file)
+        ]

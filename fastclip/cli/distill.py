@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastclip.cli import _run
-from fastclip.cli._common import writable_folder
+from fastclip.cli._common import warnings_as_lines, writable_folder
 from fastclip.cli._model import Device, ModelName, Pretrained
 from fastclip.cli.tag import Tagger, Words
 from fastclip.ttd.distillation import DistillationSettings
@@ -24,7 +24,8 @@ def command(
         typer.Argument(
             metavar="DATA",
             help="Captioned images: a .csv, .tsv or .jsonl with the columns image and caption, tar "
-            "files as webdataset writes them, or a folder with NAME.txt beside NAME.jpg.",
+            "files as webdataset writes them, .parquet files as data sets of Hugging Face have "
+            "them, or a folder with NAME.txt beside NAME.jpg.",
         ),
     ],
     model: ModelName,
@@ -34,6 +35,12 @@ def command(
     caption_column: Annotated[
         str, typer.Option(help="Column of a table with the captions.")
     ] = "caption",
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SOURCE", help=f"{_run.IMAGES} Default: the paths of a table, relative to it."
+        ),
+    ] = None,
     words: Annotated[Words, typer.Option(help="Which words of a caption are tags.")] = "nouns",
     tagger: Annotated[Tagger, typer.Option(help="What finds nouns and phrases.")] = "wordnet",
     *,
@@ -64,7 +71,9 @@ def command(
     from fastclip.data import find_captioned_images
     from fastclip.ttd import TaggedImages, distill, extract_tags
 
-    found = find_captioned_images(data, image_column=image_column, caption_column=caption_column)
+    found = find_captioned_images(
+        data, image_column=image_column, caption_column=caption_column, images=images
+    )
     tagged = extract_tags(found.captions, kind=words, tagger=tagger)
     used = TaggedImages(found, [[tag.text for tag in own] for own in tagged])
     validate = _validation(zero_shot, retrieval)
@@ -76,19 +85,20 @@ def command(
         ):
             if number and first:
                 typer.echo(f"left out: {number} {what}", err=True)
-        distill(
-            model,
-            pretrained,
-            used,
-            target,
-            settings,
-            device=device,
-            validate=validate,
-            guard={name: guard for name in watched} if guard is not None else None,
-            tensorboard=tensorboard,
-        )
+        with warnings_as_lines():
+            distill(
+                model,
+                pretrained,
+                used,
+                target,
+                settings,
+                device=device,
+                validate=validate,
+                guard={name: guard for name in watched} if guard is not None else None,
+                tensorboard=tensorboard,
+            )
     if first:
-        _run.show_change(target)
+        _run.show_change(target, len(used) // settings.batch_size)
         typer.echo(f"{output}: the model, for fastclip.models.load")
 
 

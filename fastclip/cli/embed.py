@@ -38,9 +38,9 @@ def images(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A folder, a quoted pattern such as 'photos/**/*.jpg', a .tar of webdataset (or a "
-            "pattern of several), a .csv or .tsv with a column of paths, or a .txt with one "
-            "path per line.",
+            help="A folder, a quoted pattern such as 'photos/**/*.jpg', a .tar of webdataset or a "
+            ".parquet with images inside (or a pattern of several), a .csv or .tsv with a column "
+            "of paths, or a .txt with one path per line.",
         ),
     ],
     model: ModelName,
@@ -48,7 +48,7 @@ def images(
     pretrained: Pretrained = None,
     column: Annotated[
         str | None,
-        typer.Option(help="Column of the paths; needed if a table has several."),
+        typer.Option(help="Column of the paths or images; needed if a table has several."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 128,
     shard_size: _ShardSize = 10_000,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fastclip.cli._common import progress, writable
+from fastclip.cli._common import ENDPOINT_KEY, progress, writable
 
 
 def command(
@@ -38,9 +38,6 @@ def command(
     chat_model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the model at the endpoint.")
     ] = None,
-    key_variable: Annotated[
-        str, typer.Option(metavar="NAME", help="Environment variable that holds the key.")
-    ] = "OPENAI_API_KEY",
     requests_per_minute: Annotated[
         float, typer.Option(min=0.1, help="Highest rate of requests.")
     ] = 60,
@@ -50,8 +47,9 @@ def command(
 ) -> None:
     """Write hard positives and hard negatives of captions, by rules or by a chat model.
 
-    Nothing is sent over the network without --endpoint. Answers are kept beside the output, in
-    OUTPUT.answers, and are never requested again.
+    Nothing is sent over the network without --endpoint, whose key is read from
+    FASTCLIP_ENDPOINT_KEY. Answers are kept beside the output, in OUTPUT.answers, and are never
+    requested again.
     """
     if (endpoint is None) != (chat_model is None):
         raise typer.BadParameter(
@@ -76,7 +74,7 @@ def command(
             endpoint,
             chat_model,
             target.with_name(target.name + ".answers"),
-            key=os.environ.get(key_variable),
+            key=os.environ.get(ENDPOINT_KEY),
             requests_per_minute=requests_per_minute,
         )
         with progress("asking", "captions") as report:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from fastclip.cli._common import list_reasons, printable, progress, table, writa
 from fastclip.cli._model import Device, ModelName, ModelPrecision, Pretrained, load_model
 
 if TYPE_CHECKING:
+    from fastclip.data import HardPositiveItem
     from fastclip.metrics import HardPositiveReport
 
 _SHOWN = 10
@@ -40,8 +41,9 @@ def command(
     images: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
-            help="Where the images are, at any depth. Without it, texts alone are measured.",
+            metavar="SOURCE",
+            help="Where the images are, at any depth: a folder, a pattern, or .tar or .parquet "
+            "files. Without it, texts alone are measured.",
         ),
     ] = None,
     output: Annotated[
@@ -61,6 +63,13 @@ def command(
     invalid: Annotated[
         OnError, typer.Option(help="What to do with invalid entries of DATA.")
     ] = "raise",
+    incomplete: Annotated[
+        OnError,
+        typer.Option(
+            help="What to do with items without a hard negative, or without a hard positive where "
+            "others have one, as 'hard-captions' writes them."
+        ),
+    ] = "skip",
     missing: Annotated[
         OnError, typer.Option(help="What to do where an image is missing or cannot be read.")
     ] = "raise",
@@ -83,9 +92,14 @@ def command(
     folder = None if cache is None else writable_folder(cache)
     from fastclip.data import find_item_images, read_hard_positives
 
-    found = read_hard_positives(data, invalid=invalid)
+    found = read_hard_positives(data, invalid=invalid, needs_negatives=False)
     _tell("invalid entries", {entry.place: entry.reason for entry in found.skipped})
-    pictures = None if images is None else find_item_images(found.items, images)
+    items, left_out = scored_items(data, found.items)
+    if left_out and incomplete == "raise":
+        raise ValueError(f"{left_out}; --incomplete skip scores the others")
+    if left_out:
+        typer.echo(f"{left_out}; --incomplete raise makes this an error", err=True)
+    pictures = None if images is None else find_item_images(items, images)
     if pictures is not None and images is not None:
         if missing == "raise":
             pictures.require_all(images)
@@ -97,7 +111,7 @@ def command(
     encoder = load_model(model, pretrained, device, precision)
     with _folder(folder) as place, ExitStack() as bars:
         report = measure_hard_positives(
-            found.items,
+            items,
             encoder,
             place,
             images=pictures,
@@ -118,6 +132,28 @@ def command(
     if page is not None:
         write_hard_positives_page(page, report, " ".join(filter(None, (model, pretrained))))
         typer.echo(f"{output}: {page.stat().st_size / 1e3:,.0f} kB", err=True)
+
+
+def scored_items(
+    data: Path, items: Sequence[HardPositiveItem]
+) -> tuple[tuple[HardPositiveItem, ...], str]:
+    """Return the complete items, and a line on those that are left out, empty if none is."""
+    from fastclip.data import complete_items
+
+    try:
+        scored = complete_items(items)
+    except ValueError as error:
+        raise ValueError(f"{data}: {error}") from error
+    if len(scored) == len(items):
+        return scored, ""
+    negatives = sum(not item.hard_negatives for item in items)
+    lacking = [f"{negatives:,} have no hard negative"] if negatives else []
+    if rest := len(items) - len(scored) - negatives:
+        lacking.append(f"{rest:,} have no hard positive")
+    return (
+        scored,
+        f"{data}: {len(scored):,} of {len(items):,} items are scored, {' and '.join(lacking)}",
+    )
 
 
 @contextlib.contextmanager

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
-from fastclip.cli._common import print_job, progress, writable_folder
+from fastclip.cli._common import SOURCE, open_source, print_job, progress, writable_folder
 from fastclip.ops import OPERATIONS
-
-if TYPE_CHECKING:
-    from fastclip.data import Rows
 
 
 class _RunUnlessNamed(TyperGroup):
@@ -44,10 +40,6 @@ Engine = Literal["local", "ray"]
 
 def _option(help: str, *names: str, metavar: str | None = None) -> Any:
     return typer.Option(*names, metavar=metavar, help=help)
-
-
-_Source = "A .npy, .safetensors or .parquet file (FILE:ARRAY or FILE:COLUMN names one of several), "
-_Source += "a folder of .npy or .parquet shards, a URL of either, or a sample."
 
 
 def _with_arguments(command: Callable[..., None]) -> Callable[..., None]:
@@ -91,7 +83,7 @@ def run(
         ),
     ] = None,
     op: Annotated[str | None, _option(f"{', '.join(OPERATIONS)}.")] = None,
-    queries: Annotated[str | None, _option(_Source, metavar="SOURCE")] = None,
+    queries: Annotated[str | None, _option(SOURCE, metavar="SOURCE")] = None,
     keys: Annotated[
         str | None,
         _option("As --queries; left out for pairs_above of one set.", metavar="SOURCE"),
@@ -147,10 +139,11 @@ def run(
 
     import fastclip
 
-    queries_rows = _rows(settings.pop("queries"), metric == "cosine")
-    keys_rows = _rows(settings.pop("keys"), metric == "cosine") if "keys" in settings else None
+    unit = metric == "cosine"
+    queries_rows = open_source(settings.pop("queries"), normalize=unit)
+    keys_rows = open_source(settings.pop("keys"), normalize=unit) if "keys" in settings else None
     if "values" in settings:
-        settings["values"] = _rows(settings["values"], False)
+        settings["values"] = open_source(settings["values"])
     began = time.monotonic()
     with progress("sweeping", "rows") as report:
         try:
@@ -185,6 +178,8 @@ def status(
         parts.append(f"{found.rate:,.1f} rows/s")
     if found.finished == found.shards:
         parts.append("finished")
+    elif found.running is None:
+        parts.append("not known whether it is running")
     elif not found.running:
         parts.append("not running")
     elif found.seconds_left is not None:
@@ -235,17 +230,3 @@ def _number(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text  # a path
-
-
-def _rows(source: str, normalize: bool) -> Rows:
-    from fastclip.data import open_rows, samples
-    from fastclip.data.samples import sample_file
-
-    if not os.path.exists(source):
-        if source in samples():
-            with sample_file(source) as file:
-                return open_rows(file, normalize=normalize)
-        path, _, array = source.rpartition(":")
-        if path.rstrip("/").endswith((".safetensors", ".parquet")) or os.path.isdir(path):
-            return open_rows(path, array=array, normalize=normalize)
-    return open_rows(source, normalize=normalize)

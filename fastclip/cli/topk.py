@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from fastclip.cli._common import load, progress, text_file, writable
+from fastclip.cli._common import SOURCE, load, progress, text_file, writable
 
 if TYPE_CHECKING:
     from fastclip import TopK
@@ -26,8 +26,7 @@ def command(
         str,
         typer.Argument(
             metavar="QUERIES",
-            help="A .safetensors, .npy or .npz file, a folder of .npy shards, or a sample. "
-            "FILE.npz:ARRAY names an array inside.",
+            help=SOURCE,
         ),
     ],
     keys: Annotated[str, typer.Argument(metavar="KEYS", help="As QUERIES.")],

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastclip.cli import _run
-from fastclip.cli._common import printable, writable_folder
+from fastclip.cli._common import printable, warnings_as_lines, writable_folder
 from fastclip.cli._model import Device, ModelName, Pretrained, image_features, load_model
+from fastclip.cli.hard_positives import scored_items
 from fastclip.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def command(
             "`hard-positives` reads.",
         ),
     ],
-    images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the images.")],
+    images: Annotated[Path, typer.Option(metavar="SOURCE", help=_run.IMAGES)],
     model: ModelName,
     output: _run.Output,
     pretrained: Pretrained = None,
@@ -39,7 +40,7 @@ def command(
     ] = None,
     benchmark_images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Images of the benchmark, if they are elsewhere."),
+        typer.Option(metavar="SOURCE", help="Images of the benchmark, if they are elsewhere."),
     ] = None,
     zero_shot: _run.ZeroShot = None,
     tensorboard: _run.TensorBoard = False,
@@ -68,18 +69,20 @@ def command(
         if settings.hard_images:
             embed = partial(_similar, found.source, model, pretrained, device, target)
             similar = torch.tensor(started_ranks().on_first(embed))
-        train(
-            model,
-            pretrained,
-            ItemData(items, found, similar=similar),
-            target,
-            settings,
-            device=device,
-            validate=validate,
-            tensorboard=tensorboard,
-        )
+        used = ItemData(items, found, similar=similar)
+        with warnings_as_lines():
+            train(
+                model,
+                pretrained,
+                used,
+                target,
+                settings,
+                device=device,
+                validate=validate,
+                tensorboard=tensorboard,
+            )
     if first:
-        _run.show_change(target)
+        _run.show_change(target, len(used) // settings.batch_size)
         typer.echo(f"{output}: the model, for fastclip.models.load")
 
 
@@ -104,7 +107,10 @@ def _validation(benchmark: Path | None, images: Path, zero_shot: Path | None) ->
 
     items = pictures = None
     if benchmark is not None:
-        entries = read_hard_positives(benchmark).items
+        read = read_hard_positives(benchmark, needs_negatives=False).items
+        entries, left_out = scored_items(benchmark, read)
+        if left_out:
+            typer.echo(left_out, err=True)
         found = find_item_images(entries, images)
         found.require_all(images)
         items = entries, found

@@ -130,7 +130,7 @@ class CacheModel(Estimator):
             tried,
         )
         self.alpha, self.beta = found.alpha, found.beta
-        self._tuned_on = frozenset(_fingerprints(images))
+        self._tuned_on = frozenset(fingerprints(images))
         self._tuned_on_test = split == "test"
         return found
 
@@ -167,7 +167,7 @@ class CacheModel(Estimator):
         images, truth = self._labelled(image_features, labels)
         check_some_rows("image_features", images)
         if self._tuned_on and not self._tuned_on_test:
-            known = sum(row in self._tuned_on for row in _fingerprints(images))
+            known = sum(row in self._tuned_on for row in fingerprints(images))
             if known:
                 raise ValueError(
                     f"image_features: alpha and beta were chosen on {known} of these "
@@ -208,7 +208,7 @@ class CacheModel(Estimator):
         return images, truth
 
 
-def _fingerprints(images: torch.Tensor) -> list[bytes]:
+def fingerprints(images: torch.Tensor) -> list[bytes]:
     """Equal rows have equal fingerprints, and no others."""
     rows = images.float().cpu().contiguous().numpy()
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]

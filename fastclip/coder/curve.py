@@ -1,11 +1,12 @@
 """Accuracy by the number of support images: CODER-Adapter against Tip-Adapter, honestly."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
-from fastclip.coder._cache import CacheModel
+from fastclip.coder._cache import CacheModel, fingerprints
 from fastclip.coder.adapter import CoderAdapter
 from fastclip.coder.representation import Coder, unit_images
 from fastclip.coder.search import Grid
@@ -53,7 +54,9 @@ def few_shot_curve(
 
     For each seed, validation images (as many per class as shots, 4 at most) and support images are
     drawn; alpha and beta are chosen on the first, and all other images are asked once. All methods
-    have the same draws. The test images are the same for all numbers of shots.
+    have the same draws. The test images are the same for all numbers of shots. Of images with equal
+    features only the first is used, so that none is in two of the three splits; a warning says how
+    many the others are.
 
     Parameters
     ----------
@@ -77,7 +80,8 @@ def few_shot_curve(
     ------
     ValueError
         A class has not enough images for the largest number of shots, validation and one test
-        image, a method is unknown, or ``embed_support`` returns other than M unit rows.
+        image (see `most_shots`), a method is unknown, or ``embed_support`` returns other than M
+        unit rows.
     """
     images = unit_images("image_features", image_features, coder.features.shape[1])
     truth = as_indices("labels", labels, len(images), images.device)
@@ -85,18 +89,22 @@ def few_shot_curve(
     for method in chosen:
         if method not in METHODS:
             raise ValueError(f"methods: holds {method!r}, allowed: {', '.join(METHODS)}")
-    most = numbers[-1] + min(numbers[-1], MOST_VALIDATION)
-    fewest = int(torch.bincount(truth, minlength=len(coder.class_names)).min())
-    if fewest <= most:
-        raise ValueError(
-            f"shots: {numbers[-1]} need more than {most} images of each class with those of the "
-            f"validation, a class has {fewest}"
+    kept = first_of_equal(images)
+    if len(kept) < len(images):
+        warnings.warn(
+            f"{len(images) - len(kept)} of {len(images)} images are left out: their features are "
+            "those of another image, which would be in two splits",
+            stacklevel=2,
         )
+        images, truth = images[kept], truth[kept]
+    if missing := shortage(numbers[-1], truth, coder.class_names):
+        raise ValueError(missing)
+    most = numbers[-1] + min(numbers[-1], MOST_VALIDATION)
     points: list[CurvePoint] = []
     total = len(seeds) * len(numbers) * len(chosen)
     draws = {seed: draw_shots(truth, most, seed=seed).reshape(-1, most) for seed in seeds}
     support_of = _support(
-        images, [drawn[:, : numbers[-1]] for drawn in draws.values()], embed_support
+        images, kept, [drawn[:, : numbers[-1]] for drawn in draws.values()], embed_support
     )
     for seed in seeds:
         drawn = draws[seed]
@@ -118,16 +126,53 @@ def few_shot_curve(
     return points
 
 
+def most_shots(labels: torch.Tensor, classes: int) -> int:
+    """Return the largest number of shots that these labels allow; 0 if they allow none.
+
+    Each class needs the shots, validation images and one test image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastclip.coder.curve import most_shots
+    >>> most_shots(torch.tensor([0, 0, 0, 0, 0, 1, 1, 1]), 2)
+    1
+    """
+    fewest = int(torch.bincount(labels, minlength=classes).min())
+    return max(0, min((fewest - 1) // 2, MOST_VALIDATION), fewest - 1 - MOST_VALIDATION)
+
+
+def shortage(shots: int, labels: torch.Tensor, class_names: Sequence[str]) -> str:
+    """Say which class has too few images for a number of shots; nothing if none has."""
+    allowed = most_shots(labels, len(class_names))
+    if shots <= allowed:
+        return ""
+    counts = torch.bincount(labels, minlength=len(class_names))
+    smallest = int(counts.argmin())
+    return (
+        f"shots: {shots} need more than {shots + min(shots, MOST_VALIDATION)} images of each class "
+        f"with those of the validation, {class_names[smallest]!r} has {int(counts[smallest])}, "
+        + (f"allowed: up to {allowed}" if allowed else "which are too few for any number")
+    )
+
+
+def first_of_equal(images: torch.Tensor) -> torch.Tensor:
+    """Rows of which no earlier one is equal."""
+    first = {row: i for i, row in reversed(list(enumerate(fingerprints(images))))}
+    return torch.tensor(sorted(first.values()), dtype=torch.int64, device=images.device)
+
+
 def _support(
     images: torch.Tensor,
+    kept: torch.Tensor,
     drawn: Sequence[torch.Tensor],
     embed_support: Callable[[torch.Tensor], Array] | None,
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return what gives the features of support images by their rows."""
+    """Return what gives the features of support images by their rows among those ``kept``."""
     if embed_support is None or not drawn:
         return images.__getitem__
     rows = torch.cat([part.flatten() for part in drawn]).unique()
-    features = unit_images("embed_support", embed_support(rows), images.shape[1])
+    features = unit_images("embed_support", embed_support(kept.cpu()[rows]), images.shape[1])
     if len(features) != len(rows):
         raise ValueError(f"embed_support: {len(rows)} rows are needed, got {len(features)}")
     features = features.to(images.device)

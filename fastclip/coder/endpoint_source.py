@@ -1,15 +1,20 @@
 """Texts about classes by a chat model behind an OpenAI-compatible endpoint."""
 
 import operator
-import re
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 from fastclip.coder.prompts import spaced
 from fastclip.coder.texts import OneClass
 from fastclip.data.checks import check_at_least
+from fastclip.generation import AnswerError, FormError
+from fastclip.generation.endpoint import MOST_TOKENS
+from fastclip.generation.forms import PHRASES, Chat, ask
 
-_FORM = "Answer with at most six lines, a short phrase in each, without numbers or other words."
+_FORM = (
+    'Answer with a JSON object alone, of at most six short phrases, such as {"phrases": ["one", '
+    '"another"]}; if there are none, answer {"phrases": []}.'
+)
 ATTRIBUTES = (
     "You know how things look. Name the visible features by which the thing that the user names "
     f"can be recognised in a photo, each so that it can follow 'it has'. {_FORM}"
@@ -19,24 +24,12 @@ ANALOGOUS = (
     f"as nouns. {_FORM}"
 )
 SYNONYMS = (
-    "You know English well. Give other names of exactly the thing that the user names. If there "
-    f"are none, answer 'none'. {_FORM}"
+    f"You know English well. Give other names of exactly the thing that the user names. {_FORM}"
 )
 CONTRAST = (
     "You know how things look. The user names two things. Name the visible features that photos of "
     f"the first show and photos of the second do not, as nouns with adjectives. {_FORM}"
 )
-
-_LONGEST = 120  # characters of a phrase; longer ones are prose
-_AGAIN = 2  # times a malformed answer is asked for again
-_BULLET = re.compile(r"^\s*(?:[-*\u2022]|\d+[.)])\s*")
-
-
-class Chat(Protocol):
-    """`fastclip.generation.ChatEndpoint`: keeps answers, so that nothing is asked twice."""
-
-    def ask(self, instruction: str, text: str) -> str:
-        """Return the answer to an instruction and a text."""
 
 
 class Requests(NamedTuple):
@@ -47,14 +40,14 @@ class Requests(NamedTuple):
     characters: int
     """Characters of the instructions and texts sent; in English about four make a token."""
     most_answer_tokens: int
-    """If every answer is as long as one may be."""
+    """If every answer is as long as a first one may be."""
 
 
 class EndpointSource:
     """Ask a chat model for attributes, analogous classes, synonyms and differences.
 
-    An answer is a list of short phrases, one a line. Any other is asked for again, with what is
-    wrong with it, and then counted as none: `malformed` holds these requests.
+    An answer is a JSON object with a list of short phrases. Any other is asked for again, with what
+    is wrong with it, and then counted as none: `malformed` holds these requests.
 
     Parameters
     ----------
@@ -92,7 +85,7 @@ class EndpointSource:
         characters = each * len(class_names) + 3 * names
         characters += int(pairs * (len(CONTRAST) + len("First: \nSecond: ") + 2 * mean))
         count = 3 * len(class_names) + pairs
-        return Requests(count, characters, 100 * count)
+        return Requests(count, characters, MOST_TOKENS * count)
 
     def describe(self, name: str) -> OneClass:
         """Return what the model says of one class; three requests."""
@@ -104,7 +97,7 @@ class EndpointSource:
             attributes,
             (),
             analogous,
-            tuple(s for s in synonyms if s.lower() not in ("none", word.lower())),
+            tuple(s for s in synonyms if s.lower() != word.lower()),
         )
 
     def more_analogous(self, name: str, rejected: Sequence[str]) -> tuple[str, ...]:
@@ -116,14 +109,9 @@ class EndpointSource:
         return self._ask(CONTRAST, f"First: {spaced(name)}\nSecond: {spaced(other)}")
 
     def _ask(self, instruction: str, text: str) -> tuple[str, ...]:
-        request, answer = text, ""
-        for _ in range(1 + _AGAIN):
-            answer = self._chat.ask(instruction, request)
-            lines = [_BULLET.sub("", line).strip(" .\t") for line in answer.splitlines()]
-            phrases = [line for line in lines if line]
-            if phrases and all(len(phrase) <= _LONGEST for phrase in phrases):
-                return tuple(dict.fromkeys(phrases))
-            # The request must differ, for answers are kept.
-            request += "\nThis is no list of short phrases, one a line: " + answer[:_LONGEST]
-        self._malformed.append((text, answer))
-        return ()
+        try:
+            phrases: tuple[str, ...] = ask(self._chat, instruction, text, PHRASES)
+            return phrases
+        except AnswerError as error:
+            self._malformed.append((text, error.answer if isinstance(error, FormError) else ""))
+            return ()

@@ -9,6 +9,7 @@ from .hard_positives import (
     HardPositiveItem,
     HardPositiveSet,
     SkippedItem,
+    complete_items,
     read_hard_positives,
 )
 from .image_sources import ImageSource, find_images
@@ -38,6 +39,7 @@ __all__ = [
     "SkippedItem",
     "TagMask",
     "Unreadable",
+    "complete_items",
     "decode_rle",
     "embed_images",
     "embed_texts",

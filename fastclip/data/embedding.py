@@ -112,7 +112,7 @@ def embed_images(
     model : Encoder
         A model of `fastclip.models.load`.
     output : path-like
-        A new folder, an empty one, or that of the same job; its parent exists.
+        A new folder, an empty one, or that of the same job; missing parents are made.
     model_name, pretrained : str, optional
         open_clip's names of the model and of its weights, kept with the features
         (`FeatureMetadata`).

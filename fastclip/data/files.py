@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -24,15 +24,66 @@ _SAFETENSORS_DTYPES = {
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; it takes the place of ``path`` on success.
 
-    After a failure, Ctrl-C included, ``path`` is as it was and nothing else is left.
+    After a failure, Ctrl-C included, ``path`` is as it was and nothing else is left. What takes its
+    place is on the disk, not only in the system's memory: a power failure cannot leave half of it.
     """
     # Not tempfile: its files are readable by their owner only.
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a full disk does not say of itself what was written
+        raise
     finally:
         part.unlink(missing_ok=True)
+
+
+class Sink:
+    """A binary file to write to, of whose errors none is lost.
+
+    torch and NumPy write into files of Python by themselves, and then hide why that failed: on a
+    full disk they speak of positions or counts. Into this they write what they are asked to write.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+@contextmanager
+def sink(path: Path) -> Iterator[Sink]:
+    """Yield what `torch.save` and `numpy.save` can write to; it appears whole or not at all."""
+    with replacing(path) as part, open(part, "xb") as file:
+        made = Sink(file)
+        try:
+            yield made
+        except Exception:
+            if made.error is not None:
+                raise made.error from None
+            raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `replacing` left in a folder when a process was killed.
+
+    Only whoever holds the lock of the folder may do so.
+    """
+    for part in folder.glob(f".*.{'[0-9a-f]' * 8}.tmp"):
+        part.unlink()
 
 
 def dump_json(path: Path, content: object, **options: Any) -> None:
@@ -67,8 +118,6 @@ def write_safetensors(
         file.write(text)
         for tensor in tensors.values():
             file.write(bytes_of(tensor.detach().cpu()).numpy().data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def bytes_of(tensor: torch.Tensor) -> torch.Tensor:

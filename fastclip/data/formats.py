@@ -28,8 +28,8 @@ except ImportError:  # a Python without it, whose zipfile refuses what is compre
 
 NPY_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
-# Arrays of an npz that can hold the names of the rows, most telling first.
-_NPZ_NAMES = ("names", "caption", "prompts", "image_id")
+# Arrays of an npz, or entries of a pt, that can hold names of the rows, most telling first.
+NAME_KEYS = ("names", "caption", "prompts", "image_id")
 
 
 @contextmanager
@@ -286,7 +286,7 @@ def _npz_name_key(headers: dict[str, NpyHeader], rows: int) -> str | None:
         others = {s[0] for d, s, _, _ in headers.values() if d.kind == "f" and len(s) == 2}
         if shape[0] not in others | {rows}:
             raise ValueError(f"array 'names' has {shape[0]} entries, allowed: {rows}, one per row")
-    for key in _NPZ_NAMES:
+    for key in NAME_KEYS:
         if key not in headers:
             continue
         dtype, shape = headers[key][:2]

@@ -154,6 +154,30 @@ def read_hard_positives(
     return HardPositiveSet(tuple(items), tuple(skipped))
 
 
+def complete_items(items: Sequence[HardPositiveItem]) -> tuple[HardPositiveItem, ...]:
+    """Return the items that a benchmark can score, of files that were written for training.
+
+    These have a hard negative and, if any of them has a hard positive, one of these, too.
+
+    Raises
+    ------
+    ValueError
+        No item has a hard negative.
+
+    Examples
+    --------
+    >>> from fastclip.data import HardPositiveItem, complete_items
+    >>> texts = [((), ("b",)), (("a",), ("b",)), (("a",), ())]
+    >>> items = [HardPositiveItem("1.jpg", "A", *pair) for pair in texts]
+    >>> complete_items(items) == (items[1],)
+    True
+    """
+    scored = tuple(item for item in items if item.hard_negatives)
+    if not scored:
+        raise ValueError(f"items: none of {len(items)} has a hard negative, allowed: at least one")
+    return tuple(item for item in scored if item.hard_positives) or scored
+
+
 def edit(caption: str, changed: str) -> str:
     """What was done to a caption, such as "black -> ebony"; "order" where words only moved.
 

@@ -12,8 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import parquet_images
 from ._label_map_files import PNG_HEADER, is_png_of_numbers, refuse_label_maps
-from .patterns import expand, is_pattern
+from .parquet_images import ImageTables
+from .patterns import expand, is_pattern, warn_of_missing_parts
 from .texts import kind_of, read_texts
 
 SUFFIXES = frozenset(
@@ -23,7 +25,10 @@ SUFFIXES = frozenset(
     }
 )
 
-_KINDS = "a folder, a pattern, or a file that ends in .tar (not compressed), .csv, .tsv or .txt"
+_KINDS = (
+    "a folder, a pattern, or a file that ends in .tar (not compressed), .parquet, .csv, .tsv "
+    "or .txt"
+)
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,24 @@ class _Tars(ImageSource):
         return None
 
 
+@dataclass(frozen=True)
+class _Tables(ImageSource):
+    tables: ImageTables
+
+    @property
+    def has_captions(self) -> bool:
+        return self.tables.captions is not None
+
+    def read(self, index: int) -> bytes:
+        return self.tables.read(index)
+
+    def stamp(self, index: int) -> str | None:
+        return self.tables.stamp(index)
+
+    def caption(self, index: int) -> str | None:
+        return None if self.tables.captions is None else self.tables.captions[index]
+
+
 def find_images(source: str | os.PathLike[str], *, column: str | None = None) -> ImageSource:
     """List the images of a source; its kind follows from its name.
 
@@ -159,6 +182,11 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
                         is ``KEY.txt`` or else the field ``caption`` of ``KEY.json``, if that
                         can be read as UTF-8. A grey or palette PNG beside another image of its
                         sample, as ``1.seg.png`` beside ``1.jpg``, counts as one that cannot be read
+    ``.parquet``        a row each, with bytes or, as in data sets of Hugging Face, ``{bytes,
+                        path}`` in a column; a pattern of several, or a folder without other images,
+                        is read in the order of their names. Named by the path, else by the number
+                        of the row, after ``FILE/`` where there are several. The caption is the
+                        column ``caption`` or ``text``. At random they are read slowly
     ``.csv``, ``.tsv``  paths in a column, relative to the table's folder. Named as written there
     ``.txt``            a path a line, relative to the list's folder. Named as written there
     ==================  ==========================================================================
@@ -168,7 +196,8 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
     source : path-like
         What to list. Lists and tables can end in ``.gz``, too.
     column : str, optional
-        The column of a table that holds the paths; needed if it has several.
+        The column of a table that holds the paths, or of parquet that holds the images; needed if
+        there are several.
 
     Returns
     -------
@@ -203,10 +232,19 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
 
 
 def holds_images(source: str | os.PathLike[str]) -> bool:
-    """Whether a source is one of `find_images` by its name, or a folder with an image below."""
+    """Whether a source is one of `find_images` by its name, or a folder with an image below.
+
+    Parquet may hold images or features: what its columns are says which.
+    """
     path = Path(source)
-    if path.is_dir():
-        return bool(_walk(path))
+    inside = _walk(path) if path.is_dir() else []
+    tables = [path / name for name in inside if name.endswith(".parquet")]
+    if len(tables) < len(inside):
+        return True
+    if path.suffix == ".parquet" and path.is_file():
+        tables = [path]
+    if tables:
+        return parquet_images.holds_images(tables[0])
     if path.exists():
         return kind_of(path) in (".tar", ".csv", ".tsv", ".txt")
     return is_pattern(str(path))
@@ -221,12 +259,21 @@ def list_images(source: str | os.PathLike[str], *, column: str | None = None) ->
         kind = "pattern"
     else:
         kind = "folder" if path.is_dir() else kind_of(path)
-    if column is not None and kind not in (".csv", ".tsv"):
-        raise ValueError(f"{path}: column is {column!r}, allowed for .csv and .tsv files only")
-    if kind == "folder":
-        found: ImageSource = files_below(path, _walk(path))
+    inside = _walk(path) if kind == "folder" else []
+    tables = bool(inside) and all(name.endswith(".parquet") for name in inside)
+    if column is not None and kind not in (".csv", ".tsv", ".parquet", "pattern") and not tables:
+        raise ValueError(
+            f"{path}: column is {column!r}, allowed for .csv, .tsv and .parquet files only"
+        )
+    if tables:
+        warn_of_missing_parts(str(path), inside)
+        found: ImageSource = _tables(path, inside, column)
+    elif kind == "folder":
+        found = files_below(path, [name for name in inside if _is_image(name)])
     elif kind == "pattern":
-        found = _match(path)
+        found = _match(path, column)
+    elif kind == ".parquet":
+        found = _tables(path.parent, [path.name], column)
     elif kind == ".tar":
         found = _tars([path], [""], alone=True)
     elif kind in (".csv", ".tsv", ".txt"):
@@ -243,7 +290,15 @@ def _is_image(name: str) -> bool:
     return os.path.splitext(base)[1].lower() in SUFFIXES and not base.startswith(".")
 
 
+def _tables(root: Path, names: Sequence[str], column: str | None) -> _Tables:
+    prefixes = [f"{name.removesuffix('.parquet')}/" for name in names] if len(names) > 1 else [""]
+    tables = ImageTables([root / name for name in names], prefixes, column)
+    return _Tables(tuple(tables.names), (0,) * len(tables.names), tables)
+
+
 def _walk(folder: Path) -> list[str]:
+    """Images and parquet files in a folder and below."""
+
     def fail(error: OSError) -> None:
         raise error
 
@@ -251,11 +306,12 @@ def _walk(folder: Path) -> list[str]:
     for parent, folders, files in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = os.path.relpath(parent, folder)
-        names += [os.path.normpath(os.path.join(inside, name)) for name in files if _is_image(name)]
+        wanted = [name for name in files if _is_image(name) or name.endswith(".parquet")]
+        names += [os.path.normpath(os.path.join(inside, name)) for name in wanted]
     return sorted(names)
 
 
-def _match(pattern: Path) -> ImageSource:
+def _match(pattern: Path, column: str | None) -> ImageSource:
     fixed = 0
     while not is_pattern(pattern.parts[fixed]):
         fixed += 1
@@ -270,14 +326,21 @@ def _match(pattern: Path) -> ImageSource:
             raise FileNotFoundError(f"{root / part}: no such file, one of {pattern}")
         found = sorted(os.path.normpath(name) for name in found if not (root / name).is_dir())
         names.update(dict.fromkeys(found))
-    tars = [name for name in names if name.endswith(".tar")]
-    if not tars:
-        return files_below(root, list(names))
-    if len(tars) < len(names):
-        other = next(name for name in names if name not in tars)
+    packed = [name for name in names if name.endswith((".tar", ".parquet"))]
+    kinds = {os.path.splitext(name)[1] for name in packed}
+    if packed and (len(packed) < len(names) or len(kinds) > 1):
+        other = next(name for name in names if not name.endswith(os.path.splitext(packed[0])[1]))
         raise ValueError(
-            f"{pattern}: matches {tars[0]} and {other}, allowed: only tar files or no tar file"
+            f"{pattern}: matches {packed[0]} and {other}, allowed: only tar files, only parquet "
+            "files, or neither"
         )
+    if kinds == {".parquet"}:
+        return _tables(root, packed, column)
+    if column is not None:
+        raise ValueError(f"{pattern}: column is {column!r}, allowed for parquet files only")
+    if not packed:
+        return files_below(root, list(names))
+    tars = packed
     return _tars([root / tar for tar in tars], [f"{tar.removesuffix('.tar')}/" for tar in tars])
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import job_folder
-from .files import replacing
+from .files import replacing, sink
 from .job_folder import Shards, open_folder, text_file
 
 FORMAT = "fastclip.embedding-job"
@@ -64,7 +64,7 @@ def open_job(
     Parameters
     ----------
     output : Path
-        The folder; its parent exists.
+        The folder; missing parents are made.
     kind : str
         ``img_emb`` or ``text_emb``.
     items : int
@@ -120,7 +120,7 @@ class Job(Shards):
         import pyarrow.parquet as pq
 
         array, table = self._paths(number)
-        with replacing(array) as part, open(part, "xb") as file:
+        with sink(array) as file:
             np.save(file, features)
         columns = {name: pa.array(values, pa.string()) for name, values in names.items()}
         with replacing(table) as part:

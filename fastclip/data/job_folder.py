@@ -4,26 +4,30 @@ OUT/job.json                what is computed, from what; written first, never ch
 OUT/.../NAME_00000.SUFFIX   files of a shard
 OUT/shards/shard_00000.json sizes and hashes of the shard's files; written last: with it, the shard
                             is finished
+OUT/.lock                   locked by the process at work, empty, and left in place
 
 Each JSON file ends with a hash of all else in it, ``sha256``; those of earlier versions have none.
 """
 
-import fcntl
+import errno
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from .files import replacing
+from filelock import FileLock, Timeout
+
+from .files import remove_unfinished, replacing
 from .headers import parse_json
 
 Progress = Callable[[int, int], None]  # items done so far, and all
 
 MANIFEST = "job.json"
 RECORDS = "shards"
+_LOCK = ".lock"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # of a file system without them
 _HASH = "sha256"
 _MOST_SHARDS = 10_000_000  # beyond that, listing them alone would fill memory
 
@@ -37,7 +41,7 @@ def open_folder(
     Parameters
     ----------
     output : Path
-        The folder; its parent exists.
+        The folder; missing parents are made.
     manifest : mapping
         Whatever decides on the results, as JSON values; with ``format`` and ``version``.
     files : sequence of str
@@ -53,16 +57,17 @@ def open_folder(
     OSError
         The folder cannot be made or written.
     """
-    output.mkdir(exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
+    wanted, own = dict(manifest), (MANIFEST, *files)
+    _compare(output, wanted, own)  # first without the lock, which is a file, too
     with lock(output):
-        unfinished = [f".{name}.*.tmp" for name in (MANIFEST, *files)]  # what `replacing` leaves
-        _write_or_compare(output, dict(manifest), unfinished)
-        folders = (*folders, RECORDS)
-        for pattern in (*unfinished, *(f"{folder}/.*.tmp" for folder in folders)):
-            for part in output.glob(pattern):
-                part.unlink()  # left by a process that was killed
-        for folder in folders:
+        if _compare(output, wanted, own) is None:
+            write_json(output / MANIFEST, wanted)
+        remove_unfinished(output)
+        for folder in (*folders, RECORDS):
             (output / folder).mkdir(exist_ok=True)
+            for part in (output / folder).glob(".*.tmp"):
+                part.unlink()  # of `replacing` in a process that was killed, or of a worker
         yield
 
 
@@ -90,14 +95,16 @@ def read_manifest(output: Path, format: str, version: str) -> dict[str, Any] | N
         raise ValueError(f"{path}: damaged ({error}): {advice}") from error
 
 
-def _write_or_compare(output: Path, wanted: dict[str, Any], unfinished: Sequence[str]) -> None:
+def _compare(output: Path, wanted: dict[str, Any], names: Sequence[str]) -> dict[str, Any] | None:
+    """Return the description of the job in a folder, None without one, or refuse the folder."""
     found = read_manifest(output, wanted["format"], wanted["version"])
-    if found is None:
-        if any(not any(path.match(p) for p in unfinished) for path in output.iterdir()):
-            raise ValueError(f"{output}: holds other files, allowed: a new or empty folder")
-        write_json(output / MANIFEST, wanted)
-        return
-    refuse_changes(output, found, wanted)
+    if found is not None:
+        refuse_changes(output, found, wanted)
+        return found
+    own = (_LOCK, *(f".{name}.*.tmp" for name in names))  # these: what `replacing` leaves
+    if any(not any(path.match(p) for p in own) for path in output.iterdir()):
+        raise ValueError(f"{output}: holds other files, allowed: a new or empty folder")
+    return None
 
 
 def refuse_changes(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -122,18 +129,40 @@ def _shown(key: str, value: object) -> str:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Keep a second process out; the system takes the lock back however this one ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Keep a second process out; the system takes the lock back however this one ends.
+
+    Raises
+    ------
+    ValueError
+        Another process holds the lock.
+    """
+    held = FileLock(folder / _LOCK)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{folder}: another process is at work in it") from error
-        except OSError:
-            pass  # a file system without locks
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"{folder}: another process is at work in it: wait for its end, or give another folder"
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
         yield
     finally:
-        os.close(descriptor)
+        held.release()
+
+
+def is_locked(folder: Path) -> bool | None:
+    """Whether a process is at work in a folder; None where that cannot be found out."""
+    if not (folder / _LOCK).exists():
+        return False
+    try:
+        with lock(folder):
+            return False
+    except ValueError:
+        return True
+    except OSError:
+        return None  # the folder of another user
 
 
 class Shards:

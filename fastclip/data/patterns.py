@@ -2,6 +2,8 @@
 
 import glob
 import re
+import warnings
+from collections.abc import Iterable
 
 _BRACES = re.compile(r"\{([^{}]*,[^{}]*|-?[0-9]+\.\.-?[0-9]+(?:\.\.[0-9]+)?)\}")
 _MOST = 1_000_000  # names that a pattern may stand for
@@ -40,6 +42,19 @@ def expand(pattern: str) -> list[str]:
             _check(pattern, len(expanded))
         names = expanded
     return names
+
+
+def warn_of_missing_parts(folder: str, names: Iterable[str]) -> None:
+    """Warn of parts that are missing by names such as ``train-00003-of-00008.parquet``."""
+    numbers = [re.search(r"(\d+)-of-(\d+)\.\w+$", name) for name in names]
+    found = {int(number[1]) for number in numbers if number}
+    promised = max((int(number[2]) for number in numbers if number), default=0)
+    if found and len(found) < promised:
+        warnings.warn(
+            f"{folder}: {len(found)} of {promised} files are there, as their names say: "
+            "put the others back if they belong to it",
+            stacklevel=2,
+        )
 
 
 def _alternatives(pattern: str, inside: str) -> list[str]:

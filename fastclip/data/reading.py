@@ -5,11 +5,18 @@ from pathlib import Path
 
 from .features import FeatureFileError, Features
 from .formats import file_errors, read_npy, read_npz, read_safetensors
-from .shards import read_folder
+from .image_sources import SUFFIXES as IMAGE_SUFFIXES
+from .shards import holds_tables, read_folder
+from .tables import read_parquet
+from .texts import kind_of
+from .torch_files import SUFFIXES as TORCH_SUFFIXES
+from .torch_files import read_torch
 
 _KINDS = (
-    ".safetensors, .npy, .npz, or a folder of .npy shards (clip-retrieval's img_emb or text_emb)"
+    ".safetensors, .npy, .npz, .pt, .parquet, or a folder of .npy shards (clip-retrieval's img_emb "
+    "or text_emb) or of .parquet files"
 )
+_HOLDS_ARRAYS = (".npz", ".safetensors", ".parquet", *TORCH_SUFFIXES)
 
 
 def read_features(path: str | os.PathLike[str], *, array: str | None = None) -> Features:
@@ -21,11 +28,16 @@ def read_features(path: str | os.PathLike[str], *, array: str | None = None) -> 
     ``.npy``            memory-mapped, read-only: do not write into the tensor
     ``.npz``            the only 2-D floating array, or `array`; names from the str array ``names``,
                         ``caption`` or ``prompts``, or from ``image_id``
+    ``.parquet``        a column of lists of equal length, or `array`; names from a column
+                        ``names``, ``name``, ``caption`` or ``image_path``
+    ``.pt``, ``.pth``   a tensor, or a dict with a single 2-D floating tensor, or `array`; names
+                        from a list under the keys of an ``.npz``. Memory-mapped
     folder              output of `embed_images`, of `embed_texts` or of clip-retrieval:
                         ``OUT/img_emb`` or ``OUT/text_emb`` (``OUT`` if it has one of them only),
                         or ``*.npy`` with ``metadata*.parquet`` beside them;
                         names from ``image_path`` or ``caption``. One shard is memory-mapped,
-                        several are copied into one array
+                        several are copied into one array. Or ``.parquet`` files alone, in the order
+                        of their names
     ==================  ==========================================================================
 
     Values are not looked at: NaN and infinity pass. Nothing is ever unpickled.
@@ -35,7 +47,7 @@ def read_features(path: str | os.PathLike[str], *, array: str | None = None) -> 
     path : path-like
         What to read.
     array : str, optional
-        Which array of an ``.npz`` or ``.safetensors`` file; needed if it holds several.
+        Which array of a file, or which column of parquet; needed if it holds several.
 
     Returns
     -------
@@ -66,12 +78,16 @@ def read_features(path: str | os.PathLike[str], *, array: str | None = None) -> 
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     kind = "folder" if path.is_dir() else path.suffix
-    if array is not None and kind not in (".npz", ".safetensors"):
+    if kind == ".parquet" or (kind == "folder" and holds_tables(path)):
+        return read_parquet(path, array)
+    if array is not None and kind not in _HOLDS_ARRAYS:
         raise FeatureFileError(
-            f"{path}: array is {array!r}, allowed for .npz and .safetensors files only"
+            f"{path}: array is {array!r}, allowed for {', '.join(_HOLDS_ARRAYS)} only"
         )
     if kind == "folder":
         return read_folder(path)
+    if kind in TORCH_SUFFIXES:
+        return read_torch(path, array)
     if kind == ".safetensors":
         return read_safetensors(path, array)
     if kind == ".npz":
@@ -79,4 +95,14 @@ def read_features(path: str | os.PathLike[str], *, array: str | None = None) -> 
     if kind == ".npy":
         with file_errors(path):
             return Features(read_npy(path))
-    raise FeatureFileError(f"{path}: not a feature file, allowed: {_KINDS}")
+    raise FeatureFileError(f"{path}: not a feature file{_instead(path)}, allowed: {_KINDS}")
+
+
+def _instead(path: Path) -> str:
+    """What makes features of a file that holds none."""
+    kind = kind_of(path)
+    if kind in IMAGE_SUFFIXES or kind == ".tar":
+        return " but of images, of which fastclip embed-images makes features"
+    if kind in (".csv", ".tsv", ".jsonl", ".txt"):
+        return " but of texts or paths, of which fastclip embed-texts or embed-images make features"
+    return ""

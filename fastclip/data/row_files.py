@@ -16,9 +16,12 @@ from .formats import (
     file_errors,
     is_own,
     open_parquet,
+    read_npz,
     share,
 )
 from .headers import TENSOR_DTYPES, npy_header, safetensors_header
+from .torch_files import SUFFIXES as TORCH_SUFFIXES
+from .torch_files import read_torch
 
 _PIECE = 8 << 20  # bytes that are decoded or fetched at a time
 
@@ -62,7 +65,7 @@ class RowFile(Protocol):
 
 
 def open_row_file(place: Place, array: str | None) -> RowFile:
-    """Read the header of an npy, safetensors or parquet file."""
+    """Read the header of an npy, safetensors or parquet file, or all of an npz or pt file."""
     with file_errors(place.name):
         kind = place.suffix
         if kind == ".parquet":
@@ -71,7 +74,11 @@ def open_row_file(place: Place, array: str | None) -> RowFile:
             return _npy(place)
         if kind == ".safetensors":
             return _safetensors(place, array)
-        raise ValueError("cannot be streamed, allowed: .npy, .safetensors and .parquet files")
+        if kind in (".npz", *TORCH_SUFFIXES):
+            return _LoadedRows(place, array)
+        raise ValueError(
+            "cannot be streamed, allowed: .npy, .safetensors, .parquet, .npz and .pt files"
+        )
 
 
 class _RawRows:
@@ -105,6 +112,27 @@ class _RawRows:
             if len(found) != len(piece):
                 raise ValueError("ends early: it was changed")
             piece[:] = found
+
+
+class _LoadedRows:
+    """Rows of a file that is loaded as a whole: an npz, or a pt, which torch maps."""
+
+    normalized = False
+
+    def __init__(self, place: Place, array: str | None) -> None:
+        if not place.local:
+            raise ValueError("can be read from a disk only: copy it there, or store it as .npy")
+        read = read_npz if place.suffix == ".npz" else read_torch
+        self.place, self._array = place, array
+        self._rows = read(Path(place.path), array).features
+        self.rows, self.dim = self._rows.shape
+        self.dtype = self._rows.dtype
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _LoadedRows, (self.place, self._array)
+
+    def read(self, begin: int, out: torch.Tensor) -> None:
+        out.copy_(self._rows[begin : begin + len(out)])
 
 
 def _npy(place: Place) -> RowFile:

@@ -11,13 +11,13 @@ import torch
 
 from .features import FeatureFileError, normalize_rows
 from .formats import file_errors
+from .patterns import warn_of_missing_parts
 from .row_files import Place, RowFile, open_row_file
 from .shards import (
     job_metadata,
     numbered,
     resolve,
     warn_of_gaps,
-    warn_of_missing_parts,
     what_else,
 )
 
@@ -136,17 +136,15 @@ def open_rows(
 ) -> Rows:
     """Open feature files to be read range by range, however large they are.
 
-    ``.npy`` and ``.safetensors`` files, ``.parquet`` files with a column of lists of equal length,
-    and folders of ``.npy`` or ``.parquet`` shards (the folders of
-    :func:`fastclip.data.read_features`, and of parquet in the order of their names); on a disk, or
-    by any URL that fsspec knows, such as ``s3://bucket/img_emb``.
+    All that :func:`fastclip.data.read_features` reads. ``.npy``, ``.safetensors`` and ``.parquet``
+    files and folders of ``.npy`` or ``.parquet`` shards may also be at any URL that fsspec knows,
+    such as ``s3://bucket/img_emb``. Only ``.npz`` files are read into memory as a whole.
 
     Parameters
     ----------
     source : path-like or URL
     array : str, optional
-        Which array of a ``.safetensors`` file, or which column of parquet; needed if there are
-        several.
+        Which array of a file, or which column of parquet; needed if there are several.
     normalize : bool, default False
         Bring rows to unit length, as :meth:`fastclip.data.Features.normalized` does, when they are
         read.
@@ -196,7 +194,7 @@ def open_rows(
     kinds = {place.suffix for place in places}
     if array is not None and ".npy" in kinds:
         raise FeatureFileError(
-            f"{text}: array is {array!r}, allowed for .safetensors and .parquet files only"
+            f"{text}: array is {array!r}, allowed for .safetensors, .npz, .pt and .parquet only"
         )
     return Rows([open_row_file(place, array) for place in places], normalize and not normalized)
 

@@ -2,7 +2,6 @@
 
 import re
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from .job import read_manifest
 
 # Which metadata column names the rows; a plain folder says nothing of what its rows are.
 _COLUMNS = {"img_emb": ("image_path",), "text_emb": ("caption",)}
-_PLAIN_COLUMNS = ("names", "name", "caption", "image_path")
+NAME_COLUMNS = ("names", "name", "caption", "image_path")
 
 
 def read_folder(path: Path) -> Features:
@@ -27,7 +26,7 @@ def read_folder(path: Path) -> Features:
         folder, metadata_folder, columns = resolve(path)
         shards = numbered(sorted(folder.glob("*.npy")))
         if not shards:
-            raise ValueError(what_else(folder, ".npy"))
+            raise ValueError(what_else(folder, ".npy or .parquet"))
         tables = numbered(sorted(metadata_folder.glob("metadata*.parquet")))
         metadata = job_metadata(folder, len(shards))
         warn_of_gaps(shards)
@@ -46,6 +45,15 @@ def read_folder(path: Path) -> Features:
     return Features(parts[0] if len(parts) == 1 else torch.cat(parts), names, metadata)
 
 
+def holds_tables(path: Path) -> bool:
+    """Whether the features of a folder are in parquet, and not in npy shards."""
+    with file_errors(path):
+        folder = resolve(path)[0]
+    if any(folder.glob("*.npy")):
+        return False
+    return any(not table.name.startswith("metadata") for table in folder.glob("*.parquet"))
+
+
 def warn_of_gaps(shards: dict[int, Path]) -> None:
     """Warn of numbers that are missing: a shard that got lost, or a partition without rows."""
     missing = [n for n in range(min(shards), max(shards)) if n not in shards]
@@ -55,19 +63,6 @@ def warn_of_gaps(shards: dict[int, Path]) -> None:
         warnings.warn(
             f"{shards[min(shards)].parent}: {len(shards)} shards from {min(shards)} to "
             f"{max(shards)}, without {shown}: if these held rows, put the files back",
-            stacklevel=2,
-        )
-
-
-def warn_of_missing_parts(folder: str, names: Iterable[str]) -> None:
-    """Warn of parts that are missing by names such as ``train-00003-of-00008.parquet``."""
-    numbers = [re.search(r"(\d+)-of-(\d+)\.\w+$", name) for name in names]
-    found = {int(number[1]) for number in numbers if number}
-    promised = max((int(number[2]) for number in numbers if number), default=0)
-    if found and len(found) < promised:
-        warnings.warn(
-            f"{folder}: {len(found)} of {promised} files are there, as their names say: "
-            "put the others back if they belong to it",
             stacklevel=2,
         )
 
@@ -113,7 +108,7 @@ def resolve(path: Path) -> tuple[Path, Path, tuple[str, ...]]:
     kind = folder.resolve().name
     if kind in _COLUMNS:
         return folder, folder.resolve().parent / "metadata", _COLUMNS[kind]
-    return folder, folder, _PLAIN_COLUMNS
+    return folder, folder, NAME_COLUMNS
 
 
 def numbered(files: list[Path]) -> dict[int, Path]:
@@ -183,7 +178,7 @@ def _read_names(
                 )
                 names += [""] * len(values)
             else:
-                names += _strings(values, column)
+                names += strings(values, column)
     return names
 
 
@@ -204,7 +199,8 @@ def _typeless(kind: Any) -> bool:
     return bool(pa.types.is_null(kind))
 
 
-def _strings(values: Any, column: str) -> list[str]:
+def strings(values: Any, column: str) -> list[str]:
+    """The texts of a column of names."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,6 +1,8 @@
 """Hard positives and negatives for one's own captions: by rules, WordNet or a chat model."""
 
-from .endpoint import ChatEndpoint, EndpointError
+from ._responses import AnswerError, EndpointError
+from .endpoint import ChatEndpoint
+from .forms import FormError
 from .instructions import INSTRUCTIONS
 from .jobs import GeneratedCaptions, generate_by_endpoint, generate_by_rules
 from .meaning import reject_reason
@@ -10,9 +12,11 @@ from .wordnet import WordNet
 
 __all__ = [
     "INSTRUCTIONS",
+    "AnswerError",
     "ChatEndpoint",
     "Edit",
     "EndpointError",
+    "FormError",
     "GeneratedCaptions",
     "WordNet",
     "generate_by_endpoint",

@@ -5,8 +5,8 @@ fastclip's own.
 """
 
 _ONLY = (
-    "Answer with the new caption alone: one line, no quotes, no explanation. "
-    "If it cannot be done, answer with the single word NONE."
+    'Answer with a JSON object alone, such as {"caption": "the new caption"}; if it cannot be '
+    'done, answer {"caption": null}.'
 )
 
 INSTRUCTIONS = {
@@ -43,5 +43,5 @@ NEGATIVE = (
 
 JUDGE = (
     "You get two captions. Could both describe the same picture, with no object, attribute, number "
-    "or place differing? Answer with the single word YES or NO."
+    'or place differing? Answer with a JSON object alone, {"same": true} or {"same": false}.'
 )

@@ -11,7 +11,8 @@ from fastclip.data import HardPositiveItem
 from fastclip.data.files import replacing
 from fastclip.data.parallel import in_order
 
-from . import instructions
+from . import forms, instructions
+from ._responses import AnswerError
 from .endpoint import ChatEndpoint
 from .meaning import reject_reason
 from .rules import negatives, positives
@@ -85,9 +86,10 @@ def generate_by_endpoint(
 ) -> GeneratedCaptions:
     """Ask a chat model for one hard positive of each of four kinds, and for a hard negative.
 
-    "swap" is asked for only where there is an "and". Texts that `reject_reason` rejects are left
-    out. The endpoint's cache keeps every answer, so that a call after an interruption asks only for
-    what is missing.
+    "swap" is asked for only where there is an "and". Answers are JSON objects; any other is asked
+    for again, twice, and then counted in `GeneratedCaptions.rejected`, as are texts that
+    `reject_reason` rejects. The endpoint's cache keeps every answer, so that a call after an
+    interruption asks only for what is missing.
 
     Parameters
     ----------
@@ -112,12 +114,16 @@ def generate_by_endpoint(
     rejected: Counter[str] = Counter()
 
     def changed(caption: str, instruction: str, kind: str) -> str | None:
-        text = endpoint.ask(instruction, caption)
-        reason = reject_reason(caption, text, kind)
-        if reason is None and judge:
-            same = endpoint.ask(instructions.JUDGE, f"1. {caption}\n2. {text}")
-            if same.upper().startswith("YES") == (kind == "negative"):
-                reason = "means the same" if kind == "negative" else "means something else"
+        try:
+            text: str | None = forms.ask(endpoint, instruction, caption, forms.CAPTION)
+            reason = reject_reason(caption, text or "", kind)
+            if reason is None and judge:
+                both = f"1. {caption}\n2. {text}"
+                same: bool = forms.ask(endpoint, instructions.JUDGE, both, forms.SAME)
+                if same == (kind == "negative"):
+                    reason = "means the same" if same else "means something else"
+        except AnswerError:
+            reason = "no usable answer of the chat model"
         if reason is not None:
             rejected[reason] += 1
             return None

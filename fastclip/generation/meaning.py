@@ -6,7 +6,13 @@ _GRAMMAR = frozenset(
     re.findall(r"\w+", "a an the and or of in on at by to with is are was were be")
 )
 _NEGATIONS = frozenset({"no", "not", "none", "never", "without", "isn't", "aren't"})
-_CHATTER = re.compile(r"^(sure|here is|here's|the new caption|new caption|answer)\b", re.IGNORECASE)
+_MARKUP = re.compile(r"[*`<>|\n\r\u2028\u2029]|^(?:[-#\u2022]|\d+[.)])\s")
+_CHATTER = re.compile(
+    r"(?:sure|certainly|okay|ok|of course|sorry)[,.!:]|here (?:is|are)\b|here['\u2019]s\b"
+    r"|(?:the |my )?(?:new )?(?:caption|answer)(?::| is\b)|i(?:['\u2019]m| am) (?:sorry|unable)"
+    r"|i can(?:['\u2019]t|not)\b|as an ai\b",
+    re.IGNORECASE,
+)
 
 
 def reject_reason(caption: str, changed: str, kind: str) -> str | None:
@@ -26,7 +32,7 @@ def reject_reason(caption: str, changed: str, kind: str) -> str | None:
     before, after = _words(caption), _words(changed)
     if not after or changed.strip().upper() == "NONE":
         return "is no caption"
-    if "\n" in changed.strip() or _CHATTER.match(changed.strip()):
+    if is_more_than_a_phrase(changed) and not is_more_than_a_phrase(caption):
         return "is more than a caption"
     if before == after:
         return "is the caption itself"
@@ -40,6 +46,12 @@ def reject_reason(caption: str, changed: str, kind: str) -> str | None:
     if len(content) > 1 and not content & set(after):
         return "shares no word with the caption"
     return None
+
+
+def is_more_than_a_phrase(text: str) -> bool:
+    """Whether there is markup, an introduction or an excuse in a text."""
+    text = text.strip()
+    return bool(_MARKUP.search(text) or _CHATTER.match(text) or text.endswith(":"))
 
 
 def _words(text: str) -> list[str]:

@@ -138,11 +138,11 @@ def measure_hard_positives(
     if 0 < having < len(items):
         raise ValueError(
             f"items: {len(items) - having} of {len(items)} have no hard positive, "
-            "allowed: all or none; measure these files one by one"
+            "allowed: all or none; fastclip.data.complete_items returns those that have all"
         )
     named: dict[str, Any] = {"model_name": model_name, "pretrained": pretrained}
     _warn_of_cut_texts(items, model)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     texts = HardPositiveSet(tuple(items)).texts
     told = progress("texts") if progress else None
     embed_texts(texts, model, folder / "texts", batch_size=2 * batch_size, progress=told, **named)

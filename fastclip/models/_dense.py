@@ -23,12 +23,13 @@ class Tower(NamedTuple):
     patch_size: tuple[int, int]
     """(height, width) in pixels of a cell of the grid of features."""
     methods: tuple[str, ...]
-    read: Callable[[Module, torch.Tensor, str], torch.Tensor]
-    """Takes the tower, images [B, 3, H, W] of whole patches and the method; [B, h, w, d]."""
+    read: Callable[[Module, torch.Tensor, str, bool], torch.Tensor]
+    """Takes the tower, images [B, 3, H, W] of whole patches, the method, and whether to antialias
+    positions; [B, h, w, d]."""
 
 
 def pixel_features(
-    module: nn.Module, images: torch.Tensor, *, method: str = "value"
+    module: nn.Module, images: torch.Tensor, *, method: str = "value", antialias: bool = False
 ) -> torch.Tensor:
     """Features of the patches of images, differentiable: for training. See `Model.encode_pixels`.
 
@@ -39,7 +40,7 @@ def pixel_features(
         dropped. Its weights stay as they are.
     images : tensor [B, 3, H, W]
         Preprocessed, of any size, on the device and in the number type of the model's weights.
-    method : str
+    method, antialias
         As in `Model.encode_pixels`.
 
     Returns
@@ -58,7 +59,7 @@ def pixel_features(
     tower = check_method(visual, method)
     height, width = tower.patch_size
     images = F.pad(images, (0, -images.shape[3] % width, 0, -images.shape[2] % height))
-    return tower.read(visual, images, method).permute(0, 3, 1, 2)
+    return tower.read(visual, images, method, antialias).permute(0, 3, 1, 2)
 
 
 def tower_of(visual: Module) -> Tower:
@@ -106,13 +107,13 @@ def _pooling(visual: Module) -> str:
     return type(pool).__name__ if pool is not None else "pooling by mean or token"
 
 
-def _read_vit(visual: Module, images: torch.Tensor, method: str) -> torch.Tensor:
+def _read_vit(visual: Module, images: torch.Tensor, method: str, antialias: bool) -> torch.Tensor:
     x = visual.conv1(images)  # [B, C, h, w]
     h, w = x.shape[2:]
     x = x.flatten(2).transpose(1, 2)  # [B, h * w, C]
     token = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
     old = visual.positional_embedding
-    positions = torch.cat([old[:1], _resized(old[1:], visual.grid_size, (h, w))])
+    positions = torch.cat([old[:1], _resized(old[1:], visual.grid_size, (h, w), antialias)])
     x = visual.ln_pre(torch.cat([token, x], dim=1) + positions.to(x.dtype))
     *blocks, last = visual.transformer.resblocks
     for block in blocks:
@@ -134,7 +135,9 @@ def _attention_branch(block: Module, x: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def _read_resnet(visual: Module, images: torch.Tensor, method: str) -> torch.Tensor:
+def _read_resnet(
+    visual: Module, images: torch.Tensor, method: str, antialias: bool
+) -> torch.Tensor:
     x = visual.stem(images)
     for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
         x = layer(x)
@@ -144,17 +147,21 @@ def _read_resnet(visual: Module, images: torch.Tensor, method: str) -> torch.Ten
     return features
 
 
-def _read_pooled_vit(visual: Module, images: torch.Tensor, method: str) -> torch.Tensor:
+def _read_pooled_vit(
+    visual: Module, images: torch.Tensor, method: str, antialias: bool
+) -> torch.Tensor:
     trunk = visual.trunk
     x = trunk.patch_embed.proj(images)
     h, w = x.shape[2:]
     x = trunk.patch_embed.norm(x.flatten(2).transpose(1, 2))
-    positions = _resized(trunk.pos_embed[0], trunk.patch_embed.grid_size, (h, w))
+    positions = _resized(trunk.pos_embed[0], trunk.patch_embed.grid_size, (h, w), antialias)
     x = trunk.norm(trunk.blocks(trunk.norm_pre(x + positions.to(x.dtype))))
     return _grid(_alone(lambda token: visual.head(trunk.forward_head(token)), x), h, w)
 
 
-def _read_convnext(visual: Module, images: torch.Tensor, method: str) -> torch.Tensor:
+def _read_convnext(
+    visual: Module, images: torch.Tensor, method: str, antialias: bool
+) -> torch.Tensor:
     x = visual.trunk.forward_features(images)
     cells = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1], 1, 1)
     rows = visual.head(visual.trunk.forward_head(cells))
@@ -198,10 +205,12 @@ def _grid(rows: Any, h: int, w: int) -> torch.Tensor:
     return grid
 
 
-def _resized(positions: torch.Tensor, old: tuple[int, int], new: tuple[int, int]) -> torch.Tensor:
-    """Position embeddings [n, C] of a grid for another grid, as open_clip does on loading."""
+def _resized(
+    positions: torch.Tensor, old: tuple[int, int], new: tuple[int, int], antialias: bool
+) -> torch.Tensor:
+    """Position embeddings [n, C] of a grid for another grid."""
     if tuple(old) == tuple(new):
         return positions
     grid = positions.float().unflatten(0, tuple(old)).permute(2, 0, 1)[None]
-    grid = F.interpolate(grid, new, mode="bicubic", align_corners=False, antialias=True)
+    grid = F.interpolate(grid, new, mode="bicubic", align_corners=False, antialias=antialias)
     return grid[0].flatten(1).T

@@ -283,8 +283,8 @@ class SweepStatus:
         Rows that get a result, and how many of them have one.
     shards, finished : int
         Shards, and how many are recorded as finished; their content is not looked at.
-    running : bool
-        Whether a process is at work in the folder.
+    running : bool or None
+        Whether a process is at work in the folder; None where that cannot be found out.
     rate : float or None
         Rows per second between the first and the last finished shard; None with fewer than two.
     seconds_left : float or None
@@ -296,7 +296,7 @@ class SweepStatus:
     done: int
     shards: int
     finished: int
-    running: bool
+    running: bool | None
     rate: float | None
     seconds_left: float | None
 
@@ -324,18 +324,13 @@ def status(output: str | os.PathLike[str]) -> SweepStatus:
     rate = None
     if len(times) > 1 and (seconds := max(times.values()) - min(times.values())) > 0:
         rate = (done - len(ranges[min(times, key=lambda n: times[n])])) / seconds
-    try:
-        with job_folder.lock(folder):
-            running = False
-    except ValueError:
-        running = True
     return SweepStatus(
         manifest["op"],
         manifest["items"],
         done,
         len(ranges),
         len(times),
-        running,
+        job_folder.is_locked(folder),
         rate,
         None if rate is None else (manifest["items"] - done) / rate,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fastclip.data.files import replacing
+from fastclip.data.files import replacing, sink
 from fastclip.data.job_folder import refuse_changes
 
 _NAME = "checkpoint.pt"
@@ -15,8 +15,8 @@ _NAME = "checkpoint.pt"
 
 def write_checkpoint(folder: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
     """Write ``state`` whole or not at all; ``identity`` says of which run it is."""
-    with replacing(folder / _NAME) as part:
-        torch.save({"identity": identity, **state}, part)
+    with sink(folder / _NAME) as file:
+        torch.save({"identity": identity, **state}, file)  # type: ignore[arg-type]
 
 
 def read_checkpoint(

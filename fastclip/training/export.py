@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fastclip.data.files import dump_json, write_safetensors
+from fastclip.data.files import dump_json, replacing, write_safetensors
 from fastclip.models._load import find, read_config
 
 
@@ -24,15 +24,17 @@ def write_model(
     weights : dict of str to tensor
         Of ``module``, under its own names.
     """
-    source, _ = find(name, pretrained)
+    source = find(name, pretrained).name
     config = read_config(source)
+    if "hf_model_name" not in config["text_cfg"]:
+        config["text_cfg"]["context_length"] = module.context_length  # the checkpoint's
     if _has_quick_gelu(module):
         config["quick_gelu"] = True
     vocabulary = config["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
     if vocabulary is not None and source.startswith("local-dir:"):
         place = Path(source.removeprefix("local-dir:")) / vocabulary
-        if not (folder / place.name).exists():
-            shutil.copy(place, folder / place.name)
+        with replacing(folder / place.name) as part:
+            shutil.copyfile(place, part)
     described = {"model_cfg": config, "preprocess_cfg": dict(module.visual.preprocess_cfg)}
     dump_json(folder / "open_clip_config.json", described, indent=2)
     write_safetensors(folder / "model.safetensors", weights, {"format": "pt"})

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic
@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from fastclip.data.checks import check_at_least
+from fastclip.data.files import remove_unfinished
+from fastclip.data.job_folder import lock
 from fastclip.models import Model, load
 from fastclip.models._text import text_features
 
@@ -25,7 +27,7 @@ from .export import write_model
 from .lora import add_lora, merged
 from .losses import Parts
 from .objective import B, Batches, HardCaptions, Objective
-from .settings import TrainingSettings
+from .settings import RunSettings, TrainingSettings
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -98,8 +100,8 @@ def train(
     ValueError
         A setting or the model is not allowed, there are fewer captions than ``batch_size``, the
         loss is NaN, ``guard`` names a figure that ``validate`` does not return, or ``output``
-        holds a run with other settings, data or model. Or ranks have other arguments, or are more
-        than ``batch_size``.
+        holds a run with other settings, data or model, or another process is at work in it. Or
+        ranks have other arguments, or are more than ``batch_size``.
     fastclip.distributed.RankError
         Another rank has failed, has ended or does not answer.
     ImportError
@@ -115,7 +117,7 @@ def train(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     Image.new("RGB", (30, 20), "red").save(f"{folder}/red.png")
     ...     data = ItemData(items, find_item_images(items, folder))
-    ...     settings = TrainingSettings(epochs=1, batch_size=1)
+    ...     settings = TrainingSettings(epochs=1, batch_size=1, warmup=0)
     ...     out = f"{folder}/out"
     ...     model = fastclip.train("ViT-S-32-alt", "random", data, out, settings, progress=False)
     >>> model.dim
@@ -142,36 +144,28 @@ def run_objective(
 ) -> Model:
     """Fine-tune a CLIP model with any objective; all else as in `train`."""
     ranks = started_ranks()
+    held = ExitStack()
 
     def start() -> _Run[B]:
         run = _Run(name, pretrained, objective, Path(output), device, ranks)
         run.watch(validate, guard)
+        if ranks.rank == 0:
+            held.enter_context(lock(run.output))
+            remove_unfinished(run.output)
         run.resume()
         if tensorboard and ranks.rank == 0:
             run.board = TensorBoardLog(run.output / "tensorboard")
         return run
 
-    run = ranks.together(start, _Run.arguments)
-    with _bar(run, progress and ranks.rank == 0) as show, ThreadPoolExecutor(1) as ahead:
-        steps = len(run.batches)
-        more = run.step < steps and not run.stopped
-        waiting = ahead.submit(run.batches.load, run.step) if more else None
-        while waiting is not None:
-            run.validate_if_due()
-            if run.stopped:
-                break
-            batch = ranks.together(waiting.result)
-            more = run.step + 1 < steps
-            waiting = ahead.submit(run.batches.load, run.step + 1) if more else None
-            show(run.take_step(batch))
-            if run.step % run.settings.checkpoint_steps == 0 or run.step == steps:
-                ranks.on_first(run.save)
-    run.validate_if_due()
-    ranks.on_first(run.save)
-    ranks.on_first(run.export)
-    if run.stopped and ranks.rank == 0:
-        warnings.warn(run.stopped, stacklevel=3)
-    return load(str(run.output), device=device)
+    with held:
+        run = ranks.together(start, _Run.arguments)
+        if ranks.rank == 0 and (short := _short_warmup(run.settings, len(run.batches))):
+            warnings.warn(short, stacklevel=3)
+        _take_steps(run, ranks, progress)
+        ranks.on_first(run.export)
+        if run.stopped and ranks.rank == 0:
+            warnings.warn(run.stopped, stacklevel=3)
+        return load(str(run.output), device=device)
 
 
 class _Run(Generic[B]):
@@ -381,6 +375,37 @@ class _Run(Generic[B]):
         """Write the model, with low-rank updates added to its weights."""
         weights = merged(self.tuner, self.module)
         write_model(self.output, self.name, self.identity["pretrained"], self.module, weights)
+
+
+def _short_warmup(settings: RunSettings, steps: int) -> str:
+    """Say so where training ends before the learning rate has risen to what was asked for."""
+    if settings.warmup <= steps or not settings.lr:
+        return ""
+    highest = settings.rate_at(steps - 1, steps)
+    return (
+        f"warmup: is {settings.warmup}, but training has {steps} steps, so that the learning rate "
+        f"rises to {highest:.2g} only, not to lr {settings.lr:.2g}: lower warmup, or train for "
+        "more epochs or with a smaller batch_size"
+    )
+
+
+def _take_steps(run: _Run[B], ranks: OneProcess, progress: bool) -> None:
+    with _bar(run, progress and ranks.rank == 0) as show, ThreadPoolExecutor(1) as ahead:
+        steps = len(run.batches)
+        more = run.step < steps and not run.stopped
+        waiting = ahead.submit(run.batches.load, run.step) if more else None
+        while waiting is not None:
+            run.validate_if_due()
+            if run.stopped:
+                break
+            batch = ranks.together(waiting.result)
+            more = run.step + 1 < steps
+            waiting = ahead.submit(run.batches.load, run.step + 1) if more else None
+            show(run.take_step(batch))
+            if run.step % run.settings.checkpoint_steps == 0 or run.step == steps:
+                ranks.on_first(run.save)
+    run.validate_if_due()
+    ranks.on_first(run.save)
 
 
 @contextmanager

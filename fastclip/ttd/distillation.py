@@ -226,7 +226,7 @@ def distill(
     ...     Image.new("RGB", (64, 64), "red").save(f"{folder}/1.png")
     ...     _ = Path(folder, "1.txt").write_text("a red wall by the sea")
     ...     data = TaggedImages(find_captioned_images(folder), [["wall", "sea"]])
-    ...     settings = DistillationSettings(batch_size=1)
+    ...     settings = DistillationSettings(batch_size=1, warmup=0)
     ...     model = distill("tiny", None, data, f"{folder}/out", settings, progress=False)
     >>> model.dim
     128

@@ -80,7 +80,8 @@ class Answering(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         type(self).asked += 1
         self.rfile.read(int(self.headers["Content-Length"]))
-        body = json.dumps({"choices": [{"message": {"content": f"thing {self.asked}"}}]}).encode()
+        content = json.dumps({"phrases": [f"thing {self.asked}"]})
+        body = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -218,7 +219,7 @@ def test_classify(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("photos", None, "photos: an empty folder, allowed: one with .npy files"),
+        ("photos", None, "photos: an empty folder, allowed: one with .npy or .parquet files"),
         ("a.csv", "id,path\n1,a.jpg\n", "a.csv: holds several columns (id, path): name one"),
         ("a.csv", "path;id\na.jpg;1\n", "a.csv: line 1: 'path;id' is one column, but looks like"),
         ("a.tar", "", "a.tar: empty file, allowed: a whole tar file, not compressed"),
@@ -267,9 +268,48 @@ def test_few_shot(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
     assert {point["augmentations"] for point in points} == {0}
     assert "Tip-Adapter-F" in result.stdout
     assert (tmp_path / "out" / "few-shot.png").read_bytes().startswith(b"\x89PNG")
+    result = run(*arguments)  # the usual numbers, as far as 10 images a class allow
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith("left out: 8, 16 shots; shots: 8 need more than 12 images")
+    points = json.loads((tmp_path / "out" / "few-shot.json").read_text("utf-8"))
+    assert {point["shots"] for point in points} == {1, 2, 4}
+
+
+def test_few_shot_checks_labels_before_any_work(
+    labelled: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels, texts = labelled
+    arguments = ["few-shot", images, labels, texts, "-o", tmp_path / "out"]
+    monkeypatch.setattr(fastclip.models, "load", None)  # an error, were it called
     result = run(*arguments, "--shots", "16")
     assert result.exit_code == 1
-    assert "a class has 10" in result.stderr
+    expected = "shots: 16 need more than 20 images of each class with those of the validation, "
+    assert f"{expected}'cat' has 10, allowed: up to 5" in result.stderr
+    labels.write_text("\n".join(["cat", "dog"] * 15), "utf-8")
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "'zebra' has 0, which are too few for any number" in result.stderr
+    for lines in (29, 31):
+        labels.write_text("\n".join(["cat"] * lines), "utf-8")
+        result = run(*arguments)
+        assert result.exit_code == 1
+        assert f"labels.txt: {lines} lines, allowed: one for each of 30" in result.stderr
+
+
+def test_few_shot_uses_equal_images_once(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    images, labels, texts = labelled
+    arguments = [texts, "-o", tmp_path / "out", "--seeds", 2, "--shots", "1,2"]
+    assert run("few-shot", images, labels, *arguments).exit_code == 0
+    expected = (tmp_path / "out" / "few-shot.json").read_bytes()
+    once = fastclip.data.read_features(images)
+    twice = torch.cat([once.features, once.features[:7], once.features[:1]])
+    write_features(images, Features(twice).normalized())
+    lines = labels.read_text("utf-8").splitlines()
+    labels.write_text("\n".join([*lines, *lines[:7], "zebra"]), "utf-8")
+    result = run("few-shot", images, labels, *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert "warning: 8 of 38 images are left out: their features are those of" in result.stderr
+    assert (tmp_path / "out" / "few-shot.json").read_bytes() == expected
 
 
 def test_few_shot_averages_over_augmentations(
@@ -305,6 +345,13 @@ def test_few_shot_averages_over_augmentations(
         for name, place in (("1.png", 1), ("8.png", 9))
     ]
     torch.testing.assert_close(seen[0], torch.cat(expected))
+    labels.write_text("\n".join([*NAMES, "cat", "zebra", *NAMES[1:], *NAMES]), "utf-8")
+    result = run(
+        *arguments, "--seeds", 1, "--augmentations", 2
+    )  # a line for 3a.png, too, which changes nothing
+    assert result.exit_code == 0, result.stderr
+    again = json.loads((tmp_path / "out" / "few-shot.json").read_text("utf-8"))
+    assert again == points[:5]
     result = run("few-shot", *labelled, "-o", tmp_path / "out", "--augmentations", 2)
     assert result.exit_code == 2
     assert "needs images, got features" in result.stderr

@@ -191,8 +191,9 @@ def test_page_is_the_same_for_the_same_results(run_once, tmp_path):
     assert (tmp_path / "again").read_text(encoding="utf-8") == text
 
 
-def test_missing_folder_is_an_error_before_the_work(tmp_path):
-    result = run(app, ["demo", "--output", str(tmp_path / "missing" / "page.html")])
+def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run(app, ["demo", "--output", str(tmp_path / "file" / "page.html")])
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr == f"error: {tmp_path / 'missing'}: no such folder\n"
+    assert result.stderr == f"error: {tmp_path / 'file'}: is not a folder\n"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import small
 from PIL import Image
@@ -42,6 +44,29 @@ def test_trains_and_watches(folder: Path) -> None:
     assert "left out: 1 captions without a tag" in result.stderr
     assert fastclip.models.load("out").dim == 24
     assert len((folder / "out" / "log.csv").read_text().splitlines()) == 3
+
+
+def test_images_elsewhere_and_in_tables(folder: Path) -> None:
+    header, *lines = Path("own.csv").read_text().splitlines()[:5]  # each image once
+    Path("own.csv").write_text("\n".join([header, *lines]))
+    rows = [line.split(",") for line in lines]
+    images = [{"bytes": (folder / name).read_bytes(), "path": name} for name, _ in rows]
+    column = pa.array(images, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+    both = {"image": column, "caption": [caption for _, caption in rows]}
+    pq.write_table(pa.table(both), "own.parquet")
+    (folder / "photos").mkdir()
+    for name, _ in rows:
+        (folder / name).rename(folder / "photos" / name)
+    logs = []
+    for output, source in (
+        ("a", ("own.parquet",)),
+        ("b", ("own.csv", "--images", "photos")),
+        ("c", ("own.csv", "--images", "own.parquet")),
+    ):
+        result = run(*source, *FAST, "--warmup", 0, "-o", output)
+        assert result.exit_code == 0, result.stderr
+        logs.append((folder / output / "log.csv").read_text())
+    assert logs[0] == logs[1] == logs[2]
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_damaged_shards_are_reported(folder):
         (("embed-images", "photos", "--column", "x"), "photos: column is 'x', allowed for .csv"),
         (("embed-texts", "absent.txt"), "absent.txt: no such file or folder"),
         (("embed-texts", "photos"), "photos: not a file of texts, allowed: .txt"),
-        (("embed-images", "photos", "-o", "no/such/out"), "no/such: no such folder"),
+        (("embed-images", "photos", "-o", "photos/red.png/out"), "photos/red.png: is not a folder"),
         (("embed-images", "photos", "-o", "photos/red.png"), "photos/red.png: is not a folder"),
     ],
 )
@@ -144,6 +144,12 @@ def test_errors_come_before_the_model_is_loaded(folder, loaded, arguments, messa
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert loaded == []
+
+
+def test_missing_parents_of_the_output_are_made(folder):
+    result = run("embed-images", "photos", "--model", "Tiny", "-o", "new/deeper/out")
+    assert result.exit_code == 0, result.stderr
+    assert len(read_features("new/deeper/out")) == len(list(Path("photos").glob("*.png")))
 
 
 def test_changed_options_are_one_line(folder):

@@ -111,14 +111,36 @@ def test_bad_input(folder):
     assert "error: images: 2 images cannot be read" in result.stderr
 
 
-def test_mixed_items_are_refused(folder):
-    (folder / "a.jsonl").write_text(
-        '{"caption": "a", "hard_negative": "b", "hard_positive": "c"}\n'
-        '{"caption": "a", "hard_negative": "b"}\n'
+def test_files_of_hard_captions_are_scored_as_far_as_they_are_complete(folder):
+    captions = ["a red wall and a blue door", "a large black cat", "walls", "two dogs on a sofa"]
+    Path("captions.txt").write_text("\n".join(captions))
+    assert (
+        CliRunner().invoke(app, ["hard-captions", "captions.txt", "-o", "a.jsonl"]).exit_code == 0
     )
+    items = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
+    whole = [item for item in items if item["hard_positives"] and item["hard_negatives"]]
+    assert 1 <= len(whole) < len(items)
+    Path("whole.jsonl").write_text("".join(json.dumps(item) + "\n" for item in whole))
+    as_json = (*MODEL, "--format", "json")
+    found, expected = run("a.jsonl", *as_json), run("whole.jsonl", *as_json)
+    assert found.exit_code == expected.exit_code == 0, found.stderr
+    assert found.stdout == expected.stdout
+    assert expected.stderr == ""
+    negatives = sum(not item["hard_negatives"] for item in items)
+    said = f"a.jsonl: {len(whole)} of 4 items are scored, {negatives} have no hard negative"
+    assert found.stderr.startswith(said)
+    assert found.stderr.endswith("; --incomplete raise makes this an error\n")
+    refused = run("a.jsonl", *as_json, "--incomplete", "raise")
+    assert refused.exit_code == 1
+    assert said in refused.stderr
+    assert "--incomplete skip scores the others" in refused.stderr
+
+
+def test_items_of_which_none_can_be_scored(folder):
+    Path("a.jsonl").write_text('{"caption": "a", "hard_positive": "b"}\n')
     result = run("a.jsonl", *MODEL)
     assert result.exit_code == 1
-    assert "1 of 2 have no hard positive" in result.stderr
+    assert "a.jsonl: items: none of 1 has a hard negative" in result.stderr
 
 
 def test_examples_are_the_furthest_from_right(folder):

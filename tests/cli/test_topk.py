@@ -241,10 +241,20 @@ def test_infinite_scores_are_written_except_as_json_which_has_none(tmp_path):
 
 def test_output_is_checked_before_the_work(tmp_path):
     (tmp_path / "folder").mkdir()
-    missing = tmp_path / "missing"
-    check_error(run("absent", "lvis", "--output", missing / "a.csv"), f"{missing}: no such folder")
+    (tmp_path / "file").write_text("")
+    check_error(
+        run("absent", "lvis", "--output", tmp_path / "file" / "a.csv"),
+        f"{tmp_path / 'file'}: is not a folder",
+    )
     for path in (tmp_path / "folder", "/dev/null"):
         check_error(run("absent", "lvis", "--output", path), f"{path}: is not a regular file")
+
+
+def test_missing_parents_of_the_output_are_made(random_files, tmp_path):
+    _, _, queries, keys = random_files
+    output = tmp_path / "new" / "deeper" / "best.csv"
+    assert run(queries, keys, "-k", 1, "--output", output).exit_code == 0
+    assert output.read_text().count("\n") > 1
 
 
 def test_output_through_a_link_keeps_the_link(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,36 @@ def test_trains_and_validates(folder: Path) -> None:
     assert fastclip.models.load("out").dim == 24
     log = (folder / "out" / "log.csv").read_text()
     assert len(log.splitlines()) == 3
+    assert "means of 2 steps, no trend, for which 2 epochs are needed:" in result.stdout
+    losses = [float(row["loss"]) for row in csv.DictReader(log.splitlines())]
+    assert f"\nloss: {sum(losses) / 2:.4f}\n" in result.stdout
     result = run("own.csv", *FAST, *validation, "--loss", "clip", "--negatives", 0.5)
     assert result.exit_code == 1
     assert 'out: was begun with other inputs: loss was "svlc", is "clip"' in result.stderr
+
+
+def test_a_warmup_longer_than_the_run_is_told_and_epochs_are_compared(folder: Path) -> None:
+    result = run("own.csv", *FAST, "--epochs", 3, "--lr", 1e-3)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith(
+        "warning: warmup: is 50, but training has 6 steps, so that the learning rate rises to "
+        "0.00012 only, not to lr 0.001"
+    )
+    with open("out/log.csv") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    first, last = sum(losses[:2]) / 2, sum(losses[4:]) / 2
+    assert "means of epochs 1 and 3:\n" in result.stdout
+    assert f"\nloss: {first:.4f} -> {last:.4f}\n" in result.stdout
+    for warmup in (0, 6):
+        result = run("own.csv", *FAST, "--epochs", 3, "--warmup", warmup, "-o", f"out-{warmup}")
+        assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_a_benchmark_is_validated_as_far_as_it_is_complete(folder: Path) -> None:
+    Path("mixed.csv").write_text(Path("own.csv").read_text() + "red,a wall,,a cat\n")
+    result = run("own.csv", *FAST, "--warmup", 0, "--benchmark", "mixed.csv")
+    assert result.exit_code == 0
+    assert result.stderr == "mixed.csv: 4 of 5 items are scored, 1 have no hard positive\n"
 
 
 def test_hard_images(folder: Path) -> None:

@@ -96,3 +96,19 @@ def test_errors(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("a cat")
     with pytest.raises(ValueError, match="not a source of images"):
         find_captioned_images(tmp_path / "notes.md")
+
+
+def test_images_of_a_table_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    for i in range(3):
+        (tmp_path / "photos" / "deep" / f"{i}.jpg").write_bytes(bytes([i]))
+    table = tmp_path / "pairs.csv"
+    table.write_text("image,caption\n2.jpg,two\n0.jpg,none\n2.jpg,a pair\n")
+    found = find_captioned_images(table, images=tmp_path / "photos")
+    assert found.captions == ("two", "none", "a pair")
+    assert [found.source.read(row) for row in found.image_of_caption] == [b"\2", b"\0", b"\2"]
+    with pytest.raises(ValueError, match="images are given, which only tables of captions need"):
+        find_captioned_images(tmp_path / "photos", images=tmp_path)
+    table.write_text("image,caption\n2.jpg,two\n7.jpg,seven\n")
+    with pytest.raises(FileNotFoundError, match=r"1 images are missing: 7\.jpg: no such file"):
+        find_captioned_images(table, images=tmp_path / "photos")

@@ -118,7 +118,7 @@ def test_parquet_string_types(tmp_path, strings):
         ([shard(0, 2), shard(0, 2)[0]], None, "text_emb_1.npy", "shape (3,)"),
         ([shard(0, 2), shard(0, 3)], None, "metadata_1.parquet", "2 rows, but its shard has 3"),
         ([shard(0, 2)], None, "text_emb", "do not pair up"),
-        ([], None, "text_emb", "an empty folder, allowed: one with .npy files"),
+        ([], None, "text_emb", "an empty folder, allowed: one with .npy or"),
         ([shard(0, 2)], [{"caption": ["a", None]}], "metadata_0.parquet", "null in row 1"),
         ([shard(0, 2)], [{"caption": [0.5, 1.5]}], "metadata_0.parquet", "'caption' is double"),
         (

@@ -468,7 +468,7 @@ def test_other_paths(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.npy"):
         read_features(tmp_path / "nowhere.npy")
     (tmp_path / "a.json").write_text(json.dumps([1]))
-    fails(tmp_path / "a.json", ".safetensors, .npy, .npz, or a folder")
+    fails(tmp_path / "a.json", ".safetensors, .npy, .npz, .pt, .parquet, or a folder")
     np.save(tmp_path / "a.npy", ROWS)
-    fails(tmp_path / "a.npy", "allowed for .npz and .safetensors", array="x")
+    fails(tmp_path / "a.npy", "allowed for .npz, .safetensors, .parquet, .pt, .pth only", array="x")
     assert len(read_features(str(tmp_path / "a.npy"))) == 4

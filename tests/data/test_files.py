@@ -2,10 +2,14 @@
 
 import io
 import os
+import resource
 import stat
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +22,7 @@ from fastclip.data import (
     read_features,
     write_features,
 )
-from fastclip.data.files import replacing
+from fastclip.data.files import remove_unfinished, replacing, sink
 
 ERRORS = [OSError("disk full"), ValueError("no"), KeyboardInterrupt(), SystemExit(1)]
 
@@ -74,6 +78,75 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "a"):
         pass
     assert (tmp_path / "a").read_bytes() == b"old"
+
+
+@contextmanager
+def limited_disk(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size: the error of a full disk, but for its number."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def write_by_torch(path: Path) -> None:
+    with sink(path) as file:
+        torch.save({"a": torch.ones(100_000)}, file)
+
+
+def write_by_numpy(path: Path) -> None:
+    with sink(path) as file:
+        np.save(file, np.ones(100_000))
+
+
+def write_by_hand(path: Path) -> None:
+    with replacing(path) as part, open(part, "xb") as file:
+        file.write(b"1" * 100_000)
+
+
+@pytest.mark.parametrize("write", [write_by_torch, write_by_numpy, write_by_hand])
+def test_a_full_disk_is_named_with_the_file(tmp_path: Path, write) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    for size in (0, 10, 50_000):
+        with limited_disk(size), pytest.raises(OSError, match="File too large") as caught:
+            write(path)
+        assert caught.value.filename == str(path)
+        assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
+    write(path)
+    assert path.stat().st_size > 50_000
+
+
+def test_what_a_sink_gets_is_what_a_file_gets(tmp_path: Path) -> None:
+    with sink(tmp_path / "a.npy") as file:
+        np.save(file, np.arange(12.0).reshape(3, 4).T)
+    assert np.load(tmp_path / "a.npy").tolist() == np.arange(12.0).reshape(3, 4).T.tolist()
+    with pytest.raises(ValueError, match="no"), sink(tmp_path / "a.npy"):
+        raise ValueError("no")
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.npy"]
+
+
+def test_files_are_on_the_disk_before_they_appear(tmp_path, monkeypatch):
+    seen = []
+    real = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (seen.append("fsync"), real[0](number)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (seen.append("replace"), real[1](*paths)))
+    with replacing(tmp_path / "a") as part:
+        part.write_bytes(b"new")
+    assert seen == ["fsync", "replace"]
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_no_other_file(tmp_path):
+    with replacing(tmp_path / "a.csv") as part:
+        part.write_bytes(b"new")
+        left = part.name
+    others = {"a.csv", ".notes.tmp", ".a.csv.tmp", ".a.csv.0123456z.tmp", "a.0123abcd.tmp"}
+    for name in (left, *others):
+        (tmp_path / name).write_bytes(b"x")
+    remove_unfinished(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == others
 
 
 def test_two_writers_of_one_file(tmp_path):

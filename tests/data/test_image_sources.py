@@ -7,10 +7,13 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from fastclip.data import find_images, patterns
+from fastclip.data.image_sources import holds_images
 from fastclip.data.patterns import expand
 
 
@@ -150,7 +153,9 @@ def test_tars(webdataset, tmp_path):
     assert (found.read(1), found.read(len(found) - 1)) == (b"one", b"eleven")
     assert (found.caption(1), found.caption(len(found) - 1)) == ("först", "other")
     touch(tmp_path, "z.jpg")
-    fails(f"{tmp_path}/*", "0.tar and z.jpg, allowed: only tar files or no tar file")
+    fails(
+        f"{tmp_path}/*", "0.tar and z.jpg, allowed: only tar files, only parquet files, or neither"
+    )
 
 
 def test_braces(webdataset, tmp_path, monkeypatch):
@@ -312,13 +317,31 @@ def test_changed_since_it_was_listed(webdataset):
         found.read(0)
 
 
+def test_what_holds_images(tmp_path):
+    """As commands ask that take images or features."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array([0.0] * 4, pa.float32()), 2)
+    for name, values in (("images", pa.array([b"x"])), ("features", column)):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.table({"x": values}), tmp_path / name / "0.parquet")
+    touch(tmp_path, "photos/a/b.jpg", "job/img_emb/0.npy", "0.tar", "list.txt", "a.npy")
+    (tmp_path / "job" / "metadata").mkdir()
+    pq.write_table(
+        pa.table({"image_path": ["a.jpg"]}), tmp_path / "job/metadata/metadata_0.parquet"
+    )
+    (tmp_path / "empty").mkdir()
+    for name in ("images", "images/0.parquet", "photos", "*.jpg", "0.tar", "list.txt"):
+        assert holds_images(tmp_path / name), name
+    for name in ("features", "features/0.parquet", "job", "empty", "a.npy", "absent"):
+        assert not holds_images(tmp_path / name), name
+
+
 def test_what_is_no_source(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent: no such file or folder"):
         find_images(tmp_path / "absent")
     touch(tmp_path, "a.jpg", "b.zip", "c.txt")
     for name in ("a.jpg", "b.zip"):
         fails(tmp_path / name, "not a source of images, allowed: a folder, a pattern")
-    fails(tmp_path / "c.txt", "column is 'x', allowed for .csv and .tsv", column="x")
+    fails(tmp_path / "c.txt", "column is 'x', allowed for .csv, .tsv and .parquet", column="x")
     (tmp_path / "empty").mkdir()
     fails(tmp_path / "empty", "no images in it, allowed: at least one")
 

@@ -123,9 +123,9 @@ def broken(folder, what):
         np.save(path, np.ones((3, 2)))
     elif what == "pickle":
         np.save(path, np.array([{}, {}]), allow_pickle=True)
-    elif what == "npz":
-        path = folder / "x.npz"
-        np.savez(path, a=np.ones((3, 2), np.float32))
+    elif what == "zip":
+        path = folder / "x.zip"
+        path.write_bytes(b"PK")
     elif what == "short":
         np.save(path, np.ones((3, 2), np.float32))
         path.write_bytes(path.read_bytes()[:-1])
@@ -165,7 +165,7 @@ def read_all(path):
         ("1-D", r"shape \(3,\), allowed: \[V, d\]"),
         ("float64", "dtype float64, allowed: float32, float16"),
         ("pickle", "pickled objects, which are never loaded"),
-        ("npz", "cannot be streamed, allowed: .npy, .safetensors and .parquet files"),
+        ("zip", "cannot be streamed, allowed: .npy, .safetensors, .parquet, .npz and .pt"),
         ("short", r"ends after \d+ bytes, \d+ are needed: it is damaged"),
         ("header", "its header is longer than the file"),
         ("two widths", "d = 3, torch.float32, but the first shard has d = 2"),

@@ -39,11 +39,32 @@ def patches(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     return cells @ kernel.reshape(c, -1).T
 
 
+def cubic(x: torch.Tensor) -> torch.Tensor:
+    """Keys's kernel with a = -3/4, as of F.interpolate without antialiasing."""
+    a, x = -0.75, x.abs()
+    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
+    far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+    return torch.where(x <= 1, near, torch.where(x < 2, far, 0))
+
+
+def interpolation(old: int, new: int) -> torch.Tensor:
+    """The weights [new, old] of each old cell in each new one; cells outside equal the last one."""
+    centres = (torch.arange(new, dtype=torch.float64) + 0.5) * old / new - 0.5
+    weights = torch.zeros(new, old, dtype=torch.float64)
+    for offset in range(-1, 3):
+        cell = centres.floor() + offset
+        at = cell.clamp(0, old - 1).long()[:, None]
+        weights.scatter_add_(1, at, cubic(centres - cell)[:, None])
+    return weights
+
+
 def positions(embedding: torch.Tensor, old: tuple[int, int], h: int, w: int) -> torch.Tensor:
-    grid = embedding.reshape(1, *old, -1).permute(0, 3, 1, 2)
-    if old != (h, w):
-        grid = F.interpolate(grid, (h, w), mode="bicubic", antialias=True)
-    return grid[0].permute(1, 2, 0)
+    """As MaskCLIP and TCL interpolate them."""
+    grid = embedding.reshape(*old, -1)
+    if old == (h, w):
+        return grid
+    rows, columns = interpolation(old[0], h), interpolation(old[1], w)
+    return torch.einsum("hy,wx,yxc->hwc", rows, columns, grid)
 
 
 def attention(x: torch.Tensor, qkv: torch.Tensor, bias: torch.Tensor, heads: int) -> torch.Tensor:

@@ -126,7 +126,7 @@ def test_plain_is_what_open_clip_knows_of_the_patches(model: Model) -> None:
     torch.testing.assert_close(found, F.normalize(expected, dim=1), atol=1e-6, rtol=0)
 
 
-def test_positions_are_resized_as_open_clip_does_when_it_loads(
+def test_positions_can_be_resized_as_open_clip_does_when_it_loads(
     model: Model, tmp_path: Path
 ) -> None:
     folder = small.save(tmp_path, small.VIT)
@@ -136,11 +136,13 @@ def test_positions_are_resized_as_open_clip_does_when_it_loads(
     path.write_text(json.dumps(config))
     larger = load(folder)
     assert larger.image_size == (72, 40)
+    images = images_of(72, 40)
     for method in METHODS:
-        found = model.encode_pixels(images_of(72, 40), method=method)
-        torch.testing.assert_close(
-            found, larger.encode_pixels(images_of(72, 40), method=method), atol=1e-6, rtol=0
-        )
+        found = model.encode_pixels(images, method=method, antialias=True)
+        expected = larger.encode_pixels(images, method=method)
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+        # By default they are not: the kernels differ even where the grid grows.
+        assert (model.encode_pixels(images, method=method) - expected).abs().max() > 1e-3
 
 
 def test_cells_cover_whole_patches_from_the_top_left(model: Model) -> None:

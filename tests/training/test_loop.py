@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 import fastclip
 from fastclip.data import HardPositiveItem, find_item_images
+from fastclip.data.job_folder import is_locked, lock
 from fastclip.training import (
     LOSSES,
     ItemData,
@@ -275,6 +276,35 @@ def test_errors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run(folder, "third", loss="clip")
     with pytest.raises(ValueError, match="benchmark, zero_shot, retrieval: one of them"):
         Validation()
+
+
+def test_one_process_in_a_folder_and_no_leftovers(folder: Path) -> None:
+    (folder / "out").mkdir()
+    left = folder / "out" / ".checkpoint.pt.0123abcd.tmp"
+    left.write_bytes(b"half")
+    with lock(folder / "out"), pytest.raises(ValueError, match="another process is at work in it"):
+        run(folder, "out")
+    assert left.exists()
+    run(folder, "out", epochs=1)
+    assert not left.exists()
+    with lock(folder / "out"):  # which was given back
+        assert is_locked(folder / "out")
+    assert not is_locked(folder / "out")
+    assert not is_locked(folder)
+
+
+def test_the_vocabulary_is_written_whole(folder: Path) -> None:
+    """Half of it, left by a kill, does not stay."""
+    model, out = folder / "model", folder / "out"
+    module = fastclip.models.load(str(model)).module
+    config = json.loads((model / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"bpe_path": "words.txt"}
+    (model / "open_clip_config.json").write_text(json.dumps(config))
+    (model / "words.txt").write_text("one\ntwo\n")
+    out.mkdir()
+    (out / "words.txt").write_text("one\ntw")
+    export.write_model(out, f"local-dir:{model}", None, module, module.state_dict())
+    assert (folder / "out" / "words.txt").read_text() == "one\ntwo\n"
 
 
 def test_rates() -> None:

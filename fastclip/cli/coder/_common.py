@@ -120,6 +120,23 @@ def read_labels(path: Path, known: ClassTexts) -> torch.Tensor:
     return torch.tensor([row[name] for name in names])
 
 
-def check_count(path: Path | None, labels: torch.Tensor | None, features: Features) -> None:
-    if labels is not None and len(labels) != len(features):
-        raise ValueError(f"{path}: {len(labels)} lines, allowed: one for each of {len(features)}")
+def check_count(path: Path, labels: torch.Tensor, source: ImageSource | Features) -> None:
+    """Raise before the work where labels cannot be of these images, some perhaps unreadable."""
+    from fastclip.data import Features
+
+    if len(labels) > len(source) or (len(labels) < len(source) and isinstance(source, Features)):
+        raise ValueError(f"{path}: {len(labels)} lines, allowed: one for each of {len(source)}")
+
+
+def labels_of_rows(
+    path: Path, labels: torch.Tensor, source: ImageSource | Features, places: Sequence[int]
+) -> torch.Tensor:
+    """Labels of the images that can be read; the file has a line for each of these, or of all."""
+    if len(labels) == len(source):
+        return labels[list(places)]
+    if len(labels) != len(places):
+        raise ValueError(
+            f"{path}: {len(labels)} lines, allowed: one for each of {len(source)} images"
+            + (f", or of the {len(places)} that can be read" if len(places) < len(source) else "")
+        )
+    return labels

@@ -19,6 +19,7 @@ from fastclip.cli.coder._common import (
     check_count,
     embed_prompts,
     features_of,
+    labels_of_rows,
     read_labels,
     source_of,
 )
@@ -60,9 +61,13 @@ def command(
         raise typer.BadParameter("needs --labels", param_hint=f"'--protocol {protocol}'")
     known = ClassTexts.load(texts)
     truth = None if labels is None else read_labels(labels, known)
+    source = source_of(images)
+    if labels is not None and truth is not None:
+        check_count(labels, truth, source)
     encoder = load_model(model, pretrained, device)
-    features, _ = features_of(source_of(images), encoder, model, pretrained, target / "images")
-    check_count(labels, truth, features)
+    features, places = features_of(source, encoder, model, pretrained, target / "images")
+    if labels is not None and truth is not None:
+        truth = labels_of_rows(labels, truth, source, places)
     prompts = known.prompts(templates, protocol=chosen)
     coder = embed_prompts(prompts, encoder)
     classifier = CoderClassifier(threshold=threshold, candidates=candidates, protocol=chosen).fit(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastclip.cli._common import progress, table, writable_folder
+from fastclip.cli._common import progress, table, warnings_as_lines, writable_folder
 from fastclip.cli._model import Device, ModelName, Pretrained, load_model
 from fastclip.cli.coder._common import (
     Images,
@@ -18,6 +18,7 @@ from fastclip.cli.coder._common import (
     check_count,
     embed_prompts,
     features_of,
+    labels_of_rows,
     read_labels,
     source_of,
 )
@@ -25,9 +26,11 @@ from fastclip.cli.coder._common import (
 if TYPE_CHECKING:
     import torch
 
-    from fastclip.coder import CurvePoint
+    from fastclip.coder import ClassTexts, CurvePoint
     from fastclip.data import ImageSource
     from fastclip.models import Model
+
+_USUAL = (1, 2, 4, 8, 16)
 
 
 def command(
@@ -39,8 +42,13 @@ def command(
     model: ModelName = "tiny",
     pretrained: Pretrained = None,
     shots: Annotated[
-        str, typer.Option(metavar="N,...", help="Numbers of support images per class.")
-    ] = "1,2,4,8,16",
+        str | None,
+        typer.Option(
+            metavar="N,...",
+            help="Numbers of support images per class. Default: those of 1,2,4,8,16 for which the "
+            "smallest class has enough images.",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many times to draw them.")] = 5,
     augmentations: Annotated[
         int,
@@ -64,18 +72,24 @@ def command(
     target = writable_folder(output)
     target.mkdir(exist_ok=True)
     from fastclip.coder import ClassTexts, few_shot_curve
+    from fastclip.coder.curve import first_of_equal, shortage
     from fastclip.data import Features
     from fastclip.data.files import dump_json, replacing
 
-    numbers = _shots(shots)
+    numbers = None if shots is None else _shots(shots)
     source = source_of(images)
     if augmentations and isinstance(source, Features):
         raise typer.BadParameter("needs images, got features", param_hint="'--augmentations'")
     known = ClassTexts.load(texts)
     truth = read_labels(labels, known)
+    check_count(labels, truth, source)
+    if missing := shortage(max(numbers or _USUAL[:1]), truth, known.names):
+        raise ValueError(missing)
     encoder = load_model(model, pretrained, device)
     features, places = features_of(source, encoder, model, pretrained, target / "images")
-    check_count(labels, truth, features)
+    truth = labels_of_rows(labels, truth, source, places)
+    if numbers is None:
+        numbers = _possible(truth[first_of_equal(features.features)], known)
     coder = embed_prompts(known.prompts(templates), encoder)
 
     def augmented(rows: torch.Tensor) -> torch.Tensor:
@@ -83,7 +97,7 @@ def command(
         chosen = [places[row] for row in rows.tolist()]
         return _augmented(source, chosen, encoder, augmentations)
 
-    with progress("fitting", "fits") as report:
+    with warnings_as_lines(), progress("fitting", "fits") as report:
         points = few_shot_curve(
             coder,
             features.features,
@@ -130,6 +144,20 @@ def _shots(shots: str) -> list[int]:
             f"numbers from 1 with commas are needed, got {shots!r}", param_hint="'--shots'"
         )
     return [int(number) for number in numbers]
+
+
+def _possible(labels: torch.Tensor, known: ClassTexts) -> list[int]:
+    """The usual numbers of shots that the labels allow; says which they do not allow."""
+    from fastclip.coder.curve import shortage
+
+    missing = {number: shortage(number, labels, known.names) for number in _USUAL}
+    possible = [number for number in _USUAL if not missing[number]]
+    if not possible:
+        raise ValueError(missing[_USUAL[0]])
+    if left_out := [number for number in _USUAL if missing[number]]:
+        listed = ", ".join(map(str, left_out))
+        typer.echo(f"left out: {listed} shots; {missing[left_out[0]]}", err=True)
+    return possible
 
 
 def _print_curve(points: list[CurvePoint], shots: list[int]) -> None:

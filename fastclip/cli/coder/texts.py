@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fastclip.cli._common import progress, writable
+from fastclip.cli._common import ENDPOINT_KEY, progress, writable
 from fastclip.cli._model import Device, Pretrained, load_model
 from fastclip.cli.coder._common import (
     PROTOCOL,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from fastclip.coder import ClassTexts, EndpointSource, Source
     from fastclip.models import Model
 
-_KEY = "FASTCLIP_ENDPOINT_KEY"
 _ENDPOINT = "Endpoint"
 
 Kind = Literal["attributes", "sentences"]
@@ -188,7 +187,7 @@ def _endpoint(
         url,
         chat_model,
         output.with_name(output.name + ".answers.jsonl"),
-        key=os.environ.get(_KEY),
+        key=os.environ.get(ENDPOINT_KEY),
         requests_per_minute=requests_per_minute,
     )
     return EndpointSource(chat, chat_model, workers=workers)

@@ -15,7 +15,14 @@ import torch.nn.functional as F
 import typer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fastclip.data.files import dump_json, replacing, write_safetensors
+from fastclip.data.files import (
+    dump_json,
+    remove_unfinished,
+    replacing,
+    sink,
+    write_safetensors,
+)
+from fastclip.data.job_folder import lock
 from fastclip.data.scenes import (
     Drawings,
     Scene,
@@ -280,8 +287,8 @@ def _save(
         "seed": seed,
         "optimizer": optimizer.state(),
     }
-    with replacing(output / "checkpoint.pt") as part:
-        torch.save(state, part)
+    with sink(output / "checkpoint.pt") as file:
+        torch.save(state, file)  # type: ignore[arg-type]
     with replacing(output / "loss.csv") as part, open(part, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("step", "loss", "learning_rate"))
@@ -317,7 +324,10 @@ def main(
 ) -> None:
     """Train the small model, or resume its training."""
     torch.set_num_threads(threads)
-    train(load_drawings(drawings), output, seed, Recipe(steps=steps))
+    output.mkdir(parents=True, exist_ok=True)
+    with lock(output):
+        remove_unfinished(output)
+        train(load_drawings(drawings), output, seed, Recipe(steps=steps))
 
 
 if __name__ == "__main__":
