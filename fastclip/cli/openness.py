@@ -237,6 +237,7 @@ def _asked(
     if classes is None:
         raise typer.BadParameter("is needed", param_hint="'CLASSES'")
     from fastclip.data import find_images
+    from fastclip.data.image_sources import holds_images
     from fastclip.data.openness_sets import NAMES, openness_set
     from fastclip.data.vocabularies import read_class_list, wordnet_nouns
     from fastclip.data.vocabularies.class_lists import PHOTO
@@ -250,13 +251,9 @@ def _asked(
             listed = replace(listed, templates=(templates,) * len(listed.group_names))
         return _Input(classes, found.images, place.__getitem__, listed, texts)
     listed = read_class_list(classes, templates=templates or PHOTO)
-    source: Any = Path(images)
-    is_pictures = source.is_dir() and any(
-        child.is_dir() and child.name in listed.folders for child in source.iterdir()
-    )
     return _Input(
         Path(images).name,
-        find_images(images) if is_pictures else _named(images, load(images)),
+        find_images(images) if holds_images(images) else _named(images, load(images)),
         lambda name: listed.labels([name])[0],
         listed,
         texts,
@@ -335,12 +332,10 @@ def _picture(images: ImageSource | Features) -> Callable[[str], Any] | None:
 
     if isinstance(images, Features):
         return None
-    import io
-
-    from PIL import Image
+    from fastclip.data.image_decoding import decode_image
 
     place = {name: index for index, name in enumerate(images.names)}
-    return lambda name: Image.open(io.BytesIO(images.read(place[name])))
+    return lambda name: decode_image(images.read(place[name]))
 
 
 def _print(found: Openness, output: Path) -> None:

@@ -24,7 +24,8 @@ class CaptionedImages:
     image_of_caption : tuple of int
         The row of each caption's image in ``source``; several captions can have one.
     without_caption : tuple of str
-        Names of the images that have no caption, or a blank one; they are in ``source`` alone.
+        Names of the images that have no caption, a blank one, or one that is not UTF-8; they are
+        in ``source`` alone.
     """
 
     source: ImageSource

@@ -21,7 +21,7 @@ from .checks import check_at_least, check_strings
 from .files import bytes_of
 from .image_decoding import decode_image
 from .image_sources import ImageSource, find_images
-from .job import Job, Unreadable, open_job
+from .job import Contents, Job, Unreadable, open_job
 from .job_folder import Progress
 from .parallel import in_order, processors
 from .templates import check_templates
@@ -98,6 +98,10 @@ def embed_images(
     again. The files are then the same to the byte as those of an uninterrupted job, if
     ``batch_size`` and the device are the same, and the model is deterministic.
 
+    The names and sizes of the images must be those that the job began with. Images of finished
+    shards whose files have another time than they had are read again and compared, byte by byte;
+    what a data set of torchvision holds is not compared.
+
     Memory: a shard of features, ``4 shard_size d`` bytes, ``3 batch_size`` preprocessed images, and
     a whole picture per worker.
 
@@ -131,8 +135,8 @@ def embed_images(
     ------
     ValueError
         An argument out of range; a source without images; an output that holds something else, or
-        a job with another model, source or option (the message says what changed); a model that
-        gives NaN or infinity.
+        a job with another model, source or option (the message says what changed); images that
+        are others than those of a finished shard; a model that gives NaN or infinity.
     OSError
         The output cannot be written; a file cannot be read that was there when the source was
         listed, or has changed since. What is finished stays.
@@ -158,16 +162,18 @@ def embed_images(
         "names_and_sizes_sha256": images.digest(),
     }
     with open_job(Path(output), "img_emb", len(images), shard_size, inputs) as job:
+        _check_unchanged(images, job, threads)
         kept, report = job.begin(progress)
         wanted = (index for number in job.pending for index in job.ranges[number])
         with _loaded(images, model.preprocess, wanted, threads, 2 * batch_size) as loaded:
             for number in job.pending:
                 shard = itertools.islice(loaded, len(job.ranges[number]))
-                features, good, bad = _encode_images(model, shard, batch_size, report)
+                stamps = _stamps(images, job.ranges[number])
+                features, good, bad, read = _encode_images(model, shard, batch_size, report)
                 columns: dict[str, list[str | None]] = {"image_path": [row.name for row in good]}
                 if images.has_captions:
                     columns["caption"] = [row.caption for row in good]
-                job.write(number, features, columns, bad)
+                job.write(number, features, columns, bad, Contents(stamps, read))
         return _end(job, model.dim, kept)
 
 
@@ -289,13 +295,61 @@ def _end(job: Job, dim: int, kept: int) -> EmbeddingSummary:
     return EmbeddingSummary(job.rows, dim, len(job.ranges), kept, damaged, tuple(job.unreadable))
 
 
+def _check_unchanged(images: ImageSource, job: Job, workers: int) -> None:
+    """Compare the images of finished shards with what they were, where their files are others."""
+
+    def digest(index: int) -> bytes:
+        try:
+            images.names[index].encode()  # as where they are loaded
+            return _digest_of(images.read(index), _caption(images, index))
+        except (OSError, ValueError):
+            return _digest_of(None, None)
+
+    for number in sorted(job.records):
+        before = job.contents(number)
+        if before is None or before.stamps == _stamps(images, job.ranges[number]):
+            continue
+        indices = job.ranges[number]
+        with closing(in_order(digest, indices, workers)) as digests:
+            if _joined(digests) != before.sha256:
+                raise ValueError(
+                    f"{job.output}: has features of other images: of {images.names[indices[0]]!r} "
+                    f"to {images.names[indices[-1]]!r} in the source, one or more have changed "
+                    "since. Give the images as they were, or another output folder"
+                )
+
+
+def _stamps(images: ImageSource, indices: Iterable[int]) -> str | None:
+    stamps = [images.stamp(index) for index in indices]
+    if not any(stamps):
+        return None
+    return hashlib.sha256("\n".join(map(str, stamps)).encode()).hexdigest()
+
+
+def _digest_of(data: bytes | None, caption: str | None) -> bytes:
+    """Of an image with its caption; of none where it cannot be read."""
+    if data is None:
+        return bytes(32)
+    text = b"" if caption is None else b"\1" + caption.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(hashlib.sha256(data).digest() + text).digest()
+
+
+def _joined(digests: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _caption(images: ImageSource, index: int) -> str | None:
+    return images.caption(index) if images.has_captions else None
+
+
 @dataclass(frozen=True)
 class _Row:
     name: str
     caption: str | None
 
 
-_Loaded: TypeAlias = tuple[_Row, torch.Tensor] | Unreadable
+_Loaded: TypeAlias = tuple[bytes, tuple[_Row, torch.Tensor] | Unreadable]
+"""A digest of what was read, and what came of it."""
 
 
 @contextmanager
@@ -310,20 +364,23 @@ def _loaded(
 
     def load(index: int) -> _Loaded:
         name = images.names[index]
+        digest = _digest_of(None, None)
         try:
             name.encode()  # a file name can hold bytes that are no text
-            picture = decode_image(images.read(index))
-            caption = images.caption(index) if images.has_captions else None
+            data = images.read(index)
+            caption = _caption(images, index)
+            digest = _digest_of(data, caption)
+            picture = decode_image(data)
         except UnicodeEncodeError:
-            return Unreadable(index, name, "the name is not UTF-8")
+            return digest, Unreadable(index, name, "the name is not UTF-8")
         except OSError as error:
             # A disk that fails or goes away must end the job, not every image from here on.
             if images.sizes[index] >= 0 and not isinstance(error, PermissionError):
                 raise
-            return Unreadable(index, name, error.strerror or str(error))
+            return digest, Unreadable(index, name, error.strerror or str(error))
         except ValueError as error:
-            return Unreadable(index, name, str(error))
-        return _Row(name, caption), preprocess(picture)
+            return digest, Unreadable(index, name, str(error))
+        return digest, (_Row(name, caption), preprocess(picture))
 
     with warnings.catch_warnings(), closing(in_order(load, indices, workers, ahead)) as loaded:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of them is an error here
@@ -335,11 +392,13 @@ def _encode_images(
     loaded: Iterator[_Loaded],
     batch_size: int,
     report: Callable[[int], None],
-) -> tuple[npt.NDArray[np.float32], list[_Row], list[Unreadable]]:
+) -> tuple[npt.NDArray[np.float32], list[_Row], list[Unreadable], str]:
+    """Features, their rows, what was skipped, and a hash of all that was read."""
     features = [np.empty((0, model.dim), np.float32)]
     good: list[_Row] = []
     bad: list[Unreadable] = []
     batch: list[torch.Tensor] = []
+    digests: list[bytes] = []
 
     def encode() -> None:
         if batch:
@@ -348,7 +407,8 @@ def _encode_images(
             report(len(batch))
             batch.clear()
 
-    for entry in loaded:
+    for digest, entry in loaded:
+        digests.append(digest)
         if isinstance(entry, Unreadable):
             bad.append(entry)
             report(1)
@@ -359,7 +419,7 @@ def _encode_images(
         if len(batch) == batch_size:
             encode()
     encode()
-    return np.concatenate(features), good, bad
+    return np.concatenate(features), good, bad, _joined(digests)
 
 
 def _checked(rows: torch.Tensor, names: Sequence[Any], model: Encoder) -> npt.NDArray[np.float32]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from fastclip.data.checks import check_choice
 
-from .texts import check_header, kind_of, numbered_lines, open_text
+from .texts import check_header, is_utf8, kind_of, numbered_lines, open_text
 
 Box = tuple[float, float, float, float]
 
@@ -230,12 +230,16 @@ def _text(name: str, text: object) -> str:
         raise _Invalid(f"{name} is {what}, allowed: a text")
     if not text.strip():
         raise _Invalid(f"{name} is blank, allowed: at least one letter")
+    if not is_utf8(text):
+        raise _Invalid(f"{name}: {text!r:.60} is not text that UTF-8 can hold")
     return text
 
 
 def _texts(name: str, entry: Mapping[str, Any], *, needed: bool = False) -> tuple[str, ...]:
-    found = entry.get(name, entry.get(f"{name}s"))
-    texts = found if isinstance(found, list) else [] if found in (None, "") else [found]
+    given = [x for x in (entry.get(name), entry.get(f"{name}s")) if x not in (None, "", [])]
+    if len(given) > 1:
+        raise _Invalid(f"{name} and {name}s are both given, allowed: one of them")
+    texts = given[0] if given and isinstance(given[0], list) else given
     if needed and not texts:
         raise _Invalid(f"{name} is missing, allowed: at least one")
     return tuple(_text(name, text) for text in texts)

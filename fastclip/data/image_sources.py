@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._label_map_files import refuse_label_maps
+from . import parquet_images
+from ._label_map_files import PNG_HEADER, is_png_of_numbers, refuse_label_maps
 from .parquet_images import ImageTables
 from .patterns import expand, is_pattern, warn_of_missing_parts
 from .texts import kind_of, read_texts
@@ -64,6 +65,10 @@ class ImageSource(ABC):
     def read(self, index: int) -> bytes:
         """Return the file of one image; raise OSError if it cannot be read, or has changed."""
 
+    def stamp(self, index: int) -> str | None:
+        """Return what changes with the file of one image, at no cost; None where nothing does."""
+        return None
+
     def caption(self, index: int) -> str | None:
         """Return the text that comes with one image, None if there is none."""
         return None
@@ -82,11 +87,14 @@ class _Files(ImageSource):
             raise OSError(f"{path}: has changed since it was listed")
         return data
 
+    def stamp(self, index: int) -> str | None:
+        return _stamp(self.root / self.names[index])
+
     def caption(self, index: int) -> str | None:
         beside = (self.root / self.names[index]).with_suffix(".txt")
         if not beside.is_file():
             return None
-        return beside.read_bytes().decode("utf-8", "replace").strip()
+        return _text(beside.read_bytes())
 
 
 @dataclass(frozen=True)
@@ -122,9 +130,13 @@ class _Tars(ImageSource):
             raise OSError(image)
         return image.read()
 
+    def stamp(self, index: int) -> str | None:
+        image = self.images[index]
+        return None if isinstance(image, str) else _stamp(image.tar)
+
     def caption(self, index: int) -> str | None:
         if index in self.texts:
-            return self.texts[index].read().decode("utf-8", "replace").strip()
+            return _text(self.texts[index].read())
         if index in self.jsons:
             with suppress(ValueError, RecursionError):
                 entry = json.loads(self.jsons[index].read())
@@ -168,7 +180,8 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
     ``.tar``            its members with the suffix of an image, in their order, as webdataset
                         lays them out. Named by the key, the path without the suffix. The caption
                         is ``KEY.txt`` or else the field ``caption`` of ``KEY.json``, if that
-                        can be read
+                        can be read as UTF-8. A grey or palette PNG beside another image of its
+                        sample, as ``1.seg.png`` beside ``1.jpg``, counts as one that cannot be read
     ``.parquet``        a row each, with bytes or, as in data sets of Hugging Face, ``{bytes,
                         path}`` in a column; a pattern of several, or a folder without other images,
                         is read in the order of their names. Named by the path, else by the number
@@ -216,6 +229,25 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
     if Path(source).is_dir():
         refuse_label_maps(Path(source), found.names)
     return found
+
+
+def holds_images(source: str | os.PathLike[str]) -> bool:
+    """Whether a source is one of `find_images` by its name, or a folder with an image below.
+
+    Parquet may hold images or features: what its columns are says which.
+    """
+    path = Path(source)
+    inside = _walk(path) if path.is_dir() else []
+    tables = [path / name for name in inside if name.endswith(".parquet")]
+    if len(tables) < len(inside):
+        return True
+    if path.suffix == ".parquet" and path.is_file():
+        tables = [path]
+    if tables:
+        return parquet_images.holds_images(tables[0])
+    if path.exists():
+        return kind_of(path) in (".tar", ".csv", ".tsv", ".txt")
+    return is_pattern(str(path))
 
 
 def list_images(source: str | os.PathLike[str], *, column: str | None = None) -> ImageSource:
@@ -312,6 +344,14 @@ def _match(pattern: Path, column: str | None) -> ImageSource:
     return _tars([root / tar for tar in tars], [f"{tar.removesuffix('.tar')}/" for tar in tars])
 
 
+def _text(data: bytes) -> str | None:
+    """A caption; None for bytes that are no UTF-8, of which a guess would be another caption."""
+    try:
+        return data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        return None
+
+
 def files_below(root: Path, names: Sequence[str]) -> ImageSource:
     """The images of ``names``, paths relative to ``root``; they need not exist."""
     return _Files(tuple(names), tuple(_size(root / name) for name in names), root)
@@ -323,6 +363,14 @@ def _size(path: Path) -> int:
     except (OSError, ValueError):  # ValueError: a NUL in the path
         return -1
     return status.st_size if stat.S_ISREG(status.st_mode) else -1
+
+
+def _stamp(path: Path) -> str | None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _tars(paths: Sequence[Path], prefixes: Sequence[str], *, alone: bool = False) -> _Tars:
@@ -346,6 +394,8 @@ def _tars(paths: Sequence[Path], prefixes: Sequence[str], *, alone: bool = False
                 plain = member.isreg() and not member.issparse()
                 sizes.append(member.size if plain else -1)
                 images.append(part if plain else "a link or special file in the tar file")
+        for i in _label_maps(names, images, first):
+            sizes[i], images[i] = -1, "looks like the label map of another image of its sample"
         for suffix, found in captions.items():
             for i in range(first, len(names)):
                 if (names[i].removeprefix(prefix), suffix) in beside:
@@ -355,6 +405,26 @@ def _tars(paths: Sequence[Path], prefixes: Sequence[str], *, alone: bool = False
             sizes.append(-1)
             images.append(error)
     return _Tars(tuple(names), tuple(sizes), tuple(images), captions[".txt"], captions[".json"])
+
+
+def _label_maps(names: Sequence[str], images: Sequence[_Part | str], first: int) -> list[int]:
+    """Images that hold numbers, such as ``1.seg.png``, in a sample with others, as ``1.jpg``."""
+    samples: dict[str, list[int]] = {}
+    for i in range(first, len(names)):
+        folder, base = os.path.split(names[i])
+        samples.setdefault(os.path.join(folder, base.split(".")[0]), []).append(i)
+    found = []
+    for rows in samples.values():
+        parts = [(i, images[i]) for i in rows if len(rows) > 1]
+        maps = [i for i, part in parts if isinstance(part, _Part) and _holds_numbers(part)]
+        found += maps if len(maps) < len(parts) else []
+    return found
+
+
+def _holds_numbers(part: _Part) -> bool:
+    with open(part.tar, "rb") as file:
+        file.seek(part.start)
+        return is_png_of_numbers(file.read(min(part.size, PNG_HEADER)))
 
 
 def _members(path: Path) -> tuple[list[tarfile.TarInfo], str | None]:

@@ -148,6 +148,9 @@ class _Cuts(ImageSource):
         part.save(packed, "BMP")  # without loss, and as fast as a copy
         return packed.getvalue()
 
+    def stamp(self, index: int) -> str | None:
+        return self.files.stamp(self.parts[index][0])
+
 
 def _cut_name(name: str, box: Box | None) -> str:
     return name if box is None else f"{name}@{','.join(f'{x:g}' for x in box)}"

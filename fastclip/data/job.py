@@ -6,7 +6,7 @@ OUT/img_emb/img_emb_00000.npy        features of a shard, [rows, d] float32 (tex
 OUT/metadata/metadata_00000.parquet  their names
 OUT/unreadable.jsonl                 all images that were skipped; written when the job is finished
 
-Images of a shard that were skipped are in its record.
+Images of a shard that were skipped are in its record, as is what `Contents` says of all.
 """
 
 from __future__ import annotations
@@ -37,6 +37,22 @@ class Unreadable:
     index: int
     name: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the images of a shard were when they were read: by their files' times, and in bytes.
+
+    Attributes
+    ----------
+    stamps : str or None
+        Hash of what costs nothing to look at; None where there is nothing of the kind.
+    sha256 : str
+        Hash of the images and their captions.
+    """
+
+    stamps: str | None
+    sha256: str
 
 
 @contextmanager
@@ -79,7 +95,7 @@ class Job(Shards):
 
     def __init__(self, output: Path, kind: str, items: int, shard_size: int) -> None:
         self.kind = kind
-        super().__init__(output, items, shard_size, self._paths, _unreadable)
+        super().__init__(output, items, shard_size, self._paths, _check)
 
     @property
     def rows(self) -> int:
@@ -97,6 +113,7 @@ class Job(Shards):
         features: npt.NDArray[np.float32],
         names: Mapping[str, Sequence[str | None]],
         unreadable: Sequence[Unreadable] = (),
+        contents: Contents | None = None,
     ) -> None:
         """Finish a shard: features ``[rows, d]``, columns of ``rows`` strings, skipped images."""
         import pyarrow as pa
@@ -108,7 +125,12 @@ class Job(Shards):
         columns = {name: pa.array(values, pa.string()) for name, values in names.items()}
         with replacing(table) as part:
             pq.write_table(pa.table(columns), part)
-        self.finish(number, {"unreadable": [asdict(entry) for entry in unreadable]})
+        more: dict[str, object] = {"unreadable": [asdict(entry) for entry in unreadable]}
+        self.finish(number, more if contents is None else {**more, "images": asdict(contents)})
+
+    def contents(self, number: int) -> Contents | None:
+        """What the images of a finished shard were; None for those of earlier versions."""
+        return _contents(self.records[number])
 
     def list_unreadable(self) -> None:
         """Write the list of the images that were skipped, when all shards are finished."""
@@ -125,6 +147,15 @@ class Job(Shards):
         return self.output / self.name(number), (
             self.output / "metadata" / f"metadata_{number:05d}.parquet"
         )
+
+
+def _check(record: Mapping[str, Any]) -> None:
+    _unreadable(record)
+    _contents(record)
+
+
+def _contents(record: Mapping[str, Any]) -> Contents | None:
+    return Contents(**record["images"]) if "images" in record else None
 
 
 def _unreadable(record: Mapping[str, Any]) -> list[Unreadable]:

@@ -229,6 +229,10 @@ class _Several(ImageSource):
         source, place = self.parts[index]
         return source.read(place)
 
+    def stamp(self, index: int) -> str | None:
+        source, place = self.parts[index]
+        return source.stamp(place)
+
 
 def _joined(parts: Sequence[_Part]) -> ImageSource:
     sources = [part.images for part in parts]

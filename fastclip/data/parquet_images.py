@@ -133,16 +133,32 @@ class _File:
         return found.st_size, found.st_mtime_ns
 
 
-def _image_column(schema: Any, column: str | None) -> str:
+def holds_images(path: Path) -> bool:
+    """Whether a parquet file has a column of images.
+
+    Raises
+    ------
+    FeatureFileError
+        It cannot be read.
+    """
+    with file_errors(path), arrow_errors():
+        return bool(_image_columns(open_parquet(path).schema_arrow))
+
+
+def _image_columns(schema: Any) -> list[str]:
     import pyarrow as pa
 
-    def holds_images(kind: Any) -> bool:
+    def is_image(kind: Any) -> bool:
         if _is_struct(kind):
             place = kind.get_field_index("bytes")
-            return place >= 0 and holds_images(kind.field(place).type)
+            return place >= 0 and is_image(kind.field(place).type)
         return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
-    found = [field.name for field in schema if holds_images(field.type)]
+    return [str(field.name) for field in schema if is_image(field.type)]
+
+
+def _image_column(schema: Any, column: str | None) -> str:
+    found = _image_columns(schema)
     if column in found:
         return str(column)
     if column is not None:

@@ -74,7 +74,7 @@ def _runs(counts: object) -> list[int]:
         raise ValueError(f"rle: counts is {counts!r:.60}, allowed: text, or a list of numbers")
     runs: list[int] = []
     value = shift = 0
-    for code in counts if isinstance(counts, bytes) else counts.encode("ascii", "replace"):
+    for code in counts if isinstance(counts, bytes) else counts.encode("utf-8", "replace"):
         bits = code - 48
         if not 0 <= bits < 64 or shift > 60:
             raise ValueError(f"rle: counts is {counts!r:.60}, allowed: what pycocotools writes")

@@ -9,7 +9,7 @@ import torch
 
 from .features import FeatureFileError, FeatureMetadata, Features
 from .formats import arrow_errors, file_errors, map_npy, open_parquet, read_npy
-from .image_sources import SUFFIXES
+from .image_sources import holds_images
 from .job import read_manifest
 
 # Which metadata column names the rows; a plain folder says nothing of what its rows are.
@@ -72,8 +72,7 @@ def what_else(folder: Path, wanted: str) -> str:
     inside = sorted(path.name for path in folder.iterdir())
     if not inside:
         return f"an empty folder, allowed: one with {wanted} files"
-    suffixes = {Path(name).suffix.lower() for name in inside}
-    if suffixes & (SUFFIXES | {".tar"}):
+    if holds_images(folder) or any(name.endswith(".tar") for name in inside):
         return f"a folder of images without {wanted} files: fastclip embed-images makes features"
     shown = ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "")
     return f"a folder without {wanted} files; it holds {shown}"

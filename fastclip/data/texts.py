@@ -95,11 +95,18 @@ def _checked(line: int, text: object) -> str:
         raise ValueError(f"line {line}: the text is {what}, allowed: a string")
     if not text.strip():
         raise ValueError(f"line {line}: the text is blank, allowed: at least one letter")
+    if not is_utf8(text):
+        raise ValueError(f"line {line}: {text!r} is not text that UTF-8 can hold")
+    return text
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold a text; JSON can write a lone surrogate, which it cannot."""
     try:
         text.encode()
-    except UnicodeEncodeError as error:  # JSON can write a lone surrogate
-        raise ValueError(f"line {line}: {text!r} is not text that UTF-8 can hold") from error
-    return text
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _reason(error: Exception) -> str:
@@ -137,7 +144,10 @@ def _table(file: TextIO, column: str | None, delimiter: str) -> Iterator[tuple[i
                 )
             yield rows.line_num, row[chosen]
     except csv.Error as error:
-        raise ValueError(f"line {rows.reader.line_num}: {error}") from error
+        reason = str(error)
+        if "universal-newline" in reason:
+            reason = "a line ends with a carriage return alone, allowed: with a line feed"
+        raise ValueError(f"line {rows.reader.line_num}: {reason}") from error
 
 
 def _json_lines(file: TextIO, column: str | None) -> Iterator[tuple[int, object]]:
@@ -158,8 +168,10 @@ def check_header(columns: Sequence[str], delimiter: str, column: str | None = No
     Raises
     ------
     ValueError
-        The columns are separated by another character, or two have the same name.
+        There are none, they are separated by another character, or two have the same name.
     """
+    if not columns:
+        raise ValueError("no line in it, allowed: a first one that names the columns")
     for other, name in _DELIMITERS.items():
         if len(columns) == 1 and other != delimiter and other in columns[0] != column:
             raise ValueError(

@@ -1,5 +1,6 @@
 """A model on captions with hard positives and negatives, from its features to its scores."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -120,6 +121,12 @@ def measure_hard_positives(
     progress : callable, optional
         Called with "images" or "texts"; returns what `embed_images` takes as ``progress``.
 
+    Warns
+    -----
+    UserWarning
+        Texts of an item differ only after the end of the model's context, so that they score as
+        ties.
+
     Raises
     ------
     ValueError
@@ -134,6 +141,7 @@ def measure_hard_positives(
             "allowed: all or none; fastclip.data.complete_items returns those that have all"
         )
     named: dict[str, Any] = {"model_name": model_name, "pretrained": pretrained}
+    _warn_of_cut_texts(items, model)
     folder.mkdir(parents=True, exist_ok=True)
     texts = HardPositiveSet(tuple(items)).texts
     told = progress("texts") if progress else None
@@ -203,6 +211,39 @@ def _measures(
             np.array(captions), positives, negatives, group_of_item=np.array(groups), **options
         )
     return scores, sensitivity
+
+
+def _warn_of_cut_texts(items: Sequence[HardPositiveItem], model: Encoder) -> None:
+    """Warn of texts of an item that differ only behind the end of the model's context."""
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None:
+        return
+    length = tokenizer([""]).shape[1]
+    texts = HardPositiveSet(tuple(items)).texts
+    # A token is a byte or more, and two stand for the ends.
+    long = [text for text in texts if len(text.encode("utf-8", "replace")) > length - 2]
+    seen = {
+        text: row.tobytes()
+        for start in range(0, len(long), 1024)
+        for part in [long[start : start + 1024]]
+        for text, row in zip(part, tokenizer(part).numpy(), strict=True)
+    }
+    equal = [
+        item
+        for item in items
+        if item.caption in seen
+        and any(
+            text != item.caption and seen.get(text) == seen[item.caption]
+            for text in (*item.hard_positives, *item.hard_negatives)
+        )
+    ]
+    if equal:
+        warnings.warn(
+            f"items: {len(equal)} of {len(items)} have a caption that differs from a hard positive "
+            f"or negative only after the model's context of {length} tokens: they score as ties. "
+            f"The first is {equal[0].caption!r:.200}",
+            stacklevel=3,
+        )
 
 
 def _unit(folder: Path) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastclip.data.image_decoding import decode_image
 from fastclip.metrics.hard_positives import HardPositiveReport
-from fastclip.report.page import data_uri, write_page
+from fastclip.report.page import thumbnail, write_page
 
 OUTCOMES = {
     "positive_rejected": "Another wording is rejected",
@@ -74,10 +74,8 @@ def _example(report: HardPositiveReport, item: int) -> dict[str, Any]:
         ("positive", " / ".join(entry.hard_positives), float(scores.positive_scores[item])),
         ("negative", " / ".join(entry.hard_negatives), float(scores.negative_scores[item])),
     ]
-    return {"image": _inline(image), "name": entry.image, "lines": lines}
-
-
-def _inline(data: bytes) -> str:
-    picture = decode_image(data)
-    picture.thumbnail((_SIDE, _SIDE))
-    return data_uri(picture, format="JPEG", quality=85)
+    return {
+        "image": thumbnail(decode_image(image), _SIDE, format="JPEG", quality=85),
+        "name": entry.image,
+        "lines": lines,
+    }

@@ -12,7 +12,7 @@ import torch
 from fastclip.config import config
 from fastclip.data.files import replacing
 from fastclip.metrics.openness import Openness
-from fastclip.report.page import data_uri, write_page, write_results
+from fastclip.report.page import thumbnail, write_page, write_results
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -171,7 +171,7 @@ def _words(found: Openness, picture: Picture | None) -> list[dict[str, Any]]:
                 "accuracy": float(words.accuracy[place]),
                 "images": len(taken),
                 "examples": [
-                    {"name": image, "uri": None if picture is None else _small(picture(image))}
+                    {"name": image, "uri": None if picture is None else _thumbnail(picture(image))}
                     for image in names
                 ],
             }
@@ -179,7 +179,5 @@ def _words(found: Openness, picture: Picture | None) -> list[dict[str, Any]]:
     return shown
 
 
-def _small(image: Image) -> str:
-    small = image.convert("RGB")
-    small.thumbnail((_SIDE, _SIDE))
-    return data_uri(small, format="PNG", optimize=True)
+def _thumbnail(image: Image) -> str:
+    return thumbnail(image, _SIDE, format="PNG", optimize=True)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from fastclip.data.image_decoding import to_rgb
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
@@ -36,7 +38,8 @@ def draw_labels(picture: Image, labels: torch.Tensor, names: Sequence[str]) -> I
 
     Parameters
     ----------
-    picture : PIL image, RGB, W x H
+    picture : PIL image, W x H
+        What is transparent is shown over white, as models get it.
     labels : int64 tensor [H, W]
         Rows of names; -1 is left without colour.
     names : sequence of str
@@ -64,6 +67,7 @@ def draw_labels(picture: Image, labels: torch.Tensor, names: Sequence[str]) -> I
     from PIL import Image, ImageDraw
 
     _check_size(picture, labels)
+    picture = to_rgb(picture)
     factor = max(1, -(-_SMALLEST // max(picture.size)))
     size = (picture.width * factor, picture.height * factor)
     ids, areas = labels[labels >= 0].unique(return_counts=True)
@@ -120,6 +124,7 @@ def draw_panels(picture: Image, panels: Sequence[Panel], *, columns: int = 4) ->
 
     for panel in panels:
         _check_size(picture, panel.mask)
+    picture = to_rgb(picture)
     scale = _PANEL / max(picture.size)
     width, height = (max(1, round(n * scale)) for n in picture.size)
     small = picture.resize((width, height), Image.Resampling.BICUBIC)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastclip.data.files import dump_json, replacing
+from fastclip.data.image_decoding import to_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,6 +33,13 @@ def write_page(path: Path, template: str, **shown: Any) -> None:
 def write_results(folder: Path, content: dict[str, Any]) -> None:
     """Write the numbers of a report into ``results.json``."""
     dump_json(folder / "results.json", content, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def thumbnail(image: Image, side: int, **options: Any) -> str:
+    """As `data_uri`, shrunk to ``side`` pixels, with the colours that a model gets: over white."""
+    small = to_rgb(image).copy()
+    small.thumbnail((side, side))
+    return data_uri(small, **options)
 
 
 def data_uri(image: Image, **options: Any) -> str:

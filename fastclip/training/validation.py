@@ -85,7 +85,8 @@ class Validation:
 def read_classes(table: Path) -> tuple[list[Path], tuple[str, ...]]:
     """Read images and class names from a table, for ``zero_shot``; paths are relative to it."""
     names = read_texts(table, column="image")
-    return [table.parent / name for name in names], read_texts(table, column="class")
+    classes = (name.strip() for name in read_texts(table, column="class"))  # "cat " is "cat"
+    return [table.parent / name for name in names], tuple(classes)
 
 
 def _benchmark(

@@ -216,6 +216,35 @@ def test_classify(labelled: tuple[Path, Path, Path], tmp_path: Path) -> None:
     assert "a photo of None" in (out / "report.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("photos", None, "photos: an empty folder, allowed: one with .npy or .parquet files"),
+        ("a.csv", "id,path\n1,a.jpg\n", "a.csv: holds several columns (id, path): name one"),
+        ("a.csv", "path;id\na.jpg;1\n", "a.csv: line 1: 'path;id' is one column, but looks like"),
+        ("a.tar", "", "a.tar: empty file, allowed: a whole tar file, not compressed"),
+        ("*.jpg", None, "*.jpg: no images in it, allowed: at least one"),
+        ("absent", None, "absent: no such file or folder, nor a sample"),
+    ],
+)
+def test_images_that_are_none(
+    labelled: tuple[Path, Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: str | None,
+    message: str,
+) -> None:
+    """The error is that of the reader that what is there is for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    result = run("classify", name, labelled[2], "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"error: {message}" in result.stderr
+
+
 def test_classify_pictures(tmp_path: Path, labelled: tuple[Path, Path, Path]) -> None:
     from PIL import Image
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,20 @@ def test_examples_are_the_furthest_from_right(folder):
     )
     expected = [i for i in margin.argsort().tolist() if both[i]][:4]
     assert report.examples("both_rejected") == expected
+
+
+def test_texts_that_differ_only_after_the_context(folder):
+    model = fastclip.models.load("model")
+    length = model.tokenizer([""]).shape[1]
+    shared = " ".join(["wall"] * length)
+    lines = ["caption,hard_positive,hard_negative"]
+    lines += ["a wall,the wall,a door", f"{shared} red,{shared},{shared} blue"]
+    lines += [f"red {shared},crimson {shared},blue {shared}"]  # cut, but different before
+    (folder / "long.csv").write_text("\n".join(lines) + "\n")
+    items = read_hard_positives("long.csv").items
+    message = f"items: 1 of 3 have .* after the model's context of {length} tokens.* 'wall wall"
+    with pytest.warns(UserWarning, match=message):
+        measure_hard_positives(items, model, folder / "features")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measure_hard_positives(items[::2], model, folder / "others")

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -85,7 +88,9 @@ def test_pictures_of_a_folder_and_a_second_run(tmp_path, monkeypatch) -> None:
     for name in ("red", "green", "blue", "white"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(3):
-            pixels = rng.integers(0, 255, (40, 40, 3)).astype(np.uint8)
+            pixels = rng.integers(0, 255, (40, 40, 4)).astype(np.uint8)
+            pixels[..., 3] = 255
+            pixels[:4, :4] = 0  # clear black, which a model sees as white
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
     table = tmp_path / "classes.tsv"
     table.write_text("name\tgroup\nred\twarm\nblue\tcold\ngreen\tcold\nwhite\twarm\n")
@@ -110,12 +115,29 @@ def test_pictures_of_a_folder_and_a_second_run(tmp_path, monkeypatch) -> None:
     assert numbers["acc_s"] == pytest.approx(expected.acc_s, abs=0.1)  # other batches, other bits
     assert numbers["images"] == 12
     assert numbers["adversarial"]["candidates"] == 3
+    page = (tmp_path / "out/report.html").read_text()
+    shown = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert shown
+    for image in shown:
+        picture = Image.open(io.BytesIO(base64.b64decode(image)))
+        assert picture.getpixel((1, 1)) == (255, 255, 255)
 
     def fail(*_, **__):
         raise AssertionError("features are there")
 
     monkeypatch.setattr(model, "encode_image", fail)  # what is finished is not computed again
     assert run(*arguments).exit_code == 0
+
+
+def test_folders_without_pictures_of_the_classes(files) -> None:
+    folder, table = files[0], files[-1]
+    (folder / "none").mkdir()
+    result = run(folder / "none", table, "--model", "tiny", "-o", folder / "out")
+    assert (result.exit_code, "none: an empty folder" in result.stderr) == (1, True)
+    (folder / "val" / "cow").mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(folder / "val" / "cow" / "1.png")
+    result = run(folder / "val", table, "--model", "tiny", "-o", folder / "out")
+    assert "cow/1.png: is in the folder 'cow', which no class has" in result.stderr
 
 
 def test_a_protocol_by_name(files, monkeypatch) -> None:

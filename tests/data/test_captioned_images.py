@@ -35,6 +35,22 @@ def test_folder(tmp_path: Path) -> None:
         find_captioned_images(tmp_path)
 
 
+def test_captions_in_other_encodings(tmp_path: Path) -> None:
+    """A byte-order mark is no part of a caption; what is no UTF-8 is not guessed."""
+    texts = {"a": "Käse".encode("utf-8-sig"), "b": "Käse".encode("latin-1")}
+    texts["c"] = "Käse".encode("utf-16")
+    for name, text in texts.items():
+        (tmp_path / f"{name}.png").write_bytes(picture("red"))
+        (tmp_path / f"{name}.txt").write_bytes(text)
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        for name in sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".tar"):
+            archive.add(tmp_path / name, name)
+    for source, suffix in ((tmp_path, ".png"), (tmp_path / "0.tar", "")):
+        found = find_captioned_images(source)
+        assert (found.captions, found.image_of_caption) == (("Käse",), (0,))
+        assert found.without_caption == (f"b{suffix}", f"c{suffix}")
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
 def test_table(tmp_path: Path, kind: str) -> None:
     rows = [("x/a.png", "a cat"), ("b.png", "a dog"), ("x/a.png", "one cat, asleep")]

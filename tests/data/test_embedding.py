@@ -20,10 +20,12 @@ from tiny_encoder import TinyEncoder
 from fastclip.data import (
     FeatureFileError,
     FeatureMetadata,
+    HardPositiveItem,
     Unreadable,
     embed_images,
     embed_texts,
     find_images,
+    find_item_images,
     read_features,
 )
 from fastclip.data.image_decoding import decode_image
@@ -190,6 +192,51 @@ def test_changed_inputs_are_refused_by_name(model, photos, tmp_path):
     refused("names_and_sizes_sha256 was")
 
 
+@pytest.mark.parametrize("source", ["folder", "tar", "cuts"])
+def test_images_replaced_by_others_of_the_same_size(model, photos, tmp_path, source):
+    for path in photos.iterdir():
+        path.write_bytes(path.read_bytes().ljust(9999, b"\0"))  # PNG takes what comes after its end
+
+    def images():
+        if source == "folder":
+            return find_images(photos)
+        if source == "cuts":
+            items = [
+                HardPositiveItem(f"{i:02d}.png", "a", (), ("b",), box=(1, 1, 9, 9))
+                for i in range(25)
+            ]
+            return find_item_images(items, photos).source
+        with tarfile.open(tmp_path / "a.tar", "w") as archive:
+            for path in sorted(photos.iterdir()):
+                archive.add(path, path.name)
+        return find_images(tmp_path / "a.tar")
+
+    out = tmp_path / "out"
+    embed_images(images(), model, out, shard_size=5)
+    before = content(out)
+    model.batches.clear()
+    for path in photos.iterdir():
+        os.utime(path, ns=(0, 0))  # as a copy of the folder may have them
+    assert embed_images(images(), model, out, shard_size=5).kept == 5
+    changed = (photos / "07.png").read_bytes()
+    (photos / "07.png").write_bytes((photos / "06.png").read_bytes())
+    with pytest.raises(ValueError, match=r"has features of other images: of '05.* to '09"):
+        embed_images(images(), model, out, shard_size=5)
+    (photos / "07.png").write_bytes(changed)
+    assert embed_images(images(), model, out, shard_size=5).kept == 5
+    assert content(out) == before
+    assert model.batches == []
+
+
+def test_records_of_earlier_versions_are_kept(model, photos, tmp_path):
+    out = tmp_path / "out"
+    embed_images(photos, model, out, shard_size=25)
+    record = out / "shards" / "shard_00000.json"
+    kept = {k: v for k, v in json.loads(record.read_text()).items() if k in ("files", "unreadable")}
+    record.write_text(json.dumps(kept))
+    assert embed_images(photos, model, out, shard_size=25).kept == 1
+
+
 def test_output_that_is_something_else(model, photos, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("x")
@@ -276,6 +323,7 @@ def test_names_that_are_no_text_are_skipped(model, tmp_path):
     assert read_features(tmp_path / "out").names == ("good.png",)
     (line,) = (tmp_path / "out" / "unreadable.jsonl").read_text().splitlines()
     assert json.loads(line)["name"] == "\udcff.png"
+    os.utime(tmp_path / "in" / "good.png", ns=(0, 0))
     assert embed_images(tmp_path / "in", model, tmp_path / "out").kept == 1
 
 

@@ -139,6 +139,12 @@ def test_own_files(tmp_path: Path) -> None:
         ({"caption": "a", "hard_negative": "d", "bbox_x": 1}, "line 2: the box needs four numbers"),
         ([1], "line 2: a list, allowed: an object"),
         (
+            {"caption": "a", "hard_negative": "d", "hard_negatives": ["e"]},
+            "line 2: hard_negative and hard_negatives are both given",
+        ),
+        ({"caption": "a", "hard_negative": "d", "image": ["x"]}, r"line 2: image is \['x'\], all"),
+        ({"caption": "\ud800", "hard_negative": "d"}, "line 2: caption: .* not text that UTF-8"),
+        (
             {"caption": "a", "hard_negative": "d", "bbox_x": 1, "bbox_y": 1, "bbox_w": 0,
              "bbox_h": 5},
             "line 2: the box is 0 x 5 pixels",
@@ -171,7 +177,7 @@ def test_sugarcrepe_pp_and_blank_lines_at_the_end(tmp_path: Path) -> None:
     for content in ([entry], {"0": entry}):
         found = read_hard_positives(write(tmp_path / "swap_obj.json", content))
         assert found.items == (HardPositiveItem("1.jpg", "a", ("b",), ("c",), "swap_obj"),)
-    line = json.dumps({"caption": "a", "hard_negative": "c"})
+    line = json.dumps({"caption": "a", "hard_negative": None, "hard_negatives": ["c"]})
     found = read_hard_positives(write(tmp_path / "own.jsonl", f"{line}\n\n \n"))
     assert len(found.items) == 1
 

@@ -7,10 +7,13 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from fastclip.data import find_images, patterns
+from fastclip.data.image_sources import holds_images
 from fastclip.data.patterns import expand
 
 
@@ -265,6 +268,29 @@ def test_label_maps_among_images_are_refused(tmp_path):
     assert find_images(tmp_path / "masks").names == ("7.png",)
 
 
+def test_label_maps_in_a_sample_of_a_tar(tmp_path):
+    def packed(mode, kind="PNG"):
+        file = io.BytesIO()
+        Image.new(mode, (2, 2)).save(file, kind)
+        return file.getvalue()
+
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        for name, data in (
+            ("a/1.jpg", packed("RGB", "JPEG")),
+            ("a/1.seg.png", packed("P")),
+            ("a/1.other.png", packed("RGB")),
+            ("b/1.png", packed("L")),  # alone in its sample
+            ("2.left.png", packed("L")),
+            ("2.right.png", packed("L")),
+        ):
+            add(archive, name, data)
+    found = find_images(tmp_path / "0.tar")
+    assert found.names == ("a/1", "a/1.seg", "a/1.other", "b/1", "2.left", "2.right")
+    assert [size < 0 for size in found.sizes] == [False, True, False, False, False, False]
+    with pytest.raises(OSError, match="looks like the label map of another image of its sample"):
+        found.read(1)
+
+
 def test_damaged_tars(webdataset, tmp_path):
     whole = webdataset.read_bytes()
     webdataset.write_bytes(whole[: 512 * 5 + 100])
@@ -289,6 +315,24 @@ def test_changed_since_it_was_listed(webdataset):
     (webdataset.parent / "a.jpg").write_bytes(b"another length")
     with pytest.raises(OSError, match=r"a\.jpg: has changed since it was listed"):
         found.read(0)
+
+
+def test_what_holds_images(tmp_path):
+    """As commands ask that take images or features."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array([0.0] * 4, pa.float32()), 2)
+    for name, values in (("images", pa.array([b"x"])), ("features", column)):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.table({"x": values}), tmp_path / name / "0.parquet")
+    touch(tmp_path, "photos/a/b.jpg", "job/img_emb/0.npy", "0.tar", "list.txt", "a.npy")
+    (tmp_path / "job" / "metadata").mkdir()
+    pq.write_table(
+        pa.table({"image_path": ["a.jpg"]}), tmp_path / "job/metadata/metadata_0.parquet"
+    )
+    (tmp_path / "empty").mkdir()
+    for name in ("images", "images/0.parquet", "photos", "*.jpg", "0.tar", "list.txt"):
+        assert holds_images(tmp_path / name), name
+    for name in ("features", "features/0.parquet", "job", "empty", "a.npy", "absent"):
+        assert not holds_images(tmp_path / name), name
 
 
 def test_what_is_no_source(tmp_path):

@@ -72,7 +72,7 @@ def test_files(world, tmp_path) -> None:
 
     def picture(name):
         asked.append(name)
-        return Image.new("RGB", (300, 200), "red")
+        return Image.new("RGBA", (300, 200), (0, 0, 0, 0))
 
     write_openness(tmp_path, found, title="Made <up>", picture=picture)
     names = {"report.html", "results.json", "expansion.png", "vocabulary.png", "similarity.png"}
@@ -97,7 +97,7 @@ def test_files(world, tmp_path) -> None:
     assert set(asked) <= taken
     uri = re.search(r'src="data:image/png;base64,([^"]+)"', page).group(1)
     small = Image.open(io.BytesIO(base64.b64decode(uri)))
-    assert (small.size, small.getpixel((5, 5))) == ((96, 64), (255, 0, 0))
+    assert (small.size, small.getpixel((5, 5))) == ((96, 64), (255, 255, 255))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     write_openness(tmp_path, found, title="Made <up>", picture=picture)
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}

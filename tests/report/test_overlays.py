@@ -44,6 +44,15 @@ def test_masks_leave_light():
     assert (lower == round(255 * 0.15)).all()
 
 
+def test_what_is_transparent_is_shown_over_white():
+    clear = Image.new("RGBA", (480, 480), (0, 0, 0, 0))
+    drawn = draw_labels(clear, torch.full((480, 480), -1), [])
+    sheet = draw_panels(clear, [Panel("all", torch.ones(480, 480))])
+    assert drawn.getpixel((9, 9)) == sheet.getpixel((60, 60)) == (255, 255, 255)
+    wide = Image.fromarray(np.full((480, 480), 128 * 257, np.uint16))  # not cut off at 255
+    assert draw_labels(wide, torch.full((480, 480), -1), []).getpixel((9, 9)) == (128, 128, 128)
+
+
 def test_colours_differ():
     colours = [_colour(i) for i in range(24)]
     assert len(set(colours)) == 24

@@ -81,11 +81,10 @@ def embed_prompts(prompts: Prompts, encoder: Model) -> Coder:
 
 def source_of(images: str) -> ImageSource | Features:
     from fastclip.data import find_images
+    from fastclip.data.image_sources import holds_images
 
-    try:
-        return find_images(images)
-    except (ValueError, FileNotFoundError):
-        return load(images).normalized()
+    # By what it is, not by what fails: the error of one reader would hide that of the other.
+    return find_images(images) if holds_images(images) else load(images).normalized()
 
 
 def features_of(
