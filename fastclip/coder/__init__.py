@@ -8,7 +8,12 @@ from fastclip.coder.file_source import FileSource
 from fastclip.coder.generate import generate_texts
 from fastclip.coder.measure import CoderReport, measure_coder
 from fastclip.coder.prompts import KINDS, Prompts, TextTemplates, text_templates
-from fastclip.coder.protocol import AUTHORS_THRESHOLDS, DEVIATIONS
+from fastclip.coder.protocol import (
+    AUTHORS_THRESHOLDS,
+    DEVIATIONS,
+    FewShotSettings,
+    authors_few_shot,
+)
 from fastclip.coder.representation import Coder
 from fastclip.coder.search import Grid, Round, Search
 from fastclip.coder.sources import Source, WordNetSource
@@ -29,6 +34,7 @@ __all__ = [
     "CurvePoint",
     "Decisions",
     "EndpointSource",
+    "FewShotSettings",
     "FileSource",
     "Grid",
     "OneClass",
@@ -40,6 +46,7 @@ __all__ = [
     "TipAdapter",
     "TipAdapterF",
     "WordNetSource",
+    "authors_few_shot",
     "confusable_pairs",
     "draw_shots",
     "few_shot_curve",

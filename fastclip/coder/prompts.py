@@ -66,7 +66,9 @@ def text_templates(source: str | os.PathLike[str] = "default") -> TextTemplates:
     source : str or path
         "default", "birds", "pets", "food", "flowers", "aircraft", "satellite", "textures",
         "places", "actions", or a JSON file that ends in .json with the keys ``name``,
-        ``attribute``, ``analogous`` and ``one_to_one``.
+        ``attribute``, ``analogous`` and ``one_to_one``. Names, attributes and analogous classes
+        are worded as by the authors of CODER, except in "textures"; ``one_to_one`` is fastclip's
+        own (see `fastclip.coder.protocol`).
 
     Raises
     ------

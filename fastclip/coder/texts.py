@@ -178,7 +178,9 @@ class ClassTexts:
         ----------
         templates : TextTemplates, or what `text_templates` takes
         protocol : "honest", "authors", or names of `DEVIATIONS`
-            "authors": as the public scripts would word them.
+            "authors": with what the public scripts do to names, synonyms and, in "textures",
+            frames. The words of one-to-one texts and of "textures" are fastclip's own, for the
+            authors' may not ship; `benches/coder_templates.py` makes a file of theirs.
 
         Returns
         -------
