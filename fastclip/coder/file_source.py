@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from fastclip.coder._json import decoded, parsed
 from fastclip.coder.prompts import spaced
 from fastclip.coder.texts import OneClass, Pair
 from fastclip.data.checks import check_choice
@@ -151,13 +150,13 @@ def _texts(place: str, value: Any) -> list[str]:
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Objects with ``class`` and what is known of it, and where each is."""
-    text = _decoded(path)
+    text = decoded(path)
     if ".jsonl" in path.suffixes:
         lines = enumerate(text.split("\n"), 1)  # not splitlines, which splits texts at U+2028
         contents = [(f"line {i}", line) for i, line in lines if line.strip()]
-        yield from ((place, _object(place, _parsed(line, place))) for place, line in contents)
+        yield from ((place, _object(place, parsed(line, place))) for place, line in contents)
         return
-    content = _parsed(text)
+    content = parsed(text)
     if isinstance(content, list):
         rows = enumerate(content, 1)
         yield from ((f"object {i}", _object(f"object {i}", row)) for i, row in rows)
@@ -195,45 +194,3 @@ def _object(place: str, row: Any) -> dict[str, Any]:
 
 def _got(text: str) -> str:
     return f", got {text.strip()[:40]}" if text.strip() else ", the file is empty"
-
-
-def _decoded(path: Path) -> str:
-    raw = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            raw = gzip.decompress(raw)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"is no whole gzip file: {error}") from error
-    if path.suffix in (".pkl", ".pickle") or raw[:1] == b"\x80":
-        raise ValueError(
-            "is a pickle, which may run any code when it is read; if you trust it, write what it "
-            'holds as JSON, {"name": ["text", ...], ...}'
-        )
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"is no UTF-8 at byte {error.start:,}, {raw[error.start : error.start + 1]!r}; save it "
-            "as UTF-8"
-        ) from error
-
-
-def _parsed(text: str, place: str = "") -> Any:
-    at = f"{place}: " if place else ""
-    try:
-        return json.loads(text, object_pairs_hook=_unique)
-    except RecursionError as error:
-        raise ValueError(f"{at}is nested too deeply") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{at}is no JSON: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{at}{error}") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"{key!r} occurs twice")
-        found[key] = value
-    return found
