@@ -134,6 +134,8 @@ def command(
     target.mkdir(exist_ok=True)
     is_scenes = images == _SCENES and not Path(images).exists()
     if is_scenes:
+        if ensemble:
+            raise typer.BadParameter("is not known for scenes", param_hint="'--ensemble'")
         asked = _scenes(target, scenes, vocabulary)
         model = model or "tiny"
     else:
@@ -243,6 +245,8 @@ def _asked(
     from fastclip.data.vocabularies.class_lists import PHOTO
 
     texts = wordnet_nouns() if words == "wordnet" else None
+    if ensemble and templates:
+        raise typer.BadParameter("cannot be used with --template", param_hint="'--ensemble'")
     if classes in NAMES and not Path(classes).exists():
         found = openness_set(classes, images, download=download, ensemble=ensemble)
         place = dict(zip(found.images.names, found.labels, strict=True))
@@ -250,6 +254,12 @@ def _asked(
         if templates:
             listed = replace(listed, templates=(templates,) * len(listed.group_names))
         return _Input(classes, found.images, place.__getitem__, listed, texts)
+    if ensemble:
+        raise typer.BadParameter(
+            f"is known for {', '.join(NAMES)} alone; for your own classes give each prompt as "
+            "--template",
+            param_hint="'--ensemble'",
+        )
     listed = read_class_list(classes, templates=templates or PHOTO)
     return _Input(
         Path(images).name,

@@ -1,13 +1,14 @@
 """Accuracy by the number of support images: CODER-Adapter against Tip-Adapter, honestly."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from fastclip.coder._cache import CacheModel, fingerprints
 from fastclip.coder.adapter import CoderAdapter
+from fastclip.coder.protocol import deviations
 from fastclip.coder.representation import Coder, unit_images
 from fastclip.coder.search import Grid
 from fastclip.coder.support import draw_shots
@@ -16,12 +17,16 @@ from fastclip.engine.checks import Array, as_indices
 
 MOST_VALIDATION = 4  # validation images of a class, as many as shots below that
 
-METHODS: dict[str, Callable[[Coder], CacheModel]] = {
+METHODS: dict[str, Callable[[Coder, Array], CacheModel]] = {
     "CODER-Adapter": CoderAdapter,
-    "CODER-Adapter, centred": lambda coder: CoderAdapter(coder, affinity="cosine", centre=True),
-    "CODER-Adapter, classes weigh equally": lambda coder: CoderAdapter(coder, weighting="class"),
-    "Tip-Adapter": lambda coder: TipAdapter(coder.name_weights()),
-    "Tip-Adapter-F": lambda coder: TipAdapterF(coder.name_weights(), alpha=1.0, beta=5.5),
+    "CODER-Adapter, centred": lambda coder, weights: CoderAdapter(
+        coder, weights, affinity="cosine", centre=True
+    ),
+    "CODER-Adapter, classes weigh equally": lambda coder, weights: CoderAdapter(
+        coder, weights, weighting="class"
+    ),
+    "Tip-Adapter": lambda coder, weights: TipAdapter(weights),
+    "Tip-Adapter-F": lambda coder, weights: TipAdapterF(weights, alpha=1.0, beta=5.5),
 }
 
 
@@ -48,6 +53,9 @@ def few_shot_curve(
     methods: Iterable[str] = tuple(METHODS),
     grid: Grid | Sequence[Any] = Grid(),  # noqa: B008, a constant
     embed_support: Callable[[torch.Tensor], Array] | None = None,
+    class_weights: Array | None = None,
+    protocol: str | Collection[str] = "honest",
+    initial: tuple[float, float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[CurvePoint]:
     """Return the accuracy of each method, number of shots and seed.
@@ -57,6 +65,9 @@ def few_shot_curve(
     have the same draws. The test images are the same for all numbers of shots. Of images with equal
     features only the first is used, so that none is in two of the three splits; a warning says how
     many the others are.
+
+    The authors report the larger of two accuracies on the test images; theirs take other splits,
+    too.
 
     Parameters
     ----------
@@ -73,6 +84,13 @@ def few_shot_curve(
         Takes the rows of all images that are support for any seed, an int64 tensor [M], and returns
         features [M, d] of them as support, such as those of `support_features`. Default: their rows
         of ``image_features``.
+    class_weights : tensor or array [C, d], unit rows, optional
+        CLIP's classifier that all methods add to. Default: the name texts of ``coder``.
+    protocol : "honest", "authors", or names of `DEVIATIONS`
+        "template-weights": ``class_weights`` are needed, of `authors_few_shot`'s templates.
+        "best-of-two-tests": ``initial`` is needed, and the test images are asked twice.
+    initial : (alpha, beta), optional
+        Of `authors_few_shot`.
     progress : callable, optional
         Called with the number of fits that are done and that of all.
 
@@ -80,9 +98,16 @@ def few_shot_curve(
     ------
     ValueError
         A class has not enough images for the largest number of shots, validation and one test
-        image (see `most_shots`), a method is unknown, or ``embed_support`` returns other than M
-        unit rows.
+        image (see `most_shots`), a method is unknown, ``embed_support`` returns other than M
+        unit rows, or the protocol lacks what it needs.
     """
+    wrong = deviations(protocol)
+    if "template-weights" in wrong and class_weights is None:
+        raise ValueError("class_weights: are needed for 'template-weights', got none")
+    if ("best-of-two-tests" in wrong) != (initial is not None):
+        raise ValueError(
+            f"initial: is {initial}, allowed: (alpha, beta) with 'best-of-two-tests', else None"
+        )
     images = unit_images("image_features", image_features, coder.features.shape[1])
     truth = as_indices("labels", labels, len(images), images.device)
     numbers, chosen = sorted(shots), list(methods)
@@ -100,6 +125,7 @@ def few_shot_curve(
     if missing := shortage(numbers[-1], truth, coder.class_names):
         raise ValueError(missing)
     most = numbers[-1] + min(numbers[-1], MOST_VALIDATION)
+    weights = coder.name_weights() if class_weights is None else class_weights
     points: list[CurvePoint] = []
     total = len(seeds) * len(numbers) * len(chosen)
     draws = {seed: draw_shots(truth, most, seed=seed).reshape(-1, most) for seed in seeds}
@@ -115,12 +141,14 @@ def few_shot_curve(
             support = drawn[:, :count].flatten()
             validation = drawn[:, most - min(count, MOST_VALIDATION) :].flatten()
             for method in chosen:
-                model = METHODS[method](coder).fit(support_of(support), truth[support])
+                model = METHODS[method](coder, weights).fit(support_of(support), truth[support])
                 found = model.tune(images[validation], truth[validation], grid=grid)
-                right = model.score(images[test], truth[test])
-                points.append(
-                    CurvePoint(method, count, seed, right, found.alpha, found.beta, int(test.sum()))
-                )
+                pairs = [(found.alpha, found.beta)] if initial is None else [initial, found[:2]]
+                tested = [
+                    (_accuracy(model, pair, images[test], truth[test]), pair) for pair in pairs
+                ]
+                right, (alpha, beta) = max(tested, key=lambda one: one[0])
+                points.append(CurvePoint(method, count, seed, right, alpha, beta, int(test.sum())))
                 if progress is not None:
                     progress(len(points), total)
     return points
@@ -160,6 +188,13 @@ def first_of_equal(images: torch.Tensor) -> torch.Tensor:
     """Rows of which no earlier one is equal."""
     first = {row: i for i, row in reversed(list(enumerate(fingerprints(images))))}
     return torch.tensor(sorted(first.values()), dtype=torch.int64, device=images.device)
+
+
+def _accuracy(
+    model: CacheModel, pair: tuple[float, float], images: torch.Tensor, labels: torch.Tensor
+) -> float:
+    model.alpha, model.beta = pair
+    return model.score(images, labels)
 
 
 def _support(

@@ -10,9 +10,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from fastclip.coder.file_source import FileSource
 from fastclip.coder.prompts import spaced
 from fastclip.coder.protocol import deviations
-from fastclip.coder.sources import FileSource, Source, TextEncoder, WordNetSource, all_pairs
+from fastclip.coder.sources import Source, TextEncoder, WordNetSource, all_pairs
 from fastclip.coder.texts import ClassTexts, OneClass, Pair
 from fastclip.data.parallel import in_order
 from fastclip.data.vocabularies.wordnet import plain
@@ -112,7 +113,10 @@ def generate_texts(
         found = ClassTexts(tuple(classes), one_to_one, (one.name,))
         result = found if result is None else result.merged(found)
     assert result is not None
-    unknown = [one.name for one in result.classes if one == OneClass(one.name)]
+    told = {name for name, _ in result.one_to_one}
+    unknown = [
+        one.name for one in result.classes if one == OneClass(one.name) and one.name not in told
+    ]
     if unknown:
         warnings.warn(f"nothing but the name is known of {_some(unknown, names)}", stacklevel=2)
     return result

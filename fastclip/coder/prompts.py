@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 
 import torch
+
+from fastclip.coder._json import read_json
 
 KINDS = ("attribute", "sentence", "analogous", "name", "synonym")
 """What a text says of its class, in the order of a class's texts."""
@@ -37,8 +38,8 @@ class TextTemplates:
 
     Raises
     ------
-    ValueError
-        A slot is missing.
+    ValueError, TypeError
+        A slot is missing, or a template is no str.
     """
 
     name: str
@@ -47,12 +48,16 @@ class TextTemplates:
     one_to_one: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if isinstance(self.one_to_one, str) or not isinstance(self.one_to_one, Sequence):
+            raise TypeError(f"one_to_one: a list of templates is needed, got {self.one_to_one!r}")
         object.__setattr__(self, "one_to_one", tuple(self.one_to_one))
         if not self.one_to_one:
             raise ValueError("one_to_one: at least one template is needed, got none")
         for key, slots in _SLOTS.items():
             value = getattr(self, key)
-            for template in (value,) if isinstance(value, str) else value:
+            for template in value if key == "one_to_one" else (value,):
+                if not isinstance(template, str):
+                    raise TypeError(f"{key}: a template is a str, got {template!r}")
                 for slot in slots:
                     if f"{{{slot}}}" not in template:
                         raise ValueError(f"{key}: {template!r} lacks {{{slot}}}")
@@ -66,7 +71,9 @@ def text_templates(source: str | os.PathLike[str] = "default") -> TextTemplates:
     source : str or path
         "default", "birds", "pets", "food", "flowers", "aircraft", "satellite", "textures",
         "places", "actions", or a JSON file that ends in .json with the keys ``name``,
-        ``attribute``, ``analogous`` and ``one_to_one``.
+        ``attribute``, ``analogous`` and ``one_to_one``. Names, attributes and analogous classes
+        are worded as by the authors of CODER, except in "textures"; ``one_to_one`` is fastclip's
+        own (see `fastclip.coder.protocol`).
 
     Raises
     ------
@@ -82,11 +89,13 @@ def text_templates(source: str | os.PathLike[str] = "default") -> TextTemplates:
     'a photo of {name}, a type of food.'
     """
     if str(source).endswith(".json"):
-        path = Path(source)
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(source)
         if not isinstance(found, dict) or set(found) != set(_SLOTS):
-            raise ValueError(f"{path}: an object with the keys {', '.join(_SLOTS)} is needed")
-        return TextTemplates(**found)
+            raise ValueError(f"{source}: an object with the keys {', '.join(_SLOTS)} is needed")
+        try:
+            return TextTemplates(**found)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{source}: {error}") from error
     families = json.loads((files(__package__) / "templates.json").read_text("utf-8"))
     if source not in families:
         raise ValueError(

@@ -1,18 +1,13 @@
 """Where texts about classes come from."""
 
-import gzip
-import json
-import os
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 
 from fastclip.coder.prompts import spaced
 from fastclip.coder.texts import OneClass, Pair
-from fastclip.data.checks import check_choice
 from fastclip.data.vocabularies.senses import Sense, noun_senses
 from fastclip.data.vocabularies.wordnet import plain
 
@@ -116,106 +111,6 @@ class WordNetSource:
                 best = int((rows[1:] @ rows[0]).argmax())
             self._sense_of[name] = senses[best] if senses else None
         return self._sense_of[name]
-
-
-class FileSource:
-    """Published descriptions of classes, from a file.
-
-    Three forms are read, with or without a further ``.gz``: a JSON object from name to texts
-    (classification by description, CuPL), a JSON list of objects with ``classname`` and ``gpt3``
-    or ``def_wiki`` and ``def_wn`` (Elevater), and lines of JSON objects with ``class`` and
-    ``texts``, or ``wiktionary`` and ``wordnet``.
-
-    Parameters
-    ----------
-    path : str or path
-    kind : "attributes" or "sentences"
-        What the texts are. Definitions, put behind the name, are always sentences.
-    dataset : str, optional
-        Of lines with the key ``dataset``, those with this value alone.
-
-    Raises
-    ------
-    ValueError
-        The file has another form.
-    OSError
-        The file cannot be read.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        kind: Literal["attributes", "sentences"],
-        *,
-        dataset: str | None = None,
-    ) -> None:
-        check_choice("kind", kind, ("attributes", "sentences"))
-        self.name = Path(path).name
-        self._kind = kind
-        self._texts: dict[str, list[str]] = {}
-        self._definitions: dict[str, list[str]] = {}
-        for row in _rows(Path(path)):
-            if dataset is None or row.get("dataset", dataset) == dataset:
-                self._add(row)
-        if not self._texts and not self._definitions:
-            of = "" if dataset is None else f" of dataset {dataset!r}"
-            raise ValueError(f"{path}: no texts{of}")
-
-    def describe(self, name: str) -> OneClass:
-        """Return the texts of a class; case and underscores make no difference."""
-        key = plain(name)
-        texts = tuple(self._texts.get(key, ()))
-        definitions = tuple(
-            f"a photo of {spaced(name)}, {text.rstrip('.')}."
-            for text in self._definitions.get(key, ())
-        )
-        if self._kind == "attributes":
-            return OneClass(name, texts, definitions)
-        return OneClass(name, sentences=texts + definitions)
-
-    def more_analogous(self, name: str, rejected: Sequence[str]) -> tuple[str, ...]:
-        """Return nothing: files hold no analogous classes."""
-        return ()
-
-    def contrast(self, name: str, other: str) -> tuple[str, ...]:
-        """Return attributes that the other class lacks; whole sentences tell no pair apart."""
-        if self._kind == "sentences":
-            return ()
-        lacking = set(self._texts.get(plain(other), ()))
-        return tuple(text for text in self._texts.get(plain(name), ()) if text not in lacking)
-
-    def _add(self, row: dict[str, Any]) -> None:
-        key = plain(row.get("class", row.get("classname", "")))
-        for field, target in (
-            ("texts", self._texts),
-            ("gpt3", self._texts),
-            ("def_wiki", self._definitions),
-            ("def_wn", self._definitions),
-            ("wiktionary", self._definitions),
-            ("wordnet", self._definitions),
-        ):
-            value = row.get(field) or ()
-            texts = [value] if isinstance(value, str) else value
-            stripped = [text.strip() for text in texts]
-            if key and stripped:
-                target.setdefault(key, []).extend(text for text in stripped if text)
-
-
-def _rows(path: Path) -> Iterable[dict[str, Any]]:
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    try:
-        if ".jsonl" in path.suffixes:
-            content: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            content = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if isinstance(content, dict):
-        content = [{"class": name, "texts": texts} for name, texts in content.items()]
-    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise ValueError(f"{path}: an object, a list of objects or lines of objects are needed")
-    return content
 
 
 def all_pairs(names: Sequence[str]) -> list[Pair]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fastclip.coder._json import read_json
 from fastclip.coder.prompts import (
     KINDS,
     Prompts,
@@ -178,7 +178,9 @@ class ClassTexts:
         ----------
         templates : TextTemplates, or what `text_templates` takes
         protocol : "honest", "authors", or names of `DEVIATIONS`
-            "authors": as the public scripts would word them.
+            "authors": with what the public scripts do to names, synonyms and, in "textures",
+            frames. The words of one-to-one texts and of "textures" are fastclip's own, for the
+            authors' may not ship; `benches/coder_templates.py` makes a file of theirs.
 
         Returns
         -------
@@ -223,8 +225,8 @@ class ClassTexts:
         OSError
             The file cannot be read.
         """
+        content = read_json(path)
         try:
-            content = json.loads(Path(path).read_text("utf-8"))
             return cls._from_json(content)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
@@ -235,11 +237,17 @@ class ClassTexts:
             raise ValueError(f"an object with format {FORMAT!r} is needed")
         if content.get("version") != VERSION:
             raise ValueError(f"version {content.get('version')!r}, allowed: {VERSION}")
+        for key in ("classes", "one_to_one", "sources"):
+            if not isinstance(content.get(key, []), list):
+                raise ValueError(f"{key}: a list is needed, got {content[key]!r:.60}")
         pairs: dict[Pair, tuple[str, ...]] = {}
         for entry in content.get("one_to_one", []):
             _check_keys(entry, ("name", "other", "features"))
             pair = entry["name"], entry["other"]
-            pairs[pair] = (*pairs.get(pair, ()), *entry["features"])
+            for name in pair:
+                _check_text("name of one_to_one", name)
+            features = _texts(f"one_to_one of {pair!r}", entry["features"])
+            pairs[pair] = (*pairs.get(pair, ()), *features)
         classes = []
         for entry in content.get("classes", []):
             _check_keys(entry, [key.name for key in fields(OneClass)], needed=("name",))

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 from fastclip.data.checks import check_choice
 
 from .image_sources import ImageSource, find_images
-from .vocabularies.class_lists import PHOTO, ClassList, class_list, imagenet_names
+from .vocabularies.class_lists import (
+    PHOTO,
+    SINGLE,
+    ClassList,
+    class_list,
+    ensemble_templates,
+    imagenet_names,
+)
 
 GROUPED = ("cifar100", "entity13", "living17")
 UNIONS = {
@@ -22,10 +29,6 @@ UNIONS = {
 
 NAMES = (*GROUPED, *UNIONS)
 
-_TEMPLATES = {
-    "flowers": ("a photo of a {}, a type of flower.",),
-    "pets": ("a photo of a {}, a type of pet.",),
-}
 _CALTECH = {
     "airplanes": "airplane",
     "Faces": "face",
@@ -72,7 +75,8 @@ def openness_set(
     download : bool, default False
         Let torchvision download what is missing; it cannot do so for ImageNet and cars.
     ensemble : bool, default False
-        As in ``class_list``; data sets without several prompts keep their one.
+        Use the prompts that the authors average: 18 for CIFAR, 7 for ImageNet, 8 for cars, 34 for
+        Caltech-101, 2 for SUN397; flowers and pets have one.
 
     Raises
     ------
@@ -125,17 +129,12 @@ def _union(parts: Sequence[_Part], ensemble: bool) -> OpennessSet:
         folders=tuple(
             f"{parts[group].name}/{name}" for group, name in zip(groups, names, strict=True)
         ),
-        templates=tuple(_templates(part.name, ensemble) for part in parts),
+        templates=tuple(
+            ensemble_templates(part.name) if ensemble else SINGLE.get(part.name, PHOTO)
+            for part in parts
+        ),
     )
     return OpennessSet(_joined(parts), tuple(labels), classes)
-
-
-def _templates(name: str, ensemble: bool) -> tuple[str, ...]:
-    if ensemble and name.startswith("cifar"):
-        return class_list("cifar100", ensemble=True).templates[0]
-    if ensemble and name == "imagenet":
-        return class_list("living17", ensemble=True).templates[0]
-    return _TEMPLATES.get(name, PHOTO)
 
 
 def _read(name: str, root: Path, download: bool) -> _Part:

@@ -10,7 +10,8 @@ from .meaning import is_more_than_a_phrase
 
 _AGAIN = 2  # times an answer in another form is asked for again
 _SHOWN = 120  # characters of such an answer that the model sees again
-_THOUGHTS = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
+# Some servers leave the first tag out, which is in the prompt.
+_THOUGHTS = re.compile(r"\A.*</(?:think|thinking|reasoning)>", re.DOTALL)
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", re.DOTALL)
 _NOTHING = frozenset({"", "none", "n/a", "na", "null", "nothing", "unknown", "no answer"})
 
@@ -114,16 +115,19 @@ def read(answer: str, form: Form) -> Any:
 
     Around the JSON object, thoughts in ``<think>`` and one fence of Markdown are allowed.
     """
-    thoughts = _THOUGHTS.match(answer)
-    rest = answer[thoughts.end() :] if thoughts else answer
+    rest = _THOUGHTS.sub("", answer)
     fence = _FENCE.fullmatch(rest)
     try:
-        found = json.loads(fence[1] if fence else rest)
+        found = json.loads(fence[1] if fence else rest, object_pairs_hook=tuple)
     except (ValueError, RecursionError):
-        raise ValueError(f'it must be a JSON object with the key "{form.key}" alone') from None
-    if not isinstance(found, dict) or set(found) != {form.key}:
+        found = None
+    if not isinstance(found, tuple) or len(found) != 1 or found[0][0] != form.key:
         raise ValueError(f'it must be a JSON object with the key "{form.key}" alone')
-    return form.check(found[form.key])
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character") from None
+    return form.check(found[0][1])
 
 
 def plain(phrase: object) -> str:

@@ -21,9 +21,12 @@ class WordNet:
     ------
     FileNotFoundError
         A file is missing.
+    ValueError
+        An index is damaged, or, when a word is looked up, its entry.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
         self._senses_of: dict[str, dict[str, list[int]]] = {}
         self._data: dict[str, bytes] = {}
         for part in _PARTS:
@@ -32,11 +35,16 @@ class WordNet:
                 if not file.is_file():
                     raise FileNotFoundError(f"{file}: no such file, a folder of WordNet has it")
             self._data[part] = data.read_bytes()
-            self._senses_of[part] = dict(
-                _index_entry(line)
-                for line in index.read_text("latin-1").splitlines()
-                if line and not line.startswith(" ")
-            )
+            self._senses_of[part] = {}
+            for number, line in enumerate(index.read_text("latin-1").split("\n"), 1):
+                if line and not line.startswith(" "):
+                    try:
+                        word, senses = _index_entry(line)
+                    except (ValueError, IndexError) as error:
+                        raise ValueError(
+                            f"{index}, line {number}: is no entry of WordNet's index: {line:.60}"
+                        ) from error
+                    self._senses_of[part][word] = senses
         self._senses = lru_cache(maxsize=4096)(self._look_up)
 
     def synonyms(self, word: str) -> list[str]:
@@ -67,7 +75,14 @@ class WordNet:
 
     def _synset(self, part: str, offset: int) -> tuple[list[str], list[tuple[int, int, int]]]:
         """Words, and the antonyms: number of the word here, offset there, number there."""
-        data = self._data[part]
+        try:
+            return self._parsed(self._data[part], offset)
+        except (ValueError, IndexError) as error:
+            file = self._folder / f"data.{part}"
+            raise ValueError(f"{file}: holds no whole entry at byte {offset:,}") from error
+
+    @staticmethod
+    def _parsed(data: bytes, offset: int) -> tuple[list[str], list[tuple[int, int, int]]]:
         fields = data[offset : data.index(b"|", offset)].decode("latin-1").split()
         count = int(fields[3], 16)
         words = [w.partition("(")[0].replace("_", " ") for w in fields[4 : 4 + 2 * count : 2]]

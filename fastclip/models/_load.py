@@ -1,6 +1,7 @@
 """Models of open_clip by name, from a file or from a folder."""
 
 import difflib
+import json
 import logging
 import os
 import warnings
@@ -68,10 +69,11 @@ def load(
     ======================= ======================================================================
 
     Weights trained with QuickGELU get it, for every tag of open_clip, and images are preprocessed
-    as for the tag. A checkpoint file tells neither. Its images are preprocessed as for the
-    architecture's tags, where these agree. ``"TAG:FILE"`` takes preprocessing and activation of a
-    tag: ``"openai:FILE"`` for weights that were OpenAI's before they were fine-tuned. For QuickGELU
-    alone, name an architecture that ends in ``-quickgelu``.
+    as for the tag. A checkpoint file tells neither, except in a folder with open_clip_config.json.
+    Its images are preprocessed as for the architecture's tags, where these agree. ``"TAG:FILE"``
+    takes preprocessing and activation of a tag: ``"openai:FILE"`` for weights that were OpenAI's
+    before they were fine-tuned. For QuickGELU alone, name an architecture that ends in
+    ``-quickgelu``.
 
     The context length is the checkpoint's, such as Long-CLIP's 248. Position embeddings for another
     image size are resized, with a UserWarning. What torch.compile, DistributedDataParallel or a
@@ -236,6 +238,9 @@ def _find_weights(architecture: str, pretrained: str | os.PathLike[str] | None) 
         )
     if like:
         return Source(architecture, file=file, recipe=_recipe(architecture, like))
+    own = _described(Path(path)) if os.path.isdir(path) else {}
+    if own:
+        return Source(architecture, file=file, recipe=own)
     return Source(architecture, file=file, recipe=_preprocessing(architecture, file, tags))
 
 
@@ -244,6 +249,21 @@ def _recipe(architecture: str, tag: str) -> dict[str, Any]:
 
     known = open_clip.get_pretrained_cfg(architecture, tag)
     return {key: known[key] for key in (*_PREPROCESSING, "quick_gelu") if key in known}
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """The recipe that a folder in open_clip's format tells of its weights; empty if it does not."""
+    config = folder / _CONFIG
+    if not config.is_file():
+        return {}
+    try:
+        content = json.loads(config.read_text("utf-8"))
+        way = {key: content["preprocess_cfg"][key] for key in _PREPROCESSING}
+        return {**way, "quick_gelu": content["model_cfg"].get("quick_gelu", False)}
+    except KeyError:
+        return {}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{config}: does not describe a model: {error}") from error
 
 
 def _preprocessing(architecture: str, file: Path, tags: list[str]) -> dict[str, Any]:

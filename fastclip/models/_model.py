@@ -180,6 +180,7 @@ class Model:
         *,
         batch_size: SupportsIndex = 256,
         templates: Sequence[str] | None = None,
+        unit_prompts: bool = True,
         progress: bool = False,
     ) -> torch.Tensor:
         """Features of texts, or of names in prompts.
@@ -194,6 +195,8 @@ class Model:
             Each has one ``{}``, which the texts take the place of: `fastclip.models.templates`.
             The feature of a text is then the mean of the unit rows of its T prompts, scaled to
             unit length.
+        unit_prompts : bool
+            Whether prompts are scaled to unit length before the mean, as everywhere but in TCL.
         progress : bool
             Show a bar on stderr, where that is a terminal.
 
@@ -231,8 +234,8 @@ class Model:
             )
             if len(patterns) == 1:
                 return rows
-            unit = F.normalize(rows.float(), dim=1)
-            return unit.reshape(stop - start, len(patterns), -1).mean(1)
+            rows = F.normalize(rows.float(), dim=1) if unit_prompts else rows.float()
+            return rows.reshape(stop - start, len(patterns), -1).mean(1)
 
         at_once = max(1, size // len(patterns))
         return self._encode("texts", len(texts), at_once, progress, encode)

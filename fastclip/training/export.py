@@ -24,7 +24,8 @@ def write_model(
     weights : dict of str to tensor
         Of ``module``, under its own names.
     """
-    source = find(name, pretrained).name
+    # What the run began with need not be there any more.
+    source = find(name, None if pretrained is None else "random").name
     config = read_config(source)
     if "hf_model_name" not in config["text_cfg"]:
         config["text_cfg"]["context_length"] = module.context_length  # the checkpoint's

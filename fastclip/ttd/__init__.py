@@ -8,9 +8,11 @@ from .masks import tag_maps, tag_masks, text_mask
 from .segment import encode_tags, segment
 from .selection import TagSelection, select_tags
 from .tags import Tag, extract_tags
+from .tcl import TCL_TEMPLATES, segment_as_tcl
 from .views import dense_features
 
 __all__ = [
+    "TCL_TEMPLATES",
     "DistillationSettings",
     "Segmentation",
     "SingleTagBias",
@@ -25,6 +27,7 @@ __all__ = [
     "image_maps",
     "label_features",
     "segment",
+    "segment_as_tcl",
     "select_tags",
     "single_tag_bias",
     "tag_maps",

@@ -36,9 +36,13 @@ def segment(
 ) -> Segmentation:
     """Label each pixel of an image with the best of any number of tags.
 
-    `dense_features`, then `label_features`. TTD evaluates with ``scales=(1.0, 0.5, 1.5, 2.0),
-    flip=True, window=448, refine=True``, ImageNet's templates, and backgrounds of 0.40 or 0.45 on
-    the map ``sigmoid(10 * cosine - 2.5)`` of its model, which are cosines of 0.21 and 0.23.
+    `dense_features`, then `label_features`: background and scores are cosines.
+
+    Of TTD's evaluation its README tells 448 pixels, scales 1.0, 0.5, 1.5 and 2.0, flips, PAMR,
+    OpenAI's prompts, and backgrounds of 0.40 or 0.45 by data set. Its code is not published:
+    whether it has windows, what its maps are, and so which cosine its backgrounds mean, is not
+    known. Its model is TCL, whose published inference is `segment_as_tcl`; there 0.40 is of a
+    mixture of sigmoid maps, which no threshold on cosines equals.
 
     Parameters
     ----------

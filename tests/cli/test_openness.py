@@ -169,6 +169,9 @@ def test_a_protocol_by_name(files, monkeypatch) -> None:
         (("images.safetensors",), 2, "CLASSES"),
         (("images.safetensors", "classes.csv"), 2, "--model"),
         (("images.safetensors", "classes.csv", "--permutations", "0"), 2, "'all' or a number"),
+        (("images.safetensors", "classes.csv", "--ensemble"), 2, "own classes give each prompt"),
+        (("images.safetensors", "cifar100", "--ensemble", "--template", "a {}"), 2, "with --templ"),
+        (("scenes", "--ensemble"), 2, "is not known for scenes"),
         (("none.safetensors", "classes.csv"), 1, "no such file or folder"),
         (("images.safetensors", "none.csv"), 1, "none.csv: no such file"),
         (

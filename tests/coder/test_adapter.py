@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import authors
 import numpy as np
@@ -23,6 +24,7 @@ from fastclip.coder import (
     OneClass,
     TipAdapter,
     TipAdapterF,
+    authors_few_shot,
     draw_shots,
     few_shot_curve,
     support_features,
@@ -223,6 +225,49 @@ def test_curve_asks_test_images_once() -> None:
         few_shot_curve(coder, images, labels, methods=["mine"])
     with pytest.raises(ValueError, match="shots: 90 need more than 94 images of each class"):
         few_shot_curve(coder, images, labels, shots=[90])
+
+
+def test_the_authors_take_the_larger_of_two_tests() -> None:
+    coder, generator = made_up_coder(4, 16, 5)
+    _, _, images, labels = few_shot(coder, generator, 1, 120, noise=2.0)
+    options: dict[str, Any] = {"shots": (1,), "seeds": range(4), "methods": ["CODER-Adapter"]}
+    options["grid"] = Grid((100, 200), (1000, 2000), 2, 2, 1)  # without good pairs
+    once = few_shot_curve(coder, images, labels, **options)
+    twice = few_shot_curve(
+        coder, images, labels, **options, initial=(0.5, 2.0), protocol=["best-of-two-tests"]
+    )
+    for one, both in zip(once, twice, strict=True):
+        assert (both.alpha, both.beta) in ((0.5, 2.0), (one.alpha, one.beta))
+        assert both.accuracy >= one.accuracy
+    assert any(both.accuracy > one.accuracy for one, both in zip(once, twice, strict=True))
+    with pytest.raises(ValueError, match="class_weights: are needed for 'template-weights'"):
+        few_shot_curve(coder, images, labels, protocol="authors")
+    with pytest.raises(ValueError, match=r"initial: is None, allowed: \(alpha, beta\) with"):
+        few_shot_curve(coder, images, labels, protocol=["best-of-two-tests"])
+    with pytest.raises(ValueError, match=r"initial: is \(1, 1\), allowed"):
+        few_shot_curve(coder, images, labels, initial=(1, 1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_adds_to_the_class_weights(method: str) -> None:
+    coder, generator = made_up_coder(4, 16, 5)
+    labels = torch.arange(120) % 4
+    noise = torch.randn(120, 16, generator=generator) / 100
+    images = torch.nn.functional.normalize(coder.name_weights()[labels] + noise, dim=1)
+    options: dict[str, Any] = {"shots": (1,), "seeds": (0,), "methods": [method]}
+    options["grid"] = Grid((1, 2), (1e-6, 2e-6), 2, 2, 1)  # the class weights alone decide
+    wrong = coder.name_weights().roll(1, 0)  # each class has another one's
+    (right,) = few_shot_curve(coder, images, labels, **options)
+    (none,) = few_shot_curve(coder, images, labels, class_weights=wrong, **options)
+    assert right.accuracy > 0.5 > none.accuracy
+
+
+def test_settings_of_the_authors() -> None:
+    found = authors_few_shot("Pets")
+    assert (found.alpha, found.beta, found.augmentations) == (1, 26, 10)
+    assert len(authors_few_shot("ImageNet").templates) == 7
+    with pytest.raises(ValueError, match="name: is 'MNIST', allowed: Caltech101, DTD"):
+        authors_few_shot("MNIST")
 
 
 def test_curve_with_other_features_of_support_images() -> None:

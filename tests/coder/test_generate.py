@@ -166,7 +166,7 @@ def test_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"x.jsonl.gz: no texts of dataset 'three'"):
         FileSource(lines, "attributes", dataset="three")
     by_name.write_text("[1]", "utf-8")
-    with pytest.raises(ValueError, match=r"dclip.json: an object, a list of objects"):
+    with pytest.raises(ValueError, match=r"dclip.json: object 1: an object is needed, got 1"):
         FileSource(by_name, "attributes")
 
 

@@ -73,13 +73,57 @@ def test_a_file_that_people_write(tmp_path: Path) -> None:
         ({"classes": [{"name": "cat", "attributes": "fur"}]}, "attributes of 'cat': a sequence"),
         ({"one_to_one": [{"name": "cat", "other": "dog", "features": ["a"]}]}, "two different"),
         ({"one_to_one": [{"name": "cat"}]}, "'other' is missing"),
+        (
+            {"one_to_one": [{"name": "cat", "other": "dog", "features": "fur"}]},
+            "one_to_one of .*: a sequence of str is needed, got str",
+        ),
+        (
+            {"one_to_one": [{"name": ["cat"], "other": "dog", "features": ["fur"]}]},
+            "name of one_to_one: str is needed, got list",
+        ),
+        ({"classes": None}, "classes: a list is needed, got None"),
+        ({"one_to_one": {"cat": []}}, "one_to_one: a list is needed"),
     ):
         path.write_text(json.dumps(content | change), "utf-8")
         with pytest.raises(ValueError, match=f"texts.json: .*{message}"):
             ClassTexts.load(path)
+    path.write_text("\ufeff" + json.dumps(content), "utf-8")
+    assert ClassTexts.load(path).names == ("cat",)
+    for broken, message in (
+        (b"{", "is no JSON"),
+        (b"[" * 100_000, "is nested too deeply"),
+        (b'{"format": "caf\xe9"}', "is no UTF-8 at byte 15"),
+        (b'{"classes": [], "classes": []}', "'classes' occurs twice"),
+    ):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match=f"texts.json: {message}"):
+            ClassTexts.load(path)
+
+
+def test_templates_that_people_write(tmp_path: Path) -> None:
+    path = tmp_path / "templates.json"
+    content: dict[str, object] = {
+        "name": "{name}",
+        "attribute": "{name}: {attribute}",
+        "analogous": "{name}: {other}",
+        "one_to_one": ["{name}, {other}: {feature}"],
+    }
+    path.write_text(json.dumps(content), "utf-8")
+    assert text_templates(path).one_to_one == ("{name}, {other}: {feature}",)
+    for change, message in (
+        ({"name": 3}, "name: a template is a str, got 3"),
+        ({"one_to_one": "{name}{other}{feature}"}, "one_to_one: a list of templates is needed"),
+        ({"one_to_one": [None]}, "one_to_one: a template is a str, got None"),
+        ({"analogous": ["{name} {other}"]}, "analogous: a template is a str, got "),
+        ({"more": "{name}"}, "an object with the keys name, attribute, analogous, one_to_one"),
+        ({"attribute": "{name}"}, r"attribute: '\{name\}' lacks \{attribute\}"),
+    ):
+        path.write_text(json.dumps(content | change), "utf-8")
+        with pytest.raises(ValueError, match=f"templates.json: {message}"):
+            text_templates(path)
     path.write_text("{", "utf-8")
-    with pytest.raises(ValueError, match=r"texts.json: Expecting"):
-        ClassTexts.load(path)
+    with pytest.raises(ValueError, match=r"templates\.json: is no JSON"):
+        text_templates(path)
 
 
 def test_merged() -> None:

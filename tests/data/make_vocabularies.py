@@ -45,8 +45,10 @@ def class_lists(folder: Path) -> None:
             for name in ("entity13", "living17")
         },
     }
-    templates = read("clip_templates.json")["cifar100"]
-    lists["cifar_templates"] = [template.replace("{c}", "{}") for template in templates]
+    templates = read("clip_templates.json")
+    for name in ("cifar100", "cars", "caltech101", "sun397"):
+        key = f"{name.removesuffix('100')}_templates"
+        lists[key] = [template.replace("{c}", "{}") for template in templates[name]]
     text = json.dumps(lists, indent=1, ensure_ascii=False)
     (TARGET / "class-lists.json").write_text(text + "\n", "utf-8")
 

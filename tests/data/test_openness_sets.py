@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from fastclip.data import openness_sets
-from fastclip.data.openness_sets import openness_set, part_of
+from fastclip.data.openness_sets import UNIONS, openness_set, part_of
 from fastclip.data.vocabularies import class_list
+from fastclip.data.vocabularies.class_lists import ensemble_templates
 
 
 def made_up(count, **attributes):
@@ -68,6 +69,24 @@ def test_a_union_and_imagenet(tmp_path, monkeypatch) -> None:
     assert len(found.images) == 7
     assert Image.open(io.BytesIO(found.images.read(4))).getpixel((0, 0)) == (1, 0, 0)
     assert Image.open(io.BytesIO(found.images.read(6))).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_every_part_of_a_union_has_the_ensemble_of_the_authors() -> None:
+    counts = {
+        name: [len(ensemble_templates(part)) for part in UNIONS[name]] for name in sorted(UNIONS)
+    }
+    assert counts == {
+        "cifar10-cifar100-imagenet": [18, 18, 7],
+        "cifar100-caltech101-sun397": [18, 34, 2],
+        "flowers-pets-cars": [1, 1, 8],
+    }
+    assert "i love my {}!" in ensemble_templates("cars")
+    assert "a plushie {}." in ensemble_templates("caltech101")
+    assert ensemble_templates("pets") == ("a photo of a {}, a type of pet.",)
+    for part in (part for union in UNIONS.values() for part in union):
+        assert all(template.count("{}") == 1 for template in ensemble_templates(part))
+    with pytest.raises(ValueError, match="name: is 'mnist', allowed: cifar10, "):
+        ensemble_templates("mnist")
 
 
 def test_protocols_of_groups(tmp_path, monkeypatch) -> None:

@@ -28,6 +28,7 @@ class Scripted:
         '{"same": true}',
         ' {"same": true}\n',
         '<think>No: {"same": false}</think>\n\n{"same": true}',
+        'No? {"same": false} Yes.</think>{"same": true}',  # the server sent the first tag itself
         '```json\n{"same": true}\n```',
         '<think>\nhm\n</think>```\n{"same": true}\n```',
     ],
@@ -49,6 +50,8 @@ def test_truths(answer: str) -> None:
         '{"same": 1}',
         '{"same": null}',
         '{"same": true, "why": "so"}',
+        '{"same": true, "same": false}',
+        '{"same": true} </think>',
         'Here it is: {"same": true}',
         '{"same": true} and {"same": false}',
         '[{"same": true}]',
@@ -66,6 +69,9 @@ def test_phrases() -> None:
     expected = ("Striped legs", "a tail", "sure-footed gait", "1.5 m tall")
     assert read(json.dumps(answer), PHRASES) == expected
     assert read('{"phrases": []}', PHRASES) == ()
+    for wrong in ('{"phrases": {}}', '{"phrases": "legs"}', '[["phrases", []]]'):
+        with pytest.raises(ValueError, match=r"a list is needed|JSON object"):
+            read(wrong, PHRASES)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +91,8 @@ def test_what_is_no_phrase(phrase: object) -> None:
 def test_captions() -> None:
     assert read('{"caption": null}', CAPTION) is None
     assert read('{"caption": "\\"a cat\\""}', CAPTION) == "a cat"
+    with pytest.raises(ValueError, match="half a character"):
+        read('{"caption": "a cat \\ud83d"}', CAPTION)
     for wrong in ('{"caption": 1}', '{"caption": ["a cat"]}', "a cat", "NONE"):
         with pytest.raises(ValueError, match=r"text or null|JSON object"):
             read(wrong, CAPTION)

@@ -93,6 +93,24 @@ def wordnet(tmp_path: Path) -> WordNet:
     return WordNet(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("index.noun", "sofa n\n", "index.noun, line 1: is no entry of WordNet's index: sofa n"),
+        ("index.noun", "\nsofa n x 0 00000000\n", "index.noun, line 2: is no entry"),
+        ("data.noun", "", r"data.noun: holds no whole entry at byte \d+"),
+        ("data.noun", "00000000 06 n 02 sofa 0", "data.noun: holds no whole entry"),
+        ("data.noun", "00000000 06 n zz sofa 0 | x", "data.noun: holds no whole entry"),
+    ],
+)
+def test_damaged_wordnet(
+    wordnet: WordNet, tmp_path: Path, file: str, content: str, message: str
+) -> None:
+    (tmp_path / file).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        WordNet(tmp_path).synonyms("sofa")
+
+
 def test_wordnet(wordnet: WordNet, tmp_path: Path) -> None:
     assert wordnet.synonyms("Sofa") == ["couch"]
     assert wordnet.synonyms("couch") == []  # a verb, too

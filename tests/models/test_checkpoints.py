@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,30 @@ def test_tags_that_differ_need_one_of_them(
     blocks = model.module.transformer.resblocks
     assert isinstance(blocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
     load(architecture, "random")
+
+
+def test_a_folder_may_tell_itself(
+    architecture: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        open_clip.pretrained._PRETRAINED,
+        architecture,
+        {"web": HALF, "other": {**HALF, "resize_mode": "shortest"}},
+    )
+    shutil.copytree(folder, tmp_path / "told")
+    config = tmp_path / "told" / "open_clip_config.json"
+    content = json.loads(config.read_text())
+    content["model_cfg"]["quick_gelu"] = True
+    content["preprocess_cfg"] = {**HALF, "mean": [0.25] * 3}
+    config.write_text(json.dumps(content))
+    model = load(architecture, tmp_path / "told")
+    assert list(model.module.visual.preprocess_cfg["mean"]) == [0.25] * 3
+    assert torch.equal(texts(model), texts(load(tmp_path / "told")))  # QuickGELU in both
+    with pytest.raises(ValueError, match=r"the tags of .* differ"):
+        load(architecture, folder)  # does not tell
+    config.write_text("[]")
+    with pytest.raises(ValueError, match=r"open_clip_config\.json: does not describe a model"):
+        load(architecture, tmp_path / "told")
 
 
 def test_recipes_of_published_architectures(folder: Path) -> None:

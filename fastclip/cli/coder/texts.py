@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _ENDPOINT = "Endpoint"
 
-Kind = Literal["attributes", "sentences"]
+Kind = Literal["attributes", "sentences", "analogous", "synonyms", "one-to-one"]
 Pairs = Literal["all", "confusable", "none"]
 
 
@@ -52,7 +52,10 @@ def command(
     ] = None,
     kind: Annotated[
         Kind,
-        typer.Option(help="What the texts of a file are: ends of 'which has ...', or whole texts."),
+        typer.Option(
+            help="What the texts of a file are: ends of 'which has ...', whole texts, names of "
+            "things that look alike, other names, or what tells a class from another one."
+        ),
     ] = "attributes",
     dataset: Annotated[
         str | None,

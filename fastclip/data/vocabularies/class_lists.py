@@ -16,6 +16,12 @@ from fastclip.data.texts import check_header
 PHOTO = ("a photo of a {}.",)
 """The prompt of the paper where it names no other."""
 
+SINGLE = {
+    "flowers": ("a photo of a {}, a type of flower.",),
+    "pets": ("a photo of a {}, a type of pet.",),
+}
+"""The prompts of data sets that have one of their own, which is their ensemble, too."""
+
 
 @dataclass(frozen=True)
 class ClassList:
@@ -99,18 +105,42 @@ def class_list(name: str, *, ensemble: bool = False) -> ClassList:
     if name == "cifar100":
         names = tuple(member for _, member in members)
         folders = tuple(member.replace(" ", "_") for member in names)
-        templates = tuple(lists["cifar_templates"])
     else:
         folders = tuple(member for _, member in members)
         names = tuple(lists["imagenet"][member] for member in folders)
-        templates = templates_of("imagenet-simple")
+    templates = ensemble_templates(name) if ensemble else PHOTO
     return ClassList(
         names=names,
         groups=tuple(order.index(group) for group, _ in members),
         group_names=tuple(order),
         folders=folders,
-        templates=(templates if ensemble else PHOTO,) * len(order),
+        templates=(templates,) * len(order),
     )
+
+
+def ensemble_templates(name: str) -> tuple[str, ...]:
+    """Return the prompts that Ren et al. average for a data set: OpenAI's for it.
+
+    Raises
+    ------
+    ValueError
+        No prompts are known for a data set of this name.
+
+    Examples
+    --------
+    >>> from fastclip.data.vocabularies.class_lists import ensemble_templates
+    >>> ensemble_templates("sun397")
+    ('a photo of a {}.', 'a photo of the {}.')
+    """
+    of_imagenet = ("imagenet", "entity13", "living17")
+    lists = {"cifar10": "cifar", "cifar100": "cifar"}
+    lists |= {own: own for own in ("cars", "caltech101", "sun397")}
+    check_choice("name", name, (*lists, *SINGLE, *of_imagenet))
+    if name in SINGLE:
+        return SINGLE[name]
+    if name in of_imagenet:
+        return templates_of("imagenet-simple")
+    return tuple(_shipped()[f"{lists[name]}_templates"])
 
 
 def imagenet_names() -> dict[str, str]:
