@@ -86,7 +86,7 @@ void define_settings(py::module_& m) {
     return std::array<int64_t, 3>{blocks.block, blocks.part, blocks.parts};
   });
   m.def("worth_codes", &cpu::worth_codes);
-  m.def("has_screen", [] { return cpu::kernels().query_levels > 0; });
+  m.def("has_screen", [] { return cpu::kernels().query_codes.largest > 0; });
   m.def("available_isas", &cpu::available_isas);
   m.def("isa", [] { return std::string(cpu::kernels().name); });
   m.def("select_isa", &cpu::select_isa);

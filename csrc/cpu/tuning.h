@@ -9,6 +9,7 @@
 //   coarse    any number of the same order would do; not timed by itself
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace fastclip::cpu::tuning {
@@ -93,15 +94,22 @@ inline constexpr int64_t kGateChunk = 32;  // scores compared at once with the k
 constexpr bool worth_screening(int64_t keys, int64_t k) {
   return keys >= 64 && keys >= (k <= 128 ? 8 : 16) * k;
 }
+// Where codes are coarse and not much faster than float32, the pairs that they cannot tell from the
+// k best seen so far take longer to score than to be screened in float32: as long as one key of
+// some 200 is among these. Measured with k = 10 to 1,000.
+constexpr int64_t topk_float_keys(int64_t k, bool narrow_sums) {
+  return narrow_sums && k >= 32 ? 192 * k : 0;
+}
 // With few keys, float32 drops more of them in the time that encoding the queries takes. Very few
 // queries are bound by memory, and codes are smaller. Coarse.
-constexpr bool worth_codes(int64_t queries, int64_t keys, int64_t k) {
-  return keys >= 256 && worth_screening(keys, k) && (queries <= kFewFloatQueries || keys >= 64 * k);
+constexpr bool worth_codes(int64_t queries, int64_t keys, int64_t k, bool narrow_sums) {
+  return keys >= 256 && worth_screening(keys, k) &&
+         (queries <= kFewFloatQueries || keys >= std::max(64 * k, topk_float_keys(k, narrow_sums)));
 }
 
 // Coarse: entries held for each query, enough beyond k for a selection to pay.
 constexpr int64_t topk_entries(int64_t k) { return 4 * k + 64; }
-constexpr int64_t topk_candidates(int64_t k) { return 3 * k + 128; }
+constexpr int64_t topk_candidates(int64_t k) { return k <= 128 ? 8 * k + 320 : 3 * k + 960; }
 // Coarse: how many more than k a selection may keep, where that makes it faster.
 constexpr int64_t topk_slack(int64_t k) { return k / 4; }
 constexpr int64_t topk_first_slack(int64_t k) { return k / 16; }  // of those scored first
@@ -113,7 +121,7 @@ constexpr int64_t topk_allowance(int64_t k) { return 2 * k + 64; }
 inline constexpr int64_t kSurvivorsPerScore = 4;
 
 // Coarse: memory for the candidates of a thread's block of queries.
-inline constexpr int64_t kCandidateBytes = 16 << 20;
+inline constexpr int64_t kCandidateBytes = 64 << 20;
 inline constexpr int64_t kScreenedQueryBlock = 512;
 // Coarse: keys that are resident in the L2 can be passed over often: a block of so few queries is
 // resident, too.
@@ -127,7 +135,9 @@ constexpr int64_t topk_part_keys(int64_t queries, int64_t k) {
 }
 // Coarse: sets of keys whose best bounds stand in for all, where k is a quarter of them or less.
 inline constexpr int64_t kFoldedSets = 64;
-inline constexpr int64_t kRescoreBatch = 32;  // pairs rescored at a time; coarse
+inline constexpr int64_t kRescoreBatch = 16;  // pairs rescored at a time; coarse
+// Measured: the processor itself fetches the rest of a row once it is read in order.
+inline constexpr int64_t kPrefetchBytes = 512;
 
 // --- Groups ---
 

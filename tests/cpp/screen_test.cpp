@@ -102,7 +102,7 @@ void SearchCase::check_screen(Run& run) const {
   const Packed packed(k(), run);
   const cpu::PairScorer scorer(isa, q(), k());
   for (const ScreenKeys* codes : {static_cast<const ScreenKeys*>(nullptr), &packed.view}) {
-    if (codes != nullptr && isa.query_levels == 0) continue;
+    if (codes != nullptr && isa.query_codes.largest == 0) continue;
     cpu::BlockScreen block(isa, q(), k(), codes, cpu::longest_key(packed.view), scorer);
     const int64_t panels = ceil_div(k().rows, kPanel);
     for (int64_t first = 0; first < panels; first += cpu::tuning::kMaxPanels) {

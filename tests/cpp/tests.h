@@ -7,6 +7,7 @@ namespace fastclip::tests {
 
 void check_amx_tiles(Run& run);
 void check_buffers(Run& run);
+void check_codes(Run& run);
 void check_grid(Run& run);
 void check_plans(Run& run);
 void check_selection(Run& run);

@@ -84,8 +84,8 @@ int64_t pack(const PackCall& call, int threads, Interrupt& interrupt) {
       // Checked here, the rows are in the cache when they are encoded.
       const int64_t row = isa.find_nonfinite(keys.slice(begin, begin + count));
       if (row >= 0) nonfinite.found(begin + row);
-      isa.encode_rows(keys.slice(begin, begin + count), rotation.view(), center, 127,
-                      scratch.data(), rows.data(), sums.data());
+      isa.encode_rows(keys.slice(begin, begin + count), rotation.view(), center, {}, scratch.data(),
+                      rows.data(), sums.data());
       interleave(rows.data(), count, width, codes + begin * width);
       for (int64_t r = 0; r < kPanel; ++r) {
         const RowBounds bounds = bound_row(r < count ? sums[r] : RowSums{}, rotation.error());

@@ -41,7 +41,8 @@ PairScorer::PairScorer(const Kernels& kernels, const Matrix& queries, const Matr
 void PairScorer::prefetch(int64_t key) const {
   const int64_t bytes = keys_.cols * size_of(keys_.dtype);
   if (keys_.rows * bytes <= tuning::kKeyBlockBytes) return;  // they are resident in the L2
-  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(keys_.row(key) + at);
+  for (int64_t at = 0; at < std::min(bytes, tuning::kPrefetchBytes); at += 64)
+    __builtin_prefetch(keys_.row(key) + at);
 }
 
 BlockScreen::BlockScreen(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
@@ -107,7 +108,7 @@ void BlockScreen::encode_queries(const Matrix& queries) {
   std::vector<float> scratch(codes_->width);
   std::vector<RowSums> sums(queries.rows);
   const std::vector<float> origin(queries.cols);
-  kernels_.encode_rows(queries, rotation.view(), origin.data(), kernels_.query_levels,
+  kernels_.encode_rows(queries, rotation.view(), origin.data(), kernels_.query_codes,
                        scratch.data(), query_codes_.get(), sums.data());
   const double center = center_length(*codes_);
   for (int64_t i = 0; i < queries.rows; ++i) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -148,21 +149,28 @@ int64_t walk_panels(BlockScreen& block, int64_t first, int64_t last, int64_t all
 // The screens to try, in this order: the panels that one gives up go to the next, and what is left
 // after the last is scored exactly.
 struct Screens {
-  const ScreenKeys* codes[2];  // null: in float32
+  struct Screen {
+    const ScreenKeys* codes;  // null: in float32
+    int64_t most_keys;
+  };
+  Screen screens[3];
   int count;
   double longest_key;  // of the codes
 };
 
+// The first `float_keys` are screened in float32 even if there are codes.
 inline Screens screens_for(const Kernels& isa, const ScreenKeys* codes, int64_t queries,
-                           Screening screening) {
+                           Screening screening, int64_t float_keys = 0) {
+  constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
+  const bool coded = codes != nullptr && isa.query_codes.largest > 0;
+  const bool floats = queries > tuning::kFewFloatQueries || screening == Screening::kAlways;
   Screens screens{};
-  if (codes != nullptr && isa.query_levels > 0) {
-    screens.codes[screens.count++] = codes;
+  if (coded && floats && float_keys > 0) screens.screens[screens.count++] = {nullptr, float_keys};
+  if (coded) {
+    screens.screens[screens.count++] = {codes, kAll};
     screens.longest_key = longest_key(*codes);
   }
-  if (queries > tuning::kFewFloatQueries || screening == Screening::kAlways) {
-    screens.codes[screens.count++] = nullptr;
-  }
+  if (floats) screens.screens[screens.count++] = {nullptr, kAll};
   return screens;
 }
 
@@ -179,9 +187,11 @@ int64_t search_keys(const Kernels& isa, const Matrix& queries, const Matrix& key
   std::optional<PairScorer> scorer;
   if (screens.count > 0) scorer.emplace(isa, queries, keys);
   for (int s = 0; s < screens.count && panel * kPanel < last_key; ++s) {
-    BlockScreen block(isa, queries, keys, screens.codes[s], screens.longest_key, *scorer);
+    const auto [codes, most_keys] = screens.screens[s];
+    BlockScreen block(isa, queries, keys, codes, screens.longest_key, *scorer);
     auto search = make(block);
-    panel = walk_panels(block, panel, ceil_div(last_key, kPanel), search.allowance(), interrupt,
+    const int64_t end = ceil_div(std::min(last_key - panel * kPanel, most_keys), kPanel);
+    panel = walk_panels(block, panel, panel + end, search.allowance(), interrupt,
                         [&] { return search.screen(); });
     scored += search.finish();
   }

@@ -134,16 +134,46 @@ inline void measure(const float* x, int64_t width, int8_t* codes, RowSums& sums)
   sums.error_squared = sums.length_squared;
 }
 
+// The largest sum of numbers of either sign of the codes that CodeLimits names.
+inline float largest_strip(const float* x, int64_t width) {
+  constexpr Ints16 lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  constexpr Floats16 plus = Floats16{} + 1;
+  const auto add = [&](Floats16 v) {
+    v = butterfly(v, lanes ^ 1, plus);
+    v = butterfly(v, lanes ^ 4, plus);
+    return butterfly(v, lanes ^ 8, plus);
+  };
+  Floats16 largest = {};
+  for (int64_t i = 0; i < width; i += 16) {
+    const Floats16 v = load<Floats16>(x + i), zero = {};
+    const Floats16 above = add(v > 0 ? v : zero), below = add(v < 0 ? -v : zero);
+    const Floats16 larger = above > below ? above : below;
+    largest = larger > largest ? larger : largest;
+  }
+  return largest_magnitude(reinterpret_cast<const float*>(&largest), 16);
+}
+
+// The number that the largest code stands for: the largest of the row, or more.
+inline float code_range(const float* x, int64_t width, float largest, CodeLimits limits) {
+  if (!limits.narrow_sums) return largest;
+  // Eight codes may be rounded up by a half each.
+  constexpr float kMost = static_cast<float>(kLargestStrip) - 4.01f;
+  const float range = largest_strip(x, width) * (static_cast<float>(limits.largest) / kMost);
+  return range > largest ? range : largest;
+}
+
 // Codes of one rotated row and the sums that its bounds are made of.
-inline void quantise(const float* x, int64_t width, int levels, int8_t* codes, RowSums& sums) {
+inline void quantise(const float* x, int64_t width, CodeLimits limits, int8_t* codes,
+                     RowSums& sums) {
   const float largest = largest_magnitude(x, width);
   sums = {};
   // A NaN fails `<` too.
   const bool coded = largest >= kShortestRow && largest < static_cast<float>(kLargestScore) &&
                      width <= kWidestCoded;
   if (!coded) return measure(x, width, codes, sums);
-  const float scale = largest / static_cast<float>(levels);
-  const float inverse = static_cast<float>(levels) / largest;
+  const float range = code_range(x, width, largest, limits);
+  const float scale = range / static_cast<float>(limits.largest);
+  const float inverse = static_cast<float>(limits.largest) / range;
   // In units of the scale, so that no square is too small or too large for float32. The sum of the
   // codes stays below 2^24: exact.
   Floats16 length = {}, error = {}, code_sum = {}, code_length = {};
@@ -174,11 +204,11 @@ inline void quantise(const float* x, int64_t width, int levels, int8_t* codes, R
 }
 
 inline void encode_rows(const Matrix& rows, const Rotation& rotation, const float* center,
-                        int levels, float* scratch, int8_t* codes, RowSums* sums) {
+                        CodeLimits limits, float* scratch, int8_t* codes, RowSums* sums) {
   for (int64_t i = 0; i < rows.rows; ++i) {
     load_centred(rows, i, rotation, center, scratch);
     rotate(scratch, rotation);
-    quantise(scratch, rotation.width, levels, codes + i * rotation.width, sums[i]);
+    quantise(scratch, rotation.width, limits, codes + i * rotation.width, sums[i]);
   }
 }
 

@@ -7,7 +7,7 @@ namespace fastclip::cpu {
 namespace {
 
 struct Avx512Vnni : Avx512Base {
-  static constexpr int kQueryLevels = 127;
+  static constexpr CodeLimits kQueryCodes{};
 
   static Ints multiply_add(Ints sum, Ints keys, Ints queries) {
     return reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum),

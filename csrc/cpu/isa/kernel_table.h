@@ -8,14 +8,19 @@
 //   kTiles                   one of tile_sizes.h
 //   Ints, Floats             vectors of 32-bit lanes
 //   at_least(floats, x)      a bit for each lane that is x or more
-//   kQueryLevels             the largest code of a query: 127, or less where products of pairs are
-//                            added in 16 bits; 0 where float32 is the faster screen
+//   kQueryCodes              what codes of queries may be
 //
-// where kQueryLevels is not 0:
+// where these may be more than 0:
 //
 //   kSignedKeys              whether multiply_add takes the bytes of keys as signed
 //   multiply_add(sum, k, q)  adds the four products of bytes that belong to each lane
 //   to_float(ints)
+//
+// where sums are narrow, in place of multiply_add:
+//
+//   Shorts                   a vector of 16-bit lanes
+//   products(k, q)           the sums of two products of bytes
+//   widen(sum, shorts)       adds the two that belong to each lane
 //
 // and where there are matrix units:
 //
@@ -58,7 +63,7 @@ constexpr Kernels make_kernels(const char* name) {
       .score_keys = Exact::score_keys,
       .find_nonfinite = Exact::find_nonfinite,
       .encode_rows = encode_rows,
-      .query_levels = Isa::kQueryLevels,
+      .query_codes = Isa::kQueryCodes,
       .find_hits = Screen::find_hits,
       .count_sure = Screen::count_sure,
       .write_uppers = Screen::write_uppers,

@@ -28,6 +28,16 @@ struct FloatRows {
   const float* row(int64_t i) const { return first + i * stride; }
 };
 
+// What the codes of a row may be.
+struct CodeLimits {
+  int largest = 127;  // magnitude; 0 where float32 is the faster screen
+  // Whether products with keys, whose codes are at most 255, are added in 16 bits: those of a strip
+  // of 16 codes whose indices have the same bit 1. Their codes of either sign must then add up to
+  // no more than kLargestStrip.
+  bool narrow_sums = false;
+};
+inline constexpr int kLargestStrip = 32767 / 255;
+
 // A block of queries and panels of keys; either both have codes, or both have rows of floats.
 struct ScreenOperands {
   const int8_t* codes;              // [num_queries][keys.width]
@@ -192,13 +202,10 @@ struct Kernels {
   int64_t (*find_nonfinite)(const Matrix& rows);
 
   // --- screen ---
-  // Codes [rows][rotation.width] in -levels ... levels of (row - center) rotated. `scratch` holds
-  // rotation.width floats.
-  void (*encode_rows)(const Matrix& rows, const Rotation& rotation, const float* center, int levels,
-                      float* scratch, int8_t* codes, RowSums* sums);
-  // Largest code of a query: 127, or less where products of pairs are added in 16 bits. 0: float32
-  // is the faster screen on this instruction set.
-  int query_levels;
+  // Codes [rows][rotation.width] of (row - center) rotated. `scratch` holds rotation.width floats.
+  void (*encode_rows)(const Matrix& rows, const Rotation& rotation, const float* center,
+                      CodeLimits limits, float* scratch, int8_t* codes, RowSums* sums);
+  CodeLimits query_codes;
   // The first two return how many hits there are.
   int64_t (*find_hits)(const ScreenOperands& operands, const FindHits& to);
   int64_t (*count_sure)(const ScreenOperands& operands, const CountSure& to);

@@ -4,13 +4,17 @@ namespace fastclip::cpu {
 namespace {
 
 struct Avx2 : Avx2Base {
-  // Pairs of products are added in 16 bits: 2 * 255 * 63 is the most that fits.
-  static constexpr int kQueryLevels = 63;
+  typedef int16_t Shorts __attribute__((vector_size(32)));
+  static constexpr TileSizes kTiles = kNarrowAvx2Tiles;
+  static constexpr CodeLimits kQueryCodes{.largest = 127, .narrow_sums = true};
 
-  static Ints multiply_add(Ints sum, Ints keys, Ints queries) {
-    const __m256i pairs =
-        _mm256_maddubs_epi16(reinterpret_cast<__m256i>(keys), reinterpret_cast<__m256i>(queries));
-    return sum + reinterpret_cast<Ints>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  static Shorts products(Ints keys, Ints queries) {
+    return reinterpret_cast<Shorts>(
+        _mm256_maddubs_epi16(reinterpret_cast<__m256i>(keys), reinterpret_cast<__m256i>(queries)));
+  }
+  static Ints widen(Ints sum, Shorts pairs) {
+    return sum + reinterpret_cast<Ints>(
+                     _mm256_madd_epi16(reinterpret_cast<__m256i>(pairs), _mm256_set1_epi16(1)));
   }
 };
 

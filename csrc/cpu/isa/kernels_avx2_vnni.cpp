@@ -4,7 +4,7 @@ namespace fastclip::cpu {
 namespace {
 
 struct Avx2Vnni : Avx2Base {
-  static constexpr int kQueryLevels = 127;
+  static constexpr CodeLimits kQueryCodes{};
 
   static Ints multiply_add(Ints sum, Ints keys, Ints queries) {
     return reinterpret_cast<Ints>(_mm256_dpbusd_avx_epi32(reinterpret_cast<__m256i>(sum),

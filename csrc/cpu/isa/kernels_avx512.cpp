@@ -4,13 +4,17 @@ namespace fastclip::cpu {
 namespace {
 
 struct Avx512 : Avx512Base {
-  // Pairs of products are added in 16 bits: 2 * 255 * 63 is the most that fits.
-  static constexpr int kQueryLevels = 63;
+  typedef int16_t Shorts __attribute__((vector_size(64)));
+  static constexpr TileSizes kTiles = kNarrowAvx512Tiles;
+  static constexpr CodeLimits kQueryCodes{.largest = 127, .narrow_sums = true};
 
-  static Ints multiply_add(Ints sum, Ints keys, Ints queries) {
-    const __m512i pairs =
-        _mm512_maddubs_epi16(reinterpret_cast<__m512i>(keys), reinterpret_cast<__m512i>(queries));
-    return sum + reinterpret_cast<Ints>(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+  static Shorts products(Ints keys, Ints queries) {
+    return reinterpret_cast<Shorts>(
+        _mm512_maddubs_epi16(reinterpret_cast<__m512i>(keys), reinterpret_cast<__m512i>(queries)));
+  }
+  static Ints widen(Ints sum, Shorts pairs) {
+    return sum + reinterpret_cast<Ints>(
+                     _mm512_madd_epi16(reinterpret_cast<__m512i>(pairs), _mm512_set1_epi16(1)));
   }
 };
 

@@ -7,7 +7,7 @@ namespace {
 
 struct NeonDot : Vectors<4> {
   static constexpr TileSizes kTiles = kNeonTiles;
-  static constexpr int kQueryLevels = 127;
+  static constexpr CodeLimits kQueryCodes{};
   static constexpr bool kSignedKeys = true;
 
   static Ints multiply_add(Ints sum, Ints keys, Ints queries) {

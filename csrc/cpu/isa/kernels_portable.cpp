@@ -5,7 +5,7 @@ namespace {
 
 struct Portable : Vectors<4> {
   static constexpr TileSizes kTiles = kPortableTiles;
-  static constexpr int kQueryLevels = 0;
+  static constexpr CodeLimits kQueryCodes{.largest = 0};
 
   static uint32_t at_least(Floats x, float threshold) {
     constexpr Ints kBits = {1, 2, 4, 8};

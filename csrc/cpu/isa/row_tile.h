@@ -21,15 +21,10 @@ struct RowTile {
   template <int M>
   static void products(FloatRows queries, FloatRows keys, int64_t num_keys, int64_t cols,
                        float* out, int64_t ld) {
-    if constexpr (M > MR) {
-      products<MR>(queries, keys, num_keys, cols, out, ld);
-      products<M - MR>({queries.row(MR), queries.stride}, keys, num_keys, cols, out + MR * ld, ld);
-    } else {
-      for (int64_t j = 0; j < num_keys; j += kKeys) {
-        const float* k[kKeys];
-        four_rows(keys, j, num_keys, k);
-        multiply<M>(queries, k, cols, out + j, ld);
-      }
+    for (int64_t j = 0; j < num_keys; j += kKeys) {
+      const float* k[kKeys];
+      four_rows(keys, j, num_keys, k);
+      multiply_all<M>(queries, k, cols, out + j, ld);
     }
   }
 
@@ -60,20 +55,32 @@ struct RowTile {
     for (int n = 0; n < kKeys; ++n) four[n] = rows.row(first + n < count ? first + n : count - 1);
   }
 
+  // Four keys stay in the L1 for all queries.
+  template <int M>
+  static void multiply_all(FloatRows queries, const float* const (&keys)[kKeys], int64_t cols,
+                           float* out, int64_t ld) {
+    if constexpr (M > MR) {
+      multiply<MR>(queries, keys, cols, out, ld);
+      multiply_all<M - MR>({queries.row(MR), queries.stride}, keys, cols, out + MR * ld, ld);
+    } else {
+      multiply<M>(queries, keys, cols, out, ld);
+    }
+  }
+
   template <int M>
   static void multiply(FloatRows queries, const float* const (&keys)[kKeys], int64_t cols,
                        float* out, int64_t ld) {
     Floats sums[M][kKeys] = {};
     const int64_t whole = cols / W * W;
     for (int64_t i = 0; i < whole; i += W) {
-      Floats k[kKeys];
-#pragma GCC unroll 4
-      for (int n = 0; n < kKeys; ++n) k[n] = V::load(keys[n] + i);
+      Floats q[M];
 #pragma GCC unroll 8
-      for (int m = 0; m < M; ++m) {
-        const Floats q = V::load(queries.row(m) + i);
+      for (int m = 0; m < M; ++m) q[m] = V::load(queries.row(m) + i);
 #pragma GCC unroll 4
-        for (int n = 0; n < kKeys; ++n) sums[m][n] += q * k[n];
+      for (int n = 0; n < kKeys; ++n) {
+        const Floats k = V::load(keys[n] + i);
+#pragma GCC unroll 8
+        for (int m = 0; m < M; ++m) sums[m][n] += q[m] * k;
       }
     }
 #pragma GCC unroll 8

@@ -18,7 +18,6 @@ struct ScreenTile {
   using Floats = typename Isa::Floats;
   static constexpr int kLanes32 = sizeof(Ints) / 4;
   static constexpr int kVectors = kPanel / kLanes32;
-  static constexpr int kRows = Isa::kTiles.screen_queries;
   using Rows = RowTile<kLanes32, Isa::kTiles.row_queries>;
   // Flips four codes with 128 added back to signed bytes.
   static constexpr int32_t kTake128 = static_cast<int32_t>(0x80808080u);
@@ -43,7 +42,7 @@ struct ScreenTile {
  private:
   template <class Epilogue>
   static Epilogue screen(const ScreenOperands& operands, Epilogue epilogue) {
-    if constexpr (Isa::kQueryLevels > 0) {
+    if constexpr (Isa::kQueryCodes.largest > 0) {
       if (operands.keys.codes != nullptr) {
         if constexpr (requires { typename Isa::Tiles; }) {
           if (operands.num_queries > tuning::kFewForTiles) return screen_tiles(operands, epilogue);
@@ -57,6 +56,7 @@ struct ScreenTile {
   template <class Numbers, class Epilogue>
   static Epilogue screen_panels(const ScreenOperands& operands, Epilogue epilogue) {
     for (int64_t first_key = 0; first_key < operands.keys.keys; first_key += kPanel) {
+      constexpr int kRows = Numbers::kRows;
       int64_t i = 0;
       for (; i + kRows <= operands.num_queries; i += kRows) {
         epilogue = screen_rows<Numbers, kRows>(operands, i, first_key, epilogue);
@@ -139,12 +139,24 @@ struct ScreenTile {
   // q8.k8
   struct Codes {
     using Sums = Ints;
+    static constexpr int kRows = Isa::kTiles.screen_queries;
 
     static Floats to_float(Ints dots) { return Isa::to_float(dots); }
 
     template <int M>
     static void multiply(const ScreenOperands& operands, int64_t first_query, int64_t first_key,
                          Ints (&dots)[M][kVectors]) {
+      if constexpr (Isa::kQueryCodes.narrow_sums) {
+        multiply_narrow<M>(operands, first_query, first_key, dots);
+      } else {
+        multiply_wide<M>(operands, first_query, first_key, dots);
+      }
+    }
+
+   private:
+    template <int M>
+    static void multiply_wide(const ScreenOperands& operands, int64_t first_query,
+                              int64_t first_key, Ints (&dots)[M][kVectors]) {
       const int64_t width = operands.keys.width;
       const int8_t* queries = operands.codes + first_query * width;
       Ints sums[M][kVectors];
@@ -177,11 +189,46 @@ struct ScreenTile {
       }
       copy<M>(sums, dots);
     }
+
+    // Products of a strip of 16 codes are added in 16 bits, those of one vector of keys at a time.
+    template <int M>
+    static void multiply_narrow(const ScreenOperands& operands, int64_t first_query,
+                                int64_t first_key, Ints (&dots)[M][kVectors]) {
+      constexpr int kSteps = 4;  // of a strip
+      const int64_t width = operands.keys.width;
+      const int8_t* queries = operands.codes + first_query * width;
+      for (int v = 0; v < kVectors; ++v) {
+        Ints sums[M];
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m)
+          sums[m] = Ints{} + operands.coefficients[first_query + m].correction;
+        const uint8_t* codes = operands.keys.codes + first_key * width + v * sizeof(Ints);
+        for (int64_t i = 0; i < width; i += 4 * kSteps, codes += kPanel * 4 * kSteps) {
+          Ints k[kSteps];
+#pragma GCC unroll 16
+          for (int s = 0; s < kSteps; ++s) k[s] = load<Ints>(codes + s * kPanel * 4);
+#pragma GCC unroll 16
+          for (int m = 0; m < M; ++m) {
+            typename Isa::Shorts pairs = {};
+#pragma GCC unroll 16
+            for (int s = 0; s < kSteps; ++s) {
+              int32_t four;
+              __builtin_memcpy(&four, queries + m * width + i + 4 * s, 4);
+              pairs += Isa::products(k[s], Ints{} + four);
+            }
+            sums[m] = Isa::widen(sums[m], pairs);
+          }
+        }
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m) dots[m][v] = sums[m];
+      }
+    }
   };
 
   // q.k
   struct Unpacked {
     using Sums = Floats;
+    static constexpr int kRows = 2 * Isa::kTiles.row_queries;
 
     static Floats to_float(Floats dots) { return dots; }
 

@@ -41,7 +41,18 @@ inline constexpr TileSizes kAvx2Tiles = {
     .exact_queries = 4,
     .exact_keys = 3,
     .screen_queries = 2,
-    .row_queries = 2,
+    .row_queries = 3,
+    .value_queries = 6,
+    .value_vectors = 2,
+};
+
+// Four vectors of codes of keys and their products are in registers besides.
+inline constexpr TileSizes kNarrowAvx2Tiles = {
+    .vector_bytes = 32,
+    .exact_queries = 4,
+    .exact_keys = 3,
+    .screen_queries = 6,
+    .row_queries = 3,
     .value_queries = 6,
     .value_vectors = 2,
 };
@@ -56,5 +67,7 @@ inline constexpr TileSizes kAvx512Tiles = {
     .value_queries = 12,
     .value_vectors = 2,
 };
+
+inline constexpr TileSizes kNarrowAvx512Tiles = kAvx512Tiles;
 
 }  // namespace fastclip::cpu

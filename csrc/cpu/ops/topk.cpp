@@ -41,7 +41,7 @@ void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, i
 }  // namespace
 
 bool worth_codes(int64_t queries, int64_t keys, int64_t k) {
-  return tuning::worth_codes(queries, keys, k);
+  return tuning::worth_codes(queries, keys, k, kernels().query_codes.narrow_sums);
 }
 
 int64_t topk(const TopKCall& call, Screening screening, int threads, Interrupt& interrupt) {
@@ -54,7 +54,9 @@ int64_t topk(const TopKCall& call, Screening screening, int threads, Interrupt& 
   const Kernels& isa = kernels();
   const bool always = screening == Screening::kAlways;
   const bool coded = always || worth_codes(queries.rows, keys.rows, k);
-  const Screens screens = screens_for(isa, coded ? codes : nullptr, queries.rows, screening);
+  const Screens screens =
+      screens_for(isa, coded ? codes : nullptr, queries.rows, screening,
+                  always ? 0 : tuning::topk_float_keys(k, isa.query_codes.narrow_sums));
   const bool screened = screens.count > 0 && (always || tuning::worth_screening(keys.rows, k));
   if (queries.rows == 0) {
     return codes == nullptr ? find_nonfinite({keys, {}}, threads, interrupt) : -1;

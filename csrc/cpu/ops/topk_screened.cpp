@@ -79,7 +79,7 @@ class ScreenedTopK {
 
   // Scores what is left exactly. Returns how many pairs were scored in all.
   int64_t finish() {
-    rescore(0, 0);
+    rescore(0, 0, 0);
     return scored_;
   }
 
@@ -161,35 +161,54 @@ class ScreenedTopK {
       candidates_.count(i) = to;
       // Where bounds alone drop enough of them, scores are not needed yet.
       if (to < end) continue;
-      rescore(candidates_.capacity() / 2, k_ + k_ / 2);
-      for (const int64_t j : queries_) raise_to_best(j);
+      rescore(candidates_.capacity() / 2, k_ + k_ / 2, candidates_.capacity() / 2);
     }
   }
 
-  // Drops candidates of queries that have more than `many`, by their bounds. Queries that are left
-  // with more than `most` have them scored exactly, as far as they can still be among the best k.
-  void rescore(int64_t many, int64_t most) {
+  // Drops candidates of queries that have more than `many`, by their bounds. Where more than `most`
+  // are left, the k most promising are scored exactly, so that others can be dropped, and the rest
+  // unless there are no more than `later`: they may be dropped before they must be scored.
+  void rescore(int64_t many, int64_t most, int64_t later) {
     queries_.clear();
-    bool rest = false;
     for (int64_t i = 0; i < block_.num_queries(); ++i) {
       int64_t& count = candidates_.count(i);
       if (count <= many) continue;
       drop(i);
       if (count <= most) continue;
       queries_.push_back(i);
-      // The k most promising ones first; few of the others are left after that.
       first_[i] = -kInfinity;
       if (count <= few_) continue;
       first_[i] =
           kernels_.kth_largest(candidates_.uppers(i), count, k_, tuning::topk_first_slack(k_));
-      rest = true;
     }
     score([&](int64_t i, float upper) { return upper >= first_[i]; });
-    if (rest) {
-      for (const int64_t i : queries_) raise_to_best(i);
-      score([&](int64_t i, float upper) { return upper < first_[i] && upper >= floor_[i]; });
+    for (const int64_t i : queries_) {
+      raise_to_best(i);
+      keep_between(i, floor_[i], first_[i]);
     }
-    for (const int64_t i : queries_) candidates_.count(i) = 0;
+    std::erase_if(queries_, [&](int64_t i) { return candidates_.count(i) <= later; });
+    if (queries_.empty()) return;
+    score([](int64_t, float) { return true; });
+    for (const int64_t i : queries_) {
+      raise_to_best(i);
+      candidates_.count(i) = 0;
+    }
+  }
+
+  // Keeps the candidates of a query with upper bounds in [low, high).
+  void keep_between(int64_t i, float low, float high) {
+    float* lowers = candidates_.lowers(i);
+    float* uppers = candidates_.uppers(i);
+    int64_t* keys = candidates_.keys(i);
+    int64_t to = 0;
+    for (int64_t c = 0; c < candidates_.count(i); ++c) {
+      const float upper = uppers[c];
+      lowers[to] = lowers[c];
+      uppers[to] = upper;
+      keys[to] = keys[c];
+      to += ((upper >= low) & (upper < high)) ? 1 : 0;
+    }
+    candidates_.count(i) = to;
   }
 
   // Drops the candidates of a query that cannot be among the best k, by the bounds of the others.
@@ -216,8 +235,9 @@ class ScreenedTopK {
         const int64_t count = candidates_.count(i);
         int64_t at = places_[i];
         for (; at < count && keys[at] < end; ++at) {
-          batch_[batched_] = {i, keys[at]};
-          batched_ += take(i, uppers[at]) ? 1 : 0;
+          if (!take(i, uppers[at])) continue;
+          block_.scorer().prefetch(keys[at]);
+          batch_[batched_++] = {i, keys[at]};
           if (batched_ == kBatch) score_batch();
         }
         if (at < count) next = std::min(next, keys[at]);
