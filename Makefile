@@ -38,7 +38,12 @@ endif
 
 .venv/installed: .venv/bin/pip $(SOURCES)
 	$(BIN)/pip install --quiet --editable .
+	@$(BIN)/python -c 'from fastclip.config import config; print("CUDA:", config()["CUDA"])'
 	@touch $@
+
+# Tests are to compile the CUDA kernels wherever there is a compiler, also without a GPU.
+.venv/installed-dev .venv/installed-bench: export FASTCLIP_CUDA := $(or $(FASTCLIP_CUDA),$(if \
+  $(shell command -v nvcc),1))
 
 .venv/installed-dev: .venv/bin/pip $(SOURCES)
 	$(BIN)/pip install --quiet --editable '.[dev]'
@@ -57,8 +62,8 @@ lint: .venv/installed-dev
 unit: .venv/installed-dev
 	$(BIN)/pytest -n 2
 
-# The CUDA kernels, which the installation above compiles where there is nvcc, and the program that
-# tries Hopper's instructions: no GPU is needed.
+# What the compiler made of the CUDA kernels, which the installation for tests compiles where there
+# is nvcc, and the program that tries Hopper's instructions: no GPU is needed.
 cuda: .venv/installed-dev
 	@if command -v nvcc > /dev/null; then \
 	  $(BIN)/python benches/gpu.py --device cpu --architecture 90a-real --steps probe kernels; \

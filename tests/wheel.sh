@@ -33,6 +33,8 @@ assert len(fastclip.data.vocabularies.class_list("living17")) == 68
 assert len(fastclip.coder.generate_texts(["zebra"]).prompts().texts) > 10
 assert fastclip.topk(images, images, 1).indices.flatten().tolist() == list(range(500))
 PYTHON
+"$work/venv/bin/fastclip" info > "$work/info.txt"
+grep -q 'CUDA.*not built: FASTCLIP_CUDA=0' "$work/info.txt"
 "$work/venv/bin/fastclip" demo --captions 1000 --output demo.html > demo.txt
 grep -q '0.552' demo.txt
 test -s demo.html

@@ -140,6 +140,8 @@ PYBIND11_MODULE(_C, m) {
 #ifdef FASTCLIP_CUDA
   modules.cuda = m.def_submodule("cuda");
   define_cuda_settings(modules.cuda);
+#else
+  m.attr("without_cuda") = FASTCLIP_WITHOUT_CUDA;
 #endif
   define_operations(modules);
   define_plain(m);
