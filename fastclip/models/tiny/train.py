@@ -282,7 +282,10 @@ def _save(
     }
     with replacing(output / "checkpoint.pt") as part:
         torch.save(state, part)
-    with replacing(output / "loss.csv") as part, open(part, "w", newline="") as file:
+    with (
+        replacing(output / "loss.csv") as part,
+        open(part, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("step", "loss", "learning_rate"))
         writer.writerows((step, f"{loss:.4f}", f"{rate:.3e}") for step, loss, rate in log)
