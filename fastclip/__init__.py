@@ -1,11 +1,18 @@
 """Open-vocabulary CLIP at any vocabulary size: exact answers without the similarity matrix."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from fastclip import _exit as _exit  # registers what is done at the end of the process
-from fastclip import coder, data, distributed, metrics, models, ops, sweep, training, ttd
+from fastclip import data, ops
+from fastclip._installation import warn_of_strangers as _warn_of_strangers
 from fastclip._version import __version__ as __version__
 from fastclip.config import show_config
 from fastclip.ops import *  # noqa: F403  each of its own names is one here, too
-from fastclip.training import train
+
+if TYPE_CHECKING:
+    from fastclip import coder, distributed, metrics, models, sweep, training, ttd
+    from fastclip.training import train
 
 __all__ = [
     "coder",
@@ -20,3 +27,21 @@ __all__ = [
     "ttd",
 ]
 __all__ += ops.__all__
+
+# Imported when they are first asked for: together they take longer than all that is needed for
+# questions about tensors.
+_PACKAGES = ("coder", "distributed", "metrics", "models", "sweep", "training", "ttd")
+
+_warn_of_strangers()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"fastclip.{name}")
+    if name == "train":
+        return importlib.import_module("fastclip.training").train
+    raise AttributeError(f"module 'fastclip' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

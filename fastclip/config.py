@@ -25,7 +25,7 @@ def config() -> dict[str, str]:
 
 def _cuda() -> str:
     if not BUILT:
-        return "not built"
+        return f"not built: {_C.without_cuda}"
     if EMULATED:
         return "emulated on the CPU, for tests"
     built = f"built with {version_text(_C.cuda.toolkit)} for {_C.cuda.architectures}"

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 LONGEST = 500  # lines of a file
 
 LAYERS = (
-    {"data", "_version"},
+    {"data", "_version", "_installation"},
     {"engine"},
     {"ops", "config", "_exit"},
     {"sweep", "distributed"},

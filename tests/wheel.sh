@@ -12,6 +12,15 @@ FASTCLIP_CUDA=0 "$python" -m build --outdir "$work/dist" . > "$work/build.log" 2
   { cat "$work/build.log"; exit 1; }
 ls "$work/dist"
 
+# The source distribution is the repository without measured results, so all checks run from it, too.
+if git rev-parse --is-inside-work-tree > /dev/null 2>&1; then
+  tar -tzf "$work"/dist/*.tar.gz | sed 's:^[^/]*/::' | sort > "$work/packed"
+  missing=$(git ls-files | grep -v '^benches/results/' | sort | comm -23 - "$work/packed")
+  test -z "$missing" || { printf 'MANIFEST.in leaves out:\n%s\n' "$missing"; exit 1; }
+fi
+# People download it with every installation: it is not to grow unnoticed.
+test "$(stat -c %s "$work"/dist/*.whl)" -le 13500000 || { echo "the wheel has over 13.5 MB"; exit 1; }
+
 "$python" -m venv "$work/venv"
 # Packages that .pth files add, an editable install among them, are not taken over this way.
 "$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
@@ -33,6 +42,8 @@ assert len(fastclip.data.vocabularies.class_list("living17")) == 68
 assert len(fastclip.coder.generate_texts(["zebra"]).prompts().texts) > 10
 assert fastclip.topk(images, images, 1).indices.flatten().tolist() == list(range(500))
 PYTHON
+"$work/venv/bin/fastclip" info > "$work/info.txt"
+grep -q 'CUDA.*not built: FASTCLIP_CUDA=0' "$work/info.txt"
 "$work/venv/bin/fastclip" demo --captions 1000 --output demo.html > demo.txt
 grep -q '0.552' demo.txt
 test -s demo.html

@@ -4,7 +4,7 @@
 
 #include <pybind11/pybind11.h>
 
-#if defined(__unix__)
+#if !defined(_WIN32)
 #include <pthread.h>
 #endif
 
@@ -122,7 +122,7 @@ class ReleasedGil {
   static inline std::thread::id main_;  // does not change once `parking_` is set
   static inline std::atomic<int> threads_{0}, parked_{0};
   static inline thread_local Thread this_one_;
-#if defined(__unix__)
+#if !defined(_WIN32)
   // A forked child has none of its parent's other threads.
   static inline const int at_fork_ =
       pthread_atfork(nullptr, nullptr, [] { threads_ = this_one_.counted(); });

@@ -134,12 +134,16 @@ void define_cuda_settings(py::module_& m) {
 }  // namespace
 }  // namespace fastclip::bindings
 
-PYBIND11_MODULE(_C, m) {
+// Free-threaded interpreters need not bring the GIL back for it: what calls share is set when the
+// module is imported, atomic, under a mutex or of one thread.
+PYBIND11_MODULE(_C, m, pybind11::mod_gil_not_used()) {
   using namespace fastclip::bindings;
   Modules modules{m, {}};
 #ifdef FASTCLIP_CUDA
   modules.cuda = m.def_submodule("cuda");
   define_cuda_settings(modules.cuda);
+#else
+  m.attr("without_cuda") = FASTCLIP_WITHOUT_CUDA;
 #endif
   define_operations(modules);
   define_plain(m);

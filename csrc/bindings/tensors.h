@@ -205,14 +205,16 @@ class Tensors {
     static_assert(kDimensions == 1 || kDimensions == 2);
     constexpr size_t kHead = (sizeof(Owned) + 63) / 64 * 64;
     const size_t bytes = kHead + (static_cast<size_t>(like.count()) * sizeof(T) + 63) / 64 * 64;
-    auto* memory = static_cast<char*>(std::aligned_alloc(64, bytes));
-    if (memory == nullptr) throw std::bad_alloc();
+    constexpr std::align_val_t kAlignment{64};
+    auto* memory = static_cast<char*>(::operator new(bytes, kAlignment));
     auto* owned = new (memory) Owned{};
     std::copy_n(like.sizes, kDimensions, owned->shape);
     owned->strides[0] = kDimensions == 2 ? like.sizes[1] : 1;
     owned->strides[1] = 1;
     owned->managed.major_version = 1;
-    owned->managed.deleter = [](DLManagedTensorVersioned* self) { std::free(self); };
+    owned->managed.deleter = [](DLManagedTensorVersioned* self) {
+      ::operator delete(self, kAlignment);
+    };
     DLTensor& x = owned->managed.tensor;
     x.data = memory + kHead;
     x.device_type = kCpu;

@@ -1,9 +1,12 @@
 """The command ``fastclip``."""
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fastclip._installation import incomplete
 from fastclip._version import __version__
 from fastclip.cli import (
     coder,
@@ -70,4 +73,6 @@ def _root(
 
 def main() -> None:
     """Run the command line; the entry point of ``fastclip``."""
+    if problem := incomplete(Path(__file__).parent.parent):
+        sys.exit(f"error: {problem}")
     app(prog_name="fastclip")

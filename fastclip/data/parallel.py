@@ -12,7 +12,9 @@ R = TypeVar("R")
 
 def processors() -> int:
     """How many threads read and decode by default: one per available processor, 8 at most."""
-    return min(8, len(os.sched_getaffinity(0)))
+    if hasattr(os, "sched_getaffinity"):  # Linux alone tells which ones
+        return min(8, len(os.sched_getaffinity(0)))
+    return min(8, os.cpu_count() or 1)
 
 
 def in_order(

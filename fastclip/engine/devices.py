@@ -64,6 +64,8 @@ def _check_kernels(what: str, device: torch.device) -> None:
         return
     if device.type != "cuda" or not BUILT or EMULATED:
         allowed = "'cpu' and 'cuda'" if BUILT and not EMULATED else "'cpu' only"
+        if device.type == "cuda" and not BUILT:
+            allowed += f" (CUDA was not built: {_C.without_cuda})"
         raise ValueError(f"{what} '{device}', this build of fastclip computes on {allowed}")
     problem = driver_problem() or _device_problem(device.index)
     if problem:

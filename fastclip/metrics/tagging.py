@@ -25,7 +25,7 @@ class TagScores:
 class TagScorer:
     """Precision, recall, F1 and accuracy of selected words, pooled over all captions (TTD).
 
-    Counts alone are kept. Needs torchmetrics: ``pip install 'fastclip[metrics]'``.
+    Counts alone are kept. Needs torchmetrics: ``pip install 'fastclip-kernels[metrics]'``.
 
     Raises
     ------
@@ -109,7 +109,7 @@ class MeanAveragePrecision:
     """Average precision of each tag's ranking of the images, and the mean over tags.
 
     Equal scores count as one place in the ranking. Needs torchmetrics:
-    ``pip install 'fastclip[metrics]'``.
+    ``pip install 'fastclip-kernels[metrics]'``.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def _torchmetrics(name: str) -> Any:
         import torchmetrics
     except ImportError as error:
         raise ImportError(
-            f"{name}: needs the package torchmetrics: pip install 'fastclip[metrics]'",
+            f"{name}: needs the package torchmetrics: pip install 'fastclip-kernels[metrics]'",
             name="torchmetrics",
         ) from error
     return torchmetrics

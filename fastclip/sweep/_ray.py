@@ -45,7 +45,7 @@ class Work:
 def check_ray() -> None:
     """Check that Ray Data is there, before work starts."""
     if find_spec("ray") is None or find_spec("pandas") is None:
-        raise ImportError("engine 'ray' needs Ray Data: pip install 'fastclip[ray]'")
+        raise ImportError("engine 'ray' needs Ray Data: pip install 'fastclip-kernels[ray]'")
 
 
 def on_ray(

@@ -113,13 +113,13 @@ def run(
         "cpu" is allowed with engine "ray", and for sums over keys (all but searches and counts): in
         an order that CUDA kernels do not keep from chunk to chunk.
     engine : "local" or "ray", default "local"
-        "ray" has the shards made by Ray Data (``pip install 'fastclip[ray]'``), on the cluster of
-        ``RAY_ADDRESS`` or of this machine, else on one that is started here; all of its machines
-        must see the files and ``output`` under the same paths. ``memory`` is that of each worker,
-        which has one thread. Where the streamed side fits into half of it, it is packed once, into
-        a file in ``output`` that all workers of a machine map. Ray replaces a worker that dies and
-        has its shard made again; three that die over one shard end the sweep. The result is the
-        same, file by file.
+        "ray" has the shards made by Ray Data (``pip install 'fastclip-kernels[ray]'``), on the
+        cluster of ``RAY_ADDRESS`` or of this machine, else on one that is started here; all of its
+        machines must see the files and ``output`` under the same paths. ``memory`` is that of each
+        worker, which has one thread. Where the streamed side fits into half of it, it is packed
+        once, into a file in ``output`` that all workers of a machine map. Ray replaces a worker
+        that dies and has its shard made again; three that die over one shard end the sweep. The
+        result is the same, file by file.
     workers : int, optional
         Of engine "ray". Default: one for each CPU of the cluster.
     progress : function, optional

@@ -22,7 +22,8 @@ class TensorBoardLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ImportError(
-                "tensorboard: needs the package tensorboard: pip install 'fastclip[training]'",
+                "tensorboard: needs the package tensorboard: "
+                "pip install 'fastclip-kernels[training]'",
                 name="tensorboard",
             ) from error
         shutil.rmtree(folder, ignore_errors=True)

@@ -18,7 +18,8 @@ def add_lora(module: Any, rank: int, seed: int) -> Any:
         import peft
     except ImportError as error:
         raise ImportError(
-            "lora_rank: low-rank training needs the package peft: pip install 'fastclip[training]'",
+            "lora_rank: low-rank training needs the package peft: "
+            "pip install 'fastclip-kernels[training]'",
             name="peft",
         ) from error
     names = [

@@ -54,7 +54,8 @@ def extract_tags(
                 nothing. Words are taken without their context: "watch" is never a noun, "light"
                 neither, and what is newer than 2006 is unknown.
     ``hanta``   HanTa (Wartena, 2019), a hidden Markov model, finds parts of speech in their
-                context: ``pip install 'fastclip[tags]'``, 14 MB, no network. About 1 ms a caption.
+                context: ``pip install 'fastclip-kernels[tags]'``, 14 MB, no network. About 1 ms a
+                caption.
     =========== ================================================================================
 
     Parameters
@@ -179,7 +180,8 @@ def _hanta() -> Any:
         from HanTa.HanoverTagger import HanoverTagger
     except ImportError as error:
         raise ImportError(
-            "tagger: 'hanta' needs the package HanTa: pip install 'fastclip[tags]'", name="HanTa"
+            "tagger: 'hanta' needs the package HanTa: pip install 'fastclip-kernels[tags]'",
+            name="HanTa",
         ) from error
     return HanoverTagger("morphmodel_en.pgz")
 

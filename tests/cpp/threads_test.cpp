@@ -1,8 +1,10 @@
 // Tasks on threads: each once, stopped by errors and interrupts, from anywhere, also after a fork.
 #include "cpu/engine/threads.h"
 
+#if !defined(_WIN32)
 #include <sys/wait.h>
 #include <unistd.h>
+#endif
 
 #include <atomic>
 #include <chrono>
@@ -31,7 +33,8 @@ bool each_once(int64_t tasks, int threads) {
 
 // A child has none of its parent's threads, but starts its own.
 void check_fork([[maybe_unused]] const Run& run) {
-#if defined(__x86_64__)  // QEMU, which stands in for ARM, cannot start threads in a forked child
+// QEMU, which stands in for ARM, cannot start threads in a forked child; Windows does not fork.
+#if defined(__x86_64__) && !defined(_WIN32)
   const pid_t child = fork();
   if (child == 0) _exit(each_once(100, run.threads) ? 0 : 1);
   int status = 1;

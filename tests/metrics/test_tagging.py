@@ -129,5 +129,5 @@ def test_errors(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(ImportError, match=r"pip install 'fastclip\[metrics\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'fastclip-kernels\[metrics\]'"):
         TagScorer()

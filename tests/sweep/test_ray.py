@@ -154,7 +154,7 @@ def test_without_ray(
     inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastclip.sweep._ray.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install 'fastclip\[ray\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'fastclip-kernels\[ray\]'"):
         fastclip.sweep.run("topk", *inputs, tmp_path / "out", engine="ray", k=1)
     assert not (tmp_path / "out").exists()
 

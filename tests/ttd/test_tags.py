@@ -110,7 +110,7 @@ def test_taggers_agree_on_real_captions(real_data):
 def test_without_hanta_nothing_else_takes_its_place(monkeypatch):
     monkeypatch.setitem(sys.modules, "HanTa.HanoverTagger", None)
     module._hanta.cache_clear()
-    with pytest.raises(ImportError, match=r"pip install 'fastclip\[tags\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'fastclip-kernels\[tags\]'"):
         extract_tags([], tagger="hanta")
     assert texts("a dog") == ["dog"]
 

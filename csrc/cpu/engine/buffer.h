@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <new>
 #include <utility>
 #include <vector>
@@ -41,22 +40,21 @@ class KeptBlocks {
       blocks_.erase(best);
       return block;
     }
-    Block block{std::aligned_alloc(64, static_cast<size_t>(bytes)), bytes};
-    if (block.data == nullptr) throw std::bad_alloc();
-    return block;
+    return {::operator new(static_cast<size_t>(bytes), kAlignment), bytes};
   }
 
   void give_back(Block block) {
-    if (total_ + block.bytes > kMost) return std::free(block.data);
+    if (total_ + block.bytes > kMost) return ::operator delete(block.data, kAlignment);
     total_ += block.bytes;
     blocks_.push_back(block);
   }
 
   ~KeptBlocks() {
-    for (const Block& block : blocks_) std::free(block.data);
+    for (const Block& block : blocks_) ::operator delete(block.data, kAlignment);
   }
 
  private:
+  static constexpr std::align_val_t kAlignment{64};
 #if defined(FASTCLIP_SANITIZE)
   static constexpr int64_t kMost = 0;  // the sanitizer should see every buffer come and go
 #else

@@ -1,7 +1,9 @@
 #include "cpu/engine/threads.h"
 
+#if !defined(_WIN32)
 #include <dlfcn.h>
 #include <pthread.h>
+#endif
 
 #include <algorithm>
 #include <condition_variable>
@@ -88,8 +90,12 @@ class Team {
   using Parallel = void(void (*work)(void*), void* data, unsigned threads, unsigned flags);
 
   static Parallel* parallel() {
+#if defined(_WIN32)
+    return nullptr;  // no OpenMP there has this function
+#else
     static auto* const found = reinterpret_cast<Parallel*>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
     return found;
+#endif
   }
 
   Team(Job& job, int helpers, Interrupt& interrupt)
@@ -186,10 +192,12 @@ class Pool {
 Pool* pool = new Pool;
 // A forked child has none of its parent's threads, and OpenMP does not know.
 bool forked = false;
+#if !defined(_WIN32)
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] {
   pool = new Pool;
   forked = true;
 });
+#endif
 
 }  // namespace
 

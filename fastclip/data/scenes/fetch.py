@@ -37,7 +37,7 @@ def fetch(folder: Path, workers: int = 2) -> None:
     from rich.progress import Progress
 
     if find_spec("resvg_py") is None:
-        raise ValueError("resvg-py is needed to render: pip install 'fastclip[scenes]'")
+        raise ValueError("resvg-py is needed to render: pip install 'fastclip-kernels[scenes]'")
     table = sources()
     packages = folder / "packages"
     packages.mkdir(parents=True, exist_ok=True)

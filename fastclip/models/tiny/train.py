@@ -289,7 +289,10 @@ def _save(
     }
     with sink(output / "checkpoint.pt") as file:
         torch.save(state, file)  # type: ignore[arg-type]
-    with replacing(output / "loss.csv") as part, open(part, "w", newline="") as file:
+    with (
+        replacing(output / "loss.csv") as part,
+        open(part, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("step", "loss", "learning_rate"))
         writer.writerows((step, f"{loss:.4f}", f"{rate:.3e}") for step, loss, rate in log)

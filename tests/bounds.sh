@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Installs the wheel with the lowest versions of the requirements in pyproject.toml, and then with the
+# newest, each in an environment of its own, and runs the tests there that meet these packages. A
+# check for releases: torch alone is some gigabytes, twice. PYTHON is best the oldest one allowed.
+set -euo pipefail
+bin=$(realpath --no-symlinks "$1")
+python=$2
+cd "$(dirname "$0")/.."
+export FASTCLIP_CUDA=0 HYPOTHESIS_PROFILE=few OMP_WAIT_POLICY=passive
+
+rm -rf build/bounds
+"$bin/uv" build --quiet --wheel --python "$python" --out-dir build/bounds .
+wheel=$(ls build/bounds/*.whl)
+for resolution in lowest-direct highest; do
+  environment=build/bounds/$resolution
+  "$bin/uv" venv --quiet --python "$python" "$environment"
+  "$bin/uv" pip install --quiet --python "$environment" --resolution $resolution \
+    "fastclip-kernels[metrics,scenes,tags,test,training] @ file://$PWD/$wheel"
+  "$bin/uv" pip freeze --python "$environment" > "$environment.txt"
+  (
+    # Not from here, where fastclip is the checkout.
+    cp -r tests pyproject.toml "$environment"
+    cd "$environment"
+    bin/python -m pytest -n 2 -p no:cacheprovider tests/cli tests/data tests/engine tests/metrics \
+      tests/models tests/ops tests/sweep tests/training tests/ttd tests/test_process.py
+  )
+  echo "$resolution: works"
+done

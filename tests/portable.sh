@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Compiles all of csrc/cpu for systems that are not this one, by zig, which brings clang and their C and
+# C++ libraries: macOS on ARM and x86-64, Windows, and Linux with musl. What is compiled for musl runs
+# here. A check for releases: it takes half an hour on two cores. BIN holds python (with ziglang), cmake
+# and ninja.
+set -euo pipefail
+bin=$(realpath --no-symlinks "$1")
+cd "$(dirname "$0")/.."
+
+"$bin/mypy" --platform win32  # modules and functions that Windows lacks
+
+tools=$PWD/build/portable/tools
+mkdir -p "$tools"
+for name in c++ ar; do
+  printf '#!/bin/sh\nexec "%s/python" -m ziglang %s "$@"\n' "$bin" $name > "$tools/$name"
+  chmod +x "$tools/$name"
+done
+
+compile() {  # TARGET SYSTEM PROCESSOR CMAKE_TARGET: no program is linked but isa_test
+  local folder=build/portable/$1
+  "$bin/cmake" -S csrc -B "$folder" -G Ninja -DCMAKE_MAKE_PROGRAM="$bin/ninja" \
+    -DCMAKE_CXX_COMPILER="$tools/c++" -DCMAKE_CXX_FLAGS="--target=$1" -DCMAKE_AR="$tools/ar" \
+    -DCMAKE_SYSTEM_NAME="$2" -DCMAKE_SYSTEM_PROCESSOR="$3" \
+    -DCMAKE_TRY_COMPILE_TARGET_TYPE=STATIC_LIBRARY \
+    -DFASTCLIP_TESTS=ON -DFASTCLIP_CUDA=0 -DFASTCLIP_WERROR=ON > /dev/null
+  "$bin/cmake" --build "$folder" --target "$4" > "$folder/log" || { cat "$folder/log"; exit 1; }
+  echo "$1: compiled"
+}
+compile aarch64-macos Darwin arm64 fastclip_cpu
+compile x86_64-macos Darwin x86_64 fastclip_cpu
+compile x86_64-windows-gnu Windows x86_64 fastclip_cpu
+compile x86_64-linux-musl Linux x86_64 isa_test
+build/portable/x86_64-linux-musl/isa_test
