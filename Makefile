@@ -6,9 +6,9 @@ SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
 CPP := $(shell find csrc tests/cpp tests/cuda -name '*.h' -o -name '*.cpp' -o -name '*.cu*')
 
 # Two processes of tests share the cores: threads that wait actively would take them from each other.
-test unit emulate sanitize clang wheel: export OMP_WAIT_POLICY = passive
+test unit avx2 emulate sanitize clang wheel: export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test lint unit cuda emulate sanitize clang isas wheel bench clean
+.PHONY: demo test lint unit avx2 cuda emulate sanitize clang isas wheel bench clean
 .PHONY: release-checks portable bounds dist workflows tag tagged
 
 demo: .venv/installed
@@ -18,11 +18,12 @@ demo: .venv/installed
 # build do so in one folder, so one after the other.
 test: .venv/installed-dev
 	@$(MAKE) --no-print-directory -j2 --output-sync=target IN_TURNS=1 \
-	  lint unit cuda emulate sanitize clang isas wheel
+	  lint unit avx2 cuda emulate sanitize clang isas wheel
 	@echo "All checks passed."
 
 ifdef IN_TURNS
 unit: | lint
+avx2: | unit
 emulate: | cuda
 sanitize: | emulate
 clang: | sanitize
@@ -62,6 +63,14 @@ lint: .venv/installed-dev
 
 unit: .venv/installed-dev
 	$(BIN)/pytest -n 2
+
+# What rests on torch's own sums, with all libraries held to AVX2: no test may depend on the
+# processor.
+avx2: .venv/installed-dev
+	@if $(BIN)/python -c 'import fastclip._C as c; exit("avx2" not in c.available_isas())'; then \
+	  FASTCLIP_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	    ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/pytest -n 2 tests/training tests/ttd tests/metrics; \
+	fi
 
 # What the compiler made of the CUDA kernels, which the installation for tests compiles where there
 # is nvcc, and the program that tries Hopper's instructions: no GPU is needed.

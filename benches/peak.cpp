@@ -1,6 +1,7 @@
 // What one thread of this processor can do at most, from registers: billions of operations a second
-// in float32, float64 and int8, a multiplication and an addition counting as two. And what it reads
-// from memory, in billions of bytes a second.
+// in float32, float64 and int8, a multiplication and an addition counting as two; without VNNI,
+// four pairs of products are added in 16 bits, as the screen does it. And what it reads from
+// memory, in billions of bytes a second.
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -90,12 +91,25 @@ double vector_int8_rate() {
   return vector_rate<__m512i>(
       64, [](__m512i s, __m512i a, __m512i b) { return _mm512_dpbusd_epi32(s, a, b); });
 #elif defined(__AVX512BW__)
-  return vector_rate<__m512i>(64, [](__m512i s, __m512i a, __m512i b) {
-    return _mm512_add_epi32(s, _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1)));
+  return vector_rate<__m512i>(4 * 64, [](__m512i s, __m512i a, __m512i b) {
+    __m512i pairs = _mm512_maddubs_epi16(a, b);
+    for (int i = 1; i < 4; ++i) {
+      hide(a);
+      pairs = _mm512_add_epi16(pairs, _mm512_maddubs_epi16(a, b));
+    }
+    return _mm512_add_epi32(s, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
   });
+#elif defined(__AVXVNNI__)
+  return vector_rate<__m256i>(
+      32, [](__m256i s, __m256i a, __m256i b) { return _mm256_dpbusd_avx_epi32(s, a, b); });
 #else
-  return vector_rate<__m256i>(32, [](__m256i s, __m256i a, __m256i b) {
-    return _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1)));
+  return vector_rate<__m256i>(4 * 32, [](__m256i s, __m256i a, __m256i b) {
+    __m256i pairs = _mm256_maddubs_epi16(a, b);
+    for (int i = 1; i < 4; ++i) {
+      hide(a);
+      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(a, b));
+    }
+    return _mm256_add_epi32(s, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   });
 #endif
 }

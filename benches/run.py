@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from datetime import datetime, timezone
@@ -34,7 +36,39 @@ def processor() -> str:
     return platform.processor()
 
 
-def peaks(threads: int) -> dict[str, float]:
+# Flags of peak.cpp for each instruction set, and what holds peers to it where they would use more.
+ISAS = {
+    "amx": ("-march=native", {}),
+    "avx512_vnni": ("-march=x86-64-v4 -mavx512vnni", {}),
+    "avx512": ("-march=x86-64-v4", {}),
+    **{
+        name: (
+            flags,
+            {
+                "ATEN_CPU_CAPABILITY": "avx2",
+                "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+                "ONEDNN_MAX_CPU_ISA": "AVX2",
+                "OPENBLAS_CORETYPE": "Haswell",
+                "FAISS_OPT_LEVEL": "AVX2",
+            },
+        )
+        for name, flags in {
+            "avx2_vnni": "-march=x86-64-v3 -mavxvnni",
+            "avx2": "-march=x86-64-v3",
+        }.items()
+    },
+}
+
+
+def hold_to(isa: str) -> None:
+    """Start this program again, with all libraries held to an instruction set."""
+    settings = {"FASTCLIP_CPU_CAPABILITY": isa, **ISAS[isa][1]}
+    if any(os.environ.get(name) != value for name, value in settings.items()):
+        os.environ.update(settings)
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
+def peaks(threads: int, isa: str | None) -> dict[str, float]:
     """Return what peak.cpp measures: GFLOP/s of each number type and GB/s read from memory.
 
     The best of five runs, since some are disturbed.
@@ -42,7 +76,8 @@ def peaks(threads: int) -> dict[str, float]:
     source = Path(__file__).parent / "peak.cpp"
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "peak"
-        flags = ["-std=c++20", "-O3", "-march=native", "-ffp-contract=fast", "-pthread"]
+        march = ISAS[isa][0].split() if isa else ["-march=native"]
+        flags = ["-std=c++20", "-O3", *march, "-ffp-contract=fast", "-pthread"]
         subprocess.run(["c++", *flags, source, "-o", program], check=True)
         call = [program, str(threads)]
         found = [
@@ -158,10 +193,13 @@ def main() -> None:
     parser.add_argument("cases", nargs="+", choices=sorted(CASES), metavar="case")
     parser.add_argument("--rounds", type=int, default=7, help="timed calls of each side")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--isa", choices=ISAS, help="hold all sides to this instruction set")
     parser.add_argument("--output", type=Path, help="JSON file for the result")
     arguments = parser.parse_args()
+    if arguments.isa:
+        hold_to(arguments.isa)
     torch.set_num_threads(arguments.threads)
-    peak = peaks(arguments.threads)
+    peak = peaks(arguments.threads, arguments.isa)
     for name in arguments.cases:
         case = None  # gives the memory of the last one back
         case = CASES[name]()
