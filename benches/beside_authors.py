@@ -14,6 +14,8 @@ hand over the features. Each comparison is a process of its own, for their modul
     few-shot       YCaigogogo/CVPR24-CODER       classify_few_shot.few_shot_classify, its search
     tip-adapter    gaopengcuhk/Tip-Adapter       utils.search_hp
     pamr           visinf/1-stage-wseg           models.mods.pamr.PAMR
+    maskclip       chongzhou96/MaskCLIP          its VisionTransformer, MaskClipHead
+    tcl            kakaobrain/tcl                TCL.generate_masks, .build_text_embedding
     clip-benchmark LAION-AI/CLIP_benchmark       metrics: accuracy, average precision, recall
     open-clip      the package open_clip_torch   open_clip_train.train.get_clip_metrics
 """
@@ -21,26 +23,35 @@ hand over the features. Each comparison is a process of its own, for their modul
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
-import io
 import json
 import re
 import subprocess
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from authors_code import (
+    Embedded,
+    Rows,
+    accuracy,
+    as_they_expect,
+    by_worst,
+    caught,
+    cone,
+    from_file,
+    labelled,
+    number,
+    stand_in,
+    theirs,
+    unit,
+)
+from authors_maps import maskclip, pamr, tcl
 
 import fastclip
 from fastclip.coder import (
@@ -54,92 +65,6 @@ from fastclip.coder import (
 )
 from fastclip.metrics import MeanAveragePrecision, hard_positive_scores, retrieval
 from fastclip.metrics.openness import vocabulary_expansion
-
-Rows = dict[str, tuple[float, float]]
-"""Of each figure, ours and theirs."""
-
-
-def stand_in(*names: str, **attributes: Any) -> None:
-    """Let these modules be imported, with these attributes and any others."""
-    for name in names:
-        module = MagicMock(name=name, __path__=[], __spec__=ModuleSpec(name, None))
-        for key, value in attributes.items():
-            setattr(module, key, value)
-        sys.modules[name] = module
-
-
-def theirs(root: Path, name: str) -> ModuleType:
-    """A module of a checkout, by the name under which their programs import it."""
-    sys.path.insert(0, str(root))
-    return importlib.import_module(name)
-
-
-def from_file(path: Path) -> ModuleType:
-    """A module by its file, without the package around it."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def as_they_expect() -> None:
-    """Their programs ask for a GPU at every turn, and for NumPy before 2.4."""
-    if not torch.cuda.is_available():
-        torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
-    real = torch.Tensor.numpy
-
-    def numpy(self: torch.Tensor) -> Any:
-        """``float`` took arrays of one element then."""
-        return real(self).squeeze() if self.numel() == 1 else real(self)
-
-    torch.Tensor.numpy = numpy  # type: ignore[method-assign, assignment]
-
-
-def unit(rows: torch.Tensor) -> torch.Tensor:
-    return F.normalize(rows, dim=-1)
-
-
-def cone(count: int, width: int) -> torch.Tensor:
-    """Unit rows about one direction, as CLIP's features are."""
-    return unit(torch.randn(count, width) + 1.5)
-
-
-def labelled(centres: torch.Tensor, labels: torch.Tensor, noise: float) -> torch.Tensor:
-    """Images about the texts of their classes."""
-    away = torch.randn(len(labels), centres.shape[1]) / centres.shape[1] ** 0.5
-    return unit(centres[labels] + noise * away)
-
-
-class Embedded(torch.nn.Module):
-    """A model whose inputs are features already."""
-
-    logit_scale = torch.tensor(100.0).log()
-
-    def encode_image(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows.clone()
-
-    encode_text = encode_image
-
-
-def pamr(root: Path) -> Rows:
-    module = from_file(root / "models" / "mods" / "pamr.py")
-    images, masks = torch.rand(2, 3, 40, 56), torch.rand(2, 5, 40, 56)
-    found: Rows = {}
-    for iterations, dilations in ((1, (1,)), (10, (1, 2, 4, 8, 12, 24))):
-        own = fastclip.refine_masks(images, masks, iterations=iterations, dilations=dilations)
-        other = module.PAMR(iterations, list(dilations))(images, masks)
-        what = f"{iterations} iterations, {len(dilations)} dilations"
-        found |= by_worst(what, own, other)
-    return found
-
-
-def by_worst(what: str, own: torch.Tensor, other: torch.Tensor) -> Rows:
-    """The elements that differ most."""
-    worst = (own.double() - other.double()).abs().argmax()
-    pair = float(own.flatten()[worst]), float(other.flatten()[worst])
-    return {f"{what}: worst of {own.numel():,}": pair}
 
 
 def tip_adapter(root: Path) -> Rows:
@@ -247,10 +172,6 @@ def coder_zero_shot(root: Path) -> Rows:
     return found
 
 
-def accuracy(classes: torch.Tensor, labels: torch.Tensor) -> float:
-    return float((classes == labels).double().mean())
-
-
 def coder_few_shot(root: Path) -> Rows:
     coder = some_coder(6, 24)
     made = their_coder(root, coder, ("name",))
@@ -286,19 +207,6 @@ def coder_few_shot(root: Path) -> Rows:
             number(text, r"Few-shot CLIP's test accuracy: "),
         ),
     }
-
-
-def number(text: str, before: str) -> float:
-    found = re.search(before + r"(-?[\d.]+\d)", text)
-    assert found is not None, text
-    return float(found[1])
-
-
-@contextmanager
-def caught() -> Iterator[io.StringIO]:
-    """What is printed; files may be hung onto stdout, as theirs do."""
-    with redirect_stdout(io.StringIO()) as said:
-        yield said
 
 
 def hard_positives(root: Path) -> Rows:
@@ -476,6 +384,8 @@ COMPARISONS: dict[str, tuple[str, Callable[[Path], Rows]]] = {
     "few-shot": ("CVPR24-CODER", coder_few_shot),
     "tip-adapter": ("Tip-Adapter", tip_adapter),
     "pamr": ("1-stage-wseg", pamr),
+    "maskclip": ("MaskCLIP", maskclip),
+    "tcl": ("tcl", tcl),
     "clip-benchmark": ("CLIP_benchmark", clip_benchmark),
     "open-clip": ("", open_clip_metrics),
 }

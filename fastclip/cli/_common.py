@@ -51,7 +51,6 @@ SOURCE = (
     "A .safetensors, .npy, .npz, .pt or .parquet file (FILE:ARRAY or FILE:COLUMN names one of "
     "several), a folder of .npy or .parquet shards, a URL of these, or a sample."
 )
-_WITH_ARRAYS = (".npz", ".safetensors", ".parquet", ".pt", ".pth")
 
 
 def load(source: str) -> Features:
@@ -86,12 +85,17 @@ def open_source(source: str, *, normalize: bool = False) -> Rows:
 def _split(source: str) -> tuple[str, str | None]:
     """Path, and array or column if one is named."""
     from fastclip.data import samples
+    from fastclip.data.formats import WITH_ARRAYS
 
-    path, _, array = source.rpartition(":")
-    if os.path.exists(source) or path.rstrip("/").endswith(_WITH_ARRAYS) or os.path.isdir(path):
-        return (source, None) if os.path.exists(source) else (path, array)
-    if "://" in source:
+    if os.path.exists(source):
         return source, None
+    path, _, array = source.rpartition(":")
+    if path.rstrip("/").endswith(WITH_ARRAYS):
+        return path, array
+    if "://" in source:  # before the next line: a folder may be called "s3"
+        return source, None
+    if os.path.isdir(path):
+        return path, array
     raise FileNotFoundError(
         f"{source}: no such file or folder, nor a sample ({', '.join(samples())})"
     )

@@ -27,7 +27,7 @@ Pretrained = Annotated[
     typer.Option(
         metavar="TAG|FILE",
         help="Weights of the architecture: a tag of open_clip, such as openai, a checkpoint, or "
-        "TAG:FILE, a checkpoint that preprocesses images as the tag.",
+        "TAG:FILE, a checkpoint whose images are preprocessed as for the tag.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="Device of the model, such as cpu or cuda.")]

@@ -113,7 +113,8 @@ def show_change(folder: Path, steps: int) -> None:
     """Print each figure before and after training.
 
     Losses of two steps are of different captions and tell no trend: what is compared is the mean
-    of the first epoch and of the last one that is whole, of ``steps`` steps each.
+    of the first epoch and of the last one that is whole, of ``steps`` steps each. Where there are
+    no two whole epochs, the mean of all steps is printed.
     """
     if (folder / "validation.csv").is_file():
         rows = _figures(folder / "validation.csv")
@@ -126,11 +127,11 @@ def show_change(folder: Path, steps: int) -> None:
         if epochs > 1
         else f"means of {len(rows)} steps, no trend, for which 2 epochs are needed:"
     )
+    parts = [rows]
+    if epochs > 1:
+        parts = [rows[:steps], rows[(epochs - 1) * steps : epochs * steps]]
     for name in rows[0]:
-        means = [
-            sum(row[name] for row in part) / len(part)
-            for part in (rows[:steps], rows[(epochs - 1) * steps : epochs * steps])[:epochs]
-        ]
+        means = [sum(row[name] for row in part) / len(part) for part in parts]
         typer.echo(f"{name}: {' -> '.join(f'{mean:.4f}' for mean in means)}")
 
 

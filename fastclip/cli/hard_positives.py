@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fastclip.cli._common import list_reasons, printable, progress, table, writable, writable_folder
+from fastclip.cli._common import (
+    list_reasons,
+    printable,
+    progress,
+    table,
+    warnings_as_lines,
+    writable,
+    writable_folder,
+)
 from fastclip.cli._model import Device, ModelName, ModelPrecision, Pretrained, load_model
 
 if TYPE_CHECKING:
@@ -109,7 +117,7 @@ def command(
     from fastclip.report import write_hard_positives_page
 
     encoder = load_model(model, pretrained, device, precision)
-    with _folder(folder) as place, ExitStack() as bars:
+    with _folder(folder) as place, warnings_as_lines(), ExitStack() as bars:
         report = measure_hard_positives(
             items,
             encoder,

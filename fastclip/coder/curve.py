@@ -13,7 +13,7 @@ from fastclip.coder.representation import Coder, unit_images
 from fastclip.coder.search import Grid
 from fastclip.coder.support import draw_shots
 from fastclip.coder.tip_adapter import TipAdapter, TipAdapterF
-from fastclip.engine.checks import Array, as_indices
+from fastclip.engine.checks import Array, as_indices, check_range
 
 MOST_VALIDATION = 4  # validation images of a class, as many as shots below that
 
@@ -110,6 +110,7 @@ def few_shot_curve(
         )
     images = unit_images("image_features", image_features, coder.features.shape[1])
     truth = as_indices("labels", labels, len(images), images.device)
+    check_range("labels", truth, len(coder.class_names), "classes")
     numbers, chosen = sorted(shots), list(methods)
     for method in chosen:
         if method not in METHODS:

@@ -28,6 +28,9 @@ except ImportError:  # a Python without it, whose zipfile refuses what is compre
 
 NPY_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
+WITH_ARRAYS = (".npz", ".safetensors", ".parquet", ".pt", ".pth")
+"""Suffixes of files whose arrays or columns have names."""
+
 # Arrays of an npz, or entries of a pt, that can hold names of the rows, most telling first.
 NAME_KEYS = ("names", "caption", "prompts", "image_id")
 

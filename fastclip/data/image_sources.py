@@ -313,8 +313,8 @@ def _walk(folder: Path) -> list[str]:
 
 def _match(pattern: Path, column: str | None) -> ImageSource:
     fixed = 0
-    while not is_pattern(pattern.parts[fixed]):
-        fixed += 1
+    while not is_pattern(pattern.parts[fixed]) and "{" not in pattern.parts[fixed]:
+        fixed += 1  # braces may hold several parts
     root = Path(*pattern.parts[:fixed])
     names: dict[str, None] = {}  # in order, each once
     for part in expand(str(Path(*pattern.parts[fixed:]))):

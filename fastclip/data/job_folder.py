@@ -143,8 +143,8 @@ def lock(folder: Path) -> Iterator[None]:
         raise ValueError(
             f"{folder}: another process is at work in it: wait for its end, or give another folder"
         ) from error
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
+    except (OSError, NotImplementedError) as error:  # of older filelocks
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise
     try:
         yield

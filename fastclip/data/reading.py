@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from .features import FeatureFileError, Features
-from .formats import file_errors, read_npy, read_npz, read_safetensors
+from .formats import WITH_ARRAYS, file_errors, read_npy, read_npz, read_safetensors
 from .image_sources import SUFFIXES as IMAGE_SUFFIXES
 from .shards import holds_tables, read_folder
 from .tables import read_parquet
@@ -16,7 +16,6 @@ _KINDS = (
     ".safetensors, .npy, .npz, .pt, .parquet, or a folder of .npy shards (clip-retrieval's img_emb "
     "or text_emb) or of .parquet files"
 )
-_HOLDS_ARRAYS = (".npz", ".safetensors", ".parquet", *TORCH_SUFFIXES)
 
 
 def read_features(path: str | os.PathLike[str], *, array: str | None = None) -> Features:
@@ -80,9 +79,9 @@ def read_features(path: str | os.PathLike[str], *, array: str | None = None) -> 
     kind = "folder" if path.is_dir() else path.suffix
     if kind == ".parquet" or (kind == "folder" and holds_tables(path)):
         return read_parquet(path, array)
-    if array is not None and kind not in _HOLDS_ARRAYS:
+    if array is not None and kind not in WITH_ARRAYS:
         raise FeatureFileError(
-            f"{path}: array is {array!r}, allowed for {', '.join(_HOLDS_ARRAYS)} only"
+            f"{path}: array is {array!r}, allowed for {', '.join(WITH_ARRAYS)} only"
         )
     if kind == "folder":
         return read_folder(path)

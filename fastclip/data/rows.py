@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .features import FeatureFileError, normalize_rows
-from .formats import file_errors
+from .formats import WITH_ARRAYS, file_errors
 from .patterns import warn_of_missing_parts
 from .row_files import Place, RowFile, open_row_file
 from .shards import (
@@ -138,7 +138,8 @@ def open_rows(
 
     All that :func:`fastclip.data.read_features` reads. ``.npy``, ``.safetensors`` and ``.parquet``
     files and folders of ``.npy`` or ``.parquet`` shards may also be at any URL that fsspec knows,
-    such as ``s3://bucket/img_emb``. Only ``.npz`` files are read into memory as a whole.
+    such as ``s3://bucket/img_emb``. Only ``.npz`` files, and ``.pt`` files in torch's format before
+    1.6, are read into memory as a whole.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def open_rows(
     kinds = {place.suffix for place in places}
     if array is not None and ".npy" in kinds:
         raise FeatureFileError(
-            f"{text}: array is {array!r}, allowed for .safetensors, .npz, .pt and .parquet only"
+            f"{text}: array is {array!r}, allowed for {', '.join(WITH_ARRAYS)} only"
         )
     return Rows([open_row_file(place, array) for place in places], normalize and not normalized)
 

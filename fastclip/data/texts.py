@@ -173,7 +173,9 @@ def check_header(columns: Sequence[str], delimiter: str, column: str | None = No
     if not columns:
         raise ValueError("no line in it, allowed: a first one that names the columns")
     for other, name in _DELIMITERS.items():
-        if len(columns) == 1 and other != delimiter and other in columns[0] != column:
+        if other == delimiter or len(columns) > 1 or columns[0] == column:
+            continue
+        if other in columns[0]:
             raise ValueError(
                 f"line 1: {columns[0]!r:.80} is one column, but looks like several with {name} "
                 f"between them, allowed: {_DELIMITERS[delimiter]}"

@@ -321,12 +321,12 @@ def _context_length(
     if positions is None or "hf_model_name" in config["text_cfg"]:
         return None
     length = positions - bool(config["text_cfg"].get("embed_cls"))
-    if length == config["text_cfg"].get("context_length", 77):
+    own = config["text_cfg"].get("context_length", 77)
+    if length == own:
         return None
     if "multimodal_cfg" in config:  # its second text tower has positions of its own
         raise ValueError(
-            f"{source.name}, {source.file}: is for texts of {length} tokens, allowed: "
-            f"{config['text_cfg']['context_length']}"
+            f"{source.name}, {source.file}: is for texts of {length} tokens, allowed: {own}"
         )
     return length
 

@@ -27,7 +27,7 @@ def write_model(
     # What the run began with need not be there any more.
     source = find(name, None if pretrained is None else "random").name
     config = read_config(source)
-    if "hf_model_name" not in config["text_cfg"]:
+    if "hf_model_name" not in config["text_cfg"] and "multimodal_cfg" not in config:
         config["text_cfg"]["context_length"] = module.context_length  # the checkpoint's
     if _has_quick_gelu(module):
         config["quick_gelu"] = True

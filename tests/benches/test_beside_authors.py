@@ -5,13 +5,20 @@ from pathlib import Path
 import beside_authors
 import pytest
 import torch
+from authors_code import by_worst
 
 pytestmark = [pytest.mark.host, pytest.mark.once]
 
 
 def test_differences_are_shown_at_their_largest() -> None:
     own, other = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 2.5], [3.0, 4.0]])
-    assert beside_authors.by_worst("x", own, other) == {"x: worst of 4": (2.0, 2.5)}
+    assert by_worst("x", own, other) == {"x: worst of 4": (2.0, 2.5)}
+
+
+def test_every_comparison_is_in_the_table() -> None:
+    table = (beside_authors.__doc__ or "").splitlines()
+    names = [line.split()[0] for line in table if line.startswith("    ") and "  " in line.strip()]
+    assert names == ["name", *beside_authors.COMPARISONS]
 
 
 def test_what_is_not_there_is_skipped(

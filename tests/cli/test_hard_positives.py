@@ -170,6 +170,10 @@ def test_texts_that_differ_only_after_the_context(folder):
     message = f"items: 1 of 3 have .* after the model's context of {length} tokens.* 'wall wall"
     with pytest.warns(UserWarning, match=message):
         measure_hard_positives(items, model, folder / "features")
+    result = run("long.csv", *MODEL)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: items: 1 of 3 have a caption that differs")
+    assert result.stderr.count("\n") == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         measure_hard_positives(items[::2], model, folder / "others")

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import fastclip
 from fastclip.cli import app
+from fastclip.cli._run import show_change
 
 pytestmark = pytest.mark.host
 
@@ -68,6 +69,23 @@ def test_a_warmup_longer_than_the_run_is_told_and_epochs_are_compared(folder: Pa
     for warmup in (0, 6):
         result = run("own.csv", *FAST, "--epochs", 3, "--warmup", warmup, "-o", f"out-{warmup}")
         assert (result.exit_code, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (2, "means of 2 steps, no trend, for which 2 epochs are needed:\nloss: 0.5000\n"),
+        (7, "means of 7 steps, no trend, for which 2 epochs are needed:\nloss: 3.0000\n"),
+        (9, "means of epochs 1 and 2:\nloss: 1.5000 -> 5.5000\n"),
+    ],
+)
+def test_a_run_that_a_guard_has_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: int, expected: str
+) -> None:
+    lines = [f"{step},{step},0.1" for step in range(rows)]
+    (tmp_path / "log.csv").write_text("\n".join(["step,loss,learning_rate", *lines]) + "\n")
+    show_change(tmp_path, 4)
+    assert capsys.readouterr().out == expected
 
 
 def test_a_benchmark_is_validated_as_far_as_it_is_complete(folder: Path) -> None:

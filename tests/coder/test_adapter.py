@@ -227,6 +227,15 @@ def test_curve_asks_test_images_once() -> None:
         few_shot_curve(coder, images, labels, shots=[90])
 
 
+@pytest.mark.parametrize("label", [-1, 4])
+def test_curve_names_labels_without_a_class(label: int) -> None:
+    coder, generator = made_up_coder(4, 16, 5)
+    _, _, images, labels = few_shot(coder, generator, 1, 120, noise=2.0)
+    labels[7] = label
+    with pytest.raises(ValueError, match=f"labels: must be from 0 to 3, .* got {label} at 7"):
+        few_shot_curve(coder, images, labels, shots=[1])
+
+
 def test_the_authors_take_the_larger_of_two_tests() -> None:
     coder, generator = made_up_coder(4, 16, 5)
     _, _, images, labels = few_shot(coder, generator, 1, 120, noise=2.0)

@@ -183,6 +183,13 @@ def test_all_partitions_without_rows(tmp_path):
         open_rows(tmp_path / "out")
 
 
+def test_numbers_that_are_times(tmp_path):
+    for number in (20230101000000, 20231231235959):
+        np.save(tmp_path / f"x_{number}.npy", shard(1, 2))
+    with pytest.warns(UserWarning, match=r"without 20230101000001, 20230101000002, .*, \.\.\.: if"):
+        assert len(read_features(tmp_path)) == 4
+
+
 def test_parts_that_are_missing_by_their_names(tmp_path):
     column = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(6, np.float32)), 3)
     for name in ("train-00000-of-00003", "train-00002-of-00003"):

@@ -174,6 +174,10 @@ def test_braces(webdataset, tmp_path, monkeypatch):
     touch(tmp_path, "p/b.png", "p/a.jpg", "p/c.gif", "p/{1..2}.jpg")
     assert find_images(f"{tmp_path}/p/[abc].{{jpg,png,bmp}}").names == ("a.jpg", "b.png")
     assert find_images(f"{tmp_path}/p").names[-1] == "{1..2}.jpg"  # braces that are a name
+    touch(tmp_path, "q/r/d.jpg")
+    found = find_images(f"{tmp_path}/{{q/r,p}}/?.jpg")
+    assert found.names == ("q/r/d.jpg", "p/a.jpg")
+    assert found.read(0) == (tmp_path / "q" / "r" / "d.jpg").read_bytes()
     monkeypatch.chdir(tmp_path)
     assert find_images("{10,11}.tar").names == ("10/001", "11/001")
     fails("{1..1000000000}.tar", "stands for 1,000,000,000 names, allowed: up to 1,000,000")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import small
 import torch
 from dying import dies_at
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -291,6 +293,21 @@ def test_one_process_in_a_folder_and_no_leftovers(folder: Path) -> None:
         assert is_locked(folder / "out")
     assert not is_locked(folder / "out")
     assert not is_locked(folder)
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [OSError(errno.ENOLCK, "no locks"), NotImplementedError()]
+    errors += [OSError(errno.EIO, "a broken disk")]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    for _ in range(2):
+        with lock(tmp_path):
+            pass
+    with pytest.raises(OSError, match="a broken disk"), lock(tmp_path):
+        pass
 
 
 def test_the_vocabulary_is_written_whole(folder: Path) -> None:
