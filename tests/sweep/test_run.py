@@ -361,7 +361,8 @@ def test_changed_inputs_are_refused(swept, files, tmp_path):
     assert sweep().kept == 7  # the same rows elsewhere
     with pytest.raises(ValueError, match="was begun with other inputs: k was 3, is 4"):
         sweep(k=4)
-    with pytest.raises(ValueError, match="keys: had 1 files, has 4: give the inputs"):
+    # Of four tables, one of which is empty.
+    with pytest.raises(ValueError, match="keys: had 1 files, has 3: give the inputs"):
         sweep(keys=files / "keys-tables")
 
 
