@@ -27,12 +27,14 @@ DEVIATIONS = {
 }
 """What the public scripts do, by name; all but the last happen on every run of them.
 
-"template-weights" and "best-of-two-tests" are of `few_shot_curve`, the others of zero-shot
-classification and its texts. For ImageNet they also search alpha and beta on the test images:
-``split="test"`` of `CoderAdapter.tune`.
+Those of FEW_SHOT are of `few_shot_curve`, the others of zero-shot classification and its texts. For
+ImageNet they also search alpha and beta on the test images: ``split="test"`` of
+`CoderAdapter.tune`.
 
 That pairs of classes without one-to-one texts count as 0 is no deviation: see `CoderClassifier`.
 """
+
+FEW_SHOT = frozenset({"template-weights", "best-of-two-tests"})
 
 AUTHORS = frozenset(DEVIATIONS) - {"silent-rerank"}
 """What ``protocol="authors"`` stands for: their scripts on a GPU, in half precision."""

@@ -176,6 +176,7 @@ def test_texts_by_protocol(names: Path, tmp_path: Path) -> None:
         (["--protocol", "theirs"], "is 'theirs', allowed: 'honest', 'authors'"),
         (["--templates", "cars"], "templates: is 'cars'"),
         (["--protocol", "raw-names,theirs"], "holds 'theirs', allowed: none-synonyms"),
+        (["--protocol", "best-of-two-tests"], "'best-of-two-tests', which needs support images"),
     ],
 )
 def test_texts_names_what_is_wrong(

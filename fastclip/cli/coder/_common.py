@@ -61,11 +61,18 @@ PROTOCOL = (
 
 
 def as_protocol(text: str) -> str | list[str]:
-    from fastclip.coder.protocol import DEVIATIONS, deviations
+    from fastclip.coder.protocol import DEVIATIONS, FEW_SHOT, deviations
 
-    chosen = text.split(",") if "," in text or text in DEVIATIONS else text
-    deviations(chosen)
-    return chosen
+    if "," not in text and text not in DEVIATIONS:
+        deviations(text)
+        return text
+    names = text.split(",")
+    if without_examples := sorted(deviations(names) & FEW_SHOT):
+        raise ValueError(
+            f"protocol: holds {without_examples[0]!r}, which needs support images: see "
+            "fastclip.coder.few_shot_curve"
+        )
+    return names
 
 
 def embed_prompts(prompts: Prompts, encoder: Model) -> Coder:
