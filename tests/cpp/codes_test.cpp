@@ -15,7 +15,7 @@ constexpr int64_t kCodes = 64;
 
 // A rotation by a Hadamard matrix alone, and a row that it turns into `rotated`.
 const Floats kSigns(kCodes, 1.0f / kCodes);
-constexpr cpu::Rotation kHadamard{kCodes, 6, nullptr};
+const cpu::Rotation kHadamard{kCodes, 6, kSigns.data()};
 
 Floats unrotated(const Floats& rotated) {
   Floats row(kCodes);
@@ -104,8 +104,6 @@ void check_codes(Run& run) {
   const cpu::Kernels& isa = cpu::kernels();
   if (isa.query_codes.largest == 0) return;
   random_state = 7;
-  cpu::Rotation rotation = kHadamard;
-  rotation.signs = kSigns.data();
   const Floats origin(kCodes);
   std::vector<int8_t> all;
   for (const Floats& rotated : hostile_rows()) {
@@ -115,7 +113,7 @@ void check_codes(Run& run) {
     std::vector<int8_t> codes(kCodes);
     Floats scratch(kCodes);
     RowSums sums;
-    isa.encode_rows(rows, rotation, origin.data(), isa.query_codes, scratch.data(), codes.data(),
+    isa.encode_rows(rows, kHadamard, origin.data(), isa.query_codes, scratch.data(), codes.data(),
                     &sums);
     double error = 0;
     for (int64_t j = 0; j < kCodes; ++j) {

@@ -41,8 +41,8 @@ PairScorer::PairScorer(const Kernels& kernels, const Matrix& queries, const Matr
 void PairScorer::prefetch(int64_t key) const {
   const int64_t bytes = keys_.cols * size_of(keys_.dtype);
   if (keys_.rows * bytes <= tuning::kKeyBlockBytes) return;  // they are resident in the L2
-  for (int64_t at = 0; at < std::min(bytes, tuning::kPrefetchBytes); at += 64)
-    __builtin_prefetch(keys_.row(key) + at);
+  const int64_t end = std::min(bytes, tuning::kPrefetchBytes);
+  for (int64_t at = 0; at < end; at += 64) __builtin_prefetch(keys_.row(key) + at);
 }
 
 BlockScreen::BlockScreen(const Kernels& kernels, const Matrix& queries, const Matrix& keys,

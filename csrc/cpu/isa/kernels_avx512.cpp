@@ -5,7 +5,6 @@ namespace {
 
 struct Avx512 : Avx512Base {
   typedef int16_t Shorts __attribute__((vector_size(64)));
-  static constexpr TileSizes kTiles = kNarrowAvx512Tiles;
   static constexpr CodeLimits kQueryCodes{.largest = 127, .narrow_sums = true};
 
   static Shorts products(Ints keys, Ints queries) {

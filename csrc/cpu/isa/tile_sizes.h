@@ -46,16 +46,13 @@ inline constexpr TileSizes kAvx2Tiles = {
     .value_vectors = 2,
 };
 
-// Four vectors of codes of keys and their products are in registers besides.
-inline constexpr TileSizes kNarrowAvx2Tiles = {
-    .vector_bytes = 32,
-    .exact_queries = 4,
-    .exact_keys = 3,
-    .screen_queries = 6,
-    .row_queries = 3,
-    .value_queries = 6,
-    .value_vectors = 2,
-};
+// With narrow sums (kernels.h), of one vector of keys at a time; four vectors of their codes are in
+// registers besides.
+inline constexpr TileSizes kNarrowAvx2Tiles = [] {
+  TileSizes tiles = kAvx2Tiles;
+  tiles.screen_queries = 6;
+  return tiles;
+}();
 
 // 32 registers.
 inline constexpr TileSizes kAvx512Tiles = {
@@ -67,7 +64,5 @@ inline constexpr TileSizes kAvx512Tiles = {
     .value_queries = 12,
     .value_vectors = 2,
 };
-
-inline constexpr TileSizes kNarrowAvx512Tiles = kAvx512Tiles;
 
 }  // namespace fastclip::cpu

@@ -79,7 +79,7 @@ class ScreenedTopK {
 
   // Scores what is left exactly. Returns how many pairs were scored in all.
   int64_t finish() {
-    rescore(0, 0, 0);
+    rescore(0, 0);
     return scored_;
   }
 
@@ -161,14 +161,14 @@ class ScreenedTopK {
       candidates_.count(i) = to;
       // Where bounds alone drop enough of them, scores are not needed yet.
       if (to < end) continue;
-      rescore(candidates_.capacity() / 2, k_ + k_ / 2, candidates_.capacity() / 2);
+      rescore(candidates_.capacity() / 2, k_ + k_ / 2);
     }
   }
 
   // Drops candidates of queries that have more than `many`, by their bounds. Where more than `most`
   // are left, the k most promising are scored exactly, so that others can be dropped, and the rest
-  // unless there are no more than `later`: they may be dropped before they must be scored.
-  void rescore(int64_t many, int64_t most, int64_t later) {
+  // only if there are still more than `many`: later they may be dropped without a score.
+  void rescore(int64_t many, int64_t most) {
     queries_.clear();
     for (int64_t i = 0; i < block_.num_queries(); ++i) {
       int64_t& count = candidates_.count(i);
@@ -186,7 +186,7 @@ class ScreenedTopK {
       raise_to_best(i);
       keep_between(i, floor_[i], first_[i]);
     }
-    std::erase_if(queries_, [&](int64_t i) { return candidates_.count(i) <= later; });
+    std::erase_if(queries_, [&](int64_t i) { return candidates_.count(i) <= many; });
     if (queries_.empty()) return;
     score([](int64_t, float) { return true; });
     for (const int64_t i : queries_) {
