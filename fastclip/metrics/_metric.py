@@ -1,6 +1,6 @@
 """What the metrics on torchmetrics share: exact states, and updates that fail without a trace."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,7 +71,8 @@ class ExactMetric(Metric):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Add a batch, and return the scores of this batch alone."""
-        # `reset` empties the lists in place, and `update` never changes a tensor from before it.
+        # `reset` empties lists in place; nothing changes a tensor in place, which would fail, too,
+        # on one that was made in `torch.inference_mode`.
         before = {
             name: list(state) if isinstance(state, list) else state
             for name, state in self.metric_state.items()
@@ -182,6 +183,14 @@ def _gather(tensor: torch.Tensor, group: Any = None) -> list[torch.Tensor]:
         widths = ", ".join(str(part.shape[-1]) for part in rows)
         raise ValueError(f"update: rows must be as long on all ranks, got {widths}")
     return rows
+
+
+def check_tensors(kind: str, allowed: Collection[torch.dtype], **tensors: Any) -> None:
+    """Check that arguments are tensors of some dtypes."""
+    for name, tensor in tensors.items():
+        found = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+        if found not in allowed:
+            raise TypeError(f"{name}: {kind} tensor is needed, got {found}")
 
 
 def _shown(state: torch.Tensor) -> str:

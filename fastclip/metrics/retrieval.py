@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, SupportsIndex
 import torch
 
 from fastclip.data.checks import check_at_least, check_choice
-from fastclip.engine.checks import Array, as_integer
+from fastclip.engine.checks import Array, as_integers
 from fastclip.engine.packing import pack
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.metrics._inputs import check_same_width, finite_rows, images_of, rows
@@ -111,7 +111,7 @@ def retrieval(
 
 def as_ks(ks: Iterable[SupportsIndex]) -> list[int]:
     """Integers of at least 1."""
-    numbers = [as_integer("ks", k) for k in ks]
+    numbers = as_integers("ks", ks)
     for k in numbers:
         check_at_least(1, ks=k)
     return numbers

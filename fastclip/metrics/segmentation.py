@@ -1,11 +1,12 @@
 """How well masks cover what they should: IoU, and what is missing and too much in the union."""
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 
 from fastclip.data.checks import check_at_least
-from fastclip.metrics._metric import ExactMetric, Scores
+from fastclip.engine.checks import INTEGERS, as_integer
+from fastclip.metrics._metric import ExactMetric, Scores, check_tensors
 
 
 class SegmentationScores(Scores):
@@ -56,7 +57,8 @@ class SegmentationScorer(ExactMetric):
     class_pixels: torch.Tensor
     images: torch.Tensor
 
-    def __init__(self, classes: int, **kwargs: Any) -> None:
+    def __init__(self, classes: SupportsIndex, **kwargs: Any) -> None:
+        classes = as_integer("classes", classes)
         check_at_least(1, classes=classes)
         super().__init__(**kwargs)
         self._classes = classes
@@ -82,10 +84,8 @@ class SegmentationScorer(ExactMetric):
         ValueError
             Shapes differ or are wrong, or a label is out of range.
         """
+        check_tensors("an integer", INTEGERS, labels=labels, truth=truth)
         _check_masks(labels=labels, truth=truth)
-        for name, tensor in (("labels", labels), ("truth", truth)):
-            if tensor.is_floating_point() or tensor.dtype == torch.bool:
-                raise TypeError(f"{name}: an integer tensor is needed, got {tensor.dtype}")
         counted = truth != -1
         predicted, true = labels[counted].long(), truth[counted].long()
         for name, numbers in (("labels", predicted), ("truth", true)):
@@ -97,8 +97,8 @@ class SegmentationScorer(ExactMetric):
                 )
         parts = predicted[predicted == true], predicted, true
         counts = [torch.bincount(x, minlength=self._classes) for x in parts]
-        self.class_pixels += torch.stack(counts).to(self.device)
-        self.images += 1 if labels.ndim == 2 else len(labels)
+        self.class_pixels = self.class_pixels + torch.stack(counts).to(self.device)
+        self.images = self.images + (1 if labels.ndim == 2 else len(labels))
 
     def compute(self) -> SegmentationScores:
         """Return the scores of all images so far.
@@ -200,9 +200,7 @@ class CaptionMaskScorer(ExactMetric):
             Shapes differ or are wrong.
         """
         given = {"masks": masks, "truth": truth} | ({} if counted is None else {"counted": counted})
-        for name, tensor in given.items():
-            if tensor.dtype != torch.bool:
-                raise TypeError(f"{name}: a bool tensor is needed, got {tensor.dtype}")
+        check_tensors("a bool", (torch.bool,), **given)
         _check_masks(**given)
         if counted is not None:
             masks, truth = masks & counted, truth & counted
@@ -210,10 +208,10 @@ class CaptionMaskScorer(ExactMetric):
         pixels = torch.stack([x.flatten(-2).sum(-1).reshape(-1) for x in pairs]).to(self.device)
         union = pixels.sum(0)
         some = union > 0
-        self.shares += (pixels[:, some] / union[some].double()).sum(1)
-        self.pixels += pixels.sum(1)
-        self.captions += some.sum()
-        self.empty += (~some).sum()
+        self.shares = self.shares + (pixels[:, some] / union[some].double()).sum(1)
+        self.pixels = self.pixels + pixels.sum(1)
+        self.captions = self.captions + some.sum()
+        self.empty = self.empty + (~some).sum()
 
     def compute(self) -> CaptionMaskScores:
         """Return the scores of all captions so far.

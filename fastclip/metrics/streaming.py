@@ -32,9 +32,11 @@ class RetrievalRecall(ExactMetric):
 
     The features of all images and texts are kept, since each is searched among all: memory grows
     by ``d`` numbers per image and text in the dtype they are given in, and 8 bytes per image. Over
-    ranks, each gets the features of all. ``compute`` ranks exact scores without the matrix of
-    similarities. The result is that of ``retrieval`` on all features in the order of updates and
-    ranks, the texts of a batch in the order of their images. Order matters for equal scores alone.
+    ranks, ``compute`` gives each the features of all, and uses some four times as much memory
+    while these travel. No matrix of similarities is made.
+
+    The result is that of ``retrieval`` on all features in the order of updates and ranks, the texts
+    of a batch in the order of their images. Order matters for equal scores alone.
 
     ``forward`` searches within the batch, and copies all that was kept so far: call ``update``.
     Needs ``pip install 'fastclip-kernels[metrics]'``.
@@ -201,8 +203,8 @@ class HardPositives(ExactMetric):
             image_features, captions, hard_positives, hard_negatives, text_features, image_of_item
         )
         values = found.outcomes()
-        self.item_count += len(values)
-        self.outcome_sums += torch.from_numpy(values.sum(0)).to(self.device)
+        self.item_count = self.item_count + len(values)
+        self.outcome_sums = self.outcome_sums + torch.from_numpy(values.sum(0)).to(self.device)
 
     def compute(self) -> Scores:
         """Return the measures of all items so far, float64, by their names in

@@ -1,11 +1,14 @@
 """How well tags are told from other words, and how well each tag ranks images."""
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 
 from fastclip.data.checks import check_at_least
-from fastclip.metrics._metric import ExactMetric, Scores
+from fastclip.engine.checks import INTEGERS, as_integer
+from fastclip.metrics._metric import ExactMetric, Scores, check_tensors
+
+_REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64, *INTEGERS)
 
 
 class TagScores(Scores):
@@ -75,7 +78,8 @@ class TagScorer(ExactMetric):
         both = (selected & present).sum()
         found, true = selected.sum() - both, present.sum() - both
         neither = selected.numel() - both - found - true
-        self.tag_counts += torch.stack([both, found, true, neither]).to(self.device)
+        counts = torch.stack([both, found, true, neither])
+        self.tag_counts = self.tag_counts + counts.to(self.device)
 
     def compute(self) -> TagScores:
         """Return the scores of all words so far.
@@ -131,8 +135,8 @@ class MeanAveragePrecision(ExactMetric):
 
     Raises
     ------
-    ValueError
-        An argument is out of range.
+    TypeError, ValueError
+        An argument is no number of its kind, or out of range.
 
     Examples
     --------
@@ -153,13 +157,15 @@ class MeanAveragePrecision(ExactMetric):
 
     def __init__(
         self,
-        tags: int,
+        tags: SupportsIndex,
         *,
-        bins: int | None = None,
+        bins: SupportsIndex | None = None,
         low: float = -1.0,
         high: float = 1.0,
         **kwargs: Any,
     ) -> None:
+        tags = as_integer("tags", tags)
+        bins = None if bins is None else as_integer("bins", bins)
         check_at_least(1, tags=tags)
         check_at_least(2, bins=bins)
         if not low < high:
@@ -179,30 +185,31 @@ class MeanAveragePrecision(ExactMetric):
     def update(self, scores: torch.Tensor, present: torch.Tensor) -> None:
         """Take the scores [B, T] of images and tags, and whether each image shows each tag.
 
-        Raises
-        ------
-        TypeError
-            ``present`` is no bool tensor.
-        ValueError
-            A shape is wrong, or a score is NaN.
+            Raises
+            ------
+            TypeError
+        XX, or a score is NaN.
         """
         _check_bools(present=present)
+        check_tensors("a real", _REAL, scores=scores)
         if scores.ndim != 2 or scores.shape[1] != self._tags or scores.shape != present.shape:
             raise ValueError(
                 f"scores, present: shapes [B, {self._tags}] are needed, "
                 f"got {tuple(scores.shape)} and {tuple(present.shape)}"
             )
+        if not scores.is_floating_point():
+            scores = scores.double()
         if scores.isnan().any():
             raise ValueError("scores: hold NaN")
         if self._bins is None:
-            numbers = scores if scores.is_floating_point() else scores.double()
-            self._keep(tag_scores=numbers, tags_shown=present.byte())
+            self._keep(tag_scores=scores, tags_shown=present.byte())
             return
         low, high = self.bin_range.to(scores.device)
         share = ((scores.detach().double() - low) / (high - low)).clamp(0, 1).float()
         edges = torch.linspace(0, 1, self._bins, device=share.device)
         places = torch.bucketize(share, edges, right=True) - 1
-        self.bin_counts += _counts(places, present, self._bins).to(self.device)
+        counts = _counts(places, present, self._bins)
+        self.bin_counts = self.bin_counts + counts.to(self.device)
 
     def compute(self) -> AveragePrecision:
         """Return the average precisions of all images so far.
@@ -246,9 +253,7 @@ def _precisions(counts: torch.Tensor) -> torch.Tensor:
 
 
 def _check_bools(**tensors: torch.Tensor) -> None:
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.bool:
-            raise TypeError(f"{name}: a bool tensor is needed, got {tensor.dtype}")
+    check_tensors("a bool", (torch.bool,), **tensors)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"{', '.join(shapes)}: must have one shape, got {shapes}")

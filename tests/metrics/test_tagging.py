@@ -104,6 +104,12 @@ def test_errors() -> None:
     true = torch.tensor([True])
     with pytest.raises(TypeError, match=r"selected: a bool tensor is needed, got torch\.float32"):
         TagScorer().update(torch.ones(1), true)
+    with pytest.raises(TypeError, match=r"present: a bool tensor is needed, got list"):
+        TagScorer().update(true, [True])
+    with pytest.raises(TypeError, match="scores: a real tensor is needed, got ndarray"):
+        MeanAveragePrecision(1).update(np.ones((1, 1)), true[None])
+    with pytest.raises(TypeError, match="tags: an integer is needed, got float"):
+        MeanAveragePrecision(1.5)
     with pytest.raises(ValueError, match="selected, present: must have one shape"):
         TagScorer().update(true, torch.tensor([True, False]))
     for options, message in (

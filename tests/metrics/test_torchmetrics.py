@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
-import subprocess
 import sys
 from typing import Any
 
@@ -16,6 +16,7 @@ pytest.importorskip("torchmetrics")
 from metric_cases import Case, assert_scores, cases
 from torchmetrics import MetricCollection, MetricTracker, classification, retrieval
 
+import fastclip
 from fastclip import metrics
 
 CASES = cases()
@@ -83,6 +84,92 @@ def test_an_error_leaves_the_state(case: Case) -> None:
         with pytest.raises((TypeError, ValueError)):
             call(**wrong)
     assert_scores(updated(case, metric, slice(3, None)).compute(), case)
+
+
+@each
+def test_inference_mode(case: Case) -> None:
+    """States that are made there take updates outside of it, and the other way round."""
+    metric = case.make()
+    with torch.inference_mode():
+        metric.reset()
+        updated(case, metric, slice(2))
+    metric(**case.batches[2])
+    with torch.inference_mode():
+        assert_scores(updated(case, metric, slice(3, None)).compute(), case)
+
+
+@each
+def test_what_a_caller_does_with_arguments(case: Case) -> None:
+    """Nothing of them is kept: neither their memory nor their gradient."""
+    metric = case.make(compute_on_cpu=True)
+    for i, batch in enumerate(case.batches):
+        given = {
+            name: x.clone().requires_grad_() if x.is_floating_point() else x.clone()
+            for name, x in batch.items()
+        }
+        (metric if i % 2 else metric.update)(**given)
+        for x in given.values():
+            x.detach().zero_()
+    for state in metric.metric_state.values():
+        assert not any(x.requires_grad for x in (state if isinstance(state, list) else [state]))
+    assert_scores(metric.compute(), case)
+
+
+def test_features_of_several_dtypes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(12, 8, generator=generator)
+    texts = images + torch.randn(12, 8, generator=generator)
+    given = [
+        (images[:4].half(), texts[:4]),
+        (images[4:8].bfloat16(), texts[4:8].half()),
+        (images[8:].numpy(), texts[8:].T.contiguous().T),
+        (images[:0], texts[:0]),
+    ]
+    metric = metrics.RetrievalRecall((1, 2))
+    for batch in given:
+        metric.update(*batch)
+    wide = [
+        torch.cat([torch.as_tensor(x).float() for x in part]) for part in zip(*given, strict=True)
+    ]
+    expected = metrics.retrieval(*wide, ks=iter((1, 2)))
+    for way, summary in expected._asdict().items():
+        assert [float(metric.compute()[f"{way}_R@{k}"]) for k in (1, 2)] == list(
+            summary.recall.values()
+        )
+    for wrong, message in (
+        ((images[:, :4], texts[:, :4]), "image_features: rows must be as long as those of updates"),
+        ((images, texts[:, :4]), "text_features: rows must be as long as those of image_features"),
+        ((images * torch.nan, texts), "image_features: row 0 holds NaN or infinity"),
+        ((images, texts, torch.zeros(12).long()), "image_of_text: every image needs a text, 1 has"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric.update(*wrong)
+    assert len(metric.image_rows) == 4
+
+
+def test_errors_of_openness() -> None:
+    rows = torch.eye(3)
+    metric = metrics.Openness(torch.tensor([0, 1, -1]))
+    for arguments, message in (
+        ((rows, torch.arange(3), rows), "labels: every image must be of a class in a group"),
+        (
+            (rows[:2], torch.arange(2), rows[:2]),
+            "class_features: 3 classes are needed, as many as have",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric.update(*arguments)
+    metric.update(rows[:1], torch.tensor([0]), rows)
+    with pytest.raises(ValueError, match="every group needs an image, group 1 has none"):
+        metric.compute()
+    for groups, options, message in (
+        (torch.tensor([0, 0]), {}, "groups: at least two groups are needed, got 1"),
+        (torch.tensor([0, 2]), {}, "groups: group 1 has no class"),
+        (torch.tensor([0, 1]), {"permutations": 0}, "permutations: is 0"),
+        (torch.tensor([0, 1]), {"seed": -1}, "seed: must be from 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metrics.Openness(groups, **options)
 
 
 @each
@@ -273,23 +360,17 @@ def test_a_gather_of_ones_own(case: Case) -> None:
     assert_scores(updated(case).compute(), case)
 
 
-def test_without_torchmetrics() -> None:
-    """fastclip never imports it by itself, and says what is missing."""
-    code = """
-import sys, fastclip, fastclip.metrics, fastclip.coder, fastclip.cli
-assert "torchmetrics" not in sys.modules
-assert "TagScorer" in dir(fastclip.metrics)
-sys.modules["torchmetrics"] = None
-del sys.modules["fastclip.metrics"]
-from fastclip.metrics import *
-import fastclip.metrics
-assert "retrieval" in dir() and "TagScorer" not in dir(fastclip.metrics)
-try:
-    fastclip.metrics.TagScorer
-except ImportError as error:
-    assert "pip install 'fastclip-kernels[metrics]'" in str(error)
-else:
-    raise AssertionError
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_without_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That importing fastclip does not import it is tested in test_process.py."""
+    assert {"TagScorer", "retrieval"} <= set(dir(metrics))
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    for name in ("", "._metric", ".tagging"):
+        monkeypatch.delitem(sys.modules, f"fastclip.metrics{name}")
+    monkeypatch.setattr(fastclip, "metrics", metrics)  # to be so after the import, too
+    again = importlib.import_module("fastclip.metrics")
+    assert "retrieval" in again.__all__
+    assert not {"TagScorer", "Openness"} & {*again.__all__, *dir(again)}
+    with pytest.raises(ImportError, match=r"pip install 'fastclip-kernels\[metrics\]'"):
+        again.TagScorer  # noqa: B018
+    with pytest.raises(AttributeError, match=r"module 'fastclip\.metrics' has no attribute 'tag'"):
+        again.tag  # noqa: B018
