@@ -71,8 +71,8 @@ class ExactMetric(Metric):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Add a batch, and return the scores of this batch alone."""
-        # `reset` empties lists in place; nothing changes a tensor in place, which would fail, too,
-        # on one that was made in `torch.inference_mode`.
+        # Lists grow in place. Tensors are never changed in place, which would fail, too, on those
+        # that were made in `torch.inference_mode`.
         before = {
             name: list(state) if isinstance(state, list) else state
             for name, state in self.metric_state.items()
@@ -89,6 +89,13 @@ class ExactMetric(Metric):
             raise
         finally:
             self._scores_a_batch = False
+
+    def reset(self) -> None:
+        """Forget all data."""
+        for name, default in self._defaults.items():
+            if isinstance(default, list):  # the old one may be held by a wrapper, such as Running
+                setattr(self, name, [])
+        super().reset()
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Take the data of another metric of this class and configuration; it comes first."""

@@ -44,7 +44,7 @@ class TagScorer(ExactMetric):
     >>> scorer.update(torch.tensor([True, True, False]), torch.tensor([True, False, False]))
     >>> scorer.update(torch.tensor([True]), torch.tensor([True]))
     >>> scores = scorer.compute()
-    >>> float(scores.precision), float(scores.recall), float(scores["accuracy"])  # as you like
+    >>> float(scores.precision), float(scores.recall), float(scores["accuracy"])
     (0.6666666666666666, 1.0, 0.75)
     """
 

@@ -15,6 +15,7 @@ pytest.importorskip("torchmetrics")
 
 from metric_cases import Case, assert_scores, cases
 from torchmetrics import MetricCollection, MetricTracker, classification, retrieval
+from torchmetrics.wrappers import Running
 
 import fastclip
 from fastclip import metrics
@@ -284,6 +285,14 @@ def test_groups_of_a_collection_are_told_apart() -> None:
                 alone.update(*batch)
             for key, value in alone.compute().items():
                 assert torch.equal(found[f"{name}_{key}"], value), (name, key)
+
+
+@each
+def test_running(case: Case) -> None:
+    """The last batches alone, whose states the wrapper keeps while the metric is reset."""
+    running = Running(updated(case, batches=slice(0)), window=3)
+    updated(case, running)
+    assert same(running.compute(), updated(case, batches=slice(-3, None)).compute())
 
 
 def test_wrappers_of_torchmetrics() -> None:
