@@ -32,8 +32,8 @@ class SegmentationScores(Scores):
 class SegmentationScorer(ExactMetric):
     """mIoU, mFPR and mFNR (TTD) of label maps, over a data set.
 
-    A metric of torchmetrics. Three counts per class are kept, so that results are the same however
-    images are split into updates and over ranks. Needs ``pip install 'fastclip-kernels[metrics]'``.
+    A metric of torchmetrics. Only three counts per class are kept, and results do not depend on how
+    images are split into updates or ranks. Needs ``pip install 'fastclip-kernels[metrics]'``.
 
     Parameters
     ----------
@@ -146,9 +146,9 @@ class CaptionMaskScorer(ExactMetric):
 
     Whether the paper averages over captions or pools their pixels is not published; both are given.
 
-    A metric of torchmetrics. Counts of pixels and three sums over captions are kept. The sums are
-    in float64: with N captions, another split into updates or ranks changes the means by less than
-    N * 2^-53; all else stays the same. Needs ``pip install 'fastclip-kernels[metrics]'``.
+    A metric of torchmetrics. Only counts and three float64 sums over captions are kept: splitting N
+    captions into other updates or ranks changes their means by less than N * 2^-52 of the value,
+    and nothing else. Needs ``pip install 'fastclip-kernels[metrics]'``.
 
     Parameters
     ----------

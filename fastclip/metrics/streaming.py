@@ -150,11 +150,11 @@ class RetrievalRecall(ExactMetric):
 class HardPositives(ExactMetric):
     """Whether captions and hard positives both beat hard negatives: `hard_positive_scores`.
 
-    Nine numbers are kept: the number of items and the sums of their outcomes, of exact scores.
-    Fractions are those of `fastclip.metrics.hard_positive_scores` on all items to the bit;
-    ``score_change`` is a sum in float64, so that another split into updates or ranks changes it by
-    less than N * 2^-53 of itself. Intervals, which need all items, and categories are left to the
-    function; use a metric per category.
+    Only nine numbers are kept: the number of items, and the sums of their outcomes. Fractions equal
+    those of `fastclip.metrics.hard_positive_scores` on all items to the bit. ``score_change`` is a
+    float64 sum: splitting N items into other updates or ranks changes it by less than N * 2^-52 of
+    its value. Bootstrap intervals need all items and are left to the function; for categories, use
+    one metric each.
 
     Needs ``pip install 'fastclip-kernels[metrics]'``.
 
@@ -223,13 +223,14 @@ class HardPositives(ExactMetric):
 class Openness(ExactMetric):
     """Accuracy while groups of classes join the vocabulary (Ren et al.): `vocabulary_expansion`.
 
-    Images are not kept, but which groups of classes beat their own: 8 + (M + 8) // 8 bytes per
-    image with M groups. ``compute`` takes the expectation over all orders of groups, or over drawn
-    ones, as `fastclip.metrics.openness.vocabulary_expansion` does with protocol "exact" and the
-    best of several prompts. Its results on all images are these, but that sums in float64 have
-    another order where ranks have the images in another one: a difference below 1e-12.
+    Features are not kept. Each image adds its class and which groups of classes beat it, which is
+    8 + (M + 8) // 8 bytes with M groups. ``compute`` takes the expectation over all orders of
+    groups, or over drawn ones, as `fastclip.metrics.openness.vocabulary_expansion` does with
+    protocol "exact" and the best of several prompts. The results equal those of the function on
+    all images, except for the order in which float64 numbers are added: differences stay below
+    1e-12.
 
-    Every group needs an image, so that ``forward`` gives NaN for most batches: call ``update``.
+    Every group needs an image, so ``forward`` returns NaN for most batches: call ``update``.
     Needs ``pip install 'fastclip-kernels[metrics]'``. The report that
     `fastclip.metrics.openness.measure_openness` returns has the same name.
 

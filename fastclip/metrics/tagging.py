@@ -28,8 +28,8 @@ class TagScores(Scores):
 class TagScorer(ExactMetric):
     """Precision, recall, F1 and accuracy of selected words, pooled over all captions (TTD).
 
-    A metric of torchmetrics. Four counts are kept, so that results are the same however words are
-    split into updates and over ranks. Needs ``pip install 'fastclip-kernels[metrics]'``.
+    A metric of torchmetrics. Only four counts are kept, and results do not depend on how words are
+    split into updates or ranks. Needs ``pip install 'fastclip-kernels[metrics]'``.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ class AveragePrecision(Scores):
 class MeanAveragePrecision(ExactMetric):
     """Average precision of each tag's ranking of the images, and the mean over tags.
 
-    Equal scores count as one place in the ranking. A metric of torchmetrics; results are the same
-    however images are split into updates and over ranks. Needs
+    Equal scores count as one place in the ranking. A metric of torchmetrics; results do not depend
+    on how images are split into updates or ranks. Needs
     ``pip install 'fastclip-kernels[metrics]'``.
 
     Parameters

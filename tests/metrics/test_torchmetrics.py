@@ -235,6 +235,24 @@ def test_precision_of_a_module_around(case: Case) -> None:
     assert_scores(updated(case, module["metric"], slice(2, None)).compute(), case)
 
 
+@each
+def test_devices(case: Case) -> None:
+    """All states and results move, with those that `reset` puts in their place."""
+    metric = updated(case)
+    found = metric.compute()
+    kinds = {name: [x.dtype for x in metric._as_list(s)] for name, s in metric.metric_state.items()}
+    metric.to("meta")
+    for name, state in metric.metric_state.items():
+        assert [x.dtype for x in metric._as_list(state)] == kinds[name]
+        assert {x.device.type for x in metric._as_list(state)} == {"meta"}
+    assert {x.device.type for x in metric.compute().values()} == {"meta"}
+    assert type(metric.compute()) is type(found)
+    metric.reset()
+    assert metric.device.type == "meta"
+    tensors = [state for state in metric.metric_state.values() if isinstance(state, torch.Tensor)]
+    assert all(x.device.type == "meta" for x in tensors)
+
+
 @pytest.mark.parametrize("groups", [True, False])
 def test_collections(groups: bool) -> None:
     for case in CASES.values():
