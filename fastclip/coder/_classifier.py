@@ -171,4 +171,4 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # witho
 
 def is_text(y: Any) -> bool:
     """Whether labels are names: they are no tensor, and no numbers."""
-    return not speaks_tensors(y) and np.asarray(y).dtype.kind not in "iufb"
+    return not speaks_tensors(y) and column_or_1d(y, warn=False).dtype.kind not in "iufb"

@@ -58,6 +58,10 @@ class CoderClassifier(Classifier):
     with the difference of the mean texts of both directions. Memory does not grow with the number
     of texts.
 
+    Ensembles that number labels in sorted order, as VotingClassifier, StackingClassifier and
+    BaggingClassifier of scikit-learn do, hand on these numbers: give them all classes, and a coder
+    whose names are sorted.
+
     Parameters
     ----------
     coder : Coder, optional

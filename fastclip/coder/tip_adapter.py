@@ -25,6 +25,10 @@ class TipAdapter(CacheModel):
 
     (Zhang et al., ECCV 2022.)
 
+    Ensembles that number labels in sorted order, as VotingClassifier, StackingClassifier and
+    BaggingClassifier of scikit-learn do, hand on these numbers: give them all classes, W in the
+    order of sorted labels, and no ``classes``.
+
     Parameters
     ----------
     class_weights : tensor or array [C, d]

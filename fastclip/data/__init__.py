@@ -75,3 +75,7 @@ def __getattr__(name: str) -> Any:
     if name == "deduplicate":  # belongs to data, but computes: it lies above this package
         return importlib.import_module("fastclip.neighbors").deduplicate
     raise AttributeError(f"module 'fastclip.data' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

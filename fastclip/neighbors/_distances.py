@@ -95,7 +95,7 @@ def _apart(
 def score_below(metric: str, radius: float) -> float:
     """Return a score that all pairs are above whose distance is at most ``radius``."""
     if metric == "inner_product":
-        return -radius - _SLACK * abs(radius) - 1e-30
+        return -radius - _SLACK * abs(radius) - 1e-30 if math.isfinite(radius) else -radius
     if metric == "cosine":
         return 1 - radius - _SLACK if radius < 2 else -math.inf  # however scores are rounded
     return ((1 - _TOLERANCE) ** 2 + 1 - radius**2) / 2 - _SLACK

@@ -17,7 +17,7 @@ from fastclip._estimator import (
     speaks_tensors,
 )
 from fastclip.data.checks import check_choice
-from fastclip.engine.checks import Array, as_integer, as_number, check_finite
+from fastclip.engine.checks import Array, as_integer, as_threshold, check_finite
 from fastclip.engine.packed import PackedKeys
 from fastclip.engine.packing import pack
 from fastclip.neighbors._distances import METRICS, refined, score_below, unit_rows, with_lengths
@@ -275,7 +275,7 @@ class NearestNeighbors(_Neighbors):
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Return where the neighbours of each query begin, [N + 1], these, and distances."""
         queries = self._queries(X)
-        limit = as_number("radius", self.radius if radius is None else radius)
+        limit = as_threshold("radius", self.radius if radius is None else radius)
         metric = self._fitted_metric
         if limit < 0 and metric != "inner_product":
             raise ValueError(f"radius: 0 or more is allowed with metric {metric!r}, got {limit}")

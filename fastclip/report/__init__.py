@@ -40,3 +40,7 @@ def __getattr__(name: str) -> Any:
     if name in ("CoderReport", "measure_coder"):  # beside scikit-learn, which other pages spare
         return getattr(importlib.import_module("fastclip.coder"), name)
     raise AttributeError(f"module 'fastclip.report' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

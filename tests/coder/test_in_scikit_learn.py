@@ -127,6 +127,7 @@ def test_labels_of_class_weights(classes: Any) -> None:
         (["a", "b", "a", "c"], Y, "classes: a label occurs twice among 4"),
         (SCRAMBLED, Y, "y: 0 at 0 is no class, known: 'a', 'b', 'c', 'd'"),
         ([0.5, 1, 2, 3], Y, "classes: Unknown label type: continuous"),
+        (None, None, "y should be a 1d array"),
         (None, Y + 1, "y: must be from 0 to 3, one of 4 classes, got 4"),
         (None, Y[1:], r"y: shape \(24,\) is needed, got \(23,\)"),
     ],
@@ -295,6 +296,10 @@ def test_ensembles_of_all_classes() -> None:
         ensemble.fit(X, NAMES[Y])
         assert ensemble.classes_.tolist() == sorted(NAMES)
         assert ensemble.score(IMAGES.numpy(), NAMES[LABELS]) > alone - 0.2
+    labels = np.array(SCRAMBLED)[Y]  # in sorted order, W would be another's
+    named = TipAdapter(WEIGHTS, classes=SCRAMBLED)
+    with pytest.raises(ValueError, match="is no class, known: 'a', 'b', 'c', 'd'"):
+        VotingClassifier([("tip", named)]).fit(X, labels)
     two = Y < 2
     binary = CalibratedClassifierCV(TipAdapter(WEIGHTS[:2], alpha=30, beta=5), cv=2)
     assert binary.fit(X[two], Y[two]).predict_proba(X).shape == (24, 2)

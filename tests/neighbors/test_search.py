@@ -178,6 +178,8 @@ def test_radius_takes_what_is_as_far() -> None:
     assert search.radius_neighbors_graph(rows, radius=0).nnz == 6
     inner = NearestNeighbors(metric="inner_product").fit(rows)
     assert inner.radius_neighbors(radius=-1.0)[0][0].tolist() == [-1]
+    assert inner.radius_neighbors_graph(radius=float("inf")).nnz == 4 * 3
+    assert inner.radius_neighbors_graph(radius=-float("inf")).nnz == 0
 
 
 def test_types_go_out_as_they_came_in() -> None:
