@@ -21,8 +21,9 @@ for resolution in lowest-direct highest; do
     # Not from here, where fastclip is the checkout.
     cp -r tests pyproject.toml "$environment"
     cd "$environment"
-    bin/python -m pytest -n 2 -p no:cacheprovider tests/cli tests/coder tests/data tests/engine tests/metrics \
-      tests/models tests/neighbors tests/ops tests/sweep tests/training tests/ttd tests/test_process.py
+    bin/python -m pytest -n 2 -p no:cacheprovider tests/cli tests/data tests/engine tests/metrics \
+      tests/models tests/neighbors tests/ops tests/sweep tests/training tests/ttd \
+      tests/test_process.py tests/coder/test_sklearn.py tests/coder/test_in_scikit_learn.py
   )
   echo "$resolution: works"
 done

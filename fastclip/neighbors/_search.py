@@ -302,8 +302,10 @@ class NearestNeighbors(_Neighbors):
 class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Neighbors):  # type: ignore[misc]
     """Turn rows into the graph of their neighbours, as scikit-learn's does, for what takes graphs.
 
-    In pipelines before ``TSNE(metric="precomputed", init="random")``, ``DBSCAN`` and ``HDBSCAN``
-    of scikit-learn and UMAP of umap-learn, with ``metric="precomputed"`` each.
+    In pipelines before ``TSNE(metric="precomputed", init="random")`` and
+    ``DBSCAN(metric="precomputed")``. HDBSCAN and UMAP, with ``metric="precomputed"``, insist on
+    graphs that are the same both ways; between them and this belongs a
+    ``FunctionTransformer(lambda graph: graph.maximum(graph.T), accept_sparse=True)``.
 
     Parameters
     ----------

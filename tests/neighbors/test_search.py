@@ -306,6 +306,7 @@ def assert_same_clusters(found: np.ndarray, labels: np.ndarray) -> None:
 def test_pipelines_of_clusters() -> None:
     from sklearn.cluster import DBSCAN, HDBSCAN
     from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
 
     rows, labels = clusters()
     graph = NearestNeighbors(radius=0.3).fit(rows).radius_neighbors_graph(mode="distance")
@@ -314,9 +315,12 @@ def test_pipelines_of_clusters() -> None:
     assert np.array_equal(DBSCAN(0.3, metric="precomputed").fit_predict(graph), expected.labels_)
     dbscan = make_pipeline(KNeighborsTransformer(n_neighbors=15), DBSCAN(0.3, metric="precomputed"))
     assert_same_clusters(dbscan.fit_predict(rows), labels)
-    dense = NearestNeighbors(radius=2).fit(rows).radius_neighbors_graph(mode="distance").toarray()
-    hdbscan = HDBSCAN(metric="precomputed", copy=True).fit(dense.astype(np.float64))
-    assert_same_clusters(hdbscan.labels_, labels)
+    hdbscan = make_pipeline(
+        KNeighborsTransformer(n_neighbors=30),
+        FunctionTransformer(lambda graph: graph.maximum(graph.T), accept_sparse=True),
+        HDBSCAN(metric="precomputed", copy=True),
+    )
+    assert_same_clusters(hdbscan.fit_predict(rows), labels)
 
 
 def test_pipeline_of_tsne() -> None:
