@@ -24,7 +24,7 @@ from fastclip.engine.checks import Array, as_indices, check_range, check_some_ro
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # without types
-    """Classes by number, 0 to C - 1, or by labels of their own, which are sorted then."""
+    """Classes with the labels 0 to C - 1, or with labels of their own, in sorted order."""
 
     classes_: np.ndarray[Any, Any]
     n_features_in_: int
@@ -94,6 +94,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # witho
         if sample_weight is None:
             return float(right.mean())
         weights = torch.as_tensor(sample_weight).to(right)
+        if weights.shape != right.shape:
+            raise ValueError(
+                f"sample_weight: shape ({len(right)},) is needed, got {tuple(weights.shape)}"
+            )
         return float((right * weights).sum() / weights.sum())
 
     def __repr__(self) -> str:
@@ -109,7 +113,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # witho
 
     def _images(self, X: Array, *, fitting: bool = False) -> torch.Tensor:
         """Check features of images: unit rows [N, d]."""
-        if not fitting:
+        if fitting:
+            self.__dict__.pop(self._last, None)  # what is fitted is never partly of another fit
+        else:
             check_fitted(self, self._last)
         width = self._width()
         rows = rows_of(self, X, reset=fitting, least=int(fitting), width=width)

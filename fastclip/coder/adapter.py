@@ -28,9 +28,9 @@ class CoderAdapter(CacheModel):
     Representations are never built: rows of d numbers, the features times a square root of the
     texts' Gram matrix, have the same inner products.
 
-    Ensembles that number labels in sorted order, as VotingClassifier, StackingClassifier and
-    BaggingClassifier of scikit-learn do, hand on these numbers: give them all classes, and a coder
-    whose names are sorted.
+    Some ensembles of scikit-learn (VotingClassifier, StackingClassifier, BaggingClassifier) replace
+    labels by their places in sorted order. In these, use a coder whose class names are sorted, and
+    labels of all classes.
 
     Parameters
     ----------

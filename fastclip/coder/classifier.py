@@ -58,9 +58,9 @@ class CoderClassifier(Classifier):
     with the difference of the mean texts of both directions. Memory does not grow with the number
     of texts.
 
-    Ensembles that number labels in sorted order, as VotingClassifier, StackingClassifier and
-    BaggingClassifier of scikit-learn do, hand on these numbers: give them all classes, and a coder
-    whose names are sorted.
+    Some ensembles of scikit-learn (VotingClassifier, StackingClassifier, BaggingClassifier) replace
+    labels by their places in sorted order. In these, use a coder whose class names are sorted, and
+    labels of all classes.
 
     Parameters
     ----------
@@ -156,6 +156,7 @@ class CoderClassifier(Classifier):
         self._texts_width = coder.features.shape[1]
         images = None
         if X is None or X is coder:
+            self.__dict__.pop(self._last, None)
             self.n_features_in_ = self._texts_width
         else:
             images = self._images(X, fitting=True)

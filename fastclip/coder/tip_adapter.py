@@ -25,9 +25,9 @@ class TipAdapter(CacheModel):
 
     (Zhang et al., ECCV 2022.)
 
-    Ensembles that number labels in sorted order, as VotingClassifier, StackingClassifier and
-    BaggingClassifier of scikit-learn do, hand on these numbers: give them all classes, W in the
-    order of sorted labels, and no ``classes``.
+    Some ensembles of scikit-learn (VotingClassifier, StackingClassifier, BaggingClassifier) replace
+    labels by their places in sorted order. In these, give W in the order of sorted labels, labels
+    of all classes, and no ``classes``.
 
     Parameters
     ----------

@@ -1,10 +1,11 @@
-"""Nearest neighbours with scikit-learn's interface, and what a set of near-duplicates comes to.
+"""Nearest neighbours with scikit-learn's interface, and removal of near-duplicates.
 
-`NearestNeighbors` and `KNeighborsTransformer` stand where those of ``sklearn.neighbors`` do, before
-t-SNE, UMAP, DBSCAN and HDBSCAN: by exact search, without the matrix of distances. They need no
-scikit-learn; with ``pip install 'fastclip-kernels[sklearn]'`` they are estimators of it. `to_scipy`
-makes a scipy.sparse array of what `fastclip.pairs_above` returns, and `deduplicate` keeps one row
-of each near-duplicate.
+`NearestNeighbors` and `KNeighborsTransformer` replace the classes of the same names in
+``sklearn.neighbors``, for instance before t-SNE, UMAP, DBSCAN and HDBSCAN. The search is exact and
+holds no matrix of distances. It works without scikit-learn; with
+``pip install 'fastclip-kernels[sklearn]'`` the classes are estimators of scikit-learn. `to_scipy`
+converts the result of `fastclip.pairs_above` to a scipy.sparse array. `deduplicate` keeps one row
+of each group of near-duplicates.
 """
 
 from fastclip.neighbors._deduplicate import Deduplicated, deduplicate

@@ -1,4 +1,4 @@
-"""One row of each near-duplicate."""
+"""Removal of near-duplicates."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Deduplicated(NamedTuple):
 def deduplicate(features: Array, threshold: SupportsFloat = 0.95) -> Deduplicated:
     """Keep the earliest of the rows that are near-duplicates of each other.
 
-    Rows are gone through in order: a row is kept unless its cosine with a row that is kept already
-    is above ``threshold``; then the earliest such row stands for it. So no two rows that are kept
-    are near-duplicates, and every other row is one of the row that stands for it. Nothing goes by
-    way of a row that is not kept: of a chain a, b, c in which only neighbours are alike, a and c
-    are kept, though scipy's ``connected_components`` would put all three in one group.
+    Rows are visited in order. A row is kept unless its cosine with an earlier kept row is above
+    ``threshold``; then the earliest such row stands for it. So no two kept rows are near-duplicates
+    of each other, and every other row is a near-duplicate of the row that stands for it. Rows that
+    are not kept stand for nothing: in a chain a, b, c where a is like b and b is like c but a is
+    not like c, both a and c are kept. (Connected components would put all three into one group.)
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def deduplicate(features: Array, threshold: SupportsFloat = 0.95) -> Deduplicate
     Returns
     -------
     Deduplicated
-        ``features[found.kept]`` are the rows to go on with. Beyond the input, float32 rows of
+        ``features[found.kept]`` has no near-duplicates. Beyond the input, float32 rows of
         unit length and what `fastclip.pairs_above` needs: 24 bytes for each pair above the
         threshold.
 

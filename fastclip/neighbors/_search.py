@@ -57,6 +57,7 @@ class _Neighbors(BaseEstimator):  # type: ignore[misc]  # without types
         """
         check_choice("metric", self.metric, METRICS)
         check_choice("algorithm", self.algorithm, _ALGORITHMS)
+        self.__dict__.pop("n_samples_fit_", None)  # what is fitted is never partly of another fit
         rows = _prepared(rows_of(self, X, reset=True, least=1), self.metric, True)
         self._keys = pack(rows, copy=self.metric == "inner_product")  # the others are new
         self._tensors = speaks_tensors(X)
@@ -155,10 +156,10 @@ class _Neighbors(BaseEstimator):  # type: ignore[misc]  # without types
 
 
 class NearestNeighbors(_Neighbors):
-    """Find the nearest rows: ``sklearn.neighbors.NearestNeighbors`` by exact, fast search.
+    """Find the nearest rows of queries, with the interface of scikit-learn's class.
 
-    The neighbours are those of scikit-learn's brute force; of equally distant rows the earlier one
-    is nearer. Neither the matrix of distances nor parts of it are held.
+    The neighbours are those that scikit-learn finds with ``algorithm="brute"``. Of equally distant
+    rows the earlier comes first. The matrix of distances is never built.
 
     Parameters
     ----------
@@ -300,18 +301,17 @@ class NearestNeighbors(_Neighbors):
 
 
 class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Neighbors):  # type: ignore[misc]
-    """Turn rows into the graph of their neighbours, as scikit-learn's does, for what takes graphs.
+    """Transform rows into the graph of their nearest neighbours, as scikit-learn's class does.
 
-    In pipelines before ``TSNE(metric="precomputed", init="random")`` and
-    ``DBSCAN(metric="precomputed")``. HDBSCAN and UMAP, with ``metric="precomputed"``, insist on
-    graphs that are the same both ways; between them and this belongs a
-    ``FunctionTransformer(lambda graph: graph.maximum(graph.T), accept_sparse=True)``.
+    Use it in pipelines before ``TSNE(metric="precomputed", init="random")`` or
+    ``DBSCAN(metric="precomputed")``. HDBSCAN and UMAP with ``metric="precomputed"`` require
+    symmetric graphs: put ``FunctionTransformer(lambda graph: graph.maximum(graph.T),
+    accept_sparse=True)`` between.
 
     Parameters
     ----------
     mode : "distance" or "connectivity"
-        What edges are. With "distance" there is one neighbour more, for a row that was fitted is
-        the first of its own.
+        What edges are. "distance" adds one neighbour, since each fitted row is its own nearest.
     n_neighbors, algorithm, metric, n_jobs
         As in `NearestNeighbors`.
 

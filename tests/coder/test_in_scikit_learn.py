@@ -77,6 +77,8 @@ def test_types_go_out_as_they_came_in(name: str) -> None:
     right = (tensors[0] == LABELS).numpy()
     found = model.score(IMAGES, LABELS, sample_weight=weights)
     assert found == pytest.approx((right * weights).sum() / weights.sum())
+    with pytest.raises(ValueError, match=r"sample_weight: shape \(80,\) is needed, got \(1,\)"):
+        model.score(IMAGES, LABELS, sample_weight=[1])
     assert model.predict(np.zeros((0, 16))).shape == (0,)
 
 
@@ -138,6 +140,15 @@ def test_names_what_is_wrong_with_labels(classes: Any, y: Any, message: str) -> 
         model.fit(X, y)
     with pytest.raises(ValueError, match="TipAdapter is not fitted"):
         model.predict(X)
+
+
+def test_a_fit_that_fails_leaves_nothing_fitted() -> None:
+    for model in (TipAdapter(WEIGHTS), CoderClassifier(CODER), CoderAdapter(CODER)):
+        model.fit(X, Y)
+        with pytest.raises(ValueError, match="y: must be from 0 to 3"):
+            model.fit(X, Y + 1)
+        with pytest.raises(ValueError, match="is not fitted"):
+            model.predict(X)
 
 
 def test_scores_of_two_classes() -> None:
@@ -253,6 +264,7 @@ def test_cross_validation(name: str) -> None:
 
 
 def test_grid_search() -> None:
+    """In processes, as people do it: each imports all, which takes most of the time."""
     from sklearn.model_selection import GridSearchCV
 
     search = GridSearchCV(
@@ -338,16 +350,17 @@ def test_clones_forget_what_was_fitted() -> None:
 def test_refuses_sparse_and_malformed_rows(name: str) -> None:
     from scipy.sparse import csr_array
 
-    model = makers()[name]()
-    for given in (model, model.fit(X, Y)):
-        for call in (lambda x, given=given: given.fit(x, Y[: x.shape[0]]), model.predict):
-            with pytest.raises(TypeError, match=r"[Ss]parse"):
-                call(csr_array(X))
-            with pytest.raises(ValueError, match="X: row 0 holds NaN"):
-                call(np.full((24, 16), np.nan))
-            with pytest.raises(ValueError, match="X: rows of unit length are needed, row 0"):
-                call(2 * X)
-            with pytest.raises(ValueError, match="Complex data not supported"):
-                call(X + 0j)
-            with pytest.raises(ValueError, match="16"):
-                call(X[:, 1:])
+    def fit(rows: Any) -> None:
+        makers()[name]().fit(rows, Y[: rows.shape[0]])
+
+    for call in (fit, makers()[name]().fit(X, Y).predict):
+        with pytest.raises(TypeError, match=r"[Ss]parse"):
+            call(csr_array(X))
+        with pytest.raises(ValueError, match="X: row 0 holds NaN"):
+            call(np.full((24, 16), np.nan))
+        with pytest.raises(ValueError, match="X: rows of unit length are needed, row 0"):
+            call(2 * X)
+        with pytest.raises(ValueError, match="Complex data not supported"):
+            call(X + 0j)
+        with pytest.raises(ValueError, match="16"):
+            call(X[:, 1:])
