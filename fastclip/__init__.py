@@ -11,7 +11,7 @@ from fastclip.config import show_config
 from fastclip.ops import *  # noqa: F403  each of its own names is one here, too
 
 if TYPE_CHECKING:
-    from fastclip import coder, distributed, metrics, models, sweep, training, ttd
+    from fastclip import coder, distributed, metrics, models, neighbors, sweep, training, ttd
     from fastclip.training import train
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "distributed",
     "metrics",
     "models",
+    "neighbors",
     "show_config",
     "sweep",
     "train",
@@ -30,7 +31,7 @@ __all__ += ops.__all__
 
 # Imported when they are first asked for: together they take longer than all that is needed for
 # questions about tensors.
-_PACKAGES = ("coder", "distributed", "metrics", "models", "sweep", "training", "ttd")
+_PACKAGES = ("coder", "distributed", "metrics", "models", "neighbors", "sweep", "training", "ttd")
 
 _warn_of_strangers()
 
