@@ -12,7 +12,7 @@ import torch
 from fastclip import _C
 from fastclip.benchmark.clock import copy_bandwidth, times
 
-ROUNDS = 5  # the best one counts, since some are disturbed
+ROUNDS = 15  # the best one counts, since some are disturbed
 STEPS = 1_000_000  # of a round: some milliseconds
 READ_BYTES = 2**29  # by all threads together: more than the caches hold
 LEAST_BYTES = 2**25  # by each thread

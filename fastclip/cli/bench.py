@@ -197,8 +197,9 @@ class _Run:
                 console.print(case_table(result))
         facts = self.record()["machine"]
         where = facts.get("device", facts["processor"])
+        threads = f"{facts['threads']} thread{'' if facts['threads'] == '1' else 's'}"
         typer.echo(
-            f"{where}, {facts['threads']} threads, {facts['instruction set in use']}; "
+            f"{where}, {threads}, {facts['instruction set in use']}; "
             f"fastclip {facts['fastclip']}, torch {facts['torch']}; all answers were checked"
         )
         for target in self.targets:
