@@ -57,9 +57,10 @@ def _rate(
         return sum(pool.map(run, arguments)) / 1e9
 
 
-def device_peaks(device: torch.device, side: int = SIDE) -> dict[str, float]:
+def device_peaks(device: torch.device, shrink: int = 1) -> dict[str, float]:
     """Return the same of a device: what torch's own products and copies reach there."""
-    found = {"bytes": copy_bandwidth(device) / 1e9}
+    side = SIDE // shrink
+    found = {"bytes": copy_bandwidth(device, shrink) / 1e9}
     a, b = (torch.randn(side, side, device=device) for _ in range(2))
     c, d = (x.mul(20).clamp(-127, 127).to(torch.int8) for x in (a, b))
     calls: dict[str, Callable[[], torch.Tensor]] = {

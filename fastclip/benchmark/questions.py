@@ -171,8 +171,8 @@ def topk(given: Input, k: int) -> Case:
         if who in question.ours:
             question.same.check((values, indices))
         check_best(given.truth, values, indices, question.off(who))
-        assert question.same.first is not None  # ours are checked first
-        check_close(values, question.same.first[0], question.off(who) + EXACT, "scores")
+        ours = question.same.first or ops.topk(queries, given.packed, k)
+        check_close(values, ours[0], question.off(who) + EXACT, "scores")
 
     return question.case(f"top-{k}", "int8", check)
 

@@ -155,6 +155,10 @@ class _Run:
             if self.grid
         ]
 
+    @property
+    def beside_peers(self) -> bool:
+        return any(len(cell["seconds"]) > 2 for cell in self.cells())
+
     def _write(self, *kinds: str) -> None:
         from fastclip.benchmark.results import write_record
 
@@ -167,7 +171,7 @@ class _Run:
             from fastclip.report.benchmark import write_benchmark_page, write_benchmark_picture
 
             write = write_benchmark_page if target.suffix == ".html" else write_benchmark_picture
-            write(target, self.record(), self.cells())
+            write(target, self.record(), self.cells() if self.beside_peers else [])
 
     def show(self) -> None:
         if not self.results:
@@ -185,7 +189,7 @@ class _Run:
         console = Console()
         if not console.is_terminal:
             console = Console(width=200)  # a file or another program: no cell is broken
-        if self.grid:
+        if self.grid and self.beside_peers:
             for op in dict.fromkeys(result["op"] for result in self.results):
                 cells = [cell for cell in self.cells() if cell["op"] == op]
                 names = dict.fromkeys(who for cell in cells for who in cell["seconds"])

@@ -76,26 +76,32 @@ def draw(
     from matplotlib.figure import Figure as New
 
     rows = [[row for row in result["rows"] if "median_s" in row] for result in results]
-    heights = [0.9 + _BAR * len(some) for some in rows]
-    figure = New(figsize=(4.8, sum(heights)), layout="constrained")
+    heights = [0.5 + _BAR * len(some) for some in rows]
+    alone = colours is PAPER  # a page has room for less, and names the question itself
+    figure = New(figsize=(7.2 if alone else 4.8, sum(heights)), layout="constrained")
     made: Any = figure.subplots(len(rows), squeeze=False, height_ratios=heights)
     for axes, result, some in zip(made[:, 0], results, rows, strict=True):
-        _bars(axes, result["description"], some, colours)
+        _bars(axes, some, colours)
+        if alone:
+            what = result["description"].split(" float32")[0]
+            axes.set_title(f"{what}: median time", loc="left", fontsize=9)
     return figure
 
 
-def _bars(axes: Axes, title: str, rows: Sequence[dict[str, Any]], colours: Colours) -> None:
-    ours = [row["call"].startswith("fastclip") for row in rows]
+def _bars(axes: Axes, rows: Sequence[dict[str, Any]], colours: Colours) -> None:
     bars = axes.barh(
         [row["call"] for row in rows],
         [row["median_s"] for row in rows],
-        color=[colours.first if own else colours.second for own in ours],
+        color=[
+            colours.first if row["call"].startswith("fastclip") else colours.second for row in rows
+        ],
     )
     axes.bar_label(bars, [duration(row["median_s"]) for row in rows], padding=3)
     axes.invert_yaxis()
     axes.margins(x=0.2)
-    axes.set_title(title, loc="left", fontsize=8, x=-0.6)
-    axes.set_xlabel("median time in seconds")
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_visible(False)  # each bar says how long it is
+    axes.spines["bottom"].set_visible(False)
 
 
 def _lines(axes: Axes, cells: Sequence[dict[str, Any]], colours: Colours) -> None:
@@ -118,7 +124,10 @@ def _lines(axes: Axes, cells: Sequence[dict[str, Any]], colours: Colours) -> Non
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylabel("times as fast as the fastest peer")
-    axes.legend(title="queries", frameon=False, fontsize=8)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,.10g}")
+        axis.set_minor_formatter("")
+    axes.legend(title="queries", frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _speed(seconds: dict[str, float]) -> float:

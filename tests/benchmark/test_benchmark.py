@@ -11,7 +11,7 @@ import torch
 from fastclip import _C
 from fastclip.benchmark.case import Case, unit_rows
 from fastclip.benchmark.measure import WrongAnswer, interleaved, measure
-from fastclip.benchmark.peak import peaks
+from fastclip.benchmark.peak import device_peaks, peaks
 from fastclip.benchmark.plan import Size, check_sizes, choose_peers, grid
 from fastclip.benchmark.questions import QUESTIONS, Input
 from fastclip.benchmark.tables import best_times, duration
@@ -73,6 +73,16 @@ def test_packed_keys_must_give_the_same_bits() -> None:
     values[150, 0] = values[150, 0].nextafter(torch.tensor(2.0))  # no query that float64 checks
     with pytest.raises(AssertionError, match="keys not packed"):
         case.check("fastclip.topk, packed keys", best._replace(values=values))
+
+
+def test_a_peer_alone_is_checked_against_ours() -> None:
+    case = QUESTIONS["topk"](small(), 3)
+    values, indices = case.peers["torch mm + topk"]()
+    case.check("torch mm + topk", (values, indices))
+    values = values.clone()
+    values[150] += 0.01  # no query that float64 checks
+    with pytest.raises(AssertionError, match=r"off by 0\.01"):
+        case.check("torch mm + topk", (values, indices))
 
 
 def test_faiss_answers_the_same() -> None:
@@ -176,6 +186,12 @@ def test_peak_reads_rows_that_it_may_read() -> None:
             _C.peak_read(wrong)
     with pytest.raises(ValueError, match="kind: is int4"):
         _C.peak_steps("int4", 1)
+
+
+def test_peaks_of_a_device() -> None:
+    found = device_peaks(CPU, shrink=128)
+    assert set(found) == {"bytes", "float32", "int8"}
+    assert all(rate > 0 for rate in found.values())
 
 
 def test_sizes_of_a_grid() -> None:

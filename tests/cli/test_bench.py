@@ -83,6 +83,14 @@ def test_a_grid(tmp_path: Path) -> None:
     assert page.read_text().count("<svg") == 1
 
 
+def test_a_grid_without_peers_shows_times(tmp_path: Path) -> None:
+    page = tmp_path / "grid.html"
+    done = run(*SMALL, "--peers", "", "--grid", "-o", str(page))
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("fastclip.topk, packed keys") == 6
+    assert page.read_text().count("<svg") == 6
+
+
 def test_json_on_stdout() -> None:
     done = run(*SMALL, "--peers", "torch", "--json")
     assert json.loads(done.stdout)["results"][0]["op"] == "topk"
