@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import fastclip.benchmark.measure
 import fastclip.benchmark.peak
+import fastclip.benchmark.questions
 from fastclip.cli import app
 
 SMALL = ("bench", "--keys", "300", "--queries", "20", "--dim", "7", "-k", "2", "--rounds", "1")
@@ -113,6 +114,11 @@ def test_what_is_refused(changed: tuple[str, str], message: str) -> None:
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def test_the_help_names_all_operations() -> None:
+    words = set(run("bench", "--help").stdout.replace(",", " ").replace(".", " ").split())
+    assert set(fastclip.benchmark.questions.QUESTIONS) <= words
 
 
 def test_a_missing_peer_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
