@@ -26,7 +26,10 @@ LAYERS = (
     {"engine"},
     {"ops", "config", "_exit", "_estimator", "_without_sklearn"},
     {"sweep", "distributed"},
-    {"metrics", "models", "neighbors", "generation", "coder", "training", "ttd", "demo"},
+    {
+        *("metrics", "models", "neighbors", "generation", "coder", "training", "ttd", "demo"),
+        "benchmark",
+    },
     {"report", "adapters", "fastclip"},  # fastclip/__init__.py offers all below
     {"cli", "__main__"},
 )

@@ -9,6 +9,7 @@ import typer
 from fastclip._installation import incomplete
 from fastclip._version import __version__
 from fastclip.cli import (
+    bench,
     coder,
     demo,
     distill,
@@ -45,6 +46,7 @@ app.command("tag")(tag.command)
 app.command("segment")(segment.command)
 app.command("info")(info.command)
 app.command("demo")(demo.command)
+app.command("bench")(bench.command)
 app.add_typer(coder.app, name="coder")
 app.add_typer(scenes.app, name="scenes")
 app.add_typer(sweep.app, name="sweep")

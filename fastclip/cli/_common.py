@@ -6,13 +6,15 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 from typer.core import TyperGroup
+
+from fastclip.data.progress import progress as progress  # what commands take it from
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -197,55 +199,3 @@ def text_file(path: Path | None) -> Iterator[TextIO]:
 
     with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
         yield file
-
-
-@contextmanager
-def progress(label: str, unit: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that takes the number of units done so far and that of all.
-
-    The bar, with rate and time left, is on stderr and only where that is a terminal. What is done
-    at the first call does not count for the rate.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            if task.speed is None:
-                return Text("")
-            return Text(f"{task.speed:,.{0 if task.speed >= 10 else 1}f} {unit}/s")
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn(label),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-    )
-    disable = not (shown and console.is_terminal)
-    bar = Progress(*columns, console=console, transient=True, disable=disable)
-    task: TaskID | None = None
-
-    def report(done: int, total: int) -> None:
-        nonlocal task
-        if task is None:
-            bar.start()  # not before: another bar may come and go until then
-            task = bar.add_task("", total=total, completed=done)
-        else:
-            bar.update(task, completed=done)
-
-    try:
-        yield report
-    finally:
-        bar.stop()
