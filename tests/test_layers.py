@@ -26,7 +26,7 @@ LAYERS = (
     {"engine"},
     {"ops", "config", "_exit"},
     {"sweep", "distributed"},
-    {"metrics", "models", "generation", "coder", "training", "ttd", "demo"},
+    {"metrics", "models", "generation", "coder", "training", "ttd", "demo", "zero_shot"},
     {"report", "fastclip"},  # fastclip/__init__.py offers all below
     {"cli", "__main__"},
 )

@@ -252,7 +252,7 @@ def _find_all(sources: Sequence[str | os.PathLike[str]], column: str | None) -> 
                 f"{os.fspath(source)}: is one of several sources, allowed: files of images and "
                 "folders, patterns, lists and tables of these; others alone"
             )
-        paths.update(dict.fromkeys(os.path.join(found.root, name) for name in found.names))
+        paths.update(dict.fromkeys(str(found.root / name) for name in found.names))
     return files_below(Path(), list(paths))
 
 

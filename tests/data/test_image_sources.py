@@ -351,7 +351,9 @@ def test_what_is_no_source(tmp_path):
 
 def test_an_image_alone_and_several_sources(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    touch(tmp_path, "a.JPG", "in/b.png", "in/deep/c.jpg", "e.tar")
+    touch(tmp_path, "a.JPG", "in/b.png", "in/deep/c.jpg")
+    with tarfile.open("e.tar", "w") as archive:
+        add(archive, "f.jpg", b"f")
     (tmp_path / "list.txt").write_text("a.JPG\nin/b.png\n")
     assert find_images("in/b.png").names == ("b.png",)
     assert holds_images("in/b.png")
