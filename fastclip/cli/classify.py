@@ -173,16 +173,19 @@ def _names(asked: str | None, source: ImageSource) -> tuple[str, ...]:
 
 
 def _labels(asked: str, source: ImageSource) -> Literal["folders"] | Sequence[str] | None:
-    if not Path(asked).exists():
+    from fastclip.data import read_texts
+    from fastclip.data.checks import did_you_mean
+    from fastclip.data.texts import kind_of
+
+    path = Path(asked)
+    if not path.exists():
         if asked == _FOLDERS:
             return "folders"
         if asked == "none":
             return None
-    from fastclip.data import read_texts
-    from fastclip.data.texts import kind_of
-
-    path = Path(asked)
-    if kind_of(path) == ".txt" or not path.exists():
+        near = did_you_mean(asked, (_FOLDERS, "none"))
+        raise FileNotFoundError(f"{asked}: no such file, allowed: a file, folders or none{near}")
+    if kind_of(path) == ".txt":
         lines = [line.strip() for line in read_texts(path)]
         if len(lines) != len(source):
             raise ValueError(
@@ -224,10 +227,10 @@ def _print(found: Classification, format: str, rows: int, labels: str) -> None:
     if not found.labelled:
         return
     beyond = f", top-{found.k} {100 * found.accuracy(found.k):.1f} %" if found.k > 1 else ""
-    told = "the names of their folders" if labels == _FOLDERS else labels
+    told = "their folders" if labels == _FOLDERS else labels
     typer.echo(
-        f"accuracy: top-1 {100 * found.accuracy():.1f} %{beyond}, of {found.labelled:,} images "
-        f"whose right name is known from {printable(told)}"
+        f"accuracy: top-1 {100 * found.accuracy():.1f} %{beyond}; images with a right name, from "
+        f"{printable(told)}: {found.labelled:,}"
     )
     if confusions := found.confusions(_SHOWN):
         shown = table("name", "taken for", "images", justify="left")

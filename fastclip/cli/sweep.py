@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import time
 from collections.abc import Callable
@@ -30,9 +31,13 @@ class _RunUnlessNamed(Commands):
     """``fastclip sweep CONFIG`` and ``fastclip sweep --op ...`` are ``fastclip sweep run ...``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+        known = (*self.commands, *ctx.help_option_names)
+        if args and args[0] not in known and not self._mistyped(args[0]):
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def _mistyped(self, word: str) -> bool:
+        return bool(did_you_mean(word, self.commands)) and not os.path.exists(word)
 
 
 app = commands(
@@ -207,8 +212,7 @@ def _settings(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
         import yaml
 
         if not config.exists():
-            near = did_you_mean(config, ("run", "status"))
-            raise FileNotFoundError(f"{config}: no such file, nor a command of 'sweep'{near}")
+            raise FileNotFoundError(f"{config}: no such file, nor a command of 'sweep'")
         try:
             found = yaml.safe_load(config.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
