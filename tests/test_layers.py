@@ -28,7 +28,7 @@ LAYERS = (
     {"sweep", "distributed"},
     {
         *("metrics", "models", "neighbors", "generation", "coder", "training", "ttd", "demo"),
-        "benchmark",
+        *("benchmark", "zero_shot"),
     },
     {"report", "adapters", "fastclip"},  # fastclip/__init__.py offers all below
     {"cli", "__main__"},

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fastclip.demo import Demo, Pictures, run_demo, run_pictures
 from fastclip.metrics import HardPositiveReport, measure_hard_positives
 from fastclip.metrics.openness import Openness, measure_openness
+from fastclip.report.classification import write_classification
 from fastclip.report.coder import write_coder
 from fastclip.report.demo import write_page
 from fastclip.report.hard_positives import write_hard_positives_page
@@ -29,6 +30,7 @@ __all__ = [
     "measure_openness",
     "run_demo",
     "run_pictures",
+    "write_classification",
     "write_coder",
     "write_hard_positives_page",
     "write_openness",
