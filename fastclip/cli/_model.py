@@ -9,7 +9,10 @@ import typer
 from fastclip.cli._common import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from PIL.Image import Image
 
     from fastclip.data import EmbeddingSummary, Features, ImageSource
     from fastclip.models import Model
@@ -55,3 +58,15 @@ def image_features(
             source, encoder, folder, model_name=name, pretrained=pretrained, progress=report
         )
     return read_features(folder).normalized(), summary
+
+
+def picture_of(images: ImageSource | Features) -> Callable[[str], Image] | None:
+    """Return a function from the name of an image to the image; features have none."""
+    from fastclip.data import Features
+
+    if isinstance(images, Features):
+        return None
+    from fastclip.data.image_decoding import decode_image
+
+    place = {name: index for index, name in enumerate(images.names)}
+    return lambda name: decode_image(images.read(place[name]))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -20,6 +20,7 @@ from fastclip.cli._model import (
     Pretrained,
     image_features,
     load_model,
+    picture_of,
 )
 from fastclip.cli._vocabulary import LISTS, NAMES
 
@@ -172,7 +173,7 @@ def command(
         )
     for warning in said:
         typer.echo(f"warning: {printable(str(warning.message))}", err=True)
-    write_openness(target, found, title=asked.title, picture=_picture(asked.images))
+    write_openness(target, found, title=asked.title, picture=picture_of(asked.images))
     _print(found, output)
 
 
@@ -356,17 +357,6 @@ def _holds_features(source: str, models: _Models) -> bool:
         return False
     named = ":" in source or "/" in source or "." in source  # a file, or what is in it
     return Path(source).exists() or named or models.name is None
-
-
-def _picture(images: ImageSource | Features) -> Callable[[str], Any] | None:
-    from fastclip.data import Features
-
-    if isinstance(images, Features):
-        return None
-    from fastclip.data.image_decoding import decode_image
-
-    place = {name: index for index, name in enumerate(images.names)}
-    return lambda name: decode_image(images.read(place[name]))
 
 
 def _print(found: Openness, output: Path) -> None:

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastclip.config import config
 from fastclip.data.files import replacing
+from fastclip.data.html import thumbnail
 from fastclip.report.page import write_page, write_results
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from fastclip.coder import CoderReport
 
 _EXAMPLES = 24
+_OPEN = 8  # of these, the others fold away
+_SIDE = 192  # pixels of a picture's longer side
 
 
-def write_coder(folder: str | os.PathLike[str], found: CoderReport, *, title: str) -> None:
+def write_coder(
+    folder: str | os.PathLike[str],
+    found: CoderReport,
+    *,
+    title: str,
+    picture: Callable[[str], Image] | None = None,
+) -> None:
     """Write ``report.html``, ``results.json`` and ``decisions.csv`` into a folder.
 
     Parameters
@@ -27,6 +39,8 @@ def write_coder(folder: str | os.PathLike[str], found: CoderReport, *, title: st
     found : CoderReport
     title : str
         What was classified.
+    picture : callable, optional
+        From the name of an image to a PIL image, for the examples on the page.
 
     Raises
     ------
@@ -45,7 +59,8 @@ def write_coder(folder: str | os.PathLike[str], found: CoderReport, *, title: st
         title=title,
         found=found,
         density=density_svg(found.density) if found.density else "",
-        examples=_examples(found),
+        examples=_examples(found, picture),
+        shown=_OPEN,
         config=config(),
     )
 
@@ -95,7 +110,7 @@ def _write_decisions(path: Path, found: CoderReport) -> None:
             )
 
 
-def _examples(found: CoderReport) -> list[dict[str, Any]]:
+def _examples(found: CoderReport, picture: Callable[[str], Image] | None) -> list[dict[str, Any]]:
     """Images whose class the second stage changed first, then those it looked at."""
     decisions, names = found.decisions, found.class_names
     changed = decisions.classes != decisions.first_stage
@@ -108,6 +123,7 @@ def _examples(found: CoderReport) -> list[dict[str, Any]]:
         examples.append(
             {
                 "image": found.image_names[i],
+                "picture": None if picture is None else _shown(picture(found.image_names[i])),
                 "label": None if found.labels is None else names[int(found.labels[i])],
                 "first": names[int(decisions.first_stage[i])],
                 "second": names[int(decisions.classes[i])],
@@ -118,3 +134,7 @@ def _examples(found: CoderReport) -> list[dict[str, Any]]:
             }
         )
     return examples
+
+
+def _shown(image: Image) -> str:
+    return thumbnail(image, _SIDE, format="JPEG", quality=82)

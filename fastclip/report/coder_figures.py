@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fastclip.report.figures import PAGE, Colours, new_figure, style, svg_text
+from fastclip.report.figures import PAGE, Colours, legend_above, new_figure, style, svg_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,13 +19,16 @@ def density_svg(density: Sequence[Density]) -> str:
     """Accuracy by the number of texts of each class, as SVG text for a page."""
     with style(PAGE):
         figure, (axes,) = new_figure(1, height=3.4)
-        counts, means, lowest, highest = zip(*density, strict=True)
+        counts = [count for count, *_ in density]
+        means, lowest, highest = (
+            [100 * x for x in column] for column in zip(*(row[1:] for row in density), strict=True)
+        )
         places = range(len(counts))
         axes.fill_between(places, lowest, highest, color=PAGE.first, alpha=0.2, linewidth=0)
         axes.plot(places, means, color=PAGE.first, marker="o", markersize=4)
         axes.set_xticks(places, [str(count) for count in counts])
         axes.set_xlabel("texts of each class beside its name")
-        axes.set_ylabel("accuracy")
+        axes.set_ylabel("accuracy, %")
         return svg_text(figure, "Accuracy by the number of texts")
 
 
@@ -38,7 +41,7 @@ def few_shot_curves(points: Sequence[CurvePoint]) -> Callable[[Colours], Figure]
         shots = sorted({point.shots for point in points})
         for number, method in enumerate(methods):
             by_shots = [
-                [p.accuracy for p in points if (p.method, p.shots) == (method, count)]
+                [100 * p.accuracy for p in points if (p.method, p.shots) == (method, count)]
                 for count in shots
             ]
             colour = colours.second if method.startswith("Tip") else colours.first
@@ -56,8 +59,8 @@ def few_shot_curves(points: Sequence[CurvePoint]) -> Callable[[Colours], Figure]
             axes.fill_between(places, low, high, color=colour, alpha=0.1, linewidth=0)
         axes.set_xticks(range(len(shots)), [str(count) for count in shots])
         axes.set_xlabel("support images of each class")
-        axes.set_ylabel("accuracy")
-        axes.legend(loc="lower right", frameon=False, fontsize=8)
+        axes.set_ylabel("accuracy, %")
+        legend_above(figure, axes, columns=2)
         return figure
 
     return draw

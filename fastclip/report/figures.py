@@ -25,7 +25,7 @@ class Colours(NamedTuple):
 PAGE = Colours("#000001", "#000002", "#000003", "#000004", "#000005")
 """matplotlib knows no CSS variables, so it draws in colours that stand for them."""
 
-PAPER = Colours("#1d2126", "#5f6873", "#dfe2e6", "#2f6fde", "#c26a12")
+PAPER = Colours("#1d2126", "#5a636e", "#dfe2e6", "#2563c9", "#b0540a")
 """Those of the style sheet for light pages, for files that stand alone."""
 
 
@@ -68,7 +68,8 @@ def recall_bars(recalls: dict[str, dict[int, float]]) -> str:
         axes.set_xticks(range(len(ks)), [f"recall@{k}" for k in ks])
         axes.tick_params(axis="x", length=0)
         axes.set_ylim(0, 1)
-        axes.legend(loc="upper left", frameon=False)
+        axes.set_ylabel("recall, fraction")
+        legend_above(figure, axes, columns=2)
         return svg_text(figure, "Bar chart of recall")
 
 
@@ -84,7 +85,7 @@ def cosine_histograms(cosines: dict[str, torch.Tensor], threshold: float) -> str
             axes.hist(values.numpy(), bins.tolist(), color=PAGE.first)
             axes.axvline(threshold, color=PAGE.second, linewidth=1.2, linestyle=(0, (4, 3)))
             axes.set_title(title, loc="left", fontsize=10)
-            axes.set_ylabel("classes")
+            axes.set_ylabel("LVIS classes")
         all_axes[-1].set_xlabel("cosine with the nearest name")
         return svg_text(figure, "Histograms of the best cosine")
 
@@ -97,6 +98,14 @@ def new_figure(rows: int, height: float) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(4.8, height), layout="constrained")
     grid: Any = figure.subplots(rows, sharex=True, sharey=True, squeeze=False)
     return figure, list(grid[:, 0])
+
+
+def legend_above(figure: Figure, axes: Axes, columns: int = 1) -> None:
+    """A legend over the axes, where it hides no curve."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper left", ncols=columns, frameon=False, fontsize=9
+    )
 
 
 def svg_text(figure: Figure, label: str) -> str:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fastclip.config import config
 from fastclip.data.html import thumbnail
 from fastclip.data.image_decoding import decode_image
 from fastclip.metrics.hard_positives import HardPositiveReport
@@ -37,6 +38,7 @@ def write_hard_positives_page(
     """
     groups = [
         {
+            "id": outcome.replace("_", "-"),
             "title": title,
             "share": getattr(report.scores, outcome) if report.scores else 0.0,
             "examples": [_example(report, item) for item in report.examples(outcome)],
@@ -50,6 +52,7 @@ def write_hard_positives_page(
         model=model,
         rows=summary_rows(report),
         groups=groups,
+        config=config(),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from fastclip.metrics import SimilarityHistograms
 from fastclip.metrics.openness import VocabularyExpansion
-from fastclip.report.figures import PAGE, PAPER, Colours, new_figure, style, svg_text
+from fastclip.report.figures import PAGE, PAPER, Colours, legend_above, new_figure, style, svg_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,22 +38,22 @@ def write_png(path: Path, draw: Draw) -> None:
 
 
 def expansion_curves(expansion: VocabularyExpansion) -> Draw:
-    """Mean accuracy by the number of groups, with a standard deviation on either side."""
+    """Mean accuracy by the number of groups, with one standard deviation on either side."""
 
     def draw(colours: Colours) -> Figure:
         figure, (axes,) = new_figure(1, height=3.4)
         steps = list(range(1, len(expansion.stability.mean) + 1))
-        for curve, label, colour in (
-            (expansion.extensibility, "images of all groups so far", colours.first),
-            (expansion.stability, "images of the first group", colours.second),
+        for curve, label, colour, line in (
+            (expansion.extensibility, "images of all groups so far", colours.first, "-"),
+            (expansion.stability, "images of the first group", colours.second, "--"),
         ):
-            mean, std = curve.mean, curve.std.nan_to_num()
-            axes.plot(steps, mean.tolist(), color=colour, label=label)
+            mean, std = 100 * curve.mean, 100 * curve.std.nan_to_num()
+            axes.plot(steps, mean.tolist(), color=colour, linestyle=line, label=label)
             low, high = (mean - std).tolist(), (mean + std).tolist()
             axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.set_xlabel("groups in the vocabulary")
         _accuracy_axis(axes)
-        axes.legend(loc="lower left", frameon=False)
+        legend_above(figure, axes)
         return figure
 
     return draw
@@ -64,13 +64,19 @@ def size_curve(sizes: Sequence[int], accuracy: torch.Tensor, classes: int) -> Dr
 
     def draw(colours: Colours) -> Figure:
         figure, (axes,) = new_figure(1, height=3.4)
-        axes.plot(list(sizes), accuracy.tolist(), color=colours.first, marker="o", markersize=3)
+        shown = (100 * accuracy).tolist()
+        axes.plot(list(sizes), shown, color=colours.first, marker="o", markersize=3)
         if max(sizes) > classes:
             axes.axvline(classes, color=colours.second, linewidth=1.2, linestyle=(0, (4, 3)))
             axes.annotate(
-                " all classes", (classes, 1), color=colours.second, va="top", annotation_clip=False
+                "all classes ",
+                (classes, 4),
+                color=colours.second,
+                ha="right" if classes > 30 else "left",
+                annotation_clip=False,
             )
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.10g}")
         axes.set_xlabel("names in the vocabulary")
         _accuracy_axis(axes)
         return figure
@@ -79,7 +85,7 @@ def size_curve(sizes: Sequence[int], accuracy: torch.Tensor, classes: int) -> Dr
 
 
 def similarity(histograms: SimilarityHistograms) -> Draw:
-    """Shares of images by their score with the right class and, as groups join, the best wrong."""
+    """Images by their score with the right class and, as groups join, with the best wrong one."""
 
     def draw(colours: Colours) -> Figure:
         last = len(histograms.steps) - 1
@@ -89,15 +95,15 @@ def similarity(histograms: SimilarityHistograms) -> Draw:
         edges = histograms.edges.tolist()[used.start : used.stop + 1]
         true = _shares(histograms.true)[used]
         for axes, step in zip(all_axes, shown, strict=True):
-            for values, label, colour in (
-                (true, "right class", colours.first),
-                (_shares(histograms.steps[step])[used], "best wrong class", colours.second),
-            ):
-                axes.stairs(values, edges, color=colour, fill=True, alpha=0.55, label=label)
+            wrong = _shares(histograms.steps[step])[used]
+            axes.stairs(
+                true, edges, color=colours.first, fill=True, alpha=0.55, label="right class"
+            )
+            axes.stairs(wrong, edges, color=colours.second, linewidth=1.3, label="best wrong class")
             others = f" and {step} {'other' if step == 1 else 'others'}" if step else ""
             axes.set_title(f"the image's own group{others}", loc="left", fontsize=10)
-        all_axes[0].legend(loc="upper left", frameon=False)
-        figure.supylabel("share of images", fontsize=10, color=colours.muted)
+        legend_above(figure, all_axes[0], columns=2)
+        figure.supylabel("share of images, %", fontsize=10, color=colours.muted)
         all_axes[-1].set_xlabel("cosine")
         return figure
 
@@ -105,12 +111,12 @@ def similarity(histograms: SimilarityHistograms) -> Draw:
 
 
 def _accuracy_axis(axes: Axes) -> None:
-    axes.set_ylim(0, 1)
-    axes.set_ylabel("accuracy")
+    axes.set_ylim(0, 101)
+    axes.set_ylabel("accuracy, %")
 
 
 def _shares(counts: torch.Tensor) -> list[Any]:
-    return list((counts.double() / counts.sum().clamp(min=1)).tolist())
+    return list((100 * counts.double() / counts.sum().clamp(min=1)).tolist())
 
 
 def _used(histograms: SimilarityHistograms) -> slice:

@@ -144,7 +144,7 @@ def test_page_gallery_holds_four_examples_of_each_outcome(demo):
     ranks = [(scores[row] > scores[row, row]).sum() for row in map(images.index, shown)]
     assert len(set(shown)) == 12
     assert [0 if r == 0 else 1 if r < 3 else 2 for r in ranks] == [0] * 4 + [1] * 4 + [2] * 4
-    photos = text[text.index("<h2>Images and captions</h2>") :]
+    photos = text[text.index(">Images and captions</h2>") :]
     assert photos.count('<li class="right">') == 8
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fastclip.cli._common import writable_folder
-from fastclip.cli._model import Device, ModelName, Pretrained, load_model
+from fastclip.cli._model import Device, ModelName, Pretrained, load_model, picture_of
 from fastclip.cli.coder._common import (
     PROTOCOL,
     Candidates,
@@ -75,7 +75,7 @@ def command(
     )
     names = features.names or tuple(f"image {i}" for i in range(len(features)))
     found = measure_coder(coder, classifier, features.features, names, truth)
-    write_coder(target, found, title=images)
+    write_coder(target, found, title=images, picture=picture_of(source))
     for step, accuracy in found.accuracy.items():
         typer.echo(f"{accuracy:.4f}  {step}")
     typer.echo(
