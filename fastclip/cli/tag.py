@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from fastclip.report.tags import Rule, Tag
+
 _PANELS = 23  # and the picture itself
 
 
@@ -34,6 +36,15 @@ class _Found:
     normalized: list[float]
     selected: torch.Tensor
     nearest: list[tuple[int, int]]  # (x, y) in the picture
+    rule: Rule
+
+    @property
+    def shown(self) -> list[Tag]:
+        """As a page shows them."""
+        from fastclip.report.tags import Tag
+
+        columns = (self.tags, self.scores, self.normalized, self.selected.tolist(), self.nearest)
+        return list(map(Tag._make, zip(*columns, strict=True)))
 
 
 def command(
@@ -73,9 +84,9 @@ def command(
 ) -> None:
     """Score tags by their nearest pixel (TTD), and draw where they are.
 
-    DIR gets tags.png, a picture for each tag; overlay.png, the best of the selected tags at each
-    pixel; a mask of each selected tag, and text.png, their union; and tags.json, scores with the
-    masks above 0.5 as COCO's run lengths.
+    DIR gets report.html, which tells why a tag is selected; tags.png, a heat map for each tag;
+    overlay.png, the best of the selected tags at each pixel; a mask of each selected tag, and
+    text.png, their union; and tags.json, scores with the masks above 0.5 as COCO's run lengths.
     """
     if (text is None) == (vocabulary is None):
         raise typer.BadParameter("one of the two is needed", param_hint="'--text', '--vocabulary'")
@@ -108,7 +119,18 @@ def command(
         folder.mkdir(exist_ok=True)
         shape = (picture.height, picture.width)
         guide = encoder.prepare([picture], size=shape).float() if refine else None
-        _write(folder, picture, pixels, result, guide)
+        masks = _write(folder, picture, pixels, result, guide)
+        from fastclip.report.tags import write_tags
+
+        write_tags(
+            folder / "report.html",
+            picture,
+            result.shown,
+            masks,
+            rule=result.rule,
+            title=image.name,
+            caption=text,
+        )
 
 
 def _tags(text: str, words: Words, tagger: Tagger) -> tuple[str, ...]:
@@ -133,6 +155,7 @@ def _scored(
     top: int | None,
 ) -> _Found:
     """All tags of a caption, or the ``top`` ones of a vocabulary, of which the minimum selects."""
+    from fastclip.report.tags import Rule
     from fastclip.ttd import select_tags
 
     selection = select_tags(
@@ -150,6 +173,7 @@ def _scored(
             (int((at % w + 0.5) * picture.width / w), int((at // w + 0.5) * picture.height / h))
             for at in selection.locations[order].tolist()
         ],
+        Rule(threshold if top is None else None, minimum),
     )
 
 
@@ -157,6 +181,8 @@ def _print(found: _Found) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from fastclip.report.tags import note_on_gap
 
     table = Table(box=None, pad_edge=False)
     for column in ("tag", "cosine", "score", "x, y", ""):
@@ -170,6 +196,8 @@ def _print(found: _Found) -> None:
             "selected" if found.selected[i] else "",
         )
     Console().print(table)
+    if note := note_on_gap(found.shown, found.rule):
+        typer.echo(note)
 
 
 def _write(
@@ -178,7 +206,8 @@ def _write(
     pixels: torch.Tensor,
     found: _Found,
     guide: torch.Tensor | None,
-) -> None:
+) -> torch.Tensor:
+    """All files but the page, for which it returns a mask of each tag."""
     from fastclip.data import encode_rle
     from fastclip.report import Panel, draw_labels, draw_panels
     from fastclip.ttd import image_maps, tag_masks, text_mask
@@ -213,3 +242,4 @@ def _write(
             _masks.save_mask(folder / entry["mask"], masks[i])
         entries.append(entry)
     _masks.save_json(folder / "tags.json", {"tags": entries, "text": encode_rle(union > 0.5)})
+    return shown

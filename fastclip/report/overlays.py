@@ -22,10 +22,16 @@ _ENTRIES = 24
 _INK, _MUTED, _PAPER = "#1d2126", "#5f6873", "#ffffff"
 _PANEL = 220
 _OPACITY = 0.6
+_HEAT = 0.65  # share of a heat map's colour, the rest is the picture in grey
+# Those of Okabe and Ito, which people with any colour vision tell apart.
+_FIRST_COLOURS = (
+    *((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167)),
+    *((86, 180, 233), (213, 94, 0), (240, 228, 66)),
+)
 
 
 class Panel(NamedTuple):
-    """A mask over its picture, with a line under it."""
+    """A mask as a heat map over its picture, with a line under it."""
 
     title: str
     mask: torch.Tensor
@@ -108,7 +114,7 @@ def draw_labels(picture: Image, labels: torch.Tensor, names: Sequence[str]) -> I
 
 
 def draw_panels(picture: Image, panels: Sequence[Panel], *, columns: int = 4) -> Image:
-    """The picture, and the same where each mask leaves light on it, in rows.
+    """Draw the picture, a heat map of each mask over it, in rows, and the scale of their colours.
 
     Examples
     --------
@@ -117,34 +123,73 @@ def draw_panels(picture: Image, panels: Sequence[Panel], *, columns: int = 4) ->
     >>> from fastclip.report import Panel, draw_panels
     >>> sheet = draw_panels(Image.new("RGB", (96, 96)), [Panel("cat", torch.ones(96, 96))])
     >>> sheet.size
-    (464, 268)
+    (464, 308)
     """
-    import numpy as np
     from PIL import Image, ImageDraw
 
-    for panel in panels:
-        _check_size(picture, panel.mask)
-    picture = to_rgb(picture)
-    scale = _PANEL / max(picture.size)
-    width, height = (max(1, round(n * scale)) for n in picture.size)
-    small = picture.resize((width, height), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(small)).float()
+    views = [shrunk(picture, _PANEL), *(heat_map(picture, one.mask, _PANEL) for one in panels)]
+    titles = [("the picture", True), *((panel.title, panel.muted) for panel in panels)]
+    width, height = views[0].size
     font, gap = _font(13), 8
     pitch = (_PANEL + gap, height + 32 + gap)
-    across = min(columns, len(panels) + 1)
-    down = -(-(len(panels) + 1) // columns)
-    sheet = Image.new("RGB", (across * pitch[0] + gap, down * pitch[1] + gap), _PAPER)
+    across = min(columns, len(views))
+    down = -(-len(views) // columns)
+    scale = 40 if panels else 0
+    size = (across * pitch[0] + gap, down * pitch[1] + gap + scale)
+    sheet = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(sheet)
-    whole = Panel("the picture", torch.ones(picture.height, picture.width), muted=True)
-    for i, panel in enumerate([whole, *panels]):
+    for i, (view, (title, muted)) in enumerate(zip(views, titles, strict=True)):
         x, y = gap + i % columns * pitch[0], gap + i // columns * pitch[1]
-        mask = F.interpolate(panel.mask[None, None].float().cpu(), (height, width), mode="area")
-        lit = pixels * (0.15 + 0.85 * mask[0, 0, ..., None])
-        view = Image.fromarray(lit.round().to(torch.uint8).numpy())
         sheet.paste(view, (x + (_PANEL - width) // 2, y))
-        title, ink = _fitting(panel.title, font, _PANEL), _MUTED if panel.muted else _INK
-        draw.text((x, y + height + 14), title, ink, font, anchor="lm")
+        ink = _MUTED if muted else _INK
+        draw.text((x, y + height + 14), _fitting(title, font, _PANEL), ink, font, anchor="lm")
+    if panels:
+        bar, y = heat_scale(_PANEL - 40, 14), size[1] - scale // 2 - gap
+        draw.text((gap + 6, y), "0", _INK, font, anchor="mm")
+        sheet.paste(bar, (gap + 20, y - bar.height // 2))
+        draw.text((gap + _PANEL - 8, y), "1", _INK, font, anchor="mm")
+        if across > 1:
+            draw.text((gap + pitch[0], y), "mask", _MUTED, font, anchor="lm")
     return sheet
+
+
+def shrunk(picture: Image, side: int) -> Image:
+    """The picture as models get it, its longer side of this length."""
+    from PIL import Image
+
+    picture = to_rgb(picture)
+    scale = side / max(picture.size)
+    width, height = (max(1, round(n * scale)) for n in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def heat_map(picture: Image, mask: torch.Tensor, side: int) -> Image:
+    """Draw a mask [H, W] from 0 to 1 in colours of even steps over the picture in grey."""
+    import numpy as np
+    from PIL import Image
+
+    _check_size(picture, mask)
+    small = shrunk(picture, side)
+    shown = F.interpolate(mask[None, None].float().cpu(), (small.height, small.width), mode="area")
+    grey = np.array(small.convert("L"), dtype=np.float64)[..., None]
+    mixed = _HEAT * _heat(shown[0, 0].numpy()) + (1 - _HEAT) * grey
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def heat_scale(width: int, height: int) -> Image:
+    """Draw the colours of `heat_map` from 0, on the left, to 1."""
+    import numpy as np
+    from PIL import Image
+
+    row = _HEAT * _heat(np.linspace(0, 1, width)) + (1 - _HEAT) * 128
+    return Image.fromarray(np.tile(row.round().astype(np.uint8), (height, 1, 1)))
+
+
+def _heat(values: Any) -> Any:
+    """viridis: lightness grows evenly, and it does not rest on red and green."""
+    import matplotlib
+
+    return 255 * matplotlib.colormaps["viridis"](values)[..., :3]
 
 
 def _check_size(picture: Image, labels: torch.Tensor) -> None:
@@ -164,7 +209,9 @@ def _edges(shown: torch.Tensor) -> torch.Tensor:
 
 
 def _colour(i: int) -> tuple[int, int, int]:
-    """The i-th of any number of colours; hues by the golden ratio, so that near ones differ."""
+    """The i-th of any number of colours; later hues by the golden ratio: near ones differ."""
+    if i < len(_FIRST_COLOURS):
+        return _FIRST_COLOURS[i]
     saturation, value = ((0.85, 0.95), (0.55, 1.0), (0.95, 0.65))[i // 8 % 3]
     rgb = colorsys.hsv_to_rgb((0.61 + 0.61803399 * i) % 1.0, saturation, value)
     red, green, blue = (round(255 * part) for part in rgb)

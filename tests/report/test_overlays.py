@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -35,13 +36,18 @@ def test_small_pictures_are_enlarged_and_long_legends_cut():
     assert draw_labels(Image.new("RGB", (96, 96)), labels * 0 - 1, []).height == 480
 
 
-def test_masks_leave_light():
+def test_masks_are_heat_maps_of_even_steps():
     mask = torch.zeros(220, 220)
     mask[:110] = 1
     sheet = np.array(draw_panels(Image.new("RGB", (220, 220), "white"), [Panel("cat", mask)]))
-    upper, lower = sheet[60, 350], sheet[180, 350]
-    assert (upper == 255).all()
-    assert (lower == round(255 * 0.15)).all()
+    heat = matplotlib.colormaps["viridis"]
+    for y, value in ((60, 1.0), (180, 0.0)):
+        expected = 0.65 * 255 * np.array(heat(value)[:3]) + 0.35 * 255
+        np.testing.assert_allclose(sheet[y, 350], expected, atol=1)
+    scale = sheet[-28, 28:208]  # under the panels, from 0 to 1
+    luminance = scale @ (0.2126, 0.7152, 0.0722)
+    assert (np.diff(luminance) > -2).all()
+    assert luminance[-1] - luminance[0] > 90
 
 
 def test_what_is_transparent_is_shown_over_white():
