@@ -8,7 +8,7 @@ CPP := $(shell find csrc tests/cpp tests/cuda -name '*.h' -o -name '*.cpp' -o -n
 # Two processes of tests share the cores: threads that wait actively would take them from each other.
 test unit avx2 emulate sanitize clang wheel: export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test lint unit avx2 cuda emulate sanitize clang isas wheel bench clean
+.PHONY: demo test lint unit avx2 cuda emulate sanitize clang isas wheel browser bench clean
 .PHONY: release-checks portable bounds dist workflows tag tagged
 
 demo: .venv/installed
@@ -118,6 +118,27 @@ isas: .venv/installed-dev
 
 wheel: .venv/installed-dev
 	tests/wheel.sh $(BIN)/python
+
+# The pages that commands write, in headless Chromium: requests, errors, widths, lengths, and the
+# rules of axe-core. Needs chromium and npm; both say so where they are missing.
+AXE := build/browser/package/axe.min.js
+
+browser: .venv/installed-browser
+	@if command -v chromium > /dev/null && command -v npm > /dev/null; then \
+	  $(MAKE) --no-print-directory $(AXE) && $(BIN)/pytest -q tests/browser; \
+	else \
+	  echo "chromium or npm is not installed: the pages are not checked in a browser here"; \
+	fi
+
+.venv/installed-browser: .venv/installed-dev
+	$(BIN)/pip install --quiet --group browser
+	@touch $@
+
+$(AXE):
+	mkdir -p build/browser
+	cd build/browser && npm pack --silent axe-core@4.14.1 > /dev/null && \
+	  tar xzf axe-core-4.14.1.tgz package/axe.min.js
+	@touch $@
 
 # What a release needs beside `test`; too long for every change.
 release-checks: portable bounds dist workflows
