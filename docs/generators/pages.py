@@ -1,0 +1,22 @@
+"""Write the pages that are generated, before Sphinx reads any."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from generators import command_line, performance
+
+GRID = "epyc-zen5-2-cores-topk-grid"
+
+
+def write(docs: Path) -> None:
+    """Write reference/command-line.md and performance/machines/."""
+    (docs / "reference" / "command-line.md").write_text(command_line.page(), "utf-8")
+    folder = docs / "performance" / "machines"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for place, (stem, content) in enumerate(performance.machines()):
+        text = performance.machine_page(stem, content, folder)
+        (folder / f"{place + 1}-{stem}.md").write_text(text, "utf-8")
+    (folder / f"{GRID}.md").write_text(performance.grid_page(GRID), "utf-8")
