@@ -2,8 +2,8 @@
 A name for each pixel
 =====================
 
-`fastclip segment` and :func:`fastclip.report.draw_labels`: the best of a list of names at each pixel,
-with a legend, the largest area first.
+`fastclip segment` and :func:`fastclip.report.draw_labels`: the best of a list of names at each
+pixel, with a legend, the largest area first.
 """
 
 from torchvision.transforms.functional import to_pil_image

@@ -24,5 +24,7 @@ features = ttd.encode_tags(model, tags)
 patches = ttd.dense_features(model, image, size=128, method="value-only")
 chosen = ttd.select_tags(patches, features).selected.tolist()
 masks = ttd.tag_masks(ttd.image_maps(patches, features, (256, 256)))
-panels = [Panel(tag, mask, muted=not is_chosen) for tag, mask, is_chosen in zip(tags, masks, chosen)]
+panels = [
+    Panel(tag, mask, muted=not is_chosen) for tag, mask, is_chosen in zip(tags, masks, chosen)
+]
 picture = draw_panels(image, panels)

@@ -2,8 +2,8 @@
 Scenes with exact masks
 =======================
 
-:mod:`fastclip.data.scenes` composes drawings into pictures whose captions and masks are exact. The second
-row shows the masks of the first object.
+:mod:`fastclip.data.scenes` composes drawings into pictures whose captions and masks are exact. The
+second row shows the masks of the first object.
 """
 
 import torch

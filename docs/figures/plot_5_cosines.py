@@ -2,8 +2,8 @@
 Names of one vocabulary in another
 ==================================
 
-A figure of `fastclip demo`: the cosine of each class name of LVIS with the nearest name of three other
-vocabularies. Names right of the line count as counterparts.
+A figure of `fastclip demo`: the cosine of each class name of LVIS with the nearest name of three
+other vocabularies. Names right of the line count as counterparts.
 """
 
 from fastclip.demo import COUNTERPART, VOCABULARIES, run_demo

@@ -2,8 +2,9 @@
 Accuracy as groups of classes join
 ==================================
 
-A figure of `fastclip openness`: the mean over all orders in which groups can join, with a standard deviation
-on either side. Here each of 500 photographs of COCO is a class of its own, named by its caption.
+A figure of `fastclip openness`: the mean over all orders in which groups can join, with a standard
+deviation on either side. Here each of 500 photographs of COCO is a class of its own, named by its
+caption.
 """
 
 import torch

@@ -2,8 +2,8 @@
 Accuracy by the size of the vocabulary
 ======================================
 
-A figure of `fastclip openness`: the expected accuracy over all vocabularies of each size that hold the
-image's own class. The dashed line is where the classes end and other words begin.
+A figure of `fastclip openness`: the expected accuracy over all vocabularies of each size that hold
+the image's own class. The dashed line is where the classes end and other words begin.
 """
 
 import torch

@@ -2,8 +2,8 @@
 Scores of right and wrong classes
 =================================
 
-A figure of `fastclip openness`: the score with the right class stays where it is as groups join; that with the
-best wrong class moves up.
+A figure of `fastclip openness`: the score with the right class stays where it is as groups join;
+that with the best wrong class moves up.
 """
 
 import torch

@@ -12,8 +12,9 @@ from fastclip.cli import app
 
 HEAD = """# Command line
 
-All commands with their options, as `fastclip COMMAND --help` shows them. Long jobs resume: if `embed-images`,
-`embed-texts`, `sweep`, `train`, `distill`, `openness` or `scenes write` was interrupted, rerun the same command.
+All commands with their options, as `fastclip COMMAND --help` shows them. Long jobs resume: if
+`embed-images`, `embed-texts`, `sweep`, `train`, `distill`, `openness` or `scenes write` was
+interrupted, rerun the same command.
 """
 
 

@@ -13,7 +13,7 @@ from fastclip.report.figures import PAPER
 
 
 def show(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
-    """Save the ``picture`` that a block of a script made: an image, a figure, or the text of an SVG."""
+    """Save the ``picture`` that a block of a script made: an image, a figure, or an SVG's text."""
     picture = block_vars["example_globals"].pop("picture", None)
     if picture is None:
         return ""

@@ -34,15 +34,30 @@ def machine_page(stem: str, content: dict[str, Any], folder: Path) -> str:
     title = f"{machine['processor']}, {isa}".replace("(R)", "").replace("Processor, ", "")
     lines = [f"# {title}", "", f"Measured on {content['date']}:", "", "| | |", "| --- | --- |"]
     lines += [f"| {key} | {value} |" for key, value in machine.items()]
-    lines += ["", f"File: `benches/results/{stem}.json`. Medians of interleaved rounds; every answer is"]
-    lines += ["checked in the same run. The share of the peak is that of operations per second in what"]
+    lines += [
+        "",
+        f"File: `benches/results/{stem}.json`. Medians of interleaved rounds; every answer is",
+    ]
+    lines += [
+        "checked in the same run. The share of the peak is that of operations per second in what"
+    ]
     lines += ["this machine reaches in a loop of such products alone (of bytes per second, for few"]
     lines += ["queries); searches count all pairs, also those that the screen rules out.", ""]
     forced = "" if machine["instruction sets found"].startswith(isa) else f" --isa {isa}"
     draw(content, folder / f"{stem}.svg")
-    lines += [f"```{{image}} {stem}.svg", ":alt: Times of all cases relative to fastclip", "```", ""]
+    lines += [
+        f"```{{image}} {stem}.svg",
+        ":alt: Times of all cases relative to fastclip",
+        "```",
+        "",
+    ]
     for case in content["results"]:
-        lines += [f"## {case['case']}", "", f"{case['description'][0].upper()}{case['description'][1:]}.", ""]
+        lines += [
+            f"## {case['case']}",
+            "",
+            f"{case['description'][0].upper()}{case['description'][1:]}.",
+            "",
+        ]
         lines += ["```sh", f"python benches/run.py {case['case']}{forced}", "```", ""]
         lines += [table(case)]
     return "\n".join(lines)
@@ -127,14 +142,34 @@ def draw(content: dict[str, Any], path: Path) -> None:
         figure.savefig(path, transparent=True, metadata=nothing)
 
 
+def summary() -> str:
+    """Return a table of all cases of the largest file: the fastest call and those of others."""
+    _, content = next(machines())
+    rows = [["question", "fastclip", "time relative to fastclip"], ["---", "---:", "---"]]
+    for case in content["results"]:
+        best = fastest(case)
+        others = [
+            f"{row['call']}: {row['median_s'] / best:.3g}"
+            for row in case["rows"]
+            if "median_s" in row and "fastclip" not in row["call"]
+        ]
+        if others:
+            rows.append([case["description"], seconds(best), "; ".join(others)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
 def grid_page(stem: str) -> str:
     """Return the page of top-k at all sizes: how many times as long torch takes."""
     content = json.loads((RESULTS / f"{stem}.json").read_text("utf-8"))
     cells = content["cells"]
     lines = ["# Top-k at all sizes", ""]
     lines += [f"`mm` + `topk` of torch beside `fastclip.topk`, {content['machine']['processor']},"]
-    lines += [f"{content['machine']['instruction set in use']}, {content['machine']['threads']} threads,"]
-    lines += [f"{content['date']}. A cell says how many times as long torch takes: with packed keys, and"]
+    lines += [
+        f"{content['machine']['instruction set in use']}, {content['machine']['threads']} threads,"
+    ]
+    lines += [
+        f"{content['date']}. A cell says how many times as long torch takes: with packed keys, and"
+    ]
     lines += ["in brackets with keys that are not packed. Below 1, torch is faster. File:"]
     lines += [f"`benches/results/{stem}.json`.", "", "```sh", "python benches/grid.py", "```", ""]
     for d in sorted({cell["d"] for cell in cells}):
