@@ -82,6 +82,7 @@ avx2: .venv/installed-dev
 docs: .venv/installed-dev
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
 	  $(MAKE) --no-print-directory .venv/installed-docs && \
+	  rm -rf build/docs docs/gallery && \
 	  $(BIN)/python -m sphinx -b html -q -E -W -j 2 docs build/docs/html && \
 	  $(BIN)/python tests/docs/check_site.py build/docs/html; \
 	else \

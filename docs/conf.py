@@ -10,8 +10,18 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 # Pages are executed one process beside the other: threads that wait actively would take the cores
-# from each other. Widths and colours are those of a page, not those of a terminal.
-os.environ.update(OMP_WAIT_POLICY="passive", COLUMNS="88", NO_COLOR="1", TERM="dumb")
+# from each other. What commands print is as wide as a page and without colours, which kernels ask for.
+PLAIN = {"OMP_WAIT_POLICY": "passive", "COLUMNS": "88", "NO_COLOR": "1", "TERM": "dumb"}
+startup = HERE.parent / "build" / "ipython" / "profile_default" / "startup" / "plain.py"
+startup.parent.mkdir(parents=True, exist_ok=True)
+startup.write_text(f"""import os
+
+os.environ.update({PLAIN})
+for name in ("CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR"):
+    os.environ.pop(name, None)
+""")
+os.environ |= PLAIN
+os.environ["IPYTHONDIR"] = str(startup.parents[2])
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]

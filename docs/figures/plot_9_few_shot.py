@@ -15,11 +15,11 @@ from fastclip.report.coder_figures import few_shot_curves
 from fastclip.report.figures import PAPER, style
 
 model = fastclip.models.load("tiny")
-names = ["panda", "doughnut", "castle", "horse"]
+names = ["cat", "dog", "fox", "horse", "rabbit face", "pig face", "cow face"]
 texts = coder.Coder(coder.generate_texts(names, model=model), model)
 all_names = scenes.load_drawings()
 drawings = all_names.of_names(all_names.names.index(name) for name in names)
-made = [scenes.SceneMaker(drawings, seed=1, augment=True).scene(i, "single") for i in range(96)]
+made = [scenes.SceneMaker(drawings, seed=1, augment=True).scene(i, "single") for i in range(160)]
 labels = torch.tensor([names.index(drawings.names[s.objects[0].name]) for s in made])
 features = model.encode_image([to_pil_image(p) for p in scenes.compose(drawings, made, side=64)[0]])
 grid = coder.Grid(beta=(0.1, 50.0), alpha=(0.1, 5.0), beta_steps=20, alpha_steps=10, rounds=1)

@@ -31,7 +31,7 @@ class Page(HTMLParser):
         found = dict(attributes)
         self.anchors |= {str(found[name]) for name in ("id", "name") if found.get(name)}
         self.targets += [str(found[name]) for name in ("href", "src") if found.get(name)]
-        if tag == "img" and not found.get("alt"):
+        if tag == "img" and "alt" not in found:
             self.wordless.append(str(found.get("src")))
 
 
