@@ -10,7 +10,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 # Pages are executed one process beside the other: threads that wait actively would take the cores
-# from each other. What commands print is as wide as a page and without colours, which kernels ask for.
+# from each other. What commands print is as wide as a page, and without the colours that kernels
+# ask for.
 PLAIN = {"OMP_WAIT_POLICY": "passive", "COLUMNS": "88", "NO_COLOR": "1", "TERM": "dumb"}
 startup = HERE.parent / "build" / "ipython" / "profile_default" / "startup" / "plain.py"
 startup.parent.mkdir(parents=True, exist_ok=True)

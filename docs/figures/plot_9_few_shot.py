@@ -15,7 +15,7 @@ from fastclip.report.coder_figures import few_shot_curves
 from fastclip.report.figures import PAPER, style
 
 model = fastclip.models.load("tiny")
-names = ["cat", "dog", "fox", "horse", "rabbit face", "pig face", "cow face"]
+names = ["cat", "dog", "fox", "horse", "koala", "duck", "owl"]
 texts = coder.Coder(coder.generate_texts(names, model=model), model)
 all_names = scenes.load_drawings()
 drawings = all_names.of_names(all_names.names.index(name) for name in names)
