@@ -9,9 +9,17 @@ import torch
 from fastclip.data.rows import Rows
 from fastclip.engine import rounds
 from fastclip.engine.arguments import Sides
-from fastclip.engine.checks import Array, check_width
-from fastclip.engine.operation import Operation, concatenated
-from fastclip.engine.packed import PackedKeys
+from fastclip.engine.checks import (
+    Array,
+    as_rows,
+    check_finite,
+    check_same_width,
+    check_some_rows,
+    check_width,
+)
+from fastclip.engine.operation import Operation, Part, concatenated
+from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.sharded import ShardedKeys
 from fastclip.engine.sources import MemoryRows, as_source
 from fastclip.engine.stream import Question, make_plan, states
@@ -28,31 +36,70 @@ _DEFAULTS = {"return_survivors": False, "num_groups": None}
 """Of options that need all keys in memory."""
 
 
-def elsewhere(keys: Any) -> bool:
-    """Whether ``keys`` are rows in files, or spread over ranks."""
-    return isinstance(keys, (Rows, ShardedKeys))
+def elsewhere(keys: Any, allowed: Any = None, exclude: Any = None) -> bool:
+    """Whether ``keys`` are rows in files, or spread over ranks, or some of them do not count."""
+    filtered = allowed is not None or exclude is not None
+    return filtered or isinstance(keys, (Rows, ShardedKeys))
 
 
-def answer(kind: type[Operation], queries: Array | Rows, keys: Any, **given: Any) -> Any:
+def answer(kind: type[Operation], queries: Any, keys: Any, **given: Any) -> Any:
     """Return the answer of an operation about keys that are `elsewhere`.
 
-    Options that need all keys in memory must have their defaults; otherwise they are refused.
+    Options that need all keys to count, and to be in memory, must have their defaults; otherwise
+    they are refused.
 
     Raises
     ------
     FeatureFileError, RankError, TypeError, ValueError
     """
     options = {name: given.pop(name, default) for name, default in _DEFAULTS.items()}
+    in_memory = not isinstance(keys, (Rows, ShardedKeys))
 
     def check() -> None:
         for name, option in options.items():
             if option is not _DEFAULTS[name]:
+                if in_memory:
+                    raise ValueError(f"{name}: is allowed only without allowed= and exclude=")
                 raise ValueError(f"{name}: is allowed only with keys in memory, got {keys!r}")
 
     if isinstance(keys, ShardedKeys):
         return rounds.ask(kind, queries, keys, given, check)
     check()
-    return _streamed(kind, queries, keys, given)
+    return (_filtered if in_memory else _streamed)(kind, queries, keys, given)
+
+
+def _filtered(
+    kind: type[Operation],
+    queries: Array | PackedKeys,
+    keys: Array | PackedKeys,
+    given: dict[str, Any],
+) -> Any:
+    """Return the answer about keys in memory of which some do not count."""
+    query_rows = queries.rows if isinstance(queries, PackedKeys) else as_rows("queries", queries)
+    key_rows, screen = as_keys(keys)
+    check_same_width(query_rows, key_rows)
+    check_some_rows("keys", key_rows)
+    (count, width), of_keys = query_rows.shape, len(key_rows)
+    one_set = kind.of_one_set and queries is keys
+    sides = Sides(count, of_keys, of_keys, width, query_rows.device, one_set=one_set)
+    operation = kind(sides, **given)
+    with query_rows.device:
+        block = Part(query_rows, 0, operation.columns("query", 0, count))
+        chunk = Part(keys if screen else key_rows, 0, operation.columns("key", 0, of_keys))
+        try:
+            if operation.has_targets:
+                targets = block.columns["targets"]
+                block.columns["target_scores"] = pair_scores(query_rows, key_rows, targets)
+            if operation.row == "key":
+                block, chunk = chunk, block
+            state = operation.add(operation.start(len(block)), block, chunk)
+        except ValueError:
+            # The keys that were searched may be numbered otherwise.
+            check_finite("queries", query_rows)
+            if not screen:
+                check_finite("keys", key_rows)
+            raise
+        return operation.finish(state, block.tensor)
 
 
 def ask_rows(

@@ -43,7 +43,9 @@ class Argument:
     per: ClassVar[Side | None] = None
     """Whether each query or key has a number of its own: then `check` returns a `Column`."""
     default: ClassVar[Any] = None
-    """What stands for an argument that is left out; None if it must be given."""
+    """What stands for an argument that is left out; None if it must be given, or is not needed."""
+    needed: ClassVar[bool] = True
+    """Whether it must be given where it has no default. Otherwise None is a checked value, too."""
     metavar: ClassVar[str | None] = None
     type: ClassVar[type] = str
     """On the command line."""
@@ -60,6 +62,8 @@ class Argument:
 
     def described(self, value: Any) -> dict[str, object]:
         """Return what a job writes down of a checked value: JSON values, hashes of arrays."""
+        if value is None:
+            return {}
         return value.described() if self.per else {self.name: value}
 
     def shared(self, value: Any) -> dict[str, object]:

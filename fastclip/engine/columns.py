@@ -55,7 +55,7 @@ class Integers:
         device: torch.device,
     ) -> None:
         self.name = name
-        self._numbers = _numbers(name, source, "np.int64")
+        self._numbers = as_numbers(name, source, "np.int64")
         self._count, self._device = count, device
         if tuple(self._numbers.shape) != (count,) or not count:
             as_indices(name, self._numbers, count, device)  # raises, or there are none
@@ -112,7 +112,7 @@ class Thresholds:
     ) -> None:
         thresholds = source
         if isinstance(source, (str, os.PathLike)) or not np.isscalar(source):
-            thresholds = _numbers("thresholds", source, "np.float32")
+            thresholds = as_numbers("thresholds", source, "np.float32")
         self._one = not getattr(thresholds, "shape", ())
         found = as_thresholds(thresholds, 1 if self._one else count, device)
         for begin in range(0, len(found), TUNING.column_numbers):
@@ -139,7 +139,7 @@ def described_number(number: float) -> float | str:
     return number if math.isfinite(number) else str(number)
 
 
-def _numbers(name: str, source: Array | str | os.PathLike[str], dtype: str) -> Any:
+def as_numbers(name: str, source: Array | str | os.PathLike[str], dtype: str) -> Any:
     """Return an argument as an array or tensor: as it is, or memory-mapped from npy."""
     if isinstance(source, (str, os.PathLike)):
         with file_errors(os.fspath(source)):

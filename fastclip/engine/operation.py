@@ -44,7 +44,7 @@ LAST = torch.iinfo(torch.int64).max  # stands for no key: after all others
 
 @dataclass(frozen=True)
 class Part:
-    """Rows that follow each other: queries of a block, or keys of a chunk."""
+    """Rows that follow each other, or some of these: queries of a block, or keys of a chunk."""
 
     rows: torch.Tensor | PackedKeys
     begin: int = 0
@@ -52,6 +52,8 @@ class Part:
     columns: dict[str, torch.Tensor] = field(default_factory=dict)
     """Arguments with a number for each of the rows; where one of them is targets, the scores of
     these, too: ``target_scores``."""
+    numbers: torch.Tensor | None = None
+    """Of each row among all, increasing, where they do not follow each other."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,6 +62,31 @@ class Part:
     def tensor(self) -> torch.Tensor:
         """The rows themselves."""
         return self.rows.rows if isinstance(self.rows, PackedKeys) else self.rows
+
+    def number(self, places: torch.Tensor) -> torch.Tensor:
+        """Return the numbers among all of some rows of this part."""
+        return places + self.begin if self.numbers is None else self.numbers[places]
+
+    def place(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return where rows with these numbers are in this part, or would be if they were."""
+        if self.numbers is None:
+            return numbers - self.begin
+        return torch.searchsorted(self.numbers, numbers.contiguous())
+
+    def at(self, places: torch.Tensor) -> Part:
+        """Return the rows at increasing places; all of them are not copied."""
+        if len(places) == len(self):
+            return self
+        columns = {name: column[places] for name, column in self.columns.items()}
+        return Part(self.tensor[places], 0, columns, self.number(places))
+
+    def allowed(self) -> Part:
+        """Return the rows of which the column ``allowed`` is true; all if there is none."""
+        columns = dict(self.columns)
+        mask = columns.pop("allowed", None)
+        if mask is None or mask.all():
+            return Part(self.rows, self.begin, columns, self.numbers)
+        return Part(self.rows, self.begin, columns, self.numbers).at(mask.nonzero()[:, 0])
 
 
 class Operation(ABC):
@@ -95,12 +122,12 @@ class Operation(ABC):
         TypeError, ValueError
             As of the function.
         """
-        needed = {argument.name for argument in self.arguments if argument.default is None}
+        needed = {a.name for a in self.arguments if a.needed and a.default is None}
         if not needed <= given.keys() <= set(self.argument_names()):
             optional = sorted(set(self.argument_names()) - needed)
             raise ValueError(
                 f"arguments of {self.name}: needed: {', '.join(sorted(needed))}"
-                f"{', allowed: ' if optional else ''}{', '.join(optional)}, "
+                f"{', optional: ' if optional else ''}{', '.join(optional)}, "
                 f"got {', '.join(sorted(given)) or 'none'}"
             )
         self.sides = sides
@@ -142,8 +169,13 @@ class Operation(ABC):
         return {
             argument.name: getattr(self, argument.name)[begin:end]
             for argument in self.arguments
-            if argument.per == side
+            if argument.per == side and getattr(self, argument.name) is not None
         }
+
+    def column_bytes(self, side: Side) -> int:
+        """Return the memory that the arguments with numbers for each query or key take for one."""
+        columns = [getattr(self, a.name) for a in self.arguments if a.per == side]
+        return sum(column.row_bytes for column in columns if column is not None)
 
     @property
     @abstractmethod

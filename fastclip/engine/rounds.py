@@ -1,6 +1,6 @@
 """An operation over ranks: queries of all ranks in blocks, answers back to whom they belong."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -114,11 +114,20 @@ def _blocks(
     for begin in range(0, max(1, most), size):
         sent = (x[begin : begin + size] for x in (own, *columns.values()))
         found = keys.ranks.share(*sent)
-        rows, *others = (torch.cat(parts) for parts in zip(*found, strict=True))
+        rows, *others = (torch.cat(_as_wide(parts)) for parts in zip(*found, strict=True))
         part = Part(rows, 0, dict(zip(columns, others, strict=True)))
         if operation.has_targets:
             part.columns["target_scores"] = _target_scores(part, keys)
         yield _Block(part, [len(tensors[0]) for tensors in found])
+
+
+def _as_wide(tables: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return tables of the ranks with as many columns each: lists of keys may be shorter."""
+    if tables[0].ndim == 1:
+        return list(tables)
+    width = max(table.shape[1] for table in tables)
+    pad = torch.nn.functional.pad
+    return [pad(table, (width - table.shape[1], 0), value=-1) for table in tables]
 
 
 def _target_scores(block: Part, keys: ShardedKeys) -> torch.Tensor:

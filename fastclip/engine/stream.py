@@ -41,17 +41,14 @@ class Question:
         """Memory of a row of the block, beside the row itself."""
         operation = self.operation
         # Rows of targets are read, put in order and moved.
-        return operation.row_bytes + 3 * self.others.row_bytes * operation.has_targets
+        columns = operation.column_bytes(operation.row)
+        return operation.row_bytes + columns + 3 * self.others.row_bytes * operation.has_targets
 
     @property
     def other_bytes(self) -> int:
         """Memory of what the operation needs for each row of the other side."""
         operation = self.operation
-        return sum(
-            getattr(operation, argument.name).row_bytes
-            for argument in operation.arguments
-            if argument.per == operation.passing
-        )
+        return operation.column_bytes(operation.passing)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ class Tuning:
     device_pack_from_queries: int = 4
     device_pack_keys: int = 1 << 20
 
+    # The keys that count are gathered to search them alone from so many (query, key) pairs on that
+    # this saves for each of them.
+    gather_from_pairs: int = 256
+
     # On the CPU, also where exact scores would be faster: for tests.
     always_screen: bool = False
 

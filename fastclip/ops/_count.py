@@ -10,10 +10,12 @@ from fastclip.engine.checks import (
     check_no_nan,
     with_adjacent_elements,
 )
+from fastclip.engine.filters import excluded, excluded_scores
 from fastclip.engine.kernels import run, workspace_bytes
-from fastclip.engine.operation import Operation, State
+from fastclip.engine.operation import Operation, Part, State
+from fastclip.engine.packed import as_keys
 from fastclip.engine.packing import empty_screen, encode, parts_to_pack, worth_packing
-from fastclip.engine.transforms import CONSTANT, define
+from fastclip.engine.transforms import CONSTANT, call, define
 
 
 def _count_ahead(
@@ -80,6 +82,21 @@ define(
     lambda queries, keys, *others: _empty_counts(queries, keys, others[-1]),
     CONSTANT,
 )
+
+
+def count_part(
+    queries: Part, keys: Part, scores: torch.Tensor, ties: torch.Tensor, per_key: bool = False
+) -> torch.Tensor:
+    """Count the pairs of two parts that are ahead and not excluded, per key or per query."""
+    rows = queries.tensor, *as_keys(keys.rows)
+    counts: torch.Tensor = call("count_ahead", *rows, scores, ties, per_key)[0]
+    places = excluded(queries, keys)
+    if places is not None:
+        row, column, found = excluded_scores(queries, keys, places)
+        limit, tie = scores[row], ties[row]
+        ahead = (found > limit) | ((found == limit) & (column < tie))
+        counts = counts - torch.bincount((column if per_key else row)[ahead], minlength=len(counts))
+    return counts
 
 
 class Counts(Operation):

@@ -8,10 +8,11 @@ from fastclip import _C
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Per, Side, Sides, ThresholdPerQuery, as_side
 from fastclip.engine.checks import Array, as_thresholds
+from fastclip.engine.filters import FILTERS, Excluding
 from fastclip.engine.operation import Part, State, register
-from fastclip.engine.packed import as_keys, as_sides
+from fastclip.engine.packed import as_sides
 from fastclip.engine.transforms import call
-from fastclip.ops._count import Counts
+from fastclip.ops._count import Counts, count_part
 
 
 @overload
@@ -21,6 +22,8 @@ def count_above(
     thresholds: Array | SupportsFloat,
     *,
     per: Literal["key", "query"] = ...,
+    allowed: Array | None = ...,
+    exclude: Excluding | None = ...,
     return_survivors: Literal[False] = ...,
 ) -> torch.Tensor: ...
 @overload
@@ -30,6 +33,8 @@ def count_above(
     thresholds: Array | SupportsFloat,
     *,
     per: Literal["key", "query"] = ...,
+    allowed: Array | None = ...,
+    exclude: Excluding | None = ...,
     return_survivors: Literal[True],
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
 def count_above(
@@ -38,6 +43,8 @@ def count_above(
     thresholds: Array | SupportsFloat,
     *,
     per: Literal["key", "query"] = "key",
+    allowed: Array | None = None,
+    exclude: Excluding | None = None,
     return_survivors: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Return how many exact scores lie above a threshold, for each key or for each query.
@@ -58,6 +65,8 @@ def count_above(
         range to infinity: all finite scores are above -1e300, none above 1e300. No NaN.
     per : "key" or "query"
         Count the queries above for each key, or the keys above for each query.
+    allowed, exclude
+        As of :func:`fastclip.topk`: keys that do not count, for which 0 is counted.
     return_survivors : bool, default False
         Also return how many of the N V pairs were scored exactly, an int64 scalar.
 
@@ -80,9 +89,10 @@ def count_above(
     >>> fastclip.count_above(queries, keys, torch.tensor([0.3, 0.5]), per="query")
     tensor([2, 0])
     """
-    if elsewhere(keys):
+    if elsewhere(keys, allowed, exclude):
         options = {"per": per, "return_survivors": return_survivors}
-        counts = answer(_CountAbove, queries, keys, thresholds=thresholds, **options)
+        filters = {"allowed": allowed, "exclude": exclude}
+        counts = answer(_CountAbove, queries, keys, thresholds=thresholds, **filters, **options)
         return cast(torch.Tensor, counts)
     per_key = as_side(per) == "key"
     query_rows, key_rows, screen = as_sides(queries, keys)
@@ -98,7 +108,7 @@ class _CountAbove(Counts):
     """The block may be one of keys."""
 
     name = "count_above"
-    arguments = (ThresholdPerQuery(), Per())
+    arguments = (ThresholdPerQuery(), Per(), *FILTERS)
     fields = ("count",)
     per: Side
 
@@ -113,9 +123,11 @@ class _CountAbove(Counts):
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
         per_key = self.row == "key"
-        queries, keys = (chunk, block) if per_key else (block, chunk)
+        queries, every = (chunk, block) if per_key else (block, chunk)
+        keys = every.allowed()
         scores = queries.columns["thresholds"]
         ties = torch.zeros_like(scores, dtype=torch.int64)
-        rows = queries.tensor, *as_keys(keys.rows)
-        counts, _ = call("count_ahead", *rows, scores, ties, per_key)
+        counts = count_part(queries, keys, scores, ties, per_key)
+        if per_key and keys.numbers is not None:
+            counts = torch.zeros_like(state[0]).index_copy(0, keys.numbers - every.begin, counts)
         return self.merge(state, (counts,))

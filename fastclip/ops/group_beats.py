@@ -14,6 +14,14 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
+from fastclip.engine.filters import (
+    FILTERS,
+    Excluding,
+    contains,
+    excluded,
+    excluded_scores,
+    members,
+)
 from fastclip.engine.groups import as_groups, check_groups
 from fastclip.engine.kernels import run
 from fastclip.engine.operation import Operation, Part, State, register
@@ -32,6 +40,8 @@ def group_beats(
     targets: Array,
     *,
     num_groups: SupportsIndex | None = ...,
+    allowed: Array | None = ...,
+    exclude: Excluding | None = ...,
     return_survivors: Literal[False] = ...,
 ) -> torch.Tensor: ...
 @overload
@@ -42,6 +52,8 @@ def group_beats(
     targets: Array,
     *,
     num_groups: SupportsIndex | None = ...,
+    allowed: Array | None = ...,
+    exclude: Excluding | None = ...,
     return_survivors: Literal[True],
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
 def group_beats(
@@ -51,6 +63,8 @@ def group_beats(
     targets: Array,
     *,
     num_groups: SupportsIndex | None = None,
+    allowed: Array | None = None,
+    exclude: Excluding | None = None,
     return_survivors: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Return, for each query, the set of groups that hold a key ahead of the target key.
@@ -74,6 +88,8 @@ def group_beats(
         A row of ``keys`` for each query.
     num_groups : int, optional
         G; needed inside torch.compile, where shapes cannot depend on the content of ``groups``.
+    allowed, exclude
+        As of :func:`fastclip.topk`: keys that do not count. A target itself may be one of them.
     return_survivors : bool, default False
         Also return how many of the N V pairs were scored exactly, an int64 scalar.
 
@@ -98,9 +114,12 @@ def group_beats(
     >>> f"{beats.item():b}"  # groups 1 and 2
     '110'
     """
-    if elsewhere(keys):
+    if elsewhere(keys, allowed, exclude):
         options = {"num_groups": num_groups, "return_survivors": return_survivors}
-        bits = answer(_GroupBeats, queries, keys, groups=groups, targets=targets, **options)
+        filters = {"allowed": allowed, "exclude": exclude}
+        bits = answer(
+            _GroupBeats, queries, keys, groups=groups, targets=targets, **filters, **options
+        )
         return cast(torch.Tensor, bits)
     query_rows, key_rows, screen = as_sides(queries, keys)
     query_rows, key_rows = query_rows.detach(), key_rows.detach()  # bits have no gradient
@@ -169,12 +188,32 @@ define(
 )
 
 
+def _clear(
+    bits: torch.Tensor, queries: Part, keys: Part, targets: State, without: torch.Tensor
+) -> None:
+    """Clear the bits of groups of which only keys that are excluded are ahead."""
+    groups, (limits, ties) = keys.columns["groups"], targets
+    row, place, score = excluded_scores(queries, keys, without)
+    ahead = (score > limits[row]) | ((score == limits[row]) & (place < ties[row]))
+    rows, of_groups = torch.stack([row[ahead], groups[place[ahead]]]).unique(dim=1)
+    for some, table in members(groups, of_groups):
+        row, group = rows[some], of_groups[some]
+        left = (table >= 0) & ~contains(without[row], table)
+        scores = pair_scores(queries.tensor[row], keys.tensor, table.clamp(min=0))
+        limit, tie = limits[row, None], ties[row, None]
+        beaten = (left & ((scores > limit) | ((scores == limit) & (table < tie)))).any(1)
+        row, group = row[~beaten], group[~beaten]
+        # Each bit comes once, and is set.
+        words = row * bits.shape[1] + group // 64
+        bits.view(-1).index_add_(0, words, -(torch.ones_like(group) << group % 64))
+
+
 @register
 class _GroupBeats(Operation):
     """The state holds the bits of the groups that are ahead so far, [N, ceil(G / 64)]."""
 
     name = "group_beats"
-    arguments = (Groups(), Targets())
+    arguments = (Groups(), Targets(), *FILTERS)
     fields = ("bits",)
     groups: GroupColumn
 
@@ -189,9 +228,13 @@ class _GroupBeats(Operation):
         return (torch.zeros(rows, -(-self.groups.num_groups // 64), dtype=torch.int64),)
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
-        targets = block.columns["target_scores"], block.columns["targets"] - chunk.begin
-        groups = chunk.columns["groups"], self.groups.num_groups
-        bits, _ = _beats(block.tensor, *as_keys(chunk.rows), *targets, *groups)
+        chunk = chunk.allowed()
+        targets = block.columns["target_scores"], chunk.place(block.columns["targets"])
+        groups = chunk.columns["groups"]
+        rows = block.tensor, *as_keys(chunk.rows)
+        bits, _ = _beats(*rows, *targets, groups, self.groups.num_groups)
+        if (without := excluded(block, chunk)) is not None:
+            _clear(bits, block, chunk, targets, without)
         return self.merge(state, (bits,))
 
     def merge(self, first: State, second: State) -> State:

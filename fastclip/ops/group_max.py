@@ -8,6 +8,14 @@ from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import GroupColumn, Groups
 from fastclip.engine.checks import Array, OneWait, check_finite, with_adjacent_elements
 from fastclip.engine.devices import on_cuda
+from fastclip.engine.filters import (
+    FILTERS,
+    Excluding,
+    best_member,
+    contains,
+    excluded,
+    members,
+)
 from fastclip.engine.floats import ordered
 from fastclip.engine.groups import as_groups, check_groups
 from fastclip.engine.kernels import run, workspace_bytes
@@ -34,6 +42,8 @@ def group_max(
     groups: Array,
     *,
     num_groups: SupportsIndex | None = ...,
+    allowed: Array | None = ...,
+    exclude: Excluding | None = ...,
     return_survivors: Literal[False] = ...,
 ) -> GroupMax: ...
 @overload
@@ -43,6 +53,8 @@ def group_max(
     groups: Array,
     *,
     num_groups: SupportsIndex | None = ...,
+    allowed: Array | None = ...,
+    exclude: Excluding | None = ...,
     return_survivors: Literal[True],
 ) -> tuple[GroupMax, torch.Tensor]: ...
 def group_max(
@@ -51,6 +63,8 @@ def group_max(
     groups: Array,
     *,
     num_groups: SupportsIndex | None = None,
+    allowed: Array | None = None,
+    exclude: Excluding | None = None,
     return_survivors: bool = False,
 ) -> GroupMax | tuple[GroupMax, torch.Tensor]:
     """Return the largest score of each query within each group of keys, and its key.
@@ -70,6 +84,9 @@ def group_max(
         The group of each key, in any order; every group from 0 to the largest needs a key.
     num_groups : int, optional
         G; needed inside torch.compile, where shapes cannot depend on the content of ``groups``.
+    allowed, exclude
+        As of :func:`fastclip.topk`: keys that do not count. A group without a key that does has the
+        value minus infinity and index -1.
     return_survivors : bool, default False
         Also return how many of the N V pairs were scored exactly, an int64 scalar.
 
@@ -95,9 +112,10 @@ def group_max(
     >>> fastclip.group_max(torch.tensor([[0.6, 0.8]]), prompts, torch.tensor([0, 0, 1]))
     GroupMax(values=tensor([[1.0000, 0.8000]]), indices=tensor([[1, 2]]))
     """
-    if elsewhere(keys):
+    if elsewhere(keys, allowed, exclude):
         options = {"num_groups": num_groups, "return_survivors": return_survivors}
-        return cast(GroupMax, answer(_GroupMax, queries, keys, groups=groups, **options))
+        filters = {"allowed": allowed, "exclude": exclude}
+        return cast(GroupMax, answer(_GroupMax, queries, keys, groups=groups, **filters, **options))
     query_rows, key_rows, screen = as_sides(queries, keys)
     ids, count = as_groups(groups, key_rows, num_groups)
     values, indices, survivors = call("group_max", query_rows, key_rows, screen, ids, count)
@@ -144,12 +162,27 @@ define(
 )
 
 
+def _next_best(
+    queries: Part, keys: Part, groups: torch.Tensor, best: State, without: torch.Tensor
+) -> State:
+    """Return the best keys of each group where those that are excluded do not count."""
+    values, places = (part.clone() for part in best)
+    rows, of_groups = contains(without, places).nonzero(as_tuple=True)
+    for some, table in members(groups, of_groups):
+        row, group = rows[some], of_groups[some]
+        table = table.masked_fill(contains(without[row], table), -1)
+        values[row, group], places[row, group] = best_member(
+            queries.tensor[row], keys.tensor, table
+        )
+    return values, places
+
+
 @register
 class _GroupMax(Operation):
     """The state holds values and indices of the best so far, [N, G]."""
 
     name = "group_max"
-    arguments = (Groups(),)
+    arguments = (Groups(), *FILTERS)
     fields = ("indices", "values")
     result = GroupMax
     groups: GroupColumn
@@ -166,16 +199,24 @@ class _GroupMax(Operation):
         return torch.full(shape, -torch.inf, dtype=torch.float32), torch.full(shape, LAST)
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
+        chunk = chunk.allowed()
         if len(chunk) == 0:
             return state
         groups = chunk.columns["groups"]
-        here, places = groups.unique(return_inverse=True)  # not each group has a key here
-        values, indices = group_max(block.rows, chunk.rows, places)
-        found = values, indices + chunk.begin
+        here, groups = groups.unique(return_inverse=True)  # not each group has a key here
+        values, places = group_max(block.rows, chunk.rows, groups)
+        if (without := excluded(block, chunk)) is not None:
+            values, places = _next_best(block, chunk, groups, (values, places), without)
+        last = places == LAST
+        found = values, chunk.number(places.masked_fill(last, 0)).masked_fill(last, LAST)
         columns = self.merge(tuple(part[:, here] for part in state), found)
         for part, column in zip(state, columns, strict=True):
             part[:, here] = column
         return state
+
+    def finish(self, state: State, rows: torch.Tensor) -> GroupMax:
+        values, indices = state
+        return GroupMax(values, indices.masked_fill(indices == LAST, -1))
 
     def merge(self, first: State, second: State) -> State:
         scores, others = ordered(first[0]), ordered(second[0])

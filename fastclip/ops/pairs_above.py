@@ -11,6 +11,7 @@ from fastclip import _C
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Threshold
 from fastclip.engine.checks import (
+    Array,
     as_rows,
     as_threshold,
     check_finite,
@@ -18,6 +19,7 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
+from fastclip.engine.filters import FILTERS, Excluding, excluded
 from fastclip.engine.kernels import run
 from fastclip.engine.operation import Fields, Operation, Part, State, register
 from fastclip.engine.packed import PackedKeys, as_keys
@@ -28,7 +30,12 @@ from fastclip.ops._sparse import making_sparse
 
 
 def pairs_above(
-    queries: Queries | PackedKeys, keys: Keys, threshold: SupportsFloat
+    queries: Queries | PackedKeys,
+    keys: Keys,
+    threshold: SupportsFloat,
+    *,
+    allowed: Array | None = None,
+    exclude: Excluding | None = None,
 ) -> torch.Tensor:
     """Return every pair of a query and a key with a score above ``threshold``, and the scores.
 
@@ -45,6 +52,9 @@ def pairs_above(
         Packed keys are screened: only scores that may pass are computed.
     threshold : float
         Rounded to float32, beyond its range to infinity.
+    allowed, exclude
+        As of :func:`fastclip.topk`: keys that do not count. Where ``queries is keys``, the later
+        row of a pair is the key.
 
     Returns
     -------
@@ -67,10 +77,11 @@ def pairs_above(
     >>> [(lvis.names[i], lvis.names[j]) for i, j in pairs.indices().T[:3]]
     [('alcohol', 'liquor'), ('armchair', 'chair'), ('baseball', 'softball')]
     """
-    if elsewhere(keys):
-        if isinstance(queries, PackedKeys):
+    if elsewhere(keys, allowed, exclude):
+        if isinstance(queries, PackedKeys) and queries is not keys:
             queries = queries.rows
-        return cast(torch.Tensor, answer(_PairsAbove, queries, keys, threshold=threshold))
+        given = {"threshold": threshold, "allowed": allowed, "exclude": exclude}
+        return cast(torch.Tensor, answer(_PairsAbove, queries, keys, **given))
     once = queries is keys
     query_rows = queries.rows if isinstance(queries, PackedKeys) else as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
@@ -229,7 +240,7 @@ class _PairsAbove(Operation):
     """The state holds how many pairs each query has, [N], then queries, keys and scores of all."""
 
     name = "pairs_above"
-    arguments = (Threshold(),)
+    arguments = (Threshold(), *FILTERS)
     fields = ("indices", "values")
     sparse = True
     of_one_set = True
@@ -245,12 +256,18 @@ class _PairsAbove(Operation):
         return torch.zeros(rows, dtype=torch.int64), none, none, none.float()
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
-        starts, keys, scores = call(
-            "pairs_above", block.tensor, *as_keys(chunk.rows), self.threshold, False
-        )
+        chunk = chunk.allowed()
+        rows_of_both = block.tensor.detach(), *as_keys(chunk.rows)
+        same = self.sides.one_set and chunk.numbers is None and chunk.begin == block.begin
+        starts, places, scores = call("pairs_above", *rows_of_both, self.threshold, same)
         rows = torch.arange(len(block), device=starts.device).repeat_interleave(starts.diff())
-        keys += chunk.begin
-        if self.sides.one_set:
+        keys = chunk.number(places)
+        if (without := excluded(block, chunk)) is not None:
+            count = max(1, len(chunk))
+            pairs = (without + torch.arange(len(block))[:, None] * count)[without >= 0]
+            left = ~torch.isin(rows * count + places, pairs)
+            rows, keys, scores = rows[left], keys[left], scores[left]
+        if self.sides.one_set and not same:
             later = keys > rows + block.begin
             rows, keys, scores = rows[later], keys[later], scores[later]
         counts = torch.bincount(rows, minlength=len(block))

@@ -6,6 +6,7 @@ from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
 
+from fastclip.engine.arguments import Sides
 from fastclip.engine.checks import (
     Array,
     as_integer,
@@ -19,6 +20,7 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import capturing, on_cuda
+from fastclip.engine.filters import Allowed, Exclude, Excluding
 from fastclip.engine.kernels import run
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.scalars import INT64_MAX
@@ -43,6 +45,8 @@ def pixel_labels(
     k: SupportsIndex = 1,
     *,
     background: SupportsFloat | None = None,
+    allowed: Array | None = None,
+    exclude: Excluding | None = None,
     return_survivors: bool = False,
 ) -> PixelLabels:
     """Return the k tags with the best up-sampled score at each output pixel.
@@ -75,6 +79,11 @@ def pixel_labels(
     background : float, optional
         A competitor with this score at every pixel and index -1, behind tags of the same value.
         With k = 1: pixels whose best value is below it get index -1 and this value.
+    allowed : bool tensor or array [T], optional
+        Tags that count.
+    exclude : integers [B] or [B, m], or a sparse matrix of torch or SciPy [B, T], optional
+        Tags that do not count for each image, -1 for none. The answer is that of the tags that are
+        left, to the bit; beyond their number indices are -1 and values minus infinity.
     return_survivors : bool
         Count the (cell, tag) pairs that the screen left over. Where (H, W) is no smaller than
         (h, w), these are so many of h * w * T per image.
@@ -124,16 +133,61 @@ def pixel_labels(
         )
     if background is not None:
         background = as_number("background", background)
-    values, indices, survivors = call(
-        "pixel_labels",
-        images.detach(),
-        tag_rows.detach(),
-        (height, width),
-        k,
-        background,
-        not screen,
-    )
+    rows, options = (images.detach(), tag_rows.detach()), (background, not screen)
+    if allowed is None and exclude is None:
+        found = call("pixel_labels", *rows, (height, width), k, *options)
+    else:
+        found = _filtered(*rows, (height, width), k, options, allowed, exclude)
+    values, indices, survivors = found
     return PixelLabels(values, indices, survivors if return_survivors else None)
+
+
+def _filtered(
+    images: torch.Tensor,
+    tags: torch.Tensor,
+    size: tuple[int, int],
+    k: int,
+    options: tuple[float | None, bool],
+    allowed: Array | None,
+    exclude: Excluding | None,
+) -> tuple[torch.Tensor, ...]:
+    """Label with the tags that count for all images, or those of each image in turn."""
+    sides = Sides(len(images), len(tags), len(tags), tags.shape[1], images.device)
+    mask, lists = Allowed().check(allowed, sides), Exclude().check(exclude, sides)
+    kept = torch.ones(len(tags), dtype=torch.bool, device=tags.device)
+    if mask is not None:
+        kept = mask[0 : len(tags)]
+    if options[1]:
+        check_finite("tags", tags)
+
+    def of(some: torch.Tensor, kept: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        places, (background, _) = kept.nonzero()[:, 0], options
+        if len(places) >= k:
+            found = call("pixel_labels", some, tags[places], size, k, background, False)
+            values, indices, survivors = found
+            return values, places[indices.clamp(min=0)].masked_fill(indices < 0, -1), survivors
+        values, indices, survivors = _empty(some, tags, size, k)
+        values.fill_(-math.inf)
+        indices.fill_(-1)
+        survivors.zero_()
+        if len(places):
+            found = call("pixel_labels", some, tags[places], size, len(places), None, False)
+            values[:, : len(places)], best, survivors = found
+            indices[:, : len(places)] = places[best]
+        if background is not None:
+            values[:, len(places)] = background
+            values, order = values.sort(dim=1, descending=True, stable=True)
+            indices = indices.gather(1, order)
+        return values, indices, survivors
+
+    if lists is None:
+        return of(images, kept)
+    found = []
+    for i in range(len(images)):
+        left, without = kept.clone(), lists[i : i + 1]
+        left[without[without >= 0]] = False
+        found.append(of(images[i : i + 1], left))
+    return tuple(map(torch.cat, zip(*found, strict=True))) if found else of(images, kept)
 
 
 def _pixel_labels(

@@ -7,11 +7,12 @@ import torch
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import Targets
 from fastclip.engine.checks import Array, OneWait, as_indices
+from fastclip.engine.filters import FILTERS, Excluding
 from fastclip.engine.operation import Part, State, register
-from fastclip.engine.packed import as_keys, as_sides
+from fastclip.engine.packed import as_sides
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.transforms import call
-from fastclip.ops._count import Counts
+from fastclip.ops._count import Counts, count_part
 
 
 @overload
@@ -20,6 +21,8 @@ def rank(
     keys: Keys,
     targets: Array,
     *,
+    allowed: Array | None = ...,
+    exclude: Excluding | None = ...,
     return_survivors: Literal[False] = ...,
 ) -> torch.Tensor: ...
 @overload
@@ -28,6 +31,8 @@ def rank(
     keys: Keys,
     targets: Array,
     *,
+    allowed: Array | None = ...,
+    exclude: Excluding | None = ...,
     return_survivors: Literal[True],
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
 def rank(
@@ -35,6 +40,8 @@ def rank(
     keys: Keys,
     targets: Array,
     *,
+    allowed: Array | None = None,
+    exclude: Excluding | None = None,
     return_survivors: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Return how many keys are ahead of each query's target key: 0 for the best one.
@@ -53,6 +60,8 @@ def rank(
         Packed keys are screened: only scores close to the target's are computed exactly.
     targets : integer tensor or array [N]
         A row of ``keys`` for each query.
+    allowed, exclude
+        As of :func:`fastclip.topk`: keys that do not count. A target itself may be one of them.
     return_survivors : bool, default False
         Also return how many of the N V pairs were scored exactly, an int64 scalar.
 
@@ -77,11 +86,10 @@ def rank(
     >>> (ranks < 5).double().mean()  # recall at 5
     tensor(0.8080, dtype=torch.float64)
     """
-    if elsewhere(keys):
-        return cast(
-            torch.Tensor,
-            answer(_Rank, queries, keys, targets=targets, return_survivors=return_survivors),
-        )
+    if elsewhere(keys, allowed, exclude):
+        given = {"targets": targets, "allowed": allowed, "exclude": exclude}
+        found = answer(_Rank, queries, keys, return_survivors=return_survivors, **given)
+        return cast(torch.Tensor, found)
     query_rows, key_rows, screen = as_sides(queries, keys)
     query_rows, key_rows = query_rows.detach(), key_rows.detach()  # ranks have no gradient
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
@@ -94,12 +102,11 @@ def rank(
 @register
 class _Rank(Counts):
     name = "rank"
-    arguments = (Targets(),)
+    arguments = (Targets(), *FILTERS)
     fields = ("rank",)
     row_bytes = 64
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
+        chunk = chunk.allowed()
         scores, targets = block.columns["target_scores"], block.columns["targets"]
-        places = targets - chunk.begin
-        counts, _ = call("count_ahead", block.tensor, *as_keys(chunk.rows), scores, places, False)
-        return self.merge(state, (counts,))
+        return self.merge(state, (count_part(block, chunk, scores, chunk.place(targets)),))

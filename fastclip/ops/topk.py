@@ -9,6 +9,7 @@ from fastclip import _C
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import K
 from fastclip.engine.checks import (
+    Array,
     OneWait,
     as_integer,
     check_finite,
@@ -18,9 +19,10 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
+from fastclip.engine.filters import FILTERS, Excluding, contains, excluded
 from fastclip.engine.floats import ordered
 from fastclip.engine.kernels import run, workspace_bytes
-from fastclip.engine.operation import Operation, Part, State, register
+from fastclip.engine.operation import LAST, Operation, Part, State, register
 from fastclip.engine.packed import PackedKeys, as_sides
 from fastclip.engine.packing import (
     empty_screen,
@@ -48,6 +50,8 @@ def topk(
     keys: Keys,
     k: SupportsIndex,
     *,
+    allowed: Array | None = ...,
+    exclude: Excluding | None = ...,
     return_survivors: Literal[False] = ...,
 ) -> TopK: ...
 @overload
@@ -56,6 +60,8 @@ def topk(
     keys: Keys,
     k: SupportsIndex,
     *,
+    allowed: Array | None = ...,
+    exclude: Excluding | None = ...,
     return_survivors: Literal[True],
 ) -> tuple[TopK, torch.Tensor]: ...
 def topk(
@@ -63,6 +69,8 @@ def topk(
     keys: Keys,
     k: SupportsIndex,
     *,
+    allowed: Array | None = None,
+    exclude: Excluding | None = None,
     return_survivors: bool = False,
 ) -> TopK | tuple[TopK, torch.Tensor]:
     """Return the k keys with the largest inner product with each query, and these scores.
@@ -85,6 +93,13 @@ def topk(
     keys : tensor or array [V, d], PackedKeys, fastclip.data.Rows, or ShardedKeys
         Their rows may have any stride.
     k : int, 1 <= k <= V
+    allowed : bool tensor or array [V], optional
+        Keys that count; of `ShardedKeys` those of this rank.
+    exclude : integers [N] or [N, m], or a sparse matrix of torch or SciPy [N, V], optional
+        Rows of ``keys`` that do not count for each query, -1 for none: the query itself, its true
+        class, items seen. Of a sparse matrix all entries that it stores. The answer is that of the
+        keys that are left, to the bit; beyond their number ``indices`` are -1 and ``values`` minus
+        infinity. Neither is for the transforms of torch.func.
     return_survivors : bool, default False
         Also return how many of the N V pairs were scored exactly, an int64 scalar. It depends on
         threads and instruction set, unlike the answer.
@@ -121,9 +136,10 @@ def topk(
     >>> captions.names[best.indices[2, 0]]
     'a toilet with an unusual green seat and back'
     """
-    if elsewhere(keys):
-        given = {"k": k, "return_survivors": return_survivors}
-        return cast(TopK, answer(BestKeys, queries, keys, **given))
+    if elsewhere(keys, allowed, exclude):
+        given = {"k": k, "allowed": allowed, "exclude": exclude}
+        found = answer(BestKeys, queries, keys, return_survivors=return_survivors, **given)
+        return cast(TopK, found)
     k = as_integer("k", k)
     found = _plain(queries, keys, k)
     if found is None:
@@ -239,12 +255,67 @@ define(
 )
 
 
+_MORE = 8, 16  # keys that are asked for beyond k: where some are excluded, where not all count
+_TRIES = 2  # before the keys that count are gathered after all
+
+
+def _best(queries: Part, keys: Part, k: int) -> State:
+    """Return values and numbers of the k best keys that count, or of all if they are fewer.
+
+    More than k are asked for, until k of them count.
+    """
+    mask = keys.columns.get("allowed")
+    if mask is not None and _worth_gathering(len(queries), mask):
+        keys, mask = keys.allowed(), None
+    without = excluded(queries, keys)
+    if mask is None and without is None:
+        if len(keys) == 0:
+            return torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
+        values, places = topk(queries.rows, keys.rows, min(k, len(keys)))
+        return values, keys.number(places)
+    count = kept = len(keys)
+    more = 0
+    if mask is not None:
+        kept = int(mask.sum())
+        more = 5 * min(k, kept) * count // (4 * kept) - min(k, kept) + _MORE[1]
+    if without is not None:
+        more += min(_MORE[0], without.shape[1])
+    width, rows = min(k, kept), torch.arange(len(queries))
+    found: list[State] = []
+    while len(rows) and (mask is None or len(found) < _TRIES):
+        values, places = topk(queries.at(rows).tensor, keys.rows, min(width + more, count))
+        out = torch.zeros_like(places, dtype=torch.bool) if mask is None else ~mask[places]
+        left = torch.full((len(rows),), kept)
+        if without is not None:
+            lists = without[rows]
+            out |= contains(lists, places)
+            meant = lists >= 0 if mask is None else (lists >= 0) & mask[lists]
+            left -= meant.sum(1)
+        enough = (~out).sum(1) >= left.clamp(max=width)
+        order = out.sort(dim=1, stable=True).indices[enough, :width]
+        values, places, out = (x[enough].gather(1, order) for x in (values, places, out))
+        numbers = keys.number(places).masked_fill(out, LAST)
+        found.append((rows[enough], values.masked_fill(out, -torch.inf), numbers))
+        rows, more = rows[~enough], 4 * more
+    if len(rows) or not found:  # those that do not count are better than most
+        found.append((rows, *_best(queries.at(rows), keys.allowed(), k)))
+    order, values, numbers = (torch.cat(parts) for parts in zip(*found, strict=True))
+    order = order.argsort()
+    return values[order], numbers[order]
+
+
+def _worth_gathering(queries: int, allowed: torch.Tensor) -> bool:
+    """Whether a search of the allowed keys alone saves more than it takes to gather them."""
+    count, kept = len(allowed), int(allowed.sum())
+    return 8 * kept <= count or queries * (count - kept) >= TUNING.gather_from_pairs * kept
+
+
 @register
 class BestKeys(Operation):
     """The state holds the best so far, [N, min(k, keys so far)]: values and indices."""
 
     name = "topk"
-    arguments = (K(),)
+    arguments = (K(), *FILTERS)
     fields = ("indices", "values")
     result = TopK
     k: int
@@ -260,10 +331,14 @@ class BestKeys(Operation):
         return torch.empty(rows, 0, dtype=torch.float32), torch.empty(rows, 0, dtype=torch.int64)
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
-        if len(chunk) == 0:
-            return state
-        values, indices = topk(block.rows, chunk.rows, min(self.k, len(chunk)))
-        return self.merge(state, (values, indices + chunk.begin))
+        return self.merge(state, _best(block, chunk, self.k))
+
+    def finish(self, state: State, rows: torch.Tensor) -> TopK:
+        values, indices = state
+        indices = indices.masked_fill(indices == LAST, -1)
+        missing = 0, self.k - values.shape[1]
+        pad = torch.nn.functional.pad
+        return TopK(pad(values, missing, value=-torch.inf), pad(indices, missing, value=-1))
 
     def merge(self, first: State, second: State) -> State:
         if 0 in (first[1].shape[1], second[1].shape[1]):

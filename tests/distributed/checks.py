@@ -163,6 +163,35 @@ def check_groups(group: Group) -> None:
         assert np.array_equal((bits[:, places // 64] >> places % 64) & 1, beats)
 
 
+def check_filters(group: Group) -> None:
+    """Each rank has a mask of its keys, and lists for its queries as long as it likes."""
+    rng = np.random.default_rng(1)  # the same on all ranks
+    for problem, queries, keys, cuts, key_cuts in spread_problems(group):
+        count, of_keys = len(problem.queries), len(problem.keys)
+        mask = torch.from_numpy(rng.random(of_keys) < 0.7)
+        lists = torch.from_numpy(rng.integers(-1, of_keys, (count, 4)))
+        own, width = group.own(lists, cuts), 4 if group.rank else 3
+        lists[cuts[0] : cuts[1], 3:] = -1  # rank 0 leaves them out
+        targets = torch.from_numpy(rng.integers(0, of_keys, count))
+        groups = torch.from_numpy(rng.permutation(np.arange(of_keys) % min(of_keys, 5)))
+        all_rows = problem.queries, problem.keys
+        filters = {"allowed": group.own(mask, key_cuts), "exclude": own[:, :width]}
+        whole = {"allowed": mask, "exclude": lists}
+        part = group.own(targets, cuts)
+        found = fastclip.rank(queries, keys, part, **filters)
+        assert torch.equal(found, group.own(fastclip.rank(*all_rows, targets, **whole), cuts))
+        counts = fastclip.count_above(queries, keys, 0.1, **filters)
+        expected = fastclip.count_above(*all_rows, 0.1, **whole)
+        assert torch.equal(counts, group.own(expected, key_cuts))
+        best = fastclip.topk(queries, keys, min(3, of_keys), **filters)
+        one_by_one = fastclip.topk(*all_rows, min(3, of_keys), **whole)
+        of_groups = fastclip.group_max(queries, keys, group.own(groups, key_cuts), **filters)
+        whole_groups = fastclip.group_max(*all_rows, groups, **whole)
+        for here, there in ((best, one_by_one), (of_groups, whole_groups)):
+            for x, y in zip(here, there, strict=True):
+                assert torch.equal(x, group.own(y, cuts))
+
+
 def check_sums(group: Group) -> None:
     generator = torch.Generator().manual_seed(0)
     queries = torch.nn.functional.normalize(torch.randn(40, 65, generator=generator))

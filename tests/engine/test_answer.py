@@ -14,6 +14,7 @@ import fastclip
 from fastclip.data import open_rows
 from fastclip.engine import answer, stream
 from fastclip.engine.tuning import TUNING
+from fastclip.ops import OPERATIONS
 
 pytestmark = pytest.mark.host
 
@@ -38,6 +39,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "beta": 1,
     },
 }
+
+FILTERED = [name for name, kind in OPERATIONS.items() if "allowed" in kind.argument_names()]
 
 
 @pytest.fixture
@@ -97,6 +100,23 @@ def test_queries_in_files_too(name: str, keys: fastclip.data.Rows, tmp_path: Pat
     function = getattr(fastclip, name)
     found = function(open_rows(tmp_path / "queries.npy"), keys, **ARGUMENTS[name])
     same(found, function(QUERIES, KEYS, **ARGUMENTS[name]))
+
+
+@pytest.mark.usefixtures("sizes")
+@pytest.mark.parametrize("density", [0.02, 0.5, 0.9])
+@pytest.mark.parametrize("name", FILTERED)
+def test_keys_that_do_not_count(name: str, density: float, keys: fastclip.data.Rows) -> None:
+    function = getattr(fastclip, name)
+    best = fastclip.topk(QUERIES, KEYS, 3).indices
+    filters = {"allowed": torch.from_numpy(RNG.random(V) < density), "exclude": best}
+    for name in filters:
+        given = ARGUMENTS[function.__name__] | {name: filters[name]}
+        same(function(QUERIES, keys, **given), function(QUERIES, KEYS, **given))
+    given = ARGUMENTS[function.__name__] | filters
+    same(function(QUERIES, keys, **given), function(QUERIES, KEYS, **given))
+    if "threshold" in given:
+        given = {"threshold": 15.0, "exclude": torch.arange(V)[:, None] + torch.tensor([-1, 0])}
+        same(function(keys, keys, **given), function(KEYS, KEYS, **given))
 
 
 @pytest.mark.usefixtures("sizes")

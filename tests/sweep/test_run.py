@@ -79,8 +79,11 @@ def cases():
     rng = np.random.default_rng(1)
     targets, groups = rng.integers(0, V, N), rng.permutation(np.arange(V) % G)
     thresholds = rng.standard_normal(N).astype(np.float32) * 8
+    filters = {"allowed": rng.random(V) < 0.5, "exclude": rng.integers(-1, V, (N, 3))}
     return {
         "topk": {"k": 10},
+        "topk of keys that count": {"k": 10, **filters},
+        "count_above of keys that count": {"thresholds": thresholds, **filters},
         "rank": {"targets": targets},
         "count_above": {"thresholds": thresholds},
         "count_above per query": {"thresholds": thresholds, "per": "query"},
@@ -447,7 +450,10 @@ def test_errors(swept, files, tmp_path, monkeypatch):
     sweep, output = swept
     for changes, message in (
         ({"op": "best"}, "op: must be one of cache_logits, .*, topk, got 'best'"),
-        ({"targets": 1}, "arguments of topk: needed: k, got k, targets"),
+        (
+            {"targets": 1},
+            "arguments of topk: needed: k, optional: allowed, exclude, got k, targets",
+        ),
         ({"shard_size": 0}, "shard_size: 1 or more is allowed, got 0"),
         ({"k": V + 1}, "k: must be from 1 to the number of keys 2500, got 2501"),
         ({"keys": None}, "keys: needed for topk"),

@@ -1,0 +1,282 @@
+"""Keys that do not count: ``allowed`` for all queries, ``exclude`` for each of them.
+
+A filtered question is put to the same kernels. Where few keys are allowed, these are gathered
+first. What a query excludes is found among its answers and made up for: a count is reduced by the
+excluded keys that it has met, a best key is replaced by the next one. So the answer has the bits
+of the question about the keys that are left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastclip import _C
+from fastclip.engine.arguments import Argument, Sides
+from fastclip.engine.checks import INTEGERS, Array, as_tensor, conversion, short
+from fastclip.engine.columns import Column, as_numbers
+from fastclip.engine.devices import check_movable
+from fastclip.engine.operation import LAST, Part
+from fastclip.engine.pair_scores import pair_scores
+from fastclip.engine.tuning import TUNING
+
+_STRIP = 64  # excluded keys of a query that are scored at a time
+_TABLE = 1 << 18  # members of groups that are scored at a time
+
+
+class _Mask:
+    """A bool for each of ``count`` keys."""
+
+    def __init__(self, value: Any, sides: Sides) -> None:
+        mask = as_numbers("allowed", value, "bool")
+        if isinstance(mask, np.ndarray) and mask.dtype == bool:
+            mask = torch.from_numpy(np.ascontiguousarray(mask))
+        mask = as_tensor("allowed", mask, "bool")
+        if mask.dtype != torch.bool:
+            raise TypeError(
+                f"allowed: bool is needed, got {short(mask.dtype)}"
+                + conversion("allowed", value, mask, "bool")
+            )
+        if mask.shape != (sides.own_keys,):
+            raise ValueError(
+                f"allowed: shape ({sides.own_keys},), a bool per key, is needed, "
+                f"got {tuple(mask.shape)}"
+            )
+        check_movable("allowed", mask, sides.device)
+        self._mask, self._device = mask, sides.device
+        # Of each key, a copy may be made.
+        self.row_bytes = 9 + 4 * sides.width + _C.code_width(sides.width) + 12
+
+    def __getitem__(self, rows: slice) -> torch.Tensor:
+        return self._mask[rows].to(self._device)
+
+    def described(self) -> dict[str, object]:
+        digest = hashlib.sha256(f"torch.bool ({len(self._mask)},)".encode())
+        for part in self._mask.split(TUNING.column_numbers):
+            digest.update(part.cpu().contiguous().numpy().data)
+        return {"allowed_sha256": digest.hexdigest()}
+
+
+class Allowed(Argument):
+    """Whether each key counts."""
+
+    name = "allowed"
+    per = "key"
+    needed = False
+    metavar = "FILE.npy"
+
+    def check(self, value: Any, sides: Sides) -> Column | None:
+        return None if value is None else _Mask(value, sides)
+
+
+class _Lists:
+    """Numbers of keys for each of ``count`` queries: a table padded with -1, or a sparse matrix.
+
+    Rows are sorted, without repetitions, -1 first.
+    """
+
+    def __init__(self, value: Any, sides: Sides) -> None:
+        self._sides = sides
+        self._starts: torch.Tensor | None = None
+        sparse = _as_csr(value)
+        if sparse is None:
+            self._numbers = self._as_table(value)
+            width = self._numbers.shape[1]
+        else:
+            starts, self._numbers, shape = sparse
+            if shape != (sides.queries, sides.keys):
+                raise ValueError(
+                    f"exclude: a sparse matrix must be queries x keys, "
+                    f"{(sides.queries, sides.keys)}, got {shape}"
+                )
+            check_movable("exclude", self._numbers, sides.device)
+            self._starts = starts
+            width = int(starts.diff().max()) if len(starts) > 1 else 0
+            self._check(self._numbers, 0)
+        self.row_bytes = 40 * width
+
+    def _as_table(self, value: Any) -> torch.Tensor:
+        given = as_numbers("exclude", value, "np.int64")
+        table = as_tensor("exclude", given, "np.int64")
+        if table.dtype not in INTEGERS:
+            raise TypeError(
+                f"exclude: integers or a sparse matrix are needed, got {short(table.dtype)}"
+                + conversion("exclude", value, table, "int64")
+            )
+        count = self._sides.queries
+        if table.ndim not in (1, 2) or table.shape[0] != count:
+            raise ValueError(
+                f"exclude: shape ({count},) or ({count}, m), keys of each query, is needed, "
+                f"got {tuple(table.shape)}"
+            )
+        check_movable("exclude", table, self._sides.device)
+        table = table if table.ndim == 2 else table[:, None]
+        for begin in range(0, count, TUNING.column_numbers):
+            self._check(table[begin : begin + TUNING.column_numbers], -1)
+        return table
+
+    def _check(self, numbers: torch.Tensor, least: int) -> None:
+        wrong = (numbers.long() < least) | (numbers.long() >= self._sides.keys)
+        if wrong.any():
+            none = ", or -1 for none" if least < 0 else ""
+            raise ValueError(
+                f"exclude: must be from 0 to {self._sides.keys - 1}, rows of keys{none}, "
+                f"got {int(numbers[wrong][0])}"
+            )
+
+    def __getitem__(self, rows: slice) -> torch.Tensor:
+        begin, end, _ = rows.indices(self._sides.queries)
+        if self._starts is None:
+            table = self._numbers[begin:end].to(self._sides.device, torch.int64)
+        else:
+            table = self._padded(begin, end)
+        table = table.sort(dim=1).values
+        again = table[:, 1:] == table[:, :-1]
+        if again.any():
+            table[:, 1:].masked_fill_(again, -1)
+            table = table.sort(dim=1).values
+        return table
+
+    def _padded(self, begin: int, end: int) -> torch.Tensor:
+        assert self._starts is not None
+        starts = self._starts[begin : end + 1].to(self._sides.device)
+        counts = starts.diff()
+        most = int(counts.max()) if len(counts) else 0
+        table = torch.full((end - begin, most), -1, device=self._sides.device)
+        numbers = self._numbers[int(starts[0]) : int(starts[-1])]
+        here = torch.arange(most, device=table.device) < counts[:, None]
+        table[here] = numbers.to(table.device, torch.int64)
+        return table
+
+    def described(self) -> dict[str, object]:
+        digest = hashlib.sha256(f"lists of {self._sides.queries}".encode())
+        for i in range(self._sides.queries):
+            row = self[i : i + 1][0]
+            digest.update(row[row >= 0].cpu().numpy().tobytes() + b";")
+        return {"exclude_sha256": digest.hexdigest()}
+
+
+def _as_csr(value: Any) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...]] | None:
+    """Return row starts, columns and shape of a sparse matrix of torch or SciPy, else None."""
+    if isinstance(value, torch.Tensor) and value.layout != torch.strided:
+        csr = value.detach().coalesce() if value.layout == torch.sparse_coo else value.detach()
+        if csr.layout != torch.sparse_csr:
+            csr = csr.to_sparse_csr()
+        return csr.crow_indices().long(), csr.col_indices(), tuple(csr.shape)
+    if type(value).__module__.partition(".")[0] == "scipy" and hasattr(value, "tocsr"):
+        csr = value.tocsr()
+        starts, columns = (torch.from_numpy(x.astype(np.int64)) for x in (csr.indptr, csr.indices))
+        return starts, columns, tuple(csr.shape)
+    return None
+
+
+class Exclude(Argument):
+    """Keys that do not count for each query, padded with -1."""
+
+    name = "exclude"
+    per = "query"
+    needed = False
+    metavar = "FILE.npy"
+
+    def check(self, value: Any, sides: Sides) -> Column | None:
+        return None if value is None else _Lists(value, sides)
+
+    def shared(self, value: Column | None) -> dict[str, object]:
+        return {"exclude": "none" if value is None else "given"}
+
+
+FILTERS: tuple[Argument, ...] = (Allowed(), Exclude())
+
+Excluding = Array | str | os.PathLike[str] | Any
+"""What ``exclude`` may be: integers [N] or [N, m], or a sparse matrix of torch or SciPy [N, V]."""
+
+
+def excluded(queries: Part, keys: Part) -> torch.Tensor | None:
+    """Return the places in ``keys`` of what each query excludes, [n, m], sorted, -1 for none.
+
+    None where no query excludes any of these keys.
+    """
+    numbers = queries.columns.get("exclude")
+    if numbers is None or 0 in numbers.shape or len(keys) == 0:
+        return None
+    if keys.numbers is None:
+        places = numbers - keys.begin
+        here = (places >= 0) & (places < len(keys))
+    else:
+        places = torch.searchsorted(keys.numbers, numbers).clamp(max=len(keys) - 1)
+        here = keys.numbers[places] == numbers
+    most = int(here.sum(1).max())
+    places = torch.where(here, places, -1).sort(dim=1).values
+    return places[:, places.shape[1] - most :].contiguous() if most else None
+
+
+def contains(lists: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """Whether each of ``numbers`` [n, k] is in the sorted list of its row, [n, m]."""
+    at = torch.searchsorted(lists, numbers.contiguous()).clamp(max=lists.shape[1] - 1)
+    return (lists.gather(1, at) == numbers) & (numbers >= 0)
+
+
+def excluded_scores(
+    queries: Part, keys: Part, places: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return query, place and exact score of each excluded pair; ``places`` are of `excluded`."""
+    found = []
+    for end in range(places.shape[1], 0, -_STRIP):
+        strip = places[:, max(0, end - _STRIP) : end]
+        rows = (strip[:, -1] >= 0).nonzero()[:, 0]
+        strip, some = strip[rows], queries.tensor
+        if len(rows) < len(some):
+            some = some[rows]
+        scores = pair_scores(some, keys.tensor, strip.clamp(min=0))
+        row, column = (strip >= 0).nonzero(as_tuple=True)
+        found.append((rows[row], strip[row, column], scores[row, column]))
+    rows, columns, of_pairs = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return rows, columns, of_pairs
+
+
+def members(groups: torch.Tensor, wanted: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield tables of the keys of the groups ``wanted``: which of these, and places, -1 for none.
+
+    Together they say the keys of each, in order.
+    """
+    sizes = torch.bincount(groups)
+    order, starts = groups.argsort(stable=True), sizes.cumsum(0) - sizes
+    by_size = sizes[wanted].argsort()
+    ends = sizes[wanted[by_size]].tolist()
+    begin = 0
+    while begin < len(ends):
+        end = begin + 1
+        while end < len(ends) and (end + 1 - begin) * ends[end] <= _TABLE:
+            end += 1
+        some = by_size[begin:end]
+        group = wanted[some]
+        step = torch.arange(ends[end - 1], device=groups.device)
+        at = (starts[group][:, None] + step).clamp(max=len(order) - 1)
+        yield some, torch.where(step < sizes[group][:, None], order[at], -1)
+        begin = end
+
+
+def best_member(
+    queries: torch.Tensor, keys: torch.Tensor, table: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the best score of each query with the keys of its row of ``table``, and its place.
+
+    ``LAST`` and minus infinity where there is none. The scores have gradients.
+    """
+    scores = pair_scores(queries.detach(), keys.detach(), table.clamp(min=0))
+    there = table >= 0
+    best = scores.masked_fill(~there, -torch.inf).max(dim=1, keepdim=True).values
+    places = table.masked_fill(~(there & (scores == best)), LAST)
+    place, column = places.min(dim=1)
+    found = place < LAST
+    values = scores.gather(1, column[:, None])[:, 0].masked_fill(~found, -torch.inf)
+    if torch.is_grad_enabled() and (queries.requires_grad or keys.requires_grad):
+        picked = keys[place.masked_fill(~found, 0)]
+        product = (queries.float() * picked.float()).sum(1).masked_fill(~found, 0)
+        values = values + (product - product.detach())
+    return values, place
