@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -13,16 +14,18 @@ sys.path.insert(0, str(HERE))
 # from each other. What commands print is as wide as a page, and without the colours that kernels
 # ask for.
 PLAIN = {"OMP_WAIT_POLICY": "passive", "COLUMNS": "88", "NO_COLOR": "1", "TERM": "dumb"}
-startup = HERE.parent / "build" / "ipython" / "profile_default" / "startup" / "plain.py"
-startup.parent.mkdir(parents=True, exist_ok=True)
-startup.write_text(f"""import os
+IPYTHON = HERE.parent / "build" / "ipython"
+profile = IPYTHON / "profile_default"
+(profile / "startup").mkdir(parents=True, exist_ok=True)
+(profile / "startup" / "plain.py").write_text(f"""import os
 
 os.environ.update({PLAIN})
 for name in ("CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR"):
     os.environ.pop(name, None)
 """)
+(profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 40\n")
 os.environ |= PLAIN
-os.environ["IPYTHONDIR"] = str(startup.parents[2])
+os.environ["IPYTHONDIR"] = str(IPYTHON)
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -109,8 +112,14 @@ def _readable(app, what, name, obj, options, signature, returned):  # type: igno
     return signature and signature.replace("<factory>", "..."), returned
 
 
-def setup(app):  # type: ignore[no-untyped-def]
+def _begin(app):  # type: ignore[no-untyped-def]
     from generators import pages
 
-    app.connect("builder-inited", lambda app: pages.write(HERE), priority=100)
+    for name in (None, "traitlets"):  # nbclient and open_clip tell about each step
+        logging.getLogger(name).setLevel(logging.WARNING)
+    pages.write(HERE)
+
+
+def setup(app):  # type: ignore[no-untyped-def]
+    app.connect("builder-inited", _begin, priority=100)  # before the scripts of the gallery
     app.connect("autodoc-process-signature", _readable)
