@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,20 +12,13 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 # Pages are executed one process beside the other: threads that wait actively would take the cores
-# from each other. What commands print is as wide as a page, and without the colours that kernels
-# ask for.
-PLAIN = {"OMP_WAIT_POLICY": "passive", "COLUMNS": "88", "NO_COLOR": "1", "TERM": "dumb"}
+# from each other.
+os.environ["OMP_WAIT_POLICY"] = "passive"
 IPYTHON = HERE.parent / "build" / "ipython"
 profile = IPYTHON / "profile_default"
 (profile / "startup").mkdir(parents=True, exist_ok=True)
-(profile / "startup" / "plain.py").write_text(f"""import os
-
-os.environ.update({PLAIN})
-for name in ("CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR"):
-    os.environ.pop(name, None)
-""")
+shutil.copy(HERE / "generators" / "kernel.py", profile / "startup")
 (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 40\n")
-os.environ |= PLAIN
 os.environ["IPYTHONDIR"] = str(IPYTHON)
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -57,7 +51,7 @@ myst_heading_anchors = 3
 myst_links_external_new_tab = False
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # seconds of a cell, on a busy machine
 nb_execution_show_tb = True
 nb_merge_streams = True
 nb_render_markdown_format = "myst"
