@@ -99,18 +99,19 @@ def measure(model: Model, pictures: Pictures, background: float) -> dict[str, fl
     for scoring, scorer in tag_scorers.items():
         tagged = scorer.compute()
         figures |= {
-            f"{scoring} {name}": getattr(tagged, name)
+            f"{scoring} {name}": float(tagged[name])
             for name in ("precision", "recall", "f1", "accuracy")
         }
-        figures["positive rate"] = tagged.positive_rate
-    figures["image mAP"], figures["pixel mAP"] = (ranking.compute().mean for ranking in rankings)
+        figures["positive rate"] = float(tagged.positive_rate)
+    for name, ranking in zip(("image mAP", "pixel mAP"), rankings, strict=True):
+        figures[name] = float(ranking.compute().mean)
     for name in masks:
         of_caption, of_class = caption_scorers[name].compute(), class_scorers[name].compute()
         figures |= {
-            f"caption IoU{name}": of_caption.iou,
-            f"mIoU{name}": of_class.mean_iou,
-            f"mFPR{name}": of_class.mean_fpr,
-            f"mFNR{name}": of_class.mean_fnr,
+            f"caption IoU{name}": float(of_caption.iou),
+            f"mIoU{name}": float(of_class.mean_iou),
+            f"mFPR{name}": float(of_class.mean_fpr),
+            f"mFNR{name}": float(of_class.mean_fnr),
         }
     kept = [sum(own) for own in pictures.shown]
     for name, rows in (("caption", first), ("image", images)):

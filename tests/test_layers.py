@@ -27,7 +27,7 @@ LAYERS = (
     {"ops", "config", "_exit"},
     {"sweep", "distributed"},
     {"metrics", "models", "generation", "coder", "training", "ttd", "demo"},
-    {"report", "fastclip"},  # fastclip/__init__.py offers all below
+    {"report", "adapters", "fastclip"},  # fastclip/__init__.py offers all below
     {"cli", "__main__"},
 )
 

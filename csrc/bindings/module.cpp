@@ -35,7 +35,7 @@ py::object plain_topk(py::handle queries, py::handle keys, const py::tuple& scre
   int too_large = 0;
   const int64_t best = PyLong_AsLongLongAndOverflow(k.ptr(), &too_large);
   if (!x || q->cols != x->cols || too_large != 0 || best < 1 || best > x->rows) return py::none();
-  TopKCall call{*q, *x, nullptr, {nullptr, {q->rows, best}}, {nullptr, {q->rows, best}}, {}};
+  TopKCall call{*q, *x, nullptr, {}, {nullptr, {q->rows, best}}, {nullptr, {q->rows, best}}, {}};
   std::optional<ScreenKeys> codes;
   if (screen.empty()) {
     if (q->rows >= pack_from_queries && x->rows >= pack_from_keys) return py::none();

@@ -187,12 +187,13 @@ void define_operations(Modules& m) {
       .cpu(cpu::pair_scores) FASTCLIP_ON_CUDA(cuda::pair_scores);
 
   Row<TopKCall>(m, "topk",
-                "queries[N,d] keys[V,d] screen[V,d] values[N,k] indices[N,k] survivors[]")
+                "queries[N,d] keys[V,d] screen[V,d] allowed[V]? values[N,k] indices[N,k] "
+                "survivors[]")
       .cpu(cpu::topk) FASTCLIP_ON_CUDA(cuda::topk_room, cuda::topk);
 
   Row<CountAheadCall>(m, "count_ahead",
-                      "queries[N,d] keys[V,d] screen[V,d] scores[N] ties[N] per_query[N]? "
-                      "per_key[V]? survivors[]")
+                      "queries[N,d] keys[V,d] screen[V,d] allowed[V]? scores[N] ties[N] "
+                      "per_query[N]? per_key[V]? survivors[]")
       .cpu(cpu::count_ahead) FASTCLIP_ON_CUDA(cuda::count_ahead_room, cuda::count_ahead);
 
   Row<GroupBeatsCall>(

@@ -1,9 +1,10 @@
 """Keys that do not count: ``allowed`` for all queries, ``exclude`` for each of them.
 
-A filtered question is put to the same kernels. Where few keys are allowed, these are gathered
-first. What a query excludes is found among its answers and made up for: a count is reduced by the
-excluded keys that it has met, a best key is replaced by the next one. So the answer has the bits
-of the question about the keys that are left.
+A filtered question is put to the same kernels. Those of top-k and of counts on the CPU leave out
+what is not allowed; for others, and where few keys are allowed, these are gathered first. What a
+query excludes is found among its answers and made up for: a count is reduced by the excluded keys
+that it has met, a best key is replaced by the next one. So the answer has the bits of the question
+about the keys that are left.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fastclip import _C
 from fastclip.engine.arguments import Argument, Sides
 from fastclip.engine.checks import INTEGERS, Array, as_tensor, conversion, short
 from fastclip.engine.columns import Column, as_numbers
-from fastclip.engine.devices import check_movable
+from fastclip.engine.devices import check_movable, on_cuda
 from fastclip.engine.operation import LAST, Part
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.tuning import TUNING
@@ -194,6 +195,26 @@ FILTERS: tuple[Argument, ...] = (Allowed(), Exclude())
 
 Excluding = Array | str | os.PathLike[str] | Any
 """What ``exclude`` may be: integers [N] or [N, m], or a sparse matrix of torch or SciPy [N, V]."""
+
+
+def gathered(queries: Part, keys: Part) -> tuple[Part, torch.Tensor | None, int]:
+    """Return the keys, a mask of those that count, and their number; None where all of them do.
+
+    The keys that count are gathered where that takes less time than a search of them alone saves.
+    """
+    mask = keys.columns.get("allowed")
+    count = kept = len(keys)
+    if mask is not None:
+        kept = int(torch.count_nonzero(mask))
+    many = len(queries) * (count - kept) >= TUNING.gather_from_pairs * kept
+    if mask is None or kept == count or many or 8 * kept <= count or on_cuda(mask):
+        return keys.allowed(), None, kept
+    return keys, mask, kept
+
+
+def as_bytes(mask: torch.Tensor | None) -> torch.Tensor | None:
+    """Return a mask as the kernels take it."""
+    return None if mask is None else mask.contiguous().view(torch.uint8)
 
 
 def excluded(queries: Part, keys: Part) -> torch.Tensor | None:

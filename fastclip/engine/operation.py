@@ -84,9 +84,8 @@ class Part:
         """Return the rows of which the column ``allowed`` is true; all if there is none."""
         columns = dict(self.columns)
         mask = columns.pop("allowed", None)
-        if mask is None or mask.all():
-            return Part(self.rows, self.begin, columns, self.numbers)
-        return Part(self.rows, self.begin, columns, self.numbers).at(mask.nonzero()[:, 0])
+        every = Part(self.rows, self.begin, columns, self.numbers)
+        return every if mask is None else every.at(mask.nonzero()[:, 0])
 
 
 class Operation(ABC):

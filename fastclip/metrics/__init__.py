@@ -1,4 +1,14 @@
-"""Figures of merit."""
+"""Figures of merit.
+
+Functions take all data at once. The classes `TagScorer`, `MeanAveragePrecision`,
+`SegmentationScorer`, `CaptionMaskScorer`, `RetrievalRecall`, `HardPositives` and `Openness` take it
+batch by batch: they are metrics of torchmetrics, which ``pip install 'fastclip-kernels[metrics]'``
+installs, and are imported when they are first asked for.
+"""
+
+import importlib
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from fastclip.metrics import openness
 from fastclip.metrics.compositionality import (
@@ -19,30 +29,28 @@ from fastclip.metrics.representation import (
     uniformity,
 )
 from fastclip.metrics.retrieval import RankSummary, Retrieval, retrieval
-from fastclip.metrics.segmentation import (
-    CaptionMaskScorer,
-    CaptionMaskScores,
-    SegmentationScorer,
-    SegmentationScores,
-)
-from fastclip.metrics.tagging import AveragePrecision, MeanAveragePrecision, TagScorer, TagScores
+
+if TYPE_CHECKING:
+    from fastclip.metrics.segmentation import CaptionMaskScorer as CaptionMaskScorer
+    from fastclip.metrics.segmentation import CaptionMaskScores as CaptionMaskScores
+    from fastclip.metrics.segmentation import SegmentationScorer as SegmentationScorer
+    from fastclip.metrics.segmentation import SegmentationScores as SegmentationScores
+    from fastclip.metrics.streaming import HardPositives as HardPositives
+    from fastclip.metrics.streaming import Openness as Openness
+    from fastclip.metrics.streaming import RetrievalRecall as RetrievalRecall
+    from fastclip.metrics.tagging import AveragePrecision as AveragePrecision
+    from fastclip.metrics.tagging import MeanAveragePrecision as MeanAveragePrecision
+    from fastclip.metrics.tagging import TagScorer as TagScorer
+    from fastclip.metrics.tagging import TagScores as TagScores
 
 __all__ = [
-    "AveragePrecision",
-    "CaptionMaskScorer",
-    "CaptionMaskScores",
     "HardPositiveReport",
     "HardPositiveScores",
     "HardPositiveSummary",
     "Margins",
-    "MeanAveragePrecision",
     "RankSummary",
     "Retrieval",
-    "SegmentationScorer",
-    "SegmentationScores",
     "SimilarityHistograms",
-    "TagScorer",
-    "TagScores",
     "TextSensitivity",
     "alignment",
     "hard_positive_scores",
@@ -55,3 +63,30 @@ __all__ = [
     "text_sensitivity",
     "uniformity",
 ]
+
+_ON_TORCHMETRICS = {
+    "AveragePrecision": "tagging",
+    "CaptionMaskScorer": "segmentation",
+    "CaptionMaskScores": "segmentation",
+    "HardPositives": "streaming",
+    "MeanAveragePrecision": "tagging",
+    "Openness": "streaming",
+    "RetrievalRecall": "streaming",
+    "SegmentationScorer": "segmentation",
+    "SegmentationScores": "segmentation",
+    "TagScorer": "tagging",
+    "TagScores": "tagging",
+}
+if find_spec("torchmetrics") is not None:  # else ``import *`` would fail
+    __all__ += list(_ON_TORCHMETRICS)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_TORCHMETRICS:
+        module = importlib.import_module(f"fastclip.metrics.{_ON_TORCHMETRICS[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module 'fastclip.metrics' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

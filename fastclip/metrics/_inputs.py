@@ -68,30 +68,45 @@ def as_inputs(
 
 
 def as_class_groups(groups: Array, inputs: Inputs) -> tuple[torch.Tensor, int]:
-    """The group of each class as int64, -1 where it is in none, and M."""
-    ids = as_indices("groups", groups, inputs.classes, inputs.images.device)
+    """The group of each class as int64, -1 where it is in none, and M; each has an image."""
+    ids = as_groups(groups, inputs.classes, inputs.images.device)
+    check_grouped(inputs.labels, ids)
+    count = int(ids.max()) + 1
+    images = torch.bincount(ids[inputs.labels], minlength=count)
+    if (images == 0).any():
+        raise ValueError(group_without_image(images))
+    return ids, count
+
+
+def as_groups(groups: Array, classes: int, device: torch.device) -> torch.Tensor:
+    """The group of each class as int64, -1 where it is in none; at least two, and none empty."""
+    ids = as_indices("groups", groups, classes, device)
     check_memory("groups", ids)
     if (ids < -1).any():
         raise ValueError(f"groups: must be at least -1, which is no group, got {int(ids.min())}")
-    count = int(ids.max()) + 1
+    count = int(ids.max()) + 1 if len(ids) else 0
     if count < 2:
         raise ValueError(f"groups: at least two groups are needed, got {count}")
     present = torch.bincount(ids[ids >= 0], minlength=count)
     if (present == 0).any():
         raise ValueError(f"groups: group {int(present.argmin())} has no class")
-    outside = (ids[inputs.labels] < 0).nonzero()
+    return ids
+
+
+def check_grouped(labels: torch.Tensor, ids: torch.Tensor) -> None:
+    """Check that the class of each image is in a group."""
+    outside = (ids[labels] < 0).nonzero()
     if len(outside):
         at = int(outside[0])
         raise ValueError(
             f"labels: every image must be of a class in a group, "
-            f"that of image {at} is class {int(inputs.labels[at])}, which is in none"
+            f"that of image {at} is class {int(labels[at])}, which is in none"
         )
-    images = torch.bincount(ids[inputs.labels], minlength=count)
-    if (images == 0).any():
-        raise ValueError(
-            f"labels: every group needs an image, group {int(images.argmin())} has none"
-        )
-    return ids, count
+
+
+def group_without_image(images: torch.Tensor) -> str:
+    """What is wrong where a group has none of the images, of which [M] numbers are given."""
+    return f"labels: every group needs an image, group {int(images.argmin())} has none"
 
 
 def within_groups(inputs: Inputs, ids: torch.Tensor) -> tuple[Inputs, torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from fastclip.metrics._inputs import check_same_width, images_of, rows
 
 _PAIRS = 8192  # of image and text at a time: bounds the copies of rows
 
-_OUTCOMES = (
+OUTCOMES = (
     "original_accuracy",
     "augmented_accuracy",
     "brittleness",
@@ -167,26 +167,18 @@ def hard_positive_scores(
     (1.0, 0.5, 0.5)
     """
     _check_options(resamples, confidence)
-    images = rows("image_features", image_features)
-    table = None if text_features is None else rows("text_features", text_features)
-    own = _texts("captions", captions, None, table)
-    count = own.count
-    of_item = images_of("image_of_item", image_of_item, images, count)
-    negatives = _texts("hard_negatives", hard_negatives, count, table)
-    positives = _texts("hard_positives", hard_positives, count, table)
-
-    s = own.scores("image_features", images, of_item)
-    n = negatives.extreme("image_features", images, of_item, "amax")
-    p = torch.full_like(s, math.nan)
-    if positives.count:
-        p = positives.extreme("image_features", images, of_item, "amin")
-    values = _outcomes(*(x.double().cpu().numpy() for x in (s, p, n)))
+    found = item_scores(
+        image_features, captions, hard_positives, hard_negatives, text_features, image_of_item
+    )
+    count = len(found.caption)
+    values = found.outcomes()
     names, category = _categories(categories, count)
-    clusters = np.unique(of_item.cpu().numpy(), return_inverse=True)[1].astype(np.int64)
+    images = found.image_of_item.cpu().numpy()
+    clusters = np.unique(images, return_inverse=True)[1].astype(np.int64)
     pooled, each, macro = bootstrap_means(
         values, clusters, category, resamples=resamples, confidence=confidence, seed=seed
     )
-    chance = _chance(positives.sizes(count), negatives.sizes(count))
+    chance = _chance(found.positives, found.negatives)
     summaries = {
         name: _summary(means, int((category == k).sum()), chance[category == k].mean(0))
         for k, (name, means) in enumerate(zip(names, each, strict=True))
@@ -196,10 +188,71 @@ def hard_positive_scores(
         **vars(_summary(pooled, count, chance.mean(0))),
         categories={} if categories is None else summaries,
         macro=_summary(macro, count, of_categories),
-        caption_scores=s.cpu(),
-        positive_scores=p.cpu(),
-        negative_scores=n.cpu(),
+        caption_scores=found.caption.cpu(),
+        positive_scores=found.positive.cpu(),
+        negative_scores=found.negative.cpu(),
     )
+
+
+class ItemScores(NamedTuple):
+    """Exact scores of items with their images, [N] float32 each, and how many texts decided."""
+
+    caption: torch.Tensor
+    """S"""
+    positive: torch.Tensor
+    """P, the lowest of each item's; NaN without hard positives"""
+    negative: torch.Tensor
+    """N, the highest of each item's"""
+    image_of_item: torch.Tensor
+    """[N] int64"""
+    positives: np.ndarray[Any, Any]
+    """[N]: how many hard positives"""
+    negatives: np.ndarray[Any, Any]
+
+    def outcomes(self) -> np.ndarray[Any, Any]:
+        """[N, M]: the measures of each item, NaN where they ask for a hard positive and none is."""
+        s, p, n = (x.double().cpu().numpy() for x in self[:3])
+        both = (s > n) & (p > n)
+        rejected_p, rejected_s = (s > n) & (n > p), (p > n) & (n > s)
+        values = np.column_stack(
+            [
+                s > n,
+                both,
+                rejected_p | rejected_s,
+                rejected_p,
+                rejected_s,
+                (n > s) & (n > p),
+                (n == s) | (n == p),
+                np.abs(s - p),
+            ]
+        )
+        if np.isnan(p).any():
+            values[:, 1:] = math.nan
+        return values
+
+
+def item_scores(
+    image_features: Array,
+    captions: Array,
+    hard_positives: Array | Sequence[Any] | None,
+    hard_negatives: Array | Sequence[Any],
+    text_features: Array | None,
+    image_of_item: Array | None,
+) -> ItemScores:
+    """Check arguments as `hard_positive_scores` has them, and score each text with its image."""
+    images = rows("image_features", image_features)
+    table = None if text_features is None else rows("text_features", text_features)
+    own = _texts("captions", captions, None, table)
+    count = own.count
+    of_item = images_of("image_of_item", image_of_item, images, count)
+    negatives = _texts("hard_negatives", hard_negatives, count, table)
+    positives = _texts("hard_positives", hard_positives, count, table)
+    s = own.scores("image_features", images, of_item)
+    n = negatives.extreme("image_features", images, of_item, "amax")
+    p = torch.full_like(s, math.nan)
+    if positives.count:
+        p = positives.extreme("image_features", images, of_item, "amin")
+    return ItemScores(s, p, n, of_item, positives.sizes(count), negatives.sizes(count))
 
 
 def text_sensitivity(
@@ -371,27 +424,6 @@ def _joined(name: str, texts: Sequence[Any], features: bool) -> torch.Tensor:
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
 
 
-def _outcomes(s: Any, p: Any, n: Any) -> Any:
-    """[N, M]: the measures of each item, NaN where they ask for a hard positive and none is."""
-    both = (s > n) & (p > n)
-    rejected_p, rejected_s = (s > n) & (n > p), (p > n) & (n > s)
-    values = np.column_stack(
-        [
-            s > n,
-            both,
-            rejected_p | rejected_s,
-            rejected_p,
-            rejected_s,
-            (n > s) & (n > p),
-            (n == s) | (n == p),
-            np.abs(s - p),
-        ]
-    )
-    if np.isnan(p).any():
-        values[:, 1:] = math.nan
-    return values
-
-
 def _chance(positives: Any, negatives: Any) -> Any:
     """[N, 3]: original and augmented accuracy and brittleness of independent random scores.
 
@@ -434,7 +466,7 @@ def _intervals(names: Sequence[str], means: Means) -> dict[str, tuple[float, flo
 def _summary(means: Means, items: int, chance: Any) -> HardPositiveSummary:
     return HardPositiveSummary(
         items=items,
-        **dict(zip(_OUTCOMES, means.value.tolist(), strict=True)),
-        intervals=_intervals(_OUTCOMES, means),
-        chance=dict(zip(_OUTCOMES[:3], chance.tolist(), strict=True)),
+        **dict(zip(OUTCOMES, means.value.tolist(), strict=True)),
+        intervals=_intervals(OUTCOMES, means),
+        chance=dict(zip(OUTCOMES[:3], chance.tolist(), strict=True)),
     )

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, SupportsIndex
 import torch
 
 from fastclip.data.checks import check_at_least, check_choice
-from fastclip.engine.checks import Array, as_integer
+from fastclip.engine.checks import Array, as_integers
 from fastclip.engine.packing import pack
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.metrics._inputs import check_same_width, finite_rows, images_of, rows
@@ -86,7 +86,7 @@ def retrieval(
     RankSummary(recall={1: 0.552, 5: 0.808, 10: 0.892}, median_rank=1, mean_rank=4.888)
     """
     check_choice("captions", captions, ("best", "each"))
-    depths = [_positive(k) for k in ks]
+    depths = as_ks(ks)
     images = rows("image_features", image_features)
     texts = finite_rows("text_features", text_features)
     check_same_width("text_features", texts, images)
@@ -109,10 +109,12 @@ def retrieval(
     return Retrieval(_summary(image_ranks, depths), _summary(text_ranks, depths))
 
 
-def _positive(k: SupportsIndex) -> int:
-    k = as_integer("ks", k)
-    check_at_least(1, ks=k)
-    return k
+def as_ks(ks: Iterable[SupportsIndex]) -> list[int]:
+    """Integers of at least 1."""
+    numbers = as_integers("ks", ks)
+    for k in numbers:
+        check_at_least(1, ks=k)
+    return numbers
 
 
 def _best_texts(images: torch.Tensor, texts: torch.Tensor, of_text: torch.Tensor) -> torch.Tensor:

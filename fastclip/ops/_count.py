@@ -10,7 +10,7 @@ from fastclip.engine.checks import (
     check_no_nan,
     with_adjacent_elements,
 )
-from fastclip.engine.filters import excluded, excluded_scores
+from fastclip.engine.filters import as_bytes, excluded, excluded_scores, gathered
 from fastclip.engine.kernels import run, workspace_bytes
 from fastclip.engine.operation import Operation, Part, State
 from fastclip.engine.packed import as_keys
@@ -22,6 +22,7 @@ def _count_ahead(
     queries: torch.Tensor,
     keys: torch.Tensor,
     screen: list[torch.Tensor],
+    allowed: torch.Tensor | None,
     scores: torch.Tensor,
     ties: torch.Tensor,
     per_key: bool,
@@ -41,16 +42,18 @@ def _count_ahead(
         scores = scores.contiguous()
 
         def count(
-            part: torch.Tensor, codes: list[torch.Tensor], limits: torch.Tensor
+            part: torch.Tensor, codes: list[torch.Tensor], begin: int = 0
         ) -> tuple[torch.Tensor, torch.Tensor]:
             counts, survivors = _empty_counts(queries, part, per_key)
             both = (None, counts) if per_key else (counts, None)
-            run("count_ahead", queries, part, codes, scores, limits.contiguous(), *both, survivors)
+            mask = as_bytes(None if allowed is None else allowed[begin : begin + len(part)])
+            limits = scores, (ties - begin).contiguous()
+            run("count_ahead", queries, part, codes, mask, *limits, *both, survivors)
             return counts, survivors
 
         if not packing:
-            return count(keys, screen, ties)
-        counted = [count(part, encode(part, at), ties - at) for at, part in parts_to_pack(keys)]
+            return count(keys, screen)
+        counted = [count(part, encode(part, at), at) for at, part in parts_to_pack(keys)]
     counts, survivors = zip(*counted, strict=True)
     total = torch.cat(counts) if per_key else torch.stack(counts).sum(0)
     return total, torch.stack(survivors).sum()
@@ -64,7 +67,7 @@ def search_room(queries: torch.Tensor, keys: torch.Tensor) -> int:
     screen, scores = empty_screen(keys), queries.new_empty(len(queries), dtype=torch.float32)
     counts, survivors = _empty_counts(queries, keys, False)
     return workspace_bytes(
-        "count_ahead", queries, keys, screen, scores, counts, counts, None, survivors
+        "count_ahead", queries, keys, screen, None, scores, counts, counts, None, survivors
     )
 
 
@@ -76,8 +79,8 @@ def _empty_counts(
 
 
 define(
-    "count_ahead(Tensor queries, Tensor keys, Tensor[] screen, Tensor scores, Tensor ties, bool"
-    " per_key) -> (Tensor, Tensor)",
+    "count_ahead(Tensor queries, Tensor keys, Tensor[] screen, Tensor? allowed, Tensor scores,"
+    " Tensor ties, bool per_key) -> (Tensor, Tensor)",
     _count_ahead,
     lambda queries, keys, *others: _empty_counts(queries, keys, others[-1]),
     CONSTANT,
@@ -85,17 +88,27 @@ define(
 
 
 def count_part(
-    queries: Part, keys: Part, scores: torch.Tensor, ties: torch.Tensor, per_key: bool = False
+    queries: Part, keys: Part, scores: torch.Tensor, targets: torch.Tensor, per_key: bool = False
 ) -> torch.Tensor:
-    """Count the pairs of two parts that are ahead and not excluded, per key or per query."""
+    """Count the pairs of two parts that are ahead and count, per key or per query.
+
+    ``targets`` are numbers of keys; an equal score is ahead with a lower one.
+    """
+    every = keys
+    keys, mask, _ = gathered(queries, keys)
+    ties = keys.place(targets)
     rows = queries.tensor, *as_keys(keys.rows)
-    counts: torch.Tensor = call("count_ahead", *rows, scores, ties, per_key)[0]
+    counts: torch.Tensor = call("count_ahead", *rows, mask, scores, ties, per_key)[0]
     places = excluded(queries, keys)
     if places is not None:
         row, column, found = excluded_scores(queries, keys, places)
-        limit, tie = scores[row], ties[row]
-        ahead = (found > limit) | ((found == limit) & (column < tie))
+        ahead = (found > scores[row]) | ((found == scores[row]) & (column < ties[row]))
+        if mask is not None:
+            ahead &= mask[column]
         counts = counts - torch.bincount((column if per_key else row)[ahead], minlength=len(counts))
+    if per_key and len(keys) < len(every):
+        places = every.place(keys.number(torch.arange(len(keys))))
+        counts = counts.new_zeros(len(every)).index_copy(0, places, counts)
     return counts
 
 

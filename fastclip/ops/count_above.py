@@ -98,8 +98,9 @@ def count_above(
     query_rows, key_rows, screen = as_sides(queries, keys)
     query_rows, key_rows = query_rows.detach(), key_rows.detach()  # counts have no gradient
     scores = as_thresholds(thresholds, len(query_rows), query_rows.device)
+    rows = query_rows, key_rows, screen
     ties = torch.zeros_like(scores, dtype=torch.int64)  # so that no equal score counts
-    counts, survivors = call("count_ahead", query_rows, key_rows, screen, scores, ties, per_key)
+    counts, survivors = call("count_ahead", *rows, None, scores, ties, per_key)
     return (counts, survivors) if return_survivors else counts
 
 
@@ -123,11 +124,7 @@ class _CountAbove(Counts):
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
         per_key = self.row == "key"
-        queries, every = (chunk, block) if per_key else (block, chunk)
-        keys = every.allowed()
+        queries, keys = (chunk, block) if per_key else (block, chunk)
         scores = queries.columns["thresholds"]
-        ties = torch.zeros_like(scores, dtype=torch.int64)
-        counts = count_part(queries, keys, scores, ties, per_key)
-        if per_key and keys.numbers is not None:
-            counts = torch.zeros_like(state[0]).index_copy(0, keys.numbers - every.begin, counts)
-        return self.merge(state, (counts,))
+        no_ties = torch.zeros_like(scores, dtype=torch.int64)
+        return self.merge(state, (count_part(queries, keys, scores, no_ties, per_key),))

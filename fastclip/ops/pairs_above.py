@@ -19,7 +19,7 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
-from fastclip.engine.filters import FILTERS, Excluding, excluded
+from fastclip.engine.filters import FILTERS, Excluding, excluded, gathered
 from fastclip.engine.kernels import run
 from fastclip.engine.operation import Fields, Operation, Part, State, register
 from fastclip.engine.packed import PackedKeys, as_keys
@@ -256,20 +256,21 @@ class _PairsAbove(Operation):
         return torch.zeros(rows, dtype=torch.int64), none, none, none.float()
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
-        chunk = chunk.allowed()
+        chunk, mask, _ = gathered(block, chunk)
         rows_of_both = block.tensor.detach(), *as_keys(chunk.rows)
         same = self.sides.one_set and chunk.numbers is None and chunk.begin == block.begin
         starts, places, scores = call("pairs_above", *rows_of_both, self.threshold, same)
         rows = torch.arange(len(block), device=starts.device).repeat_interleave(starts.diff())
         keys = chunk.number(places)
+        left = torch.ones_like(keys, dtype=torch.bool) if mask is None else mask[places]
         if (without := excluded(block, chunk)) is not None:
             count = max(1, len(chunk))
             pairs = (without + torch.arange(len(block))[:, None] * count)[without >= 0]
-            left = ~torch.isin(rows * count + places, pairs)
-            rows, keys, scores = rows[left], keys[left], scores[left]
+            left &= ~torch.isin(rows * count + places, pairs)
         if self.sides.one_set and not same:
-            later = keys > rows + block.begin
-            rows, keys, scores = rows[later], keys[later], scores[later]
+            left &= keys > rows + block.begin
+        if not left.all():
+            rows, keys, scores = rows[left], keys[left], scores[left]
         counts = torch.bincount(rows, minlength=len(block))
         return self.merge(state, (counts, rows, keys, scores))
 

@@ -95,7 +95,8 @@ def rank(
     indices = as_indices("targets", targets, len(query_rows), query_rows.device)
     with OneWait(query_rows):
         scores = pair_scores(query_rows, key_rows, indices)
-        ranks, survivors = call("count_ahead", query_rows, key_rows, screen, scores, indices, False)
+        rows = query_rows, key_rows, screen
+        ranks, survivors = call("count_ahead", *rows, None, scores, indices, False)
     return (ranks, survivors) if return_survivors else ranks
 
 
@@ -107,6 +108,5 @@ class _Rank(Counts):
     row_bytes = 64
 
     def add(self, state: State, block: Part, chunk: Part) -> State:
-        chunk = chunk.allowed()
         scores, targets = block.columns["target_scores"], block.columns["targets"]
-        return self.merge(state, (count_part(block, chunk, scores, chunk.place(targets)),))
+        return self.merge(state, (count_part(block, chunk, scores, targets),))

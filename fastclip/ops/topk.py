@@ -19,11 +19,18 @@ from fastclip.engine.checks import (
     with_adjacent_elements,
 )
 from fastclip.engine.devices import on_cuda
-from fastclip.engine.filters import FILTERS, Excluding, contains, excluded
+from fastclip.engine.filters import (
+    FILTERS,
+    Excluding,
+    as_bytes,
+    contains,
+    excluded,
+    gathered,
+)
 from fastclip.engine.floats import ordered
 from fastclip.engine.kernels import run, workspace_bytes
 from fastclip.engine.operation import LAST, Operation, Part, State, register
-from fastclip.engine.packed import PackedKeys, as_sides
+from fastclip.engine.packed import PackedKeys, as_keys, as_sides
 from fastclip.engine.packing import (
     empty_screen,
     encode,
@@ -94,7 +101,7 @@ def topk(
         Their rows may have any stride.
     k : int, 1 <= k <= V
     allowed : bool tensor or array [V], optional
-        Keys that count; of `ShardedKeys` those of this rank.
+        Keys that count; of `ShardedKeys` those of this rank. The others must be finite, too.
     exclude : integers [N] or [N, m], or a sparse matrix of torch or SciPy [N, V], optional
         Rows of ``keys`` that do not count for each query, -1 for none: the query itself, its true
         class, items seen. Of a sparse matrix all entries that it stores. The answer is that of the
@@ -147,7 +154,7 @@ def topk(
         check_k(k, key_rows.shape[0])
         found = _plain(query_rows, keys if screen else key_rows, k)  # such as arrays of NumPy
         if found is None:
-            found = call("topk", query_rows, key_rows, screen, k)
+            found = call("topk", query_rows, key_rows, screen, None, k)
     best = TopK(*found[:2])
     return (best, torch.as_tensor(found[2], device=found[0].device)) if return_survivors else best
 
@@ -170,21 +177,32 @@ def _plain(queries: Any, keys: Any, k: int) -> tuple[Any, ...] | None:
 
 
 def _topk(
-    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    allowed: torch.Tensor | None,
+    k: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     queries, keys = with_adjacent_elements(queries), with_adjacent_elements(keys)
     with OneWait(queries):
-        return _search_parts(queries, keys, screen, k)
+        return _search_parts(queries, keys, screen, allowed, k)
 
 
 def _search_parts(
-    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    allowed: torch.Tensor | None,
+    k: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``allowed``: at least k keys that count; not on devices."""
     if screen or not worth_packing(queries, keys, k):
-        return _search(queries, keys, screen, k)
+        return _search(queries, keys, screen, allowed, k)
     found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     for begin, part in parts_to_pack(keys):
-        values, indices, survivors = _search(queries, part, encode(part, begin), min(k, len(part)))
+        mask = None if allowed is None else allowed[begin : begin + len(part)]
+        most = min(k, len(part) if mask is None else int(mask.sum()))
+        values, indices, survivors = _search(queries, part, encode(part, begin), mask, most)
         found.append((values, indices + begin, survivors))
         if len(found) == 2:
             first, second = found
@@ -205,7 +223,11 @@ def merge_best(
 
 
 def _search(
-    queries: torch.Tensor, keys: torch.Tensor, screen: list[torch.Tensor], k: int
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    screen: list[torch.Tensor],
+    allowed: torch.Tensor | None,
+    k: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     result = empty_best(queries, k)
     if on_cuda(queries):
@@ -215,7 +237,8 @@ def _search(
         if k > _C.cuda.most_best:
             _sort(queries, keys, *result)
             return result
-    check_row(run("topk", queries, keys, screen, *result), len(queries))
+    mask = as_bytes(allowed)
+    check_row(run("topk", queries, keys, screen, mask, *result), len(queries))
     return result
 
 
@@ -244,70 +267,56 @@ def room(queries: torch.Tensor, keys: torch.Tensor, k: int) -> int:
     if k > _C.cuda.most_best:
         return 28 * min(_C.cuda.tuning.held_scores, len(queries) * len(keys))
     screen = empty_screen(keys)
-    return workspace_bytes("topk", queries, keys, screen, *empty_best(queries, k))
+    return workspace_bytes("topk", queries, keys, screen, None, *empty_best(queries, k))
 
 
 define(
-    "topk(Tensor queries, Tensor keys, Tensor[] screen, int k) -> (Tensor, Tensor, Tensor)",
+    "topk(Tensor queries, Tensor keys, Tensor[] screen, Tensor? allowed, int k) ->"
+    " (Tensor, Tensor, Tensor)",
     _topk,
-    lambda queries, keys, screen, k: empty_best(queries, k),
+    lambda queries, *others: empty_best(queries, others[-1]),
     PICKED,
 )
 
 
-_MORE = 8, 16  # keys that are asked for beyond k: where some are excluded, where not all count
-_TRIES = 2  # before the keys that count are gathered after all
+_MORE = 8  # keys that are asked for beyond k, where some are excluded
 
 
 def _best(queries: Part, keys: Part, k: int) -> State:
     """Return values and numbers of the k best keys that count, or of all if they are fewer.
 
-    More than k are asked for, until k of them count.
+    Where some are excluded more than k are asked for, until k of them count.
     """
-    mask = keys.columns.get("allowed")
-    if mask is not None and _worth_gathering(len(queries), mask):
-        keys, mask = keys.allowed(), None
+    keys, mask, kept = gathered(queries, keys)
+    width = min(k, kept)
     without = excluded(queries, keys)
-    if mask is None and without is None:
-        if len(keys) == 0:
-            return torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
-        values, places = topk(queries.rows, keys.rows, min(k, len(keys)))
+    if without is None or width == 0:
+        values, places = _search_part(queries, keys, mask, width)
         return values, keys.number(places)
-    count = kept = len(keys)
-    more = 0
-    if mask is not None:
-        kept = int(mask.sum())
-        more = 5 * min(k, kept) * count // (4 * kept) - min(k, kept) + _MORE[1]
-    if without is not None:
-        more += min(_MORE[0], without.shape[1])
-    width, rows = min(k, kept), torch.arange(len(queries))
+    rows, more = torch.arange(len(queries)), min(_MORE, without.shape[1])
     found: list[State] = []
-    while len(rows) and (mask is None or len(found) < _TRIES):
-        values, places = topk(queries.at(rows).tensor, keys.rows, min(width + more, count))
-        out = torch.zeros_like(places, dtype=torch.bool) if mask is None else ~mask[places]
-        left = torch.full((len(rows),), kept)
-        if without is not None:
-            lists = without[rows]
-            out |= contains(lists, places)
-            meant = lists >= 0 if mask is None else (lists >= 0) & mask[lists]
-            left -= meant.sum(1)
-        enough = (~out).sum(1) >= left.clamp(max=width)
+    while len(rows) or not found:
+        lists = without[rows]
+        values, places = _search_part(queries.at(rows), keys, mask, min(width + more, kept))
+        out = contains(lists, places)
+        meant = lists >= 0 if mask is None else (lists >= 0) & mask[lists]
+        enough = (~out).sum(1) >= (kept - meant.sum(1)).clamp(max=width)
         order = out.sort(dim=1, stable=True).indices[enough, :width]
         values, places, out = (x[enough].gather(1, order) for x in (values, places, out))
         numbers = keys.number(places).masked_fill(out, LAST)
         found.append((rows[enough], values.masked_fill(out, -torch.inf), numbers))
         rows, more = rows[~enough], 4 * more
-    if len(rows) or not found:  # those that do not count are better than most
-        found.append((rows, *_best(queries.at(rows), keys.allowed(), k)))
     order, values, numbers = (torch.cat(parts) for parts in zip(*found, strict=True))
     order = order.argsort()
     return values[order], numbers[order]
 
 
-def _worth_gathering(queries: int, allowed: torch.Tensor) -> bool:
-    """Whether a search of the allowed keys alone saves more than it takes to gather them."""
-    count, kept = len(allowed), int(allowed.sum())
-    return 8 * kept <= count or queries * (count - kept) >= TUNING.gather_from_pairs * kept
+def _search_part(queries: Part, keys: Part, mask: torch.Tensor | None, k: int) -> State:
+    if k == 0:
+        return torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
+    rows = queries.tensor, *as_keys(keys.rows)
+    values, places, _ = call("topk", *rows, mask, k)
+    return values, places
 
 
 @register

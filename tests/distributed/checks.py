@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ import reference
 import torch
 import torch._dynamo  # DistributedDataParallel would, in each process
 from inputs import Problem, hard_cases
+from metric_cases import assert_scores, cases
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
@@ -34,6 +36,7 @@ from fastclip.training import LOSSES, BatchFeatures
 potential = import_module("fastclip.ops.gaussian_potential")  # the function has its name
 
 RANKS = 3
+METRICS = cases()
 LIMIT = 3  # seconds that ranks are waited for, in the group of the check of a rank that is stuck
 
 
@@ -58,7 +61,7 @@ class Group:
         others = None if y is None else ShardedKeys(y, self.group)
         return fastclip.gaussian_potential(ShardedKeys(x, self.group), others, t)
 
-    def own(self, rows: torch.Tensor, cuts: Sequence[int]) -> torch.Tensor:
+    def own(self, rows: Any, cuts: Sequence[int]) -> Any:
         return rows[cuts[self.rank] : cuts[self.rank + 1]]
 
 
@@ -414,6 +417,31 @@ def check_gather(group: Group) -> None:
         assert (rows.grad == sum(range(1, group.size + 1))).all()  # of all ranks' results
 
 
+def check_metrics(group: Group) -> None:
+    """Metrics of torchmetrics: batches spread over ranks, of which some may have none."""
+    for case in METRICS.values():
+        metric = case.make(process_group=group.group)
+        for cuts in group.spreads(len(case.batches)):
+            own = group.own(case.batches, cuts)
+            for batch in own:
+                metric.update(**batch)
+            assert_scores(metric.compute(), case)
+            assert len(getattr(metric, "image_rows", own)) == len(own)  # no rows of other ranks
+            metric.reset()
+        with pytest.raises(ValueError, match=r"needed|needs an image"):
+            metric.compute()
+        assert not metric._is_synced
+    recall = METRICS["retrieval best"].make(process_group=group.group)
+    rows = torch.eye(3).to((torch.float16, torch.float32)[group.rank % 2])
+    recall.update(rows, rows)
+    assert float(recall.compute()["image_to_text_R@1"]) == 1 / group.size
+    recall.reset()
+    recall.update(torch.eye(3 + group.rank), torch.eye(3 + group.rank))
+    with pytest.raises(ValueError, match="update: rows must be as long on all ranks, got 3, 4"):
+        recall.compute()
+    assert isinstance(recall.image_rows, list)
+
+
 def check_errors(group: Group) -> None:
     """What is wrong on one rank is an error on all, and the group can be used afterwards."""
     rows = torch.eye(6)
@@ -565,6 +593,7 @@ def main(rank: int) -> None:
         check_split_of_a_mapped_file,
         check_losses,
         check_gather,
+        check_metrics,
         check_errors,
     ):
         for group in (two, three):

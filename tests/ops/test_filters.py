@@ -83,8 +83,17 @@ def assert_topk(case: Case, k: int) -> None:
         assert reference.same_bits(best.values[row], values)
 
 
+@pytest.fixture(params=["gathered", "left out by the kernels"])
+def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the keys that are allowed are searched alone."""
+    monkeypatch.setattr(TUNING, "gather_from_pairs", 0 if request.param == "gathered" else 1 << 40)
+
+
+@pytest.mark.usefixtures("ways")
 @given(problem=problems(), seed=st.integers(0, 2**32 - 1), data=st.data())
-def test_best_keys_of_those_left(problem: Problem, seed: int, data: st.DataObject) -> None:
+def test_best_keys_of_those_left(
+    isa: str, problem: Problem, seed: int, data: st.DataObject
+) -> None:
     count = len(problem.keys)
     if count == 0:
         return
@@ -92,8 +101,11 @@ def test_best_keys_of_those_left(problem: Problem, seed: int, data: st.DataObjec
     assert_topk(case, data.draw(st.integers(1, count)))
 
 
+@pytest.mark.usefixtures("ways")
 @given(problem=problems(), seed=st.integers(0, 2**32 - 1), packed=st.booleans())
-def test_counts_and_pairs_of_those_left(problem: Problem, seed: int, packed: bool) -> None:
+def test_counts_and_pairs_of_those_left(
+    isa: str, problem: Problem, seed: int, packed: bool
+) -> None:
     if len(problem.keys) == 0:
         return
     case = Case(problem, seed, packed)
@@ -110,6 +122,31 @@ def test_counts_and_pairs_of_those_left(problem: Problem, seed: int, packed: boo
     expected = np.argwhere(case.left & (case.scores > threshold))
     assert np.array_equal(pairs.indices().T, expected)
     assert reference.same_bits(pairs.values(), case.scores[tuple(expected.T)])
+
+
+@pytest.mark.usefixtures("ways")
+@pytest.mark.parametrize("shape", [(3, 9000), (300, 9000), (40, 2500)])
+@pytest.mark.parametrize("density", [0.001, 0.3, 0.9])
+@pytest.mark.parametrize("packed", [False, True], ids=["", "packed"])
+def test_many_keys(
+    isa: str, packed: bool, density: float, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as are searched in parts and through the screen, with small steps to many ties."""
+    monkeypatch.setattr(TUNING, "always_screen", shape[0] == 40)
+    queries = torch.randint(-3, 4, (shape[0], 40)).float()
+    rows = torch.randint(-3, 4, (shape[1], 40)).float()
+    mask = torch.rand(shape[1]) < density
+    keys = fastclip.pack(rows) if packed else rows
+    scores = (queries @ rows.T).masked_fill(~mask, -torch.inf)
+    for k in (1, 10, 300):
+        values, places = scores.sort(dim=1, descending=True, stable=True)
+        best = fastclip.topk(queries, keys, k, allowed=mask)
+        missing = values[:, :k] == -torch.inf
+        assert torch.equal(best.values, values[:, :k])
+        assert torch.equal(best.indices, places[:, :k].masked_fill(missing, -1))
+    for per, axis in (("query", 1), ("key", 0)):
+        found = fastclip.count_above(queries, keys, 25.0, per=per, allowed=mask)  # type: ignore[call-overload]
+        assert torch.equal(found, (scores > 25).sum(axis))
 
 
 @given(problem=problems(), seed=st.integers(0, 2**32 - 1), packed=st.booleans())
@@ -183,10 +220,8 @@ def test_tags_of_those_left(seed: int, k: int) -> None:
         assert np.array_equal(labels.values[image], values)
 
 
-@pytest.mark.parametrize("gathered", [False, True])
-def test_what_is_not_allowed_is_better(gathered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More keys are asked for, or those that are allowed are gathered after all."""
-    monkeypatch.setattr(TUNING, "gather_from_pairs", 0 if gathered else 1 << 40)
+@pytest.mark.usefixtures("ways")
+def test_what_is_not_allowed_is_better() -> None:
     keys = torch.linspace(1, 0, 500)[:, None]
     mask = torch.arange(500) >= 250
     best = fastclip.topk(torch.ones(2, 1), keys, 3, allowed=mask, exclude=torch.tensor([250, -1]))
@@ -274,6 +309,3 @@ def test_rows_that_are_not_finite_have_their_own_numbers() -> None:
     mask = torch.arange(9) > 4
     with pytest.raises(ValueError, match="keys: row 7 holds NaN"):
         fastclip.topk(queries, keys, 1, allowed=mask)
-    # What does not count is not looked at where the others are gathered.
-    mask[7] = False
-    assert fastclip.rank(queries, keys, torch.tensor([5, 6]), allowed=mask).tolist() == [0, 1]

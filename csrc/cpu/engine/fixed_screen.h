@@ -119,11 +119,12 @@ class FixedScreen {
 // The search that all questions with fixed thresholds share. make(first_query, rows) returns a task
 // for a block of queries and a part of the keys. Its screened(FixedScreen&) is called as long as
 // screening pays, then its exact(scores, ld, first_key, count) for blocks of the remaining keys.
-// Returns how many pairs were scored exactly.
+// Keys that are not `allowed`, which may be null, pass no threshold. Returns how many pairs were
+// scored exactly.
 template <class Make>
 int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& keys,
-                     const ScreenKeys* codes, const float* scores, Screening screening, int threads,
-                     Interrupt& interrupt, Make&& make) {
+                     const ScreenKeys* codes, const uint8_t* allowed, const float* scores,
+                     Screening screening, int threads, Interrupt& interrupt, Make&& make) {
   threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
   const Plan plan(queries.rows, keys.rows, tuning::kFixedQueryBlock, tuning::kScreenedPartKeys,
                   threads);
@@ -150,7 +151,7 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
       int64_t finish() const { return fixed.scored(); }
     };
     scored += search_keys(
-        isa, rows, keys, first_key, last_key, screens, interrupt,
+        isa, rows, keys, first_key, last_key, screens, allowed, interrupt,
         [&](BlockScreen& block) { return Search{FixedScreen(block, scores + first_query), task}; },
         [&](const float* block, int64_t ld, int64_t begin, int64_t count) {
           task.exact(block, ld, begin, count);

@@ -58,6 +58,18 @@ inline bool check_finite(const Kernels& kernels, const Matrix& keys, int64_t beg
   return row < 0;
 }
 
+// Replaces the scores of keys that are not `allowed`, which may be null, by NaN.
+inline void leave_out(const uint8_t* allowed, float* scores, int64_t ld, int64_t queries,
+                      int64_t first_key, int64_t count) {
+  if (allowed == nullptr) return;
+  for (int64_t i = 0; i < queries; ++i) {
+    for (int64_t j = 0; j < count; ++j) {
+      float& score = scores[i * ld + j];
+      score = allowed[first_key + j] != 0 ? score : std::numeric_limits<float>::quiet_NaN();
+    }
+  }
+}
+
 // Calls reduce(scores, ld, first_key, count) for each block of keys, in increasing order, with
 // scores[i * ld + j] of queries.row(i) and key first_key + j. Returns early when interrupted and,
 // with `nonfinite`, at the first block with a key that is not finite, as the scores of the first
@@ -87,7 +99,7 @@ void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, in
                            scores.get() + i * block);
       }
       if (!finite(begin, count)) return;
-      reduce(static_cast<const float*>(scores.get()), block, begin, count);
+      reduce(scores.get(), block, begin, count);
     }
     return;
   }
@@ -102,7 +114,7 @@ void sweep(const Kernels& kernels, const Matrix& queries, const Matrix& keys, in
     kernels.score_block(query_rows.get(), queries.rows, key_rows.get(), end - begin, steps,
                         scores.get(), block);
     if (!finite(begin, end - begin)) return;
-    reduce(static_cast<const float*>(scores.get()), block, begin, end - begin);
+    reduce(scores.get(), block, begin, end - begin);
   }
 }
 

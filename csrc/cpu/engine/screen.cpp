@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "cpu/tuning.h"
 #include "fastclip/element.h"
@@ -46,13 +47,15 @@ void PairScorer::prefetch(int64_t key) const {
 }
 
 BlockScreen::BlockScreen(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
-                         const ScreenKeys* codes, double longest_key, const PairScorer& scorer)
+                         const ScreenKeys* codes, double longest_key, const PairScorer& scorer,
+                         const uint8_t* allowed)
     : kernels_(kernels),
       num_queries_(queries.rows),
       keys_(keys),
       codes_(codes),
       longest_key_(longest_key),
       scorer_(scorer),
+      allowed_(allowed),
       coefficients_(queries.rows),
       gamma_(round_up<int64_t>(queries.rows, 4)),
       scale_(queries.rows, 1.0),
@@ -134,6 +137,7 @@ bool BlockScreen::go_to(int64_t first, int64_t last) {
     panels_.error += first_key_;
     panels_.norm += first_key_;
     panels_.keys = count;
+    leave_out(count);
     return reach_ * longest_key_ < kLargestScore;
   }
   // Never destroyed: threads may still work when the process ends.
@@ -148,7 +152,17 @@ bool BlockScreen::go_to(int64_t first, int64_t last) {
   panels_.norm = norms_;
   panels_.keys = count;
   panels_.cols = panels_.width = keys_.cols;
+  leave_out(count);
   return reach_ * longest < kLargestScore;
+}
+
+void BlockScreen::leave_out(int64_t count) {
+  if (allowed_ == nullptr) return;
+  constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+  const uint8_t* allowed = allowed_ + first_key_;
+  for (int64_t j = 0; j < count; ++j) scales_[j] = allowed[j] != 0 ? panels_.scale[j] : kNone;
+  std::fill(scales_ + count, scales_ + round_up<int64_t>(count, kPanel), kNone);
+  panels_.scale = scales_;
 }
 
 }  // namespace fastclip::cpu

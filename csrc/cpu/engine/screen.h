@@ -57,8 +57,10 @@ class PairScorer {
 class BlockScreen {
  public:
   // `scorer` is of the same queries and keys; `codes` may be null; `longest_key` is of the codes.
+  // Keys that are not `allowed` have bounds that are NaN, which pass no threshold.
   BlockScreen(const Kernels& kernels, const Matrix& queries, const Matrix& keys,
-              const ScreenKeys* codes, double longest_key, const PairScorer& scorer);
+              const ScreenKeys* codes, double longest_key, const PairScorer& scorer,
+              const uint8_t* allowed);
 
   // Goes to panels [first, last) of the keys, at most tuning::kMaxPanels. False where (3) does not
   // hold.
@@ -75,6 +77,7 @@ class BlockScreen {
   }
   int64_t first_key() const { return first_key_; }
   int64_t num_keys() const { return panels_.keys; }
+  bool allows_all() const { return allowed_ == nullptr; }
 
   int64_t num_queries() const { return num_queries_; }
   float gamma(int64_t i) const { return gamma_[i]; }
@@ -96,6 +99,7 @@ class BlockScreen {
   }
   void encode_queries(const Matrix& queries);
   void bound_queries(const Matrix& queries);
+  void leave_out(int64_t count);
   FloatRows float_rows(const Matrix& rows, AlignedBuffer<float>& converted) const;
   float bound_lengths(const FloatRows& rows, int64_t count, float* lengths) const;
 
@@ -105,6 +109,7 @@ class BlockScreen {
   const ScreenKeys* codes_;
   const double longest_key_;
   const PairScorer& scorer_;
+  const uint8_t* allowed_;  // may be null
   ScreenKeys panels_;
   int64_t first_key_ = 0;
   std::vector<ScreenQuery> coefficients_;
@@ -117,6 +122,7 @@ class BlockScreen {
   FloatRows query_floats_;
   AlignedBuffer<float> converted_queries_, converted_keys_;
   float norms_[kMaxPanelKeys] = {};
+  float scales_[kMaxPanelKeys];  // where not all keys are allowed
 };
 
 // Walks over panels [first, last): screen() screens those that `block` has gone to and returns how
@@ -177,18 +183,19 @@ inline Screens screens_for(const Kernels& isa, const ScreenKeys* codes, int64_t 
 // Searches keys [first_key, last_key) for a block of queries. make(BlockScreen&) returns a search
 // of screened panels: its allowance() and screen() are those of walk_panels, its finish() returns
 // how many pairs it scored exactly. exact(scores, ld, first_key, count) gets blocks of the keys
-// that were not screened. Returns how many pairs were scored exactly.
+// that were not screened. Scores and bounds of keys that are not `allowed`, which may be null, are
+// NaN. Returns how many pairs were scored exactly.
 template <class Make, class Exact>
 int64_t search_keys(const Kernels& isa, const Matrix& queries, const Matrix& keys,
                     int64_t first_key, int64_t last_key, const Screens& screens,
-                    Interrupt& interrupt, Make&& make, Exact&& exact,
+                    const uint8_t* allowed, Interrupt& interrupt, Make&& make, Exact&& exact,
                     NonFiniteRow* nonfinite = nullptr) {
   int64_t scored = 0, panel = first_key / kPanel;
   std::optional<PairScorer> scorer;
   if (screens.count > 0) scorer.emplace(isa, queries, keys);
   for (int s = 0; s < screens.count && panel * kPanel < last_key; ++s) {
     const auto [codes, most_keys] = screens.screens[s];
-    BlockScreen block(isa, queries, keys, codes, screens.longest_key, *scorer);
+    BlockScreen block(isa, queries, keys, codes, screens.longest_key, *scorer, allowed);
     auto search = make(block);
     const int64_t end = ceil_div(std::min(last_key - panel * kPanel, most_keys), kPanel);
     panel = walk_panels(block, panel, panel + end, search.allowance(), interrupt,
@@ -196,7 +203,13 @@ int64_t search_keys(const Kernels& isa, const Matrix& queries, const Matrix& key
     scored += search.finish();
   }
   const int64_t rest = std::min(panel * kPanel, last_key);
-  sweep(isa, queries, keys, rest, last_key, interrupt, exact, nonfinite);
+  sweep(
+      isa, queries, keys, rest, last_key, interrupt,
+      [&](float* scores, int64_t ld, int64_t begin, int64_t count) {
+        leave_out(allowed, scores, ld, queries.rows, begin, count);
+        exact(scores, ld, begin, count);
+      },
+      nonfinite);
   return scored + queries.rows * (last_key - rest);
 }
 

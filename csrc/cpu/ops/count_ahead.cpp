@@ -77,8 +77,8 @@ void count_ahead(const CountAheadCall& call, Screening screening, int threads,
   if (totals.per_key != nullptr) std::fill_n(totals.per_key, call.keys.rows, 0);
   const std::vector<Threshold> thresholds = join_thresholds(call.scores, call.ties);
   *call.survivors.data = search_fixed(
-      kernels(), call.queries, call.keys, call.screen, call.scores.data, screening, threads,
-      interrupt, [&](int64_t first_query, int64_t rows) {
+      kernels(), call.queries, call.keys, call.screen, call.allowed.data, call.scores.data,
+      screening, threads, interrupt, [&](int64_t first_query, int64_t rows) {
         return CountTask{thresholds.data() + first_query, first_query, rows, totals, {}};
       });
 }

@@ -64,8 +64,8 @@ void group_beats(const GroupBeatsCall& call, Screening screening, int threads,
   std::fill_n(call.bits.data, call.bits.count(), 0);
   const std::vector<Threshold> thresholds = join_thresholds(call.scores, call.ties);
   *call.survivors.data =
-      search_fixed(kernels(), call.queries, call.keys, call.screen, call.scores.data, screening,
-                   threads, interrupt, [&](int64_t first_query, int64_t rows) {
+      search_fixed(kernels(), call.queries, call.keys, call.screen, nullptr, call.scores.data,
+                   screening, threads, interrupt, [&](int64_t first_query, int64_t rows) {
                      return BeatsTask{thresholds.data() + first_query,
                                       call.groups.data,
                                       first_query,

@@ -172,7 +172,7 @@ void group_max(const GroupMaxCall& call, Screening screening, int threads, Inter
                     call.indices.data + first * num_groups};
     std::fill_n(best.indices, rows.rows * num_groups, -1);
     scored += search_keys(
-        isa, rows, keys, 0, keys.rows, screens, interrupt,
+        isa, rows, keys, 0, keys.rows, screens, nullptr, interrupt,
         [&](BlockScreen& block) { return ScreenedGroupMax(isa, block, best); },
         [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
           for (int64_t i = 0; i < rows.rows; ++i) {

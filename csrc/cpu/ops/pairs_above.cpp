@@ -82,8 +82,8 @@ std::vector<ScoredPair> pairs_above(const PairsAboveCall& call, Screening screen
   std::mutex mutex;
   std::deque<std::vector<ScoredPair>> parts;  // elements keep their addresses
   const std::vector<float> scores(call.queries.rows, call.threshold);
-  search_fixed(kernels(), call.queries, call.keys, call.screen, scores.data(), screening, threads,
-               interrupt, [&](int64_t first_query, int64_t rows) {
+  search_fixed(kernels(), call.queries, call.keys, call.screen, nullptr, scores.data(), screening,
+               threads, interrupt, [&](int64_t first_query, int64_t rows) {
                  std::lock_guard lock(mutex);
                  return PairTask{call.threshold, call.later_only, first_query, rows,
                                  parts.emplace_back()};

@@ -15,9 +15,9 @@ int64_t query_block_rows(int64_t keys, int64_t k) {
   return std::clamp<int64_t>(tuning::kCandidateBytes / per_query, 1, tuning::kMaxQueryBlock);
 }
 
-void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, int64_t k,
-                NonFiniteRow* nonfinite, float* values, int64_t* indices, int threads,
-                Interrupt& interrupt) {
+void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys,
+                const uint8_t* allowed, int64_t k, NonFiniteRow* nonfinite, float* values,
+                int64_t* indices, int threads, Interrupt& interrupt) {
   // Each part of the keys leaves k of them to be merged.
   const int64_t key_block = std::max(key_block_rows(lane_steps(queries.cols), isa.key_tile), 4 * k);
   const Plan plan(queries.rows, keys.rows, query_block_rows(keys.rows, k), key_block, threads);
@@ -28,8 +28,10 @@ void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys, i
                 sweep(
                     isa, queries.slice(task.first_query, task.last_query), keys, task.first_key,
                     task.last_key, interrupt,
-                    [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
-                      for (int64_t i = 0; i < task.last_query - task.first_query; ++i) {
+                    [&](float* scores, int64_t ld, int64_t begin, int64_t count) {
+                      const int64_t rows = task.last_query - task.first_query;
+                      leave_out(allowed, scores, ld, rows, begin, count);
+                      for (int64_t i = 0; i < rows; ++i) {
                         best.accumulate(i, scores + i * ld, count, begin);
                       }
                     },
@@ -47,6 +49,7 @@ bool worth_codes(int64_t queries, int64_t keys, int64_t k) {
 int64_t topk(const TopKCall& call, Screening screening, int threads, Interrupt& interrupt) {
   const auto &queries = call.queries, &keys = call.keys;
   const ScreenKeys* codes = call.screen;
+  const uint8_t* allowed = call.allowed.data;
   const int64_t k = call.values.sizes[1];
   *call.survivors.data = 0;
   const int64_t query = find_nonfinite({queries, {}}, threads, interrupt);
@@ -68,10 +71,10 @@ int64_t topk(const TopKCall& call, Screening screening, int threads, Interrupt& 
   int64_t* indices = call.indices.data;
   *call.survivors.data = queries.rows * keys.rows;
   if (screened) {
-    *call.survivors.data =
-        screened_topk(isa, queries, keys, screens, k, check, values, indices, threads, interrupt);
+    *call.survivors.data = screened_topk(isa, queries, keys, screens, allowed, k, check, values,
+                                         indices, threads, interrupt);
   } else {
-    exact_topk(isa, queries, keys, k, check, values, indices, threads, interrupt);
+    exact_topk(isa, queries, keys, allowed, k, check, values, indices, threads, interrupt);
   }
   return nonfinite.any() ? queries.rows + nonfinite.row() : -1;
 }

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
-#include <numeric>
 #include <vector>
 
 #include "cpu/engine/buffer.h"
@@ -32,8 +32,9 @@ class TopK {
     return round_up(std::min(keys, tuning::topk_entries(k)), kLanes);
   }
 
-  // Adds the scores of keys [first_key, first_key + count). Keys of one query must arrive in
-  // increasing order: a later key then loses every tie, and strictly greater is the right gate.
+  // Adds the scores of keys [first_key, first_key + count), but for NaN. Keys of one query must
+  // arrive in increasing order: a later key then loses every tie, and strictly greater is the right
+  // gate.
   void accumulate(int64_t query, const float* scores, int64_t count, int64_t first_key) {
     State& state = states_.get()[query];
     for (int64_t begin = 0; begin < count; begin += kChunk) {
@@ -112,12 +113,15 @@ class TopK {
                  int64_t query) const {
     float* scores = scores_of(query) + state.size;
     int64_t* indices = indices_of(query) + state.size;
-    if (!state.gated) {
-      std::copy_n(x, n, scores);
-      std::iota(indices, indices + n, first);
-      return n;
-    }
     int64_t to = 0;
+    if (!state.gated) {
+      for (int64_t i = 0; i < n; ++i) {
+        scores[to] = x[i];
+        indices[to] = first + i;
+        to += std::isnan(x[i]) ? 0 : 1;
+      }
+      return to;
+    }
     for (int64_t i = 0; i < n; ++i) {
       scores[to] = x[i];
       indices[to] = first + i;

@@ -70,7 +70,8 @@ void reduce_topk(const Kernels& isa, const Plan& plan, int64_t queries, int64_t 
 // Top-k through the screen; topk() chooses between it and exact scores of all pairs. With
 // `nonfinite`, keys are checked: the screen leaves those that are not finite to exact scores.
 int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys,
-                      const Screens& screens, int64_t k, NonFiniteRow* nonfinite, float* values,
-                      int64_t* indices, int threads, Interrupt& interrupt);
+                      const Screens& screens, const uint8_t* allowed, int64_t k,
+                      NonFiniteRow* nonfinite, float* values, int64_t* indices, int threads,
+                      Interrupt& interrupt);
 
 }  // namespace fastclip::cpu

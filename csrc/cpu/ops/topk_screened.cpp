@@ -2,6 +2,7 @@
 // the others are rescored, most promising first.
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -115,7 +116,10 @@ class ScreenedTopK {
     block_.write_bounds({lowers.get(), uppers.get(), kMaxPanelKeys});
     int32_t passed[kMaxPanelKeys + kLanes];
     for (int64_t i = 0; i < block_.num_queries(); ++i) {
-      const float* lower = lowers.get() + i * kMaxPanelKeys;
+      float* lower = lowers.get() + i * kMaxPanelKeys;
+      for (int64_t j = 0; !block_.allows_all() && j < keys; ++j) {
+        if (std::isnan(lower[j])) lower[j] = -kInfinity;
+      }
       const float* upper = uppers.get() + i * kMaxPanelKeys;
       const float gamma = block_.gamma(i);
       if (keys >= k_) raise(i, kth_lower(lower, keys) - gamma);
@@ -292,8 +296,9 @@ class ScreenedTopK {
 }  // namespace
 
 int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys,
-                      const Screens& screens, int64_t k, NonFiniteRow* nonfinite, float* values,
-                      int64_t* indices, int threads, Interrupt& interrupt) {
+                      const Screens& screens, const uint8_t* allowed, int64_t k,
+                      NonFiniteRow* nonfinite, float* values, int64_t* indices, int threads,
+                      Interrupt& interrupt) {
   std::atomic<int64_t> scored{0};
   const int64_t candidate_bytes = Candidates::kEntryBytes * Candidates::capacity(k);
   const bool resident = keys.rows * keys.cols * size_of(keys.dtype) <= tuning::kKeyBlockBytes;
@@ -309,7 +314,7 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
         const Matrix rows = queries.slice(task.first_query, task.last_query);
         TopK best(isa, rows.rows, task.last_key - task.first_key, task.k);
         scored += search_keys(
-            isa, rows, keys, task.first_key, task.last_key, screens, interrupt,
+            isa, rows, keys, task.first_key, task.last_key, screens, allowed, interrupt,
             [&](BlockScreen& block) { return ScreenedTopK(isa, block, keys, task.k, best); },
             [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
               for (int64_t i = 0; i < rows.rows; ++i) {

@@ -197,12 +197,10 @@ def vocabulary_expansion(
     >>> found.acc_c, found.acc_e, found.acc_s, found.acc_full
     (1.0, 0.875, 0.75, 0.75)
     """
-    orders = _orders(permutations, protocol)
-    seed = as_integer("seed", seed)
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed: must be from 0 to 2^32 - 1, got {seed}")
+    orders = as_orders(permutations, protocol)
+    seed = as_seed(seed)
     inputs = as_inputs(image_features, labels, class_features, prompts)
-    ids, count = as_class_groups(groups, inputs)
+    ids, _ = as_class_groups(groups, inputs)
     names = _names(class_names, ids)
     inputs, ids = within_groups(inputs, ids)
     shared = warn_of_shared(names)
@@ -210,17 +208,25 @@ def vocabulary_expansion(
         raise ValueError("protocol: 'authors' needs classes of different names")
 
     found = outcomes(inputs, ids, names)
-    own = np.bincount(found.group, found.ok, minlength=count) / found.sizes
+    trials = None
+    if protocol == "authors":
+        assert orders is not None
+        trials = _as_the_authors(inputs, ids, found, orders, seed)
+    return expansion_of(found, orders, seed, trials)
+
+
+def expansion_of(
+    found: Outcomes, orders: int | None, seed: int, trials: _sampled.Trials | None = None
+) -> VocabularyExpansion:
+    """All figures that follow from the outcomes: of all orders, of as many as drawn, or given."""
+    own = np.bincount(found.group, found.ok, minlength=found.groups) / found.sizes
     if orders is None:
         extensibility = _exact.extensibility(found)
         stability = _exact.stability(found)
         curves = [_curve(values.mean, values.std) for values in (extensibility, stability)]
         errors = [0.0, 0.0]
     else:
-        if protocol == "authors":
-            trials = _as_the_authors(inputs, ids, found, orders, seed)
-        else:
-            trials = _sampled.draw(found, orders, seed)
+        trials = trials or _sampled.draw(found, orders, seed)
         curves = [_curve(values.mean(1), values.std((0, 1))) for values in trials]
         errors = [
             _standard_error(trials.extensibility.mean(2)),
@@ -237,7 +243,9 @@ def vocabulary_expansion(
     )
 
 
-def _orders(permutations: Literal["all"] | SupportsIndex, protocol: Protocol) -> int | None:
+def as_orders(
+    permutations: Literal["all"] | SupportsIndex, protocol: Protocol = "exact"
+) -> int | None:
     """How many orders to draw; None for all."""
     check_choice("protocol", protocol, ("exact", "authors"))
     if isinstance(permutations, str):
@@ -249,6 +257,13 @@ def _orders(permutations: Literal["all"] | SupportsIndex, protocol: Protocol) ->
     orders = as_integer("permutations", permutations)
     check_at_least(1, permutations=orders)
     return orders
+
+
+def as_seed(seed: SupportsIndex) -> int:
+    number = as_integer("seed", seed)
+    if not 0 <= number < 2**32:
+        raise ValueError(f"seed: must be from 0 to 2^32 - 1, got {number}")
+    return number
 
 
 def _names(class_names: Sequence[str] | None, ids: torch.Tensor) -> list[str] | None:

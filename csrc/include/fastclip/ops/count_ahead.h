@@ -10,12 +10,13 @@ namespace fastclip {
 struct CountAheadCall {
   Matrix queries;
   Matrix keys;
-  const ScreenKeys* screen;   // may be null
-  Array<const float> scores;  // of the thresholds
-  Array<const int64_t> ties;  // of the thresholds
-  Array<int64_t> per_query;   // may be null
-  Array<int64_t> per_key;     // may be null
-  Scalar<int64_t> survivors;  // becomes how many pairs were scored exactly
+  const ScreenKeys* screen;      // may be null
+  Array<const uint8_t> allowed;  // the keys that count; null: all, as it must be on devices
+  Array<const float> scores;     // of the thresholds
+  Array<const int64_t> ties;     // of the thresholds
+  Array<int64_t> per_query;      // may be null
+  Array<int64_t> per_key;        // may be null
+  Scalar<int64_t> survivors;     // becomes how many pairs were scored exactly
 };
 
 namespace cpu {

@@ -4,11 +4,13 @@
 
 namespace fastclip {
 
-// The k best keys of each query, best first, k being the width of the results.
+// The k best keys of each query, best first, k being the width of the results: no more than there
+// are keys that count.
 struct TopKCall {
   Matrix queries;
   Matrix keys;
-  const ScreenKeys* screen;  // may be null
+  const ScreenKeys* screen;      // may be null
+  Array<const uint8_t> allowed;  // the keys that count; null: all, as it must be on devices
   Table<float> values;
   Table<int64_t> indices;
   Scalar<int64_t> survivors;  // becomes how many pairs were scored exactly
