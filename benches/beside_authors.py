@@ -149,12 +149,12 @@ def coder_zero_shot(root: Path) -> Rows:
     found: Rows = {}
     scores = module.heuristic_classifier(*made.get_general_CODER(images))
     own = CoderClassifier(threshold=0.1, protocol=["labels-choose"]).fit(coder)
-    found |= by_worst("scores of the first stage", own.decision_function(images), scores)
+    found |= by_worst("scores of the first stage", own.class_scores(images), scores)
     batches = [(images[i : i + 100], labels[i : i + 100]) for i in range(0, 400, 100)]
     first = module.classify("food-101", batches, Embedded(), made, False)
     both = module.classify("food-101", batches, Embedded(), made, True)
     found["accuracy of the first stage"] = (
-        accuracy(own.decision_function(images).argmax(1), labels),
+        accuracy(own.class_scores(images).argmax(1), labels),
         first,
     )
     # Theirs reranks half precision alone: for float32 it fails, and says nothing.

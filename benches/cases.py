@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,36 +13,21 @@ import numpy as np
 import torch
 
 import fastclip
+from fastclip.benchmark import questions
+from fastclip.benchmark.case import Call, Case, unit_rows
+from fastclip.benchmark.questions import Input
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 import inputs
 import reference
 
-Call = Callable[[], Any]
+REAL = "real images, mixes of real captions"
+_ROUNDING = 2e-6  # how far a peer's float32 score may be off
 
 
-@dataclass(frozen=True)
-class Case:
-    """One question on one input.
-
-    ``work`` is what must be done at least: operations of the ``unit`` that does them, a
-    multiplication and an addition counting as two, or bytes read. ``check`` raises AssertionError
-    where an answer is wrong; it is called on the very inputs that are timed. Calls in ``slow`` are
-    made only once.
-    """
-
-    description: str
-    work: float
-    ours: Mapping[str, Call]
-    peers: Mapping[str, Call]
-    check: Callable[[str, Any], None]
-    unit: str = "int8"
-    slow: tuple[str, ...] = ()
-
-
-def unit_rows(count: int, width: int, seed: int) -> torch.Tensor:
-    rows = torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.normalize(rows)
+def given(queries: torch.Tensor, keys: torch.Tensor, name: str) -> Input:
+    """Both sides of a question; peers are held to the rounding that they show at d = 512."""
+    return Input(queries, keys, name, peers_off=_ROUNDING)
 
 
 def caption_mixes(count: int, seed: int) -> torch.Tensor:
@@ -66,47 +51,27 @@ def image_rows(count: int, seed: int) -> torch.Tensor:
 def topk_case(name: str, queries: torch.Tensor, keys: torch.Tensor, k: int) -> Case:
     import faiss
 
-    packed = fastclip.pack(keys, copy=False)
-    indexes = {"FAISS IndexFlatIP": faiss.IndexFlatIP(keys.shape[1])}
+    case = questions.topk(given(queries, keys, name), k)
+    peers = dict(case.peers)
     panorama = "FAISS IndexFlatIPPanorama, 16 levels"
     if len(keys) < 1_000_000:  # each index holds the keys
-        indexes[panorama] = faiss.IndexFlatIPPanorama(keys.shape[1], 16)
-    for index in indexes.values():
+        index = faiss.IndexFlatIPPanorama(keys.shape[1], 16)
         index.add(keys.numpy())
-    faiss.omp_set_num_threads(torch.get_num_threads())
-
+        peers[panorama] = partial(index.search, queries.numpy(), k)
     checked = torch.linspace(0, len(queries) - 1, min(8, len(queries))).long()
     values, indices = zip(
         *(reference.topk(queries[i : i + 1], keys, k) for i in checked), strict=True
     )
 
     def check(who: str, answer: Any) -> None:
+        case.check(who, answer)
         if who.startswith("fastclip"):
             assert np.array_equal(answer.indices[checked].numpy(), np.concatenate(indices))
             assert reference.same_bits(answer.values[checked], np.concatenate(values))
-            return
-        # Peers round otherwise and may exchange near-ties: their scores must agree.
-        scores = answer[0] if isinstance(answer, tuple) else answer.values
-        scores = np.asarray(scores)[checked.numpy()]
-        np.testing.assert_allclose(scores, np.concatenate(values), atol=2e-6)
 
-    (n, d), v = queries.shape, len(keys)
-    few = n <= 16  # bound by the bytes of the codes
-    return Case(
-        description=f"top-{k}, {n:,} x {v:,} x {d} float32, {name}",
-        work=float(packed.codes.numel()) if few else 2.0 * n * v * d,
-        unit="bytes" if few else "int8",
-        ours={
-            "fastclip.topk": lambda: fastclip.topk(queries, keys, k),
-            "fastclip.topk, packed keys": lambda: fastclip.topk(queries, packed, k),
-        },
-        peers={
-            "torch mm + topk": lambda: (queries @ keys.T).topk(k),
-            **{who: partial(index.search, queries.numpy(), k) for who, index in indexes.items()},
-        },
-        slow=tuple(indexes) if k > 1000 else (panorama,),
-        check=check,
-    )
+    indexes = tuple(who for who in peers if who.startswith("FAISS"))
+    slow = indexes if k > 1000 else (panorama,)
+    return replace(case, peers=peers, check=check, slow=slow)
 
 
 def pixel_labels_case(name: str, pixels: torch.Tensor, size: tuple[int, int]) -> Case:
@@ -213,59 +178,22 @@ def refine_masks_case(images: torch.Tensor, masks: torch.Tensor) -> Case:
     )
 
 
-def logsumexp_case(name: str, queries: torch.Tensor, keys: torch.Tensor, scale: float) -> Case:
-    packed = fastclip.pack(keys)
+def logsumexp_case(name: str, queries: torch.Tensor, keys: torch.Tensor) -> Case:
+    case = questions.logsumexp(given(queries, keys, name), 1)
+    scale = questions.SCALE
     checked = torch.linspace(0, len(queries) - 1, min(8, len(queries))).long()
     exact = reference.logsumexp(queries[checked], keys, scale)
 
     def check(who: str, answer: Any) -> None:
+        case.check(who, answer)
+        answer = torch.cat(answer) if isinstance(answer, list) else answer
         np.testing.assert_allclose(answer[checked].numpy(), exact, rtol=1e-6)
 
-    (n, d), v = queries.shape, len(keys)
-    return Case(
-        description=f"log-sum-exp, {n:,} x {v:,} x {d} float32, scale {scale:g}, {name}",
-        work=2.0 * n * v * d,
-        unit="float32",
-        ours={
-            "fastclip.logsumexp": lambda: fastclip.logsumexp(queries, keys, scale),
-            "fastclip.logsumexp, packed keys": lambda: fastclip.logsumexp(queries, packed, scale),
-        },
-        peers={
-            "torch mm + logsumexp": lambda: (scale * (queries @ keys.T)).logsumexp(1),
-            "torch in blocks of keys": lambda: torch.stack(
-                [(scale * (queries @ k.T)).logsumexp(1) for k in keys.split(4096)]
-            ).logsumexp(0),
-        },
-        check=check,
-    )
+    def in_blocks() -> torch.Tensor:
+        sums = [(scale * (queries @ k.T)).logsumexp(1) for k in keys.split(4096)]
+        return torch.stack(sums).logsumexp(0)
 
-
-def softmax_topk_case(name: str, queries: torch.Tensor, keys: torch.Tensor, scale: float) -> Case:
-    packed = fastclip.pack(keys)
-    k = 5
-    checked = torch.linspace(0, len(queries) - 1, min(8, len(queries))).long()
-    scores = (queries[checked].double() @ keys.double().T) * scale
-    exact = scores.softmax(1).topk(k).values
-
-    def check(who: str, answer: Any) -> None:
-        np.testing.assert_allclose(answer[0][checked].numpy(), exact, rtol=1e-3)
-
-    (n, d), v = queries.shape, len(keys)
-    return Case(
-        description=f"softmax, {k} best, {n:,} x {v:,} x {d} float32, scale {scale:g}, {name}",
-        work=2.0 * n * v * d,
-        unit="float32",
-        ours={
-            "fastclip.softmax_topk": lambda: fastclip.softmax_topk(queries, keys, k, scale),
-            "fastclip.softmax_topk, packed keys": lambda: fastclip.softmax_topk(
-                queries, packed, k, scale
-            ),
-        },
-        peers={
-            "torch mm + softmax + topk": lambda: (scale * (queries @ keys.T)).softmax(1).topk(k),
-        },
-        check=check,
-    )
+    return replace(case, peers={**case.peers, "torch in blocks of keys": in_blocks}, check=check)
 
 
 def gaussian_potential_case(name: str, x: torch.Tensor, t: float) -> Case:
@@ -312,7 +240,6 @@ def images_among_captions() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, t
 
 
 _CHUNK = 256  # queries that a peer takes at a time: 128 to 1,024 are alike, fewer are slower
-_ROUNDING = 2e-6  # how far a peer's float32 score may be off
 
 
 def in_chunks(answer: Callable[[slice], torch.Tensor], queries: int) -> list[torch.Tensor]:
@@ -346,7 +273,7 @@ def counting_case(
 ) -> Case:
     (n, d), v = queries.shape, len(keys)
     return Case(
-        description=f"{name}, {n:,} x {v:,} x {d} float32, real images, mixes of real captions",
+        description=f"{name}, {n:,} x {v:,} x {d} float32, {REAL}",
         work=2.0 * n * v * d,
         ours=ours,
         peers=peers,
@@ -357,41 +284,23 @@ def counting_case(
 
 def rank_case() -> Case:
     queries, keys, targets, own = images_among_captions()
-    packed = fastclip.pack(keys)
+    asked = given(queries, keys, REAL)
+    case = questions.rank_of(asked, "rank of the own caption", targets, own)
     checked = torch.linspace(0, len(queries) - 1, 8).long()
-    some = queries[checked], keys
-    exact = reference.rank(*some, targets[checked].numpy())
-    low, high = (
-        reference.count_above(*some, own[checked].numpy() + shift, "query")
-        for shift in (np.float32(_ROUNDING), np.float32(-_ROUNDING))
-    )
+    exact = reference.rank(queries[checked], keys, targets[checked].numpy())
 
-    def dense(rows: slice = slice(None)) -> torch.Tensor:
-        scores = queries[rows] @ keys.T
-        return (scores > scores.gather(1, targets[rows, None])).sum(1)
+    def check(who: str, answer: Any) -> None:
+        case.check(who, answer)
+        if who.startswith("fastclip"):
+            assert np.array_equal(answer[checked].numpy(), exact)
 
     def ranking(rows: slice) -> torch.Tensor:
         order = (queries[rows] @ keys.T).argsort(1, descending=True)
         return torch.where(order == targets[rows, None])[1]
 
-    return counting_case(
-        "rank of the own caption",
-        queries,
-        keys,
-        {
-            "fastclip.rank": lambda: fastclip.rank(queries, keys, targets),
-            "fastclip.rank, packed keys": lambda: fastclip.rank(queries, packed, targets),
-        },
-        {
-            "torch mm + compare + sum": dense,
-            "the same in chunks": lambda: torch.cat(in_chunks(dense, len(queries))),
-            "argsort + where, as open_clip does it": lambda: torch.cat(
-                in_chunks(ranking, len(queries))
-            ),
-        },
-        check_counts(checked, exact, low, high),
-        slow=("argsort + where, as open_clip does it",),
-    )
+    sorting = "argsort + where, as open_clip does it"
+    peers = {**case.peers, sorting: lambda: torch.cat(in_chunks(ranking, len(queries)))}
+    return replace(case, peers=peers, check=check, slow=(sorting,))
 
 
 def count_case() -> Case:
@@ -424,34 +333,18 @@ def count_case() -> Case:
 
 
 def group_max_case(queries: torch.Tensor, keys: torch.Tensor, group_size: int) -> Case:
-    packed = fastclip.pack(keys)
-    groups = torch.arange(len(keys)) // group_size
-    count = int(groups[-1]) + 1
+    case = questions.group_max(given(queries, keys, "random unit rows"), group_size)
+    groups = np.arange(len(keys)) // group_size
     checked = torch.linspace(0, len(queries) - 1, 4).long()
-    values, indices = reference.group_max(queries[checked], keys, groups.numpy())
+    values, indices = reference.group_max(queries[checked], keys, groups)
 
     def check(who: str, answer: Any) -> None:
+        case.check(who, answer)
         if who.startswith("fastclip"):
             assert np.array_equal(answer.indices[checked].numpy(), indices)
             assert reference.same_bits(answer.values[checked], values)
-            return
-        np.testing.assert_allclose(answer[checked].numpy(), values, atol=2e-6)
 
-    def dense() -> torch.Tensor:
-        empty = torch.full((len(queries), count), -torch.inf)
-        return empty.scatter_reduce(1, groups.expand(len(queries), -1), queries @ keys.T, "amax")
-
-    (n, d), v = queries.shape, len(keys)
-    return Case(
-        description=f"group maximum, {n:,} x {v:,} x {d} float32 in {count:,} groups, random rows",
-        work=2.0 * n * v * d,
-        ours={
-            "fastclip.group_max": lambda: fastclip.group_max(queries, keys, groups),
-            "fastclip.group_max, packed keys": lambda: fastclip.group_max(queries, packed, groups),
-        },
-        peers={"torch mm + scatter_reduce": dense},
-        check=check,
-    )
+    return replace(case, check=check)
 
 
 def threads_case(queries: torch.Tensor, keys: torch.Tensor, k: int) -> Case:
@@ -522,9 +415,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "topk": lambda: topk_case(
         "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 10
     ),
-    "topk-real": lambda: topk_case(
-        "real images, mixes of real captions", image_rows(2048, 0), caption_mixes(131_072, 1), 10
-    ),
+    "topk-real": lambda: topk_case(REAL, image_rows(2048, 0), caption_mixes(131_072, 1), 10),
     "topk-one-query": lambda: topk_case(
         "random unit rows", unit_rows(1, 512, 0), unit_rows(1_000_000, 512, 1), 10
     ),
@@ -555,13 +446,11 @@ CASES: dict[str, Callable[[], Case]] = {
     ),
     "refine-masks": lambda: refine_masks_case(smooth_images(1, 448), torch.rand(1, 21, 448, 448)),
     "logsumexp": lambda: logsumexp_case(
-        "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1), 100.0
+        "random unit rows", unit_rows(2048, 512, 0), unit_rows(131_072, 512, 1)
     ),
-    "logsumexp-real": lambda: logsumexp_case(
-        "real images, mixes of real captions", image_rows(2048, 0), caption_mixes(131_072, 1), 100.0
-    ),
-    "softmax-topk-real": lambda: softmax_topk_case(
-        "real images, mixes of real captions", image_rows(2048, 0), caption_mixes(131_072, 1), 100.0
+    "logsumexp-real": lambda: logsumexp_case(REAL, image_rows(2048, 0), caption_mixes(131_072, 1)),
+    "softmax-topk-real": lambda: questions.softmax_topk(
+        given(image_rows(2048, 0), caption_mixes(131_072, 1), REAL), 5
     ),
     "gaussian-potential": lambda: gaussian_potential_case(
         "random unit rows", unit_rows(20_000, 512, 0), 2.0

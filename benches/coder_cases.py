@@ -44,7 +44,7 @@ def first_stage_case(
         description=f"CODER, first stage, {images:,} images, {classes:,} classes x {texts} texts",
         work=2.0 * images * width * 2 * classes,
         unit="float32",
-        ours={"fastclip.coder.CoderClassifier": lambda: classifier.decision_function(rows)},
+        ours={"fastclip.coder.CoderClassifier": lambda: classifier.class_scores(rows)},
         peers={"the authors' loop, torch": theirs},
         check=check,
     )

@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 from gpu_cases import Data, GpuCase, cases
-from gpu_clock import copy_bandwidth, peak_bytes, synchronize, times
 from gpu_steps import write_json
 
+from fastclip.benchmark.clock import copy_bandwidth, peak_bytes, synchronize, times
 from fastclip.config import config
 
 # Operations per second of the int8 matrix units, from data sheets.

@@ -12,9 +12,10 @@ from functools import cache
 from typing import Any
 
 import torch
-from gpu_clock import captured
 
 import fastclip
+from fastclip.benchmark.clock import captured
+from fastclip.benchmark.questions import with_tf32
 
 CHUNK_BYTES = 2**33  # of scores that a peer makes at a time
 FEW = 64  # rows, which are not made fewer
@@ -82,18 +83,6 @@ def in_chunks(
 def chunk_rows(queries: torch.Tensor, keys: torch.Tensor) -> int:
     """Return how many queries have CHUNK_BYTES of scores: a power of two, whole tiles of mm."""
     return 1 << max(0, (CHUNK_BYTES // (len(keys) * queries.element_size())).bit_length() - 1)
-
-
-def with_tf32(call: Callable[[], Any]) -> Callable[[], Any]:
-    def run() -> Any:
-        before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = True
-        try:
-            return call()
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = before
-
-    return run
 
 
 def topk_case(

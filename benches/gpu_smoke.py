@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from gpu_clock import captured, copy_bandwidth, times
 
 import fastclip
+from fastclip.benchmark.clock import captured, copy_bandwidth, times
 
 
 @dataclass(frozen=True)

@@ -11,24 +11,23 @@ import argparse
 import itertools
 import json
 import statistics
-import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
-from cases import unit_rows
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
-from run import processor
 
 import fastclip
+from fastclip.benchmark.case import unit_rows
+from fastclip.benchmark.machine import processor
+from fastclip.benchmark.measure import interleaved
+from fastclip.benchmark.plan import KEYS, QUERIES
+from fastclip.benchmark.tables import grid_table
 from fastclip.config import config
 
-QUERIES = (1, 16, 64, 256, 2048, 16_384)
-KEYS = (80, 1000, 8192, 131_072, 1_048_576)
 WIDTHS = (512, 768, 1024, 1280)
 PLACES = (1, 10, 100, 1000)
 MOST_OPERATIONS = 3e11  # of a cell: torch takes about 2 s
@@ -54,18 +53,8 @@ def check(ours: fastclip.TopK, packed: fastclip.TopK, dense: list[Any]) -> None:
 
 def medians(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
     """Return the median time of each call, in turns that take about this long together."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
     share = seconds / (TURNS * len(calls))
-    for _ in range(TURNS):
-        for name, call in calls.items():
-            time.sleep(PAUSE)
-            if not times[name] or times[name][-1] < PAUSE:
-                call()  # wakes the threads
-            end = time.perf_counter() + share
-            while not times[name] or time.perf_counter() < end:
-                begin = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - begin)
+    times = interleaved(calls, TURNS, seconds=share, pause=PAUSE)
     return {name: statistics.median(t) for name, t in times.items()}
 
 
@@ -111,24 +100,8 @@ def main() -> None:
 def show(rows: list[dict[str, Any]]) -> None:
     for d in WIDTHS:
         for k in PLACES if d == 512 else (10,):
-            table = Table(title=f"torch's time over ours, keys / packed keys: d = {d}, k = {k}")
-            table.add_column("keys", justify="right")
-            for n in QUERIES:
-                table.add_column(f"{n:,} queries", justify="right")
-            for v in KEYS:
-                shown = []
-                for n in QUERIES:
-                    cell = [r for r in rows if (r["queries"], r["keys"]) == (n, v)]
-                    cell = [r for r in cell if (r["d"], r["k"]) == (d, k)]
-                    seconds = cell[0]["seconds"] if cell else None
-                    shown.append(
-                        f"{seconds['torch'] / seconds['fastclip']:.2f} / "
-                        f"{seconds['torch'] / seconds['packed']:.2f}"
-                        if seconds
-                        else ""
-                    )
-                table.add_row(f"{v:,}", *shown)
-            Console(width=140).print(table)
+            some = [row for row in rows if (row["d"], row["k"]) == (d, k)]
+            Console(width=140).print(grid_table(some, f"d = {d}, k = {k}", "torch"))
 
 
 if __name__ == "__main__":

@@ -15,14 +15,15 @@ for resolution in lowest-direct highest; do
   environment=build/bounds/$resolution
   "$bin/uv" venv --quiet --python "$python" "$environment"
   "$bin/uv" pip install --quiet --python "$environment" --resolution $resolution \
-    "fastclip-kernels[metrics,scenes,tags,test,training] @ file://$PWD/$wheel"
+    "fastclip-kernels[metrics,scenes,sklearn,tags,test,training] @ file://$PWD/$wheel"
   "$bin/uv" pip freeze --python "$environment" > "$environment.txt"
   (
     # Not from here, where fastclip is the checkout.
     cp -r tests pyproject.toml "$environment"
     cd "$environment"
     bin/python -m pytest -n 2 -p no:cacheprovider tests/cli tests/data tests/engine tests/metrics \
-      tests/models tests/ops tests/sweep tests/training tests/ttd tests/test_process.py
+      tests/models tests/neighbors tests/ops tests/sweep tests/training tests/ttd \
+      tests/test_process.py tests/coder/test_sklearn.py tests/coder/test_in_scikit_learn.py
   )
   echo "$resolution: works"
 done

@@ -24,9 +24,12 @@ LONGEST = 500  # lines of a file
 LAYERS = (
     {"data", "_version", "_installation"},
     {"engine"},
-    {"ops", "config", "_exit"},
+    {"ops", "config", "_exit", "_estimator", "_without_sklearn"},
     {"sweep", "distributed"},
-    {"metrics", "models", "generation", "coder", "training", "ttd", "demo"},
+    {
+        *("metrics", "models", "neighbors", "generation", "coder", "training", "ttd", "demo"),
+        *("benchmark", "zero_shot"),
+    },
     {"report", "adapters", "fastclip"},  # fastclip/__init__.py offers all below
     {"cli", "__main__"},
 )

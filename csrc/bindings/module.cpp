@@ -102,6 +102,26 @@ void define_settings(py::module_& m) {
   });
 }
 
+// What one core does at most, for fastclip/benchmark/peak.py: how many operations, or bytes.
+void define_peak(py::module_& m) {
+  m.def("peak_steps", [](const std::string& kind, int64_t steps) {
+    const cpu::PeakKernels& peak = cpu::kernels().peak;
+    const auto run = kind == "float32"   ? peak.float32
+                     : kind == "float64" ? peak.float64
+                     : kind == "int8"    ? peak.int8
+                                         : throw py::value_error("kind: is " + kind);
+    return without_gil([&](cpu::Interrupt&) { return run(steps); });
+  });
+  m.def("peak_read", [](py::handle row) {
+    const auto x = tensors().rows(row);
+    if (!x || x->dtype != DType::kFloat32 || x->rows != 1) {
+      throw py::value_error("row: is no plain [1, n] tensor of float32");
+    }
+    const auto* numbers = reinterpret_cast<const float*>(x->data);
+    return without_gil([&](cpu::Interrupt&) { return cpu::kernels().peak.read(numbers, x->cols); });
+  });
+}
+
 #ifdef FASTCLIP_CUDA
 void define_cuda_settings(py::module_& m) {
   m.attr("emulated") = cuda::emulated();
@@ -148,4 +168,5 @@ PYBIND11_MODULE(_C, m, pybind11::mod_gil_not_used()) {
   define_operations(modules);
   define_plain(m);
   define_settings(m);
+  define_peak(m);
 }

@@ -9,6 +9,8 @@ import typer
 from fastclip._installation import incomplete
 from fastclip._version import __version__
 from fastclip.cli import (
+    bench,
+    classify,
     coder,
     demo,
     distill,
@@ -24,27 +26,23 @@ from fastclip.cli import (
     topk,
     train,
 )
-from fastclip.cli._common import Commands
+from fastclip.cli._common import commands, register
 
-app = typer.Typer(
-    name="fastclip",
-    cls=Commands,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-app.command("topk")(topk.command)
-app.command("embed-images")(embed.images)
-app.command("embed-texts")(embed.texts)
-app.command("hard-positives")(hard_positives.command)
-app.command("hard-captions")(hard_captions.command)
-app.command("train")(train.command)
-app.command("distill")(distill.command)
-app.command("openness")(openness.command)
-app.command("tag")(tag.command)
-app.command("segment")(segment.command)
-app.command("info")(info.command)
-app.command("demo")(demo.command)
+app = commands(name="fastclip")
+register(app, "classify", classify.command)
+register(app, "topk", topk.command)
+register(app, "embed-images", embed.images)
+register(app, "embed-texts", embed.texts)
+register(app, "hard-positives", hard_positives.command)
+register(app, "hard-captions", hard_captions.command)
+register(app, "train", train.command)
+register(app, "distill", distill.command)
+register(app, "openness", openness.command)
+register(app, "tag", tag.command)
+register(app, "segment", segment.command)
+register(app, "info", info.command)
+register(app, "demo", demo.command)
+register(app, "bench", bench.command)
 app.add_typer(coder.app, name="coder")
 app.add_typer(scenes.app, name="scenes")
 app.add_typer(sweep.app, name="sweep")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+
+from fastclip.data.progress import progress as progress  # what commands take it from
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,7 +31,26 @@ Strict = Annotated[
 ]
 
 
-class Commands(TyperGroup):
+UNBROKEN = 1_000_000
+"""Columns of a table that is for another program: no name is broken."""
+
+
+class _PlainFlags:
+    """Help in which no option that takes no value has the type of one."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+
+class Command(_PlainFlags, TyperCommand):
+    """What each command is of."""
+
+
+class Commands(_PlainFlags, TyperGroup):
     """Commands whose expected errors end in one line on stderr and exit status 1."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -85,6 +107,7 @@ def open_source(source: str, *, normalize: bool = False) -> Rows:
 def _split(source: str) -> tuple[str, str | None]:
     """Path, and array or column if one is named."""
     from fastclip.data import samples
+    from fastclip.data.checks import did_you_mean
     from fastclip.data.formats import WITH_ARRAYS
 
     if os.path.exists(source):
@@ -98,7 +121,26 @@ def _split(source: str) -> tuple[str, str | None]:
         return path, array
     raise FileNotFoundError(
         f"{source}: no such file or folder, nor a sample ({', '.join(samples())})"
+        + did_you_mean(source, samples())
     )
+
+
+def commands(kind: type[Commands] = Commands, **options: Any) -> typer.Typer:
+    """Return an application whose commands `register` adds, with what all of them have."""
+    return typer.Typer(
+        cls=kind,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        **options,
+    )
+
+
+def register(app: typer.Typer, name: str, command: Callable[..., None], **options: Any) -> None:
+    """Add a command under a name; its help is its docstring, whose lines may be of any width."""
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    text = "\n\n".join(" ".join(part.split()) for part in paragraphs)
+    app.command(name, cls=Command, **{"help": text, **options})(command)
 
 
 def writable(path: Path) -> Path:
@@ -199,53 +241,7 @@ def text_file(path: Path | None) -> Iterator[TextIO]:
         yield file
 
 
-@contextmanager
-def progress(label: str, unit: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that takes the number of units done so far and that of all.
-
-    The bar, with rate and time left, is on stderr and only where that is a terminal. What is done
-    at the first call does not count for the rate.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            if task.speed is None:
-                return Text("")
-            return Text(f"{task.speed:,.{0 if task.speed >= 10 else 1}f} {unit}/s")
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn(label),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-    )
-    disable = not (shown and console.is_terminal)
-    bar = Progress(*columns, console=console, transient=True, disable=disable)
-    task: TaskID | None = None
-
-    def report(done: int, total: int) -> None:
-        nonlocal task
-        if task is None:
-            bar.start()  # not before: another bar may come and go until then
-            task = bar.add_task("", total=total, completed=done)
-        else:
-            bar.update(task, completed=done)
-
-    try:
-        yield report
-    finally:
-        bar.stop()
+def bar(bars: ExitStack, label: str, unit: str) -> Callable[[int, int], None]:
+    """As `progress`, until the next one of the stack begins or it ends."""
+    bars.close()  # one bar at a time
+    return bars.enter_context(progress(label, unit))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fastclip.cli._vocabulary import Prompts, prompts
+
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
@@ -16,20 +18,7 @@ if TYPE_CHECKING:
     from fastclip.models import Model
 
 
-Prompts = Literal["photo", "none", "imagenet", "imagenet-simple"]
 Method = Literal["value", "value-only", "plain"]
-Vocabulary = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE|wordnet", help="A file of names, as for `embed-texts`, or WordNet's nouns."
-    ),
-]
-Templates = Annotated[
-    Prompts,
-    typer.Option(
-        help="'a photo of a {}.', the name alone, OpenAI's 80 for ImageNet, or 7 of them."
-    ),
-]
 Size = Annotated[int, typer.Option(min=1, help="Shorter side of the model's input, in pixels.")]
 Scales = Annotated[
     list[float] | None,
@@ -50,23 +39,10 @@ Refine = Annotated[
 ]
 
 
-def read_vocabulary(vocabulary: str) -> tuple[str, ...]:
-    """Names without repetitions."""
-    from fastclip.data import read_texts
-    from fastclip.data.vocabularies import wordnet_nouns
-
-    names = wordnet_nouns() if vocabulary == "wordnet" else read_texts(vocabulary)
-    return tuple(dict.fromkeys(names))
-
-
-def encode(model: Model, names: Sequence[str], prompts: Prompts) -> torch.Tensor:
-    import fastclip.models
+def encode(model: Model, names: Sequence[str], templates: Prompts) -> torch.Tensor:
     from fastclip.ttd import encode_tags
 
-    if prompts == "photo":
-        return encode_tags(model, names, progress=True)
-    templates = ("{}",) if prompts == "none" else fastclip.models.templates(prompts)
-    return encode_tags(model, names, templates, progress=True)
+    return encode_tags(model, names, prompts(templates), progress=True)
 
 
 def read_picture(path: Path) -> Image:

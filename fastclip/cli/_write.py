@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from fastclip.cli._common import printable
+from fastclip.cli._common import UNBROKEN, printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 # Queries of one row group: bounds the memory beyond the result itself.
 _QUERIES_PER_GROUP = 65536
 
-# Wide enough that no name is broken where the text is for another program.
-_UNBROKEN = 1_000_000
-
 
 def table(file: TextIO, queries: Features, keys: Features, best: TopK, rows: int) -> None:
     """The first ``rows`` queries for people to read."""
@@ -29,7 +26,7 @@ def table(file: TextIO, queries: Features, keys: Features, best: TopK, rows: int
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=file, width=None if file.isatty() else _UNBROKEN)
+    console = Console(file=file, width=None if file.isatty() else UNBROKEN)
     scores, indices = best.values[:rows].tolist(), best.indices[:rows].tolist()
     for i, (row_scores, row_indices) in enumerate(zip(scores, indices, strict=True)):
         grid = Table.grid(padding=(0, 2, 0, 0))

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def command(
-    output: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the page.")] = Path(
-        "fastclip-demo.html"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the page.")
+    ] = Path("fastclip-demo.html"),
     captions: Annotated[
         int, typer.Option(min=200, help="How many captions are searched for those of the scenes.")
     ] = 100_000,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fastclip.cli._common import (
+    bar,
     list_reasons,
     printable,
-    progress,
     table,
     warnings_as_lines,
     writable,
@@ -128,7 +128,7 @@ def command(
             batch_size=batch_size,
             model_name=model,
             pretrained=pretrained,
-            progress=lambda what: _bar(bars, what),
+            progress=lambda what: bar(bars, what, what),
         )
     _tell("unreadable images", report.unreadable)
     if report.unreadable and missing == "raise":
@@ -171,11 +171,6 @@ def _folder(folder: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="fastclip-") as temporary:
         yield Path(temporary)
-
-
-def _bar(bars: ExitStack, what: str) -> Callable[[int, int], None]:
-    bars.close()  # one bar at a time
-    return bars.enter_context(progress(what, what))
 
 
 def _tell(what: str, reasons: dict[str, str]) -> None:

@@ -1,19 +1,22 @@
 """``fastclip info``: what this installation can do."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 
 def command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    format: Annotated[
+        Literal["table", "json"], typer.Option(help="Format of the printed results.")
+    ] = "table",
+    as_json: Annotated[bool, typer.Option("--json", hidden=True, help="--format json.")] = False,
 ) -> None:
     """Show versions, instruction sets, threads and the samples that come with the package."""
     from fastclip.config import config
     from fastclip.data import samples
 
-    if as_json:
+    if as_json or format == "json":
         typer.echo(json.dumps({"config": config(), "samples": samples()}, indent=2))
         return
 

@@ -21,6 +21,7 @@ from fastclip.cli._model import (
     image_features,
     load_model,
 )
+from fastclip.cli._vocabulary import LISTS, NAMES
 
 if TYPE_CHECKING:
     import torch
@@ -74,15 +75,15 @@ def command(
         str | None,
         typer.Option(metavar="FILE", help="Features of the classes, one row each."),
     ] = None,
-    words: Annotated[
+    vocabulary: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|wordnet",
-            help="Candidates for the words that do the most harm: one text per line, "
-            "named features, "
-            "or the 117,798 nouns of WordNet.",
+            metavar=f"{NAMES}|N",
+            help="Words that join the classes, to find those that do the most harm: "
+            f"{LISTS}; or named features. For scenes the number of composed captions, 100,000.",
         ),
     ] = None,
+    words: Annotated[str | None, typer.Option(hidden=True, help="As --vocabulary.")] = None,
     keep_related: Annotated[
         bool,
         typer.Option(
@@ -117,9 +118,6 @@ def command(
     top: Annotated[int, typer.Option(min=1, help="How many harmful words to list.")] = 100,
     combine: Annotated[int, typer.Option(min=1, help="How many words to choose together.")] = 3,
     scenes: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 2000,
-    vocabulary: Annotated[
-        int, typer.Option(min=1, help="How many words join the classes of scenes.")
-    ] = 100_000,
     device: Device = "cpu",
     precision: ModelPrecision = "fp32",
 ) -> None:
@@ -129,6 +127,9 @@ def command(
     model computed. If interrupted, rerun the same command to resume. Without a model, images,
     classes and words are read as features.
     """
+    if words is not None and vocabulary is not None:
+        raise typer.BadParameter("not together with --words", param_hint="'--vocabulary'")
+    vocabulary = vocabulary or words
     orders = _orders(permutations)
     target = writable_folder(output)
     target.mkdir(exist_ok=True)
@@ -136,10 +137,10 @@ def command(
     if is_scenes:
         if ensemble:
             raise typer.BadParameter("is not known for scenes", param_hint="'--ensemble'")
-        asked = _scenes(target, scenes, vocabulary)
+        asked = _scenes(target, scenes, _captions(vocabulary))
         model = model or "tiny"
     else:
-        asked = _asked(images, classes, words, tuple(template or ()), ensemble, download)
+        asked = _asked(images, classes, vocabulary, tuple(template or ()), ensemble, download)
     _check_groups(asked, orders)
     models = _Models(model, pretrained, device, precision)
 
@@ -147,7 +148,7 @@ def command(
     assert image_rows.names is not None
     labels = [asked.label(name) for name in image_rows.names]
     class_rows = _classes(asked.classes, class_features, models)
-    word_rows = _words(asked, words, models, target)
+    word_rows = _words(asked, vocabulary, models, target)
 
     from fastclip.data.vocabularies import related
     from fastclip.metrics.openness import measure_openness
@@ -183,6 +184,17 @@ def _orders(permutations: str) -> Literal["all"] | int:
             f"must be 'all' or a number from 1, got {permutations!r}", param_hint="'--permutations'"
         )
     return int(permutations)
+
+
+def _captions(vocabulary: str | None) -> int:
+    """How many are composed for scenes."""
+    if vocabulary is None:
+        return 100_000
+    if not vocabulary.isdecimal() or int(vocabulary) < 1:
+        raise typer.BadParameter(
+            f"must be a number from 1 for scenes, got {vocabulary!r}", param_hint="'--vocabulary'"
+        )
+    return int(vocabulary)
 
 
 def _check_groups(asked: _Input, orders: Literal["all"] | int) -> None:
@@ -244,7 +256,7 @@ def _asked(
     from fastclip.data.vocabularies import read_class_list, wordnet_nouns
     from fastclip.data.vocabularies.class_lists import PHOTO
 
-    texts = wordnet_nouns() if words == "wordnet" else None
+    texts = wordnet_nouns() if words == "wordnet" and not Path(words).exists() else None
     if ensemble and templates:
         raise typer.BadParameter("cannot be used with --template", param_hint="'--ensemble'")
     if classes in NAMES and not Path(classes).exists():
@@ -311,16 +323,17 @@ def _classes(listed: ClassList, features: str | None, models: _Models) -> torch.
 
 
 def _words(asked: _Input, source: str | None, models: _Models, target: Path) -> Features | None:
-    from fastclip.data import embed_texts, read_features, read_texts
+    from fastclip.data import embed_texts, read_features
+    from fastclip.data.vocabularies import vocabulary
     from fastclip.data.vocabularies.class_lists import PHOTO
 
     texts = asked.words
     if texts is None:
         if source is None:
             return None
-        if not source.removesuffix(".gz").endswith((".txt", ".csv", ".tsv", ".jsonl")):
+        texts = None if _holds_features(source, models) else vocabulary(source)
+        if texts is None:
             return _named(source, load(source)).normalized()
-        texts = read_texts(source)
     templates = set(asked.classes.templates)
     with progress("embedding", "words") as report:
         embed_texts(
@@ -335,6 +348,14 @@ def _words(asked: _Input, source: str | None, models: _Models, target: Path) -> 
             progress=report,
         )
     return read_features(target / "words").normalized()
+
+
+def _holds_features(source: str, models: _Models) -> bool:
+    """Whether words come as features; without a model, a sample does, too."""
+    if source.removesuffix(".gz").endswith((".txt", ".csv", ".tsv", ".jsonl")):
+        return False
+    named = ":" in source or "/" in source or "." in source  # a file, or what is in it
+    return Path(source).exists() or named or models.name is None
 
 
 def _picture(images: ImageSource | Features) -> Callable[[str], Any] | None:

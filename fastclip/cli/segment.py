@@ -11,6 +11,7 @@ import typer
 from fastclip.cli import _masks
 from fastclip.cli._common import Strict, printable, progress, writable_folder
 from fastclip.cli._model import Device, ModelName, ModelPrecision, Pretrained, load_model
+from fastclip.cli._vocabulary import Templates, Vocabulary
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ _SHOWN = 3
 
 
 def command(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Files.")],
     model: ModelName,
     output: Annotated[
         Path,
@@ -29,12 +30,12 @@ def command(
     ],
     pretrained: Pretrained = None,
     tags: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
-    vocabulary: _masks.Vocabulary = None,
+    vocabulary: Vocabulary = None,
     background: Annotated[
         float | None,
         typer.Option(help="Label as background the pixels whose best cosine is below this."),
     ] = None,
-    templates: _masks.Templates = "photo",
+    templates: Templates = "photo",
     size: _masks.Size = 448,
     scale: _masks.Scales = None,
     flip: _masks.Flip = False,
@@ -55,10 +56,12 @@ def command(
         raise typer.BadParameter("one of the two is needed", param_hint="'--tags', '--vocabulary'")
     folder = writable_folder(output)
     _check_names(images)
+    from fastclip.data.vocabularies import vocabulary as read_vocabulary
+
     if tags is not None:
         names = tuple(dict.fromkeys(filter(None, map(str.strip, tags.split(",")))))
     else:
-        names = _masks.read_vocabulary(str(vocabulary))
+        names = read_vocabulary(str(vocabulary))
     if not names:
         raise typer.BadParameter("holds no name", param_hint="'--tags'")
 

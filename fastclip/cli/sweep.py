@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import time
 from collections.abc import Callable
@@ -11,23 +12,36 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
-from typer.core import TyperGroup
 
-from fastclip.cli._common import SOURCE, open_source, print_job, progress, writable_folder
+from fastclip.cli._common import (
+    SOURCE,
+    Commands,
+    commands,
+    open_source,
+    print_job,
+    progress,
+    register,
+    writable_folder,
+)
+from fastclip.data.checks import did_you_mean
 from fastclip.ops import OPERATIONS
 
 
-class _RunUnlessNamed(TyperGroup):
+class _RunUnlessNamed(Commands):
     """``fastclip sweep CONFIG`` and ``fastclip sweep --op ...`` are ``fastclip sweep run ...``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
+        known = (*self.commands, *ctx.help_option_names)
+        if args and args[0] not in known and not self._mistyped(args[0]):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
+    def _mistyped(self, word: str) -> bool:
+        return bool(did_you_mean(word, self.commands)) and not os.path.exists(word)
 
-app = typer.Typer(
-    cls=_RunUnlessNamed,
+
+app = commands(
+    _RunUnlessNamed,
     no_args_is_help=True,
     help="Answer a question about files of any size, in shards: fastclip sweep CONFIG.yaml, or "
     "options alone ('fastclip sweep run --help' lists them).",
@@ -71,7 +85,6 @@ def _with_arguments(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-@app.command("run", help="Run a sweep or go on with it; the word 'run' may be left out.")
 @_with_arguments
 def run(
     config: Annotated[
@@ -122,7 +135,7 @@ def run(
     ] = None,
     **arguments: Any,
 ) -> None:
-    """Run a sweep, or go on with it."""
+    """Run a sweep, or resume it."""
     given = {name: value for name, value in locals().items() if name not in ("config", "arguments")}
     settings = _settings(config, given | arguments)
     for name in ("op", "queries", "output"):
@@ -161,7 +174,6 @@ def run(
     print_job(folder, f"{summary.items:,} rows", summary, time.monotonic() - began)
 
 
-@app.command("status")
 def status(
     output: Annotated[Path, typer.Argument(metavar="DIR", help="The sweep's folder.")],
 ) -> None:
@@ -189,12 +201,18 @@ def status(
     typer.echo(", ".join(parts))
 
 
+register(app, "run", run, help="Run a sweep, or resume it; the word 'run' may be left out.")
+register(app, "status", status)
+
+
 def _settings(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of the file and of the options, these over those."""
     settings: dict[str, Any] = {}
     if config is not None:
         import yaml
 
+        if not config.exists():
+            raise FileNotFoundError(f"{config}: no such file, nor a command of 'sweep'")
         try:
             found = yaml.safe_load(config.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -203,7 +221,10 @@ def _settings(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{config}: is a {type(found).__name__}, allowed: a mapping")
         unknown = sorted(map(str, found.keys() - given.keys()))
         if unknown:
-            raise ValueError(f"{config}: {unknown[0]!r} is no option, allowed: {', '.join(given)}")
+            raise ValueError(
+                f"{config}: {unknown[0]!r} is no option, allowed: {', '.join(given)}"
+                + did_you_mean(unknown[0], given)
+            )
         settings = {name: value for name, value in found.items() if value is not None}
     for name, value in given.items():
         if value is not None:
@@ -213,7 +234,10 @@ def _settings(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
 
 def _check_choice(name: str, value: object, kind: Any) -> None:
     if value not in get_args(kind):
-        raise ValueError(f"{name}: must be one of {', '.join(get_args(kind))}, got {value!r}")
+        raise ValueError(
+            f"{name}: must be one of {', '.join(get_args(kind))}, got {value!r}"
+            + did_you_mean(value, get_args(kind))
+        )
 
 
 def _bytes(text: object) -> int:

@@ -11,6 +11,7 @@ import typer
 from fastclip.cli import _masks
 from fastclip.cli._common import printable, writable_folder
 from fastclip.cli._model import Device, ModelName, ModelPrecision, Pretrained, load_model
+from fastclip.cli._vocabulary import Templates, Vocabulary
 
 if TYPE_CHECKING:
     import torch
@@ -36,11 +37,11 @@ class _Found:
 
 
 def command(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A file.")],
     model: ModelName,
     pretrained: Pretrained = None,
     text: Annotated[str | None, typer.Option(help="A caption whose words are scored.")] = None,
-    vocabulary: _masks.Vocabulary = None,
+    vocabulary: Vocabulary = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Write overlays and masks."),
@@ -56,8 +57,11 @@ def command(
         ),
     ] = 0.5,
     minimum: Annotated[float | None, typer.Option(help="Lowest cosine of a selected tag.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many names of --vocabulary to show.")] = 10,
-    templates: _masks.Templates = "photo",
+    k: Annotated[
+        int, typer.Option("-k", "--k", min=1, help="How many names of --vocabulary to show.")
+    ] = 10,
+    top: Annotated[int | None, typer.Option(min=1, hidden=True, help="As -k.")] = None,
+    templates: Templates = "photo",
     size: _masks.Size = 448,
     scale: _masks.Scales = None,
     flip: _masks.Flip = False,
@@ -78,9 +82,9 @@ def command(
     folder = None if output is None else writable_folder(output)
     if not image.is_file():
         raise FileNotFoundError(f"{image}: no such file")
-    names = (
-        _tags(text, words, tagger) if text is not None else _masks.read_vocabulary(str(vocabulary))
-    )
+    from fastclip.data.vocabularies import vocabulary as read_vocabulary
+
+    names = _tags(text, words, tagger) if text is not None else read_vocabulary(str(vocabulary))
 
     from fastclip.ttd import dense_features
 
@@ -97,7 +101,7 @@ def command(
     )
     result = _scored(
         pixels, names, _masks.encode(encoder, names, templates), picture, threshold, minimum,
-        None if text is not None else top,
+        None if text is not None else top or k,
     )  # fmt: skip
     _print(result)
     if folder is not None:

@@ -30,7 +30,7 @@ def command(
         ),
     ],
     keys: Annotated[str, typer.Argument(metavar="KEYS", help="As QUERIES.")],
-    k: Annotated[int, typer.Option("-k", help="Keys per query.")] = 5,
+    k: Annotated[int, typer.Option("-k", "--k", help="Keys per query.")] = 5,
     metric: Annotated[
         Literal["cosine", "dot"],
         typer.Option(help="cosine: rows are brought to unit length; dot: rows as they are."),
@@ -41,7 +41,7 @@ def command(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write here, not to stdout."),
+        typer.Option("--output", "-o", metavar="FILE", help="Write here, not to stdout."),
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Queries that a table shows.")] = 20,
 ) -> None:

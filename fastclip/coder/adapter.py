@@ -1,11 +1,13 @@
 """CODER-Adapter: few-shot classification by a cache of cross-modal neighbour representations."""
 
 from collections.abc import Iterable
-from typing import Literal, SupportsFloat
+from typing import Any, Literal, SupportsFloat
 
 import torch
 
+from fastclip._estimator import float_rows
 from fastclip.coder._cache import CacheModel
+from fastclip.coder._classifier import is_text
 from fastclip.coder.prompts import checked_kinds
 from fastclip.coder.representation import Coder, Weighting, unit_images
 from fastclip.data.checks import check_choice
@@ -26,13 +28,17 @@ class CoderAdapter(CacheModel):
     Representations are never built: rows of d numbers, the features times a square root of the
     texts' Gram matrix, have the same inner products.
 
+    Some ensembles of scikit-learn (VotingClassifier, StackingClassifier, BaggingClassifier) replace
+    labels by their places in sorted order. In these, use a coder whose class names are sorted, and
+    labels of all classes.
+
     Parameters
     ----------
     coder : Coder
     class_weights : tensor or array [C, d], optional
         W, unit rows. Default: the name texts of ``coder``.
     alpha, beta : float
-        As chosen by `tune`. Default: 1 each.
+        Until `tune` chooses others. Default: 1 each.
     kinds : iterable of str
         Which texts count; the authors use no synonyms.
     affinity : "min-max" or "cosine"
@@ -43,6 +49,15 @@ class CoderAdapter(CacheModel):
         Subtract the mean representation of the support images from all, and scale the result to
         unit length. Not in the paper.
 
+    Attributes
+    ----------
+    alpha_, beta_ : float
+        What is used: as given, or as chosen by `tune`.
+    classes_ : array [C]
+        0 to C - 1; where `fit` was given names of the coder's classes, these, sorted.
+    n_features_in_ : int
+        d
+
     Examples
     --------
     >>> import torch
@@ -51,8 +66,10 @@ class CoderAdapter(CacheModel):
     >>> adapter = CoderAdapter(Coder(known, torch.eye(3, 4)))
     >>> support = torch.tensor([[0.6, 0.8, 0.0, 0.0], [0.6, 0.0, 0.8, 0.0]])
     >>> adapter = adapter.fit(support, torch.tensor([0, 1]))
-    >>> adapter.decision_function(support[:1])  # 100 * 0.8 + 1, exp(-1)
+    >>> adapter.class_scores(support[:1])  # 100 * 0.8 + 1, exp(-1)
     tensor([[81.0000,  0.3679]])
+    >>> adapter.fit(support.tolist(), ["cat", "dog"]).predict(support[:1].tolist()).tolist()
+    ['cat']
     """
 
     def __init__(
@@ -80,6 +97,9 @@ class CoderAdapter(CacheModel):
     def _min_max(self) -> bool:
         return self.affinity == "min-max"
 
+    def _labels_for(self, y: Array) -> Any:
+        return self.coder.class_names if is_text(y) else None
+
     def _width(self) -> int:
         return self.coder.features.shape[1]
 
@@ -99,7 +119,9 @@ class CoderAdapter(CacheModel):
             self._mean = torch.nn.functional.normalize(images.double() @ self._root, dim=1).mean(0)
         if self.class_weights is None:
             return self.coder.name_weights()
-        return unit_images("class_weights", self.class_weights, self._width()).float()
+        return unit_images(
+            "class_weights", float_rows("class_weights", self.class_weights), self._width()
+        ).float()
 
     def _embed(self, images: torch.Tensor) -> torch.Tensor:
         rows = torch.nn.functional.normalize(images.double() @ self._root, dim=1)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable
-from typing import NamedTuple, SupportsFloat, SupportsIndex
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
 
-from fastclip.coder._estimator import Estimator
+from fastclip.coder._classifier import Classifier, is_text
 from fastclip.coder.prompts import KINDS, checked_kinds
 from fastclip.coder.protocol import deviations
-from fastclip.coder.representation import Coder, unit_images
-from fastclip.engine.checks import Array, as_indices, as_number, check_range
+from fastclip.coder.representation import Coder
+from fastclip.engine.checks import Array, as_number
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.ops import group_max, similarity
 
@@ -37,7 +37,7 @@ class Decisions(NamedTuple):
     """[N, m] float32: what the second stage compares; NaN where it did not run."""
 
 
-class CoderClassifier(Estimator):
+class CoderClassifier(Classifier):
     r"""Classify images by the texts of classes, and the doubtful ones again by texts on pairs.
 
     First stage, of class j with texts on attributes, sentences and analogous classes
@@ -58,8 +58,14 @@ class CoderClassifier(Estimator):
     with the difference of the mean texts of both directions. Memory does not grow with the number
     of texts.
 
+    Some ensembles of scikit-learn (VotingClassifier, StackingClassifier, BaggingClassifier) replace
+    labels by their places in sorted order. In these, use a coder whose class names are sorted, and
+    labels of all classes.
+
     Parameters
     ----------
+    coder : Coder, optional
+        The texts; or pass them to `fit` in place of images.
     kinds : iterable of str
         Which texts count in the first stage, of `KINDS`; classes without any of them are refused.
     rerank : bool
@@ -75,9 +81,10 @@ class CoderClassifier(Estimator):
 
     Attributes
     ----------
-    classes_ : int64 array [C]
-        0 to C - 1.
+    classes_ : array [C]
+        0 to C - 1; where `fit` was given names of the coder's classes, these, sorted.
     class_names_ : tuple of C str
+        In the coder's order.
     n_features_in_ : int
         d
 
@@ -86,17 +93,22 @@ class CoderClassifier(Estimator):
     >>> import torch
     >>> from fastclip.coder import ClassTexts, Coder, CoderClassifier, OneClass
     >>> known = ClassTexts((OneClass("cat", attributes=("whiskers",)), OneClass("dog")))
-    >>> classifier = CoderClassifier().fit(Coder(known, torch.eye(3, 4)))
+    >>> classifier = CoderClassifier(Coder(known, torch.eye(3, 4))).fit()
     >>> images = torch.tensor([[0.6, 0.8, 0.0, 0.0], [0.6, 0.0, 0.8, 0.0]])
-    >>> classifier.decision_function(images)  # 100 * (0.6 + 0.8) / 2, ...
+    >>> classifier.class_scores(images)  # 100 * (0.6 + 0.8) / 2, ...
     tensor([[70.0000,  0.0000],
             [30.0000, 80.0000]])
     >>> classifier.predict(images)
     tensor([0, 1])
+    >>> classifier.fit(images, ["cat", "dog"]).predict(images).tolist()
+    ['cat', 'dog']
     """
+
+    _last = "class_names_"
 
     def __init__(
         self,
+        coder: Coder | None = None,
         *,
         kinds: Iterable[str] = KINDS,
         rerank: bool = True,
@@ -104,23 +116,35 @@ class CoderClassifier(Estimator):
         candidates: SupportsIndex = 5,
         protocol: str | Collection[str] = "honest",
     ) -> None:
+        self.coder = coder
         self.kinds = kinds
         self.rerank = rerank
         self.threshold = threshold
         self.candidates = candidates
         self.protocol = protocol
 
-    def fit(self, coder: Coder, y: None = None) -> CoderClassifier:
-        """Sum up the texts of each class; ``y`` is ignored.
+    def fit(self, X: Coder | Array | None = None, y: Array | None = None) -> CoderClassifier:
+        """Sum up the texts of each class; no image teaches it anything.
+
+        Parameters
+        ----------
+        X : Coder, or [N, d], unit rows, optional
+            The texts, in place of the constructor's; or images, which are checked alone.
+        y : labels [N], optional
+            Numbers from 0 to C - 1, or names of the coder's classes: these have names predicted.
 
         Raises
         ------
         TypeError, ValueError
-            ``coder`` is no Coder, a parameter is out of range, or a class has no name text among
-            ``kinds``.
+            There is no Coder, a parameter is out of range, a class has no name text among
+            ``kinds``, or rows are of another length or no unit rows.
         """
+        coder = X if isinstance(X, Coder) else self.coder
         if not isinstance(coder, Coder):
-            raise TypeError(f"coder: a Coder is needed, got {type(coder).__name__}")
+            given = X if coder is None else coder
+            raise TypeError(
+                f"coder: a Coder is needed, got {type(given).__name__}; pass it to the constructor"
+            )
         kinds = checked_kinds(self.kinds)
         if "name" not in kinds:
             raise ValueError(f"kinds: must hold 'name', got {kinds}")
@@ -129,11 +153,20 @@ class CoderClassifier(Estimator):
         if operator.index(self.candidates) < 2:
             raise ValueError(f"candidates: at least 2 are needed, got {self.candidates}")
         deviations(self.protocol)
+        self._texts_width = coder.features.shape[1]
+        images = None
+        if X is None or X is coder:
+            self.__dict__.pop(self._last, None)
+            self.n_features_in_ = self._texts_width
+        else:
+            images = self._images(X, fitting=True)
         self._sum_up(coder, set(kinds))
         self._pairs = _Pairs(coder)
-        self.class_names_ = coder.class_names
-        self.classes_ = torch.arange(len(coder.class_names)).numpy()
-        self.n_features_in_ = coder.features.shape[1]
+        names = coder.class_names
+        self._order = self._set_classes(self._labels_for(y, names), len(names))
+        if y is not None and images is not None:
+            self._codes(y, images)  # checks them
+        self.class_names_ = names
         return self
 
     def _sum_up(self, coder: Coder, kinds: set[str]) -> None:
@@ -159,36 +192,27 @@ class CoderClassifier(Estimator):
         self._groups = groups.to(device)
         self._with_synonyms = self._with_synonyms.to(device)
 
-    def decision_function(self, image_features: Array) -> torch.Tensor:
-        """Return the first stage's scores h, [N, C] float32.
+    def predict(self, X: Array, labels: Array | None = None) -> Array:
+        """Return the class of each image, [N]; see `decide`.
 
-        Parameters
-        ----------
-        image_features : tensor or array [N, d], float32, float16 or bfloat16, unit rows
-
-        Raises
-        ------
-        ValueError
-            Rows are of another length, no unit rows, or hold NaN or infinity; or not fitted.
+        Numbers of classes are a tensor where X is one; all else is an array.
         """
-        return self._scores(self._checked(image_features))
+        return self._labels_of(self._places(self.decide(X, labels).classes), X)
 
-    def predict_proba(self, image_features: Array) -> torch.Tensor:
-        """Return the first stage's probabilities, [N, C] float32: the softmax of h."""
-        return self.decision_function(image_features).softmax(1)
-
-    def predict(self, image_features: Array, labels: Array | None = None) -> torch.Tensor:
-        """Return the class of each image, [N] int64; see `decide`."""
-        return self.decide(image_features, labels).classes
-
-    def decide(self, image_features: Array, labels: Array | None = None) -> Decisions:
+    def decide(self, X: Array, labels: Array | None = None) -> Decisions:
         """Return the class of each image and how it was found.
 
         Parameters
         ----------
-        image_features : tensor or array [N, d], float32, float16 or bfloat16, unit rows
-        labels : integer tensor or array [N], optional
+        X : [N, d], unit rows
+            Features of images: a tensor, or what scikit-learn takes, such as an array.
+        labels : [N], optional
             Needed, and allowed, where ``protocol`` lets labels choose what is reranked.
+
+        Returns
+        -------
+        Decisions
+            Of tensors, with classes in the coder's order.
 
         Raises
         ------
@@ -196,7 +220,7 @@ class CoderClassifier(Estimator):
             Rows are of another length, no unit rows, or hold NaN or infinity; labels are missing,
             not asked for or out of range; not fitted.
         """
-        images = self._checked(image_features)
+        images = self._images(X)
         chosen = "labels-choose" in deviations(self.protocol)
         if chosen != (labels is not None):
             raise ValueError(
@@ -204,14 +228,36 @@ class CoderClassifier(Estimator):
             )
         truth = None
         if labels is not None:
-            truth = as_indices("labels", labels, len(images), images.device)
-            check_range("labels", truth, len(self.class_names_), "classes")
+            truth = self._order.to(images.device)[self._codes(labels, images)]
         starts = range(0, max(len(images), 1), _ROWS)  # once for no images
         parts = [
             self._decide(images[i : i + _ROWS], None if truth is None else truth[i : i + _ROWS])
             for i in starts
         ]
         return Decisions(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _predicted(self, images: torch.Tensor) -> torch.Tensor:
+        return self._places(self.decide(images).classes)
+
+    def _class_scores(self, images: torch.Tensor) -> torch.Tensor:
+        scores = self._scores(images)
+        return scores[:, self._order.to(scores.device)] if self._named else scores
+
+    def _places(self, classes: torch.Tensor) -> torch.Tensor:
+        """Return the places in ``classes_`` of classes in the coder's order."""
+        return self._order.argsort().to(classes.device)[classes]
+
+    def _labels_for(self, y: Array | None, names: Sequence[str]) -> Any:
+        """Return the label of each class, or None: they are numbers."""
+        return names if y is not None and is_text(y) else None
+
+    def _width(self) -> int:
+        return self._texts_width
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False  # texts are all that it learns from
+        return tags
 
     def _decide(self, images: torch.Tensor, labels: torch.Tensor | None) -> Decisions:
         scores = self._scores(images)
@@ -243,10 +289,6 @@ class CoderClassifier(Estimator):
             names *= self._scale[self._with_synonyms].float()
             scores.index_add_(1, self._with_synonyms, names)
         return scores
-
-    def _checked(self, image_features: Array) -> torch.Tensor:
-        self.check_fitted("n_features_in_")
-        return unit_images("image_features", image_features, self.n_features_in_)
 
 
 def confusable_pairs(classifier: CoderClassifier, image_features: Array) -> list[tuple[str, str]]:

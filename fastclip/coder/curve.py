@@ -194,7 +194,7 @@ def first_of_equal(images: torch.Tensor) -> torch.Tensor:
 def _accuracy(
     model: CacheModel, pair: tuple[float, float], images: torch.Tensor, labels: torch.Tensor
 ) -> float:
-    model.alpha, model.beta = pair
+    model.alpha_, model.beta_ = pair
     return model.score(images, labels)
 
 

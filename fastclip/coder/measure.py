@@ -99,7 +99,7 @@ def measure_coder(
 
 def _first_stage(coder: Coder, images: torch.Tensor, kinds: Sequence[str]) -> torch.Tensor:
     classifier = CoderClassifier(kinds=kinds, rerank=False)
-    return classifier.fit(coder).decision_function(images).argmax(1)
+    return torch.as_tensor(classifier.fit(coder).class_scores(images)).argmax(1)
 
 
 def _right(classes: torch.Tensor, labels: torch.Tensor) -> float:
@@ -128,7 +128,7 @@ def _density(
             rows = names.clone()
             rows[order[place < count]] = True
             part = CoderClassifier(rerank=False).fit(coder.subset(rows))
-            found.append(_right(part.decision_function(images).argmax(1), labels))
+            found.append(_right(torch.as_tensor(part.class_scores(images)).argmax(1), labels))
         result.append((count, sum(found) / len(found), min(found), max(found)))
     return result
 

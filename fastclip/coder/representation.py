@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
+import numpy as np
 import torch
 
+from fastclip._estimator import BaseEstimator, TransformerMixin, as_given, rows_of
 from fastclip.coder.prompts import KINDS, Prompts, TextTemplates
 from fastclip.coder.texts import ClassTexts
 from fastclip.data.checks import check_choice
@@ -17,6 +20,8 @@ from fastclip.engine.checks import Array, as_rows, check_finite, check_some_rows
 from fastclip.ops import TopK, group_mean, pack, similarity, topk
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from fastclip.models import Model
 
 _TOLERANCE = 1e-3  # how far the length of a row may be from 1: float16 features are within 5e-4
@@ -24,7 +29,7 @@ _TOLERANCE = 1e-3  # how far the length of a row may be from 1: float16 features
 Weighting = Literal["text", "class"]
 
 
-class Coder:
+class Coder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # without types
     r"""The texts of all classes with their features: cross-modal neighbour representation.
 
     .. math:: \phi(x) = (x \cdot t_1, \dots, x \cdot t_K)
@@ -32,6 +37,9 @@ class Coder:
     of an image feature x and text features t (Yi et al., CVPR 2024). What follows from it seldom
     needs the K numbers: :math:`\phi(x) \cdot \phi(y) = x^T (T^T T) y`, a mean of cosines is one
     product with the mean text, and the nearest texts are found without the others' scores.
+
+    It is a transformer for pipelines of scikit-learn, too, and learns nothing in `fit`: clones
+    share its features.
 
     Parameters
     ----------
@@ -102,6 +110,7 @@ class Coder:
                 f"pair_features: rows must be as long as those of features, {width}, "
                 f"got {self.pair_features.shape[1]}"
             )
+        self.n_features_in_ = width
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -134,16 +143,76 @@ class Coder:
         pairs = self.pair_features if len(self.pair_features) else None
         return Coder(prompts, self.features[rows.to(self.features.device)], pairs)
 
-    def transform(self, image_features: Array, *, out: Any = None) -> torch.Tensor:
+    def fit(self, X: Array | None = None, y: Array | None = None) -> Self:
+        """Check rows and pack the texts' features; ``y`` is ignored: there is nothing to learn."""
+        if X is not None:
+            width = self.features.shape[1]
+            check_finite("X", rows_of(self, X, reset=True, least=1, width=width))
+        self._packed  # noqa: B018, which `transform` would make
+        return self
+
+    def transform(self, X: Array, *, out: Any = None) -> Array:
         """Return the representation itself, [N, K] float32: `fastclip.similarity` with all texts.
 
         Parameters
         ----------
-        image_features : tensor or array [N, d], float32, float16 or bfloat16
+        X : tensor, array, list of lists or DataFrame [N, d]
+            Features of images.
         out : optional
             As in `fastclip.similarity`; a memory map, too.
+
+        Returns
+        -------
+        tensor where X is one, else array
         """
-        return similarity(image_features, self._packed, out=out)
+        return as_given(similarity(rows_of(self, X), self._packed, out=out), X)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray[Any, Any]:
+        """Return the names of the columns of `transform`: the K texts."""
+        return np.array(self.texts, dtype=object)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return parameters that make an equal Coder: prompts and features, no model."""
+        return {
+            "texts": self.prompts,
+            "features": self.features,
+            "pair_features": self.pair_features if len(self.pair_features) else None,
+            "templates": "default",
+            "progress": False,
+        }
+
+    def set_params(self, **params: Any) -> Self:
+        """Make it anew with other parameters.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the constructor, or there is no such parameter.
+        """
+        known = self.get_params()
+        for name in params:
+            if name not in known:
+                raise ValueError(f"{name}: no such parameter, allowed: {', '.join(known)}")
+        if "features" in params:
+            known["pair_features"] = None
+        if params:
+            self.__dict__.update(type(self)(**{**known, **params}).__dict__)
+            self.__dict__.pop("_packed", None)
+        return self
+
+    def __sklearn_clone__(self) -> Coder:
+        clone = copy.copy(self)  # no copy of features, which are never written to
+        clone.__dict__.pop("feature_names_in_", None)
+        return clone
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def __repr__(self) -> str:
+        return f"Coder({len(self.texts):,} texts of {len(self.class_names):,} classes)"
 
     def neighbours(self, image_features: Array, k: SupportsIndex) -> TopK:
         """Return the k nearest texts of each image: `fastclip.topk`; rows of `texts`.

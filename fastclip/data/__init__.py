@@ -1,5 +1,8 @@
 """Feature files, shipped features, jobs that compute features, scenes, and vocabularies."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import scenes, vocabularies
 from .captioned_images import CaptionedImages, find_captioned_images
 from .coco import read_coco
@@ -23,6 +26,9 @@ from .samples import load_sample, samples
 from .tag_masks import TagMask, read_tag_masks
 from .texts import read_texts
 
+if TYPE_CHECKING:
+    from fastclip.neighbors import deduplicate
+
 __all__ = [
     "CaptionedImages",
     "EmbeddingSummary",
@@ -41,6 +47,7 @@ __all__ = [
     "Unreadable",
     "complete_items",
     "decode_rle",
+    "deduplicate",
     "embed_images",
     "embed_texts",
     "encode_rle",
@@ -62,3 +69,13 @@ __all__ = [
     "vocabularies",
     "write_features",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "deduplicate":  # belongs to data, but computes: it lies above this package
+        return importlib.import_module("fastclip.neighbors").deduplicate
+    raise AttributeError(f"module 'fastclip.data' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from .files import write_safetensors
+from .html import SHOWN, table
 
 FORMAT = "fastclip.features"
 VERSION = "1"
@@ -18,6 +19,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 # Rows normalised at a time: bounds the float64 copy to 64 MiB at d = 512.
 _NORMALIZE_ROWS = 16384
+_NUMBERS_SHOWN = 6  # of a row in a notebook
 
 
 class FeatureFileError(ValueError):
@@ -130,6 +132,21 @@ class Features:
     def __repr__(self) -> str:
         rows, dim = self.features.shape
         return f"Features({rows} x {dim}, {'no names' if self.names is None else 'named'})"
+
+    def _repr_html_(self) -> str:
+        rows, dim = self.features.shape
+        known = (self.metadata.model, self.metadata.pretrained, self.metadata.template)
+        dtype = str(self.features.dtype).removeprefix("torch.")
+        facts = [f"Features: {rows:,} x {dim:,} {dtype}", *(fact for fact in known if fact)]
+        numbers = self.features[:SHOWN, :_NUMBERS_SHOWN].detach().float().tolist()
+        dots = ["..."] if dim > _NUMBERS_SHOWN else []
+        names = range(rows) if self.names is None else self.names
+        return table(
+            ", ".join(facts),
+            ["row" if self.names is None else "name", *range(min(dim, _NUMBERS_SHOWN)), *dots],
+            ([names[i], *(f"{x:.4f}" for x in row), *dots] for i, row in enumerate(numbers)),
+            total=rows,
+        )
 
     @property
     def dim(self) -> int:

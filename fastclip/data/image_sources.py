@@ -1,4 +1,4 @@
-"""Where images come from: a folder, a pattern, a list or a table of files, or tar files."""
+"""Where images come from: files, a folder, a pattern, a list or a table of files, or tar files."""
 
 import glob
 import hashlib
@@ -26,8 +26,8 @@ SUFFIXES = frozenset(
 )
 
 _KINDS = (
-    "a folder, a pattern, or a file that ends in .tar (not compressed), .parquet, .csv, .tsv "
-    "or .txt"
+    "a folder, a pattern, an image, or a file that ends in .tar (not compressed), .parquet, .csv, "
+    ".tsv or .txt"
 )
 
 
@@ -163,7 +163,11 @@ class _Tables(ImageSource):
         return None if self.tables.captions is None else self.tables.captions[index]
 
 
-def find_images(source: str | os.PathLike[str], *, column: str | None = None) -> ImageSource:
+def find_images(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    column: str | None = None,
+) -> ImageSource:
     """List the images of a source; its kind follows from its name.
 
     ==================  ==========================================================================
@@ -177,6 +181,7 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
                         the part without a wildcard. If the matches are tar files, their images,
                         named ``TAR/KEY``; a tar file that cannot be read, or only in part, is in
                         their list as one more image that cannot be read
+    image               a file with the suffix of an image. Named by its own name
     ``.tar``            its members with the suffix of an image, in their order, as webdataset
                         lays them out. Named by the key, the path without the suffix. The caption
                         is ``KEY.txt`` or else the field ``caption`` of ``KEY.json``, if that
@@ -193,8 +198,9 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
 
     Parameters
     ----------
-    source : path-like
-        What to list. Lists and tables can end in ``.gz``, too.
+    source : path-like, or sequence of them
+        What to list. Lists and tables can end in ``.gz``, too. Of several sources, which must be of
+        files, the images are named by their whole paths; each file counts once.
     column : str, optional
         The column of a table that holds the paths, or of parquet that holds the images; needed if
         there are several.
@@ -225,10 +231,29 @@ def find_images(source: str | os.PathLike[str], *, column: str | None = None) ->
     ...     find_images(folder).names
     ('a.png', 'b.jpg')
     """
+    if not isinstance(source, (str, os.PathLike)):
+        return _find_all(source, column)
     found = list_images(source, column=column)
     if Path(source).is_dir():
         refuse_label_maps(Path(source), found.names)
     return found
+
+
+def _find_all(sources: Sequence[str | os.PathLike[str]], column: str | None) -> ImageSource:
+    if not sources:
+        raise ValueError("source: is empty, allowed: at least one path")
+    if len(sources) == 1:
+        return find_images(sources[0], column=column)
+    paths: dict[str, None] = {}  # in order, each once
+    for source in sources:
+        found = find_images(source, column=column)
+        if not isinstance(found, _Files):
+            raise ValueError(
+                f"{os.fspath(source)}: is one of several sources, allowed: files of images and "
+                "folders, patterns, lists and tables of these; others alone"
+            )
+        paths.update(dict.fromkeys(str(found.root / name) for name in found.names))
+    return files_below(Path(), list(paths))
 
 
 def holds_images(source: str | os.PathLike[str]) -> bool:
@@ -246,7 +271,7 @@ def holds_images(source: str | os.PathLike[str]) -> bool:
     if tables:
         return parquet_images.holds_images(tables[0])
     if path.exists():
-        return kind_of(path) in (".tar", ".csv", ".tsv", ".txt")
+        return _is_image(path.name) or kind_of(path) in (".tar", ".csv", ".tsv", ".txt")
     return is_pattern(str(path))
 
 
@@ -278,6 +303,8 @@ def list_images(source: str | os.PathLike[str], *, column: str | None = None) ->
         found = _tars([path], [""], alone=True)
     elif kind in (".csv", ".tsv", ".txt"):
         found = files_below(path.parent, read_texts(path, column=column))
+    elif kind in SUFFIXES:
+        found = files_below(path.parent, [path.name])
     else:
         raise ValueError(f"{path}: not a source of images, allowed: {_KINDS}")
     if not found.names:

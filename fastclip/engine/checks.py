@@ -40,6 +40,8 @@ INTEGERS = (
 
 ALLOWED_DTYPES = "float32, float16 or bfloat16"
 
+_ONE = {"rows": "row", "B": "image"}  # along the first dimension
+
 
 def as_rows(name: str, x: Array, dimensions: str = "[rows, d]") -> torch.Tensor:
     """Return the argument ``name`` as a tensor, without a copy if possible.
@@ -49,8 +51,10 @@ def as_rows(name: str, x: Array, dimensions: str = "[rows, d]") -> torch.Tensor:
     tensor = as_tensor(name, x)
     count = dimensions.count(",") + 1
     if tensor.ndim != count:
+        one = _ONE.get(dimensions[1:].split(",")[0]) if tensor.ndim == count - 1 else None
         raise ValueError(
             f"{name}: {count} dimensions {dimensions} are needed, got shape {tuple(tensor.shape)}"
+            + (f"; pass {name}[None] for one {one}" if one else "")
         )
     if tensor.dtype not in DTYPES:
         raise TypeError(
@@ -73,6 +77,11 @@ def conversion(name: str, x: Array, tensor: torch.Tensor, dtype: str = "float32"
 
 def check_same_width(queries: torch.Tensor, keys: torch.Tensor) -> None:
     check_same_device("keys", keys, "queries", queries)
+    if queries.shape[1] != keys.shape[1] and queries.shape[1] == keys.shape[0]:
+        raise ValueError(
+            f"keys: rows must be as long as those of queries, got {keys.shape[1]} and "
+            f"{queries.shape[1]}; pass keys.T, whose rows are the keys"
+        )
     check_width(queries.shape[1], keys.shape[1])
 
 

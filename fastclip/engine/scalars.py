@@ -48,6 +48,9 @@ def as_integer(name: str, x: SupportsIndex) -> int:
             return operator.index(x)
         except TypeError:
             pass
+    if isinstance(x, (float, np.floating)):
+        whole = f"; pass {int(x)}" if float(x).is_integer() else ""
+        raise TypeError(f"{name}: an integer is needed, got {type(x).__name__} {float(x)}{whole}")
     raise TypeError(f"{name}: an integer is needed, got {type(x).__name__}")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fastclip.data.checks import check_at_least
+from fastclip.data.html import SHOWN, percent, table
 from fastclip.engine.checks import Array, as_indices, as_rows, check_range
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.metrics._bootstrap import Means, bootstrap_means
@@ -76,6 +77,23 @@ class HardPositiveScores(HardPositiveSummary):
     negative_scores: torch.Tensor
     """N, [N] float32: the highest of an item's hard negatives"""
 
+    def _repr_html_(self) -> str:
+        parts: list[tuple[str, HardPositiveSummary]] = list(self.categories.items())[:SHOWN]
+        left = len(self.categories) - len(parts)
+        more = [(f"... {left:,} more", "", "", "", "")] if left else []
+        return table(
+            f"Hard positives: {self.items:,} items",
+            ["", "items", "original accuracy", "augmented accuracy", "brittleness"],
+            [*map(_shown, parts), *more, _shown(("all items", self))],
+        )
+
+
+def _shown(part: tuple[str, HardPositiveSummary]) -> tuple[str, ...]:
+    """A line of a table in a notebook; NaN where a measure needs hard positives and has none."""
+    name, found = part
+    shares = (found.original_accuracy, found.augmented_accuracy, found.brittleness)
+    return (name, f"{found.items:,}", *map(percent, shares))
+
 
 @dataclass(frozen=True)
 class TextSensitivity:
@@ -94,6 +112,27 @@ class TextSensitivity:
     """for each measure the ends of its bootstrap interval"""
     categories: dict[str, TextSensitivity]
     """the same for each category; empty inside of these"""
+
+    def _repr_html_(self) -> str:
+        parts = [*list(self.categories.items())[:SHOWN], ("all items", self)]
+        left = len(self.categories) + 1 - len(parts)
+        shown = [
+            (
+                name,
+                f"{found.items:,}",
+                f"{found.positive_score:.3f}",
+                f"{found.negative_score:.3f}",
+                percent(found.negative_nearer),
+            )
+            for name, found in parts
+        ]
+        if left:
+            shown.insert(-1, (f"... {left:,} more", "", "", "", ""))
+        return table(
+            f"Texts alone: {self.items:,} items",
+            ["", "items", "score of positives", "score of negatives", "negative nearer"],
+            shown,
+        )
 
 
 def hard_positive_scores(

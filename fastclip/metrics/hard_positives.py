@@ -21,6 +21,8 @@ from fastclip.data import (
 )
 from fastclip.data.checks import check_choice
 from fastclip.data.hard_positives import edit, texts_in_table
+from fastclip.data.html import picture, table, together
+from fastclip.data.image_decoding import decode_image
 from fastclip.metrics.compositionality import (
     HardPositiveScores,
     TextSensitivity,
@@ -29,6 +31,7 @@ from fastclip.metrics.compositionality import (
 )
 
 _EXAMPLES = 4  # of each outcome
+_SIDE = 96  # pixels of an image in a notebook
 _RARE = 20  # items; edits that fewer have are pooled
 
 Progress = Callable[[int, int], None]
@@ -83,6 +86,36 @@ class HardPositiveReport:
             if len(worst) == _EXAMPLES:
                 break
         return list(worst.values())
+
+    def _repr_html_(self) -> str:
+        outcomes = ("positive_rejected", "caption_rejected", "both_rejected")
+        examples = {outcome: self.examples(outcome) for outcome in outcomes}
+        rows = [
+            (self._picture(item), outcome.replace("_", " "), *self._texts(item))
+            for outcome, items in examples.items()
+            for item in items
+        ]
+        columns = ["image", "outcome", "caption", "hard positives", "hard negatives"]
+        return together(
+            None if self.scores is None else self.scores._repr_html_(),
+            None if self.texts is None else self.texts._repr_html_(),
+            table("Items furthest from right", columns, rows) if rows else None,
+        )
+
+    def _texts(self, item: int) -> tuple[str, str, str]:
+        entry = self.items[item]
+        return entry.caption, " / ".join(entry.hard_positives), " / ".join(entry.hard_negatives)
+
+    def _picture(self, item: int) -> str:
+        """The image of an item, or its name where it cannot be read any more."""
+        name = self.items[item].image
+        if self.images is None:
+            return name
+        try:
+            image = decode_image(self.images.source.read(self.image_of_item[item]))
+        except (OSError, ValueError):
+            return name
+        return picture(image, _SIDE, name)
 
 
 def measure_hard_positives(

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, SupportsIndex
 import torch
 
 from fastclip.data.checks import check_at_least, check_choice
+from fastclip.data.html import table
 from fastclip.engine.checks import Array, as_integers
 from fastclip.engine.packing import pack
 from fastclip.engine.pair_scores import pair_scores
@@ -30,6 +31,21 @@ class Retrieval(NamedTuple):
 
     image_to_text: RankSummary
     text_to_image: RankSummary
+
+    def _repr_html_(self) -> str:
+        return table(
+            "Retrieval",
+            ["", *(f"recall@{k}" for k in self.image_to_text.recall), "median rank", "mean rank"],
+            (
+                [
+                    name.replace("_", " "),
+                    *(f"{share:.3f}" for share in found.recall.values()),
+                    f"{found.median_rank:,}",
+                    f"{found.mean_rank:,.1f}",
+                ]
+                for name, found in self._asdict().items()
+            ),
+        )
 
 
 def retrieval(

@@ -1,6 +1,5 @@
 """Models of open_clip by name, from a file or from a folder."""
 
-import difflib
 import json
 import logging
 import os
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fastclip.data.checks import did_you_mean
 from fastclip.engine.devices import usable_device
 from fastclip.models._checkpoint import (
     SUFFIXES,
@@ -195,11 +195,10 @@ def find(name: str, pretrained: str | os.PathLike[str] | None) -> Source:
         )
     schema, place = parse_model_name(name)
     if schema is None:
-        near = difflib.get_close_matches(name, open_clip.list_models())
         raise ValueError(
-            f"name: is {name!r}, allowed: an architecture of open_clip "
-            f"({', '.join(near) + ', ...' if near else 'open_clip.list_models()'}), a folder with "
-            f'{_CONFIG}, "hf-hub:OWNER/NAME" or "tiny"'
+            f"name: is {name!r}, allowed: an architecture of open_clip (open_clip.list_models()), "
+            f'a folder with {_CONFIG}, "hf-hub:OWNER/NAME" or "tiny"'
+            + did_you_mean(name, ("tiny", *open_clip.list_models()))
         )
     if pretrained is not None:
         raise ValueError(
@@ -235,6 +234,7 @@ def _find_weights(architecture: str, pretrained: str | os.PathLike[str] | None) 
         raise ValueError(
             f"pretrained: is {weights!r}, allowed for {architecture}: a checkpoint file, a folder "
             f"with one, {_RANDOM!r} (untrained), or a tag: {', '.join(tags) or 'it has none'}"
+            + ("" if weights is None else did_you_mean(weights, (_RANDOM, *tags)))
         )
     if like:
         return Source(architecture, file=file, recipe=_recipe(architecture, like))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastclip.data.checks import check_at_least, check_strings
+from fastclip.data.progress import progress as show_progress
 from fastclip.data.templates import check_templates
 from fastclip.models._dense import check_method, pixel_features, tower_of
 from fastclip.models._images import Picture, as_rgb, check_pictures
@@ -326,14 +327,14 @@ class Model:
         name: str,
         count: int,
         batch_size: SupportsIndex,
-        progress: bool,
+        shown: bool,
         encode: Callable[[int, int], torch.Tensor],
     ) -> torch.Tensor:
         """Unit features of ``count`` inputs, by ``encode``, which takes the ends of a batch."""
         size = _at_least_one("batch_size", batch_size)
         batches = []
         with torch.no_grad(), _evaluating(self.module), self._autocast():
-            for start in _track(range(0, count, size), name, progress):
+            for start in _track(range(0, count, size), name, shown):
                 batch = F.normalize(encode(start, min(start + size, count)).float(), dim=1)
                 self._check_finite(name, batch, start)
                 batches.append(batch)
@@ -391,22 +392,11 @@ class Model:
                 )
 
 
-def _track(starts: range, name: str, progress: bool) -> Iterator[int]:
-    if not progress:
-        return iter(starts)
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return iter(
-        track(
-            starts,
-            description=f"encoding {name}",
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-    )
+def _track(starts: range, name: str, shown: bool) -> Iterator[int]:
+    with show_progress(f"encoding {name}", name, shown=shown) as report:
+        for start in starts:
+            report(start, starts.stop)
+            yield start
 
 
 @contextmanager

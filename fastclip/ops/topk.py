@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, SupportsIndex, cast, overload
 import torch
 
 from fastclip import _C
+from fastclip.data.html import SHOWN, table
 from fastclip.engine.answer import Keys, Queries, answer, elsewhere
 from fastclip.engine.arguments import K
 from fastclip.engine.checks import (
@@ -49,6 +50,23 @@ class TopK(NamedTuple):
     """[N, k] float32: exact scores."""
     indices: torch.Tensor
     """[N, k] int64: rows of ``keys``."""
+
+    def _repr_html_(self) -> str | None:
+        if self.values.ndim != 2:  # as inside of torch.func.vmap
+            return None
+        n, k = self.values.shape
+        shown = min(k, SHOWN)
+        values, indices = (x[:SHOWN, :shown].detach().tolist() for x in self)
+        dots = ["..."] if k > shown else []
+        return table(
+            f"TopK: queries: {n:,}, keys of each: {k:,}; row and score",
+            ["query", *range(1, shown + 1), *dots],
+            (
+                [i, *(f"{key}: {x:.4f}" for key, x in zip(*best, strict=True)), *dots]
+                for i, best in enumerate(zip(indices, values, strict=True))
+            ),
+            total=n,
+        )
 
 
 @overload

@@ -1,14 +1,18 @@
 """A page on what the texts of classes do for zero-shot classification."""
 
+from __future__ import annotations
+
 import csv
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastclip.coder import CoderReport
 from fastclip.config import config
 from fastclip.data.files import replacing
 from fastclip.report.page import write_page, write_results
+
+if TYPE_CHECKING:
+    from fastclip.coder import CoderReport
 
 _EXAMPLES = 24
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fastclip.coder import CurvePoint
 from fastclip.report.figures import PAGE, Colours, new_figure, style, svg_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from fastclip.coder import CurvePoint
 
 Density = tuple[int, float, float, float]
 

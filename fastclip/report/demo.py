@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fastclip.config import config
+from fastclip.data.html import data_uri
 from fastclip.demo import (
     COUNTERPART,
     VOCABULARIES,
@@ -18,7 +19,6 @@ from fastclip.demo import (
 )
 from fastclip.ops import similarity
 from fastclip.report import page
-from fastclip.report.page import data_uri
 
 _EXAMPLES = 12
 

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fastclip.data.html import thumbnail
 from fastclip.data.image_decoding import decode_image
 from fastclip.metrics.hard_positives import HardPositiveReport
-from fastclip.report.page import thumbnail, write_page
+from fastclip.report.page import write_page
 
 OUTCOMES = {
     "positive_rejected": "Another wording is rejected",

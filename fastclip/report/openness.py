@@ -11,8 +11,9 @@ import torch
 
 from fastclip.config import config
 from fastclip.data.files import replacing
+from fastclip.data.html import thumbnail
 from fastclip.metrics.openness import Openness
-from fastclip.report.page import thumbnail, write_page, write_results
+from fastclip.report.page import write_page, write_results
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,17 +1,11 @@
-"""What all reports share: pages and results as files, and pictures within pages."""
+"""What all reports share: pages and results as files."""
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastclip.data.files import dump_json, replacing
-from fastclip.data.image_decoding import to_rgb
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 def write_page(path: Path, template: str, **shown: Any) -> None:
@@ -33,18 +27,3 @@ def write_page(path: Path, template: str, **shown: Any) -> None:
 def write_results(folder: Path, content: dict[str, Any]) -> None:
     """Write the numbers of a report into ``results.json``."""
     dump_json(folder / "results.json", content, indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def thumbnail(image: Image, side: int, **options: Any) -> str:
-    """As `data_uri`, shrunk to ``side`` pixels, with the colours that a model gets: over white."""
-    small = to_rgb(image).copy()
-    small.thumbnail((side, side))
-    return data_uri(small, **options)
-
-
-def data_uri(image: Image, **options: Any) -> str:
-    """Return an image as the source of an ``<img>``; ``options`` are those of ``Image.save``."""
-    file = io.BytesIO()
-    image.save(file, **options)
-    kind = options["format"].lower()
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

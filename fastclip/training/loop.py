@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from fastclip.data.checks import check_at_least
 from fastclip.data.files import remove_unfinished
 from fastclip.data.job_folder import lock
+from fastclip.data.progress import progress as show_progress
 from fastclip.models import Model, load
 from fastclip.models._text import text_features
 
@@ -410,18 +411,11 @@ def _take_steps(run: _Run[B], ranks: OneProcess, progress: bool) -> None:
 
 @contextmanager
 def _bar(run: _Run[B], shown: bool) -> Iterator[Callable[[dict[str, float]], None]]:
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    text = TextColumn("{task.fields[parts]}")
-    hidden = not (shown and console.is_terminal)
-    with Progress(*columns, text, console=console, disable=hidden) as bar:
-        task = bar.add_task("training", total=len(run.batches), completed=run.step, parts="")
+    with show_progress("training", "steps", shown=shown) as report:
 
         def show(parts: dict[str, float]) -> None:
             listed = "  ".join(f"{name.replace('_', ' ')} {x:.3f}" for name, x in parts.items())
-            bar.update(task, completed=run.step, parts=listed)
+            report(run.step, len(run.batches), listed)
 
+        report(run.step, len(run.batches))
         yield show

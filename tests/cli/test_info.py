@@ -48,7 +48,7 @@ def test_unknown_command_is_a_usage_error():
 
 
 def test_help_loads_nothing_that_only_a_command_needs():
-    heavy = "'matplotlib', 'jinja2', 'pyarrow'"
+    heavy = "'matplotlib', 'jinja2', 'pyarrow', 'sklearn'"
     code = (
         "import sys; from typer.testing import CliRunner; from fastclip.cli import app; "
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0; "

@@ -94,12 +94,11 @@ def test_pictures_of_a_folder_and_a_second_run(tmp_path, monkeypatch) -> None:
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
     table = tmp_path / "classes.tsv"
     table.write_text("name\tgroup\nred\twarm\nblue\tcold\ngreen\tcold\nwhite\twarm\n")
-    (tmp_path / "words.txt").write_text("a\nbb\nccc\n")
     model = load_model("tiny")
     monkeypatch.setattr(fastclip.models, "load", lambda *_, **__: model)
     arguments = (
         tmp_path / "images", table, "--model", "tiny",
-        "--words", tmp_path / "words.txt", "-o", tmp_path / "out", "--template", "a {} thing",
+        "--vocabulary", "a,bb,ccc", "-o", tmp_path / "out", "--template", "a {} thing",
     )  # fmt: skip
     result = run(*arguments)
     assert result.exit_code == 0, result.output

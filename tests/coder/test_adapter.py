@@ -52,13 +52,11 @@ def test_logits_equal_the_authors(seed: int, shots: int, beta: float) -> None:
     adapter = CoderAdapter(coder, alpha=1.5, beta=beta).fit(support, support_labels)
     zero_shot, affinity = parts_of_the_authors(adapter, support, images)
     expected = authors.adapter_logits(zero_shot, authors.stretched(affinity), onehot, 1.5, beta)
-    found = adapter.decision_function(images)
+    found = adapter.class_scores(images)
     np.testing.assert_allclose(found.numpy(), expected, rtol=2e-5, atol=2e-4)
     raw = adapter.set_params(affinity="cosine").fit(support, support_labels)
     expected = authors.adapter_logits(zero_shot, affinity, onehot, 1.5, beta)
-    np.testing.assert_allclose(
-        raw.decision_function(images).numpy(), expected, rtol=2e-5, atol=2e-4
-    )
+    np.testing.assert_allclose(raw.class_scores(images).numpy(), expected, rtol=2e-5, atol=2e-4)
 
 
 @given(seed=st.integers(0, 2**31), rounds=st.integers(1, 3))
@@ -80,7 +78,8 @@ def test_search_equals_the_authors(seed: int, rounds: int) -> None:
     )
     found = adapter.tune(images, labels, grid=Grid((0.1, 60.0), (0.1, 9.0), *steps, rounds=rounds))
     assert (found.alpha, found.beta, found.accuracy) == (alpha, beta, accuracy)
-    assert (adapter.alpha, adapter.beta) == (alpha, beta)
+    assert (adapter.alpha_, adapter.beta_) == (alpha, beta)
+    assert (adapter.alpha, adapter.beta) == (1.0, 1.0)
     assert len(found.rounds) == rounds
 
 
@@ -96,7 +95,8 @@ def test_search_counts_what_predict_gets_right(kind: type) -> None:
     (tried,) = adapter.tune(images, labels, grid=grid, split="test").rounds
     for i, beta in enumerate(tried.betas.tolist()):
         for j, alpha in enumerate(tried.alphas.tolist()):
-            right = adapter.set_params(alpha=alpha, beta=beta).score(images, labels)
+            adapter.alpha_, adapter.beta_ = alpha, beta
+            right = adapter.score(images, labels)
             assert abs(right * 200 - int(tried.right[i, j])) <= 1  # float32 against float64
     assert len(tried.right.unique()) > 3
 
@@ -114,7 +114,7 @@ def test_one_support_image_stretches_to_one() -> None:
     coder, generator = made_up_coder(3, 8, 0)
     images = cone(4, 8, generator)
     adapter = CoderAdapter(coder, alpha=2.0, beta=5.0).fit(images[:1], torch.tensor([1]))
-    cache = adapter.decision_function(images) - 100 * images @ coder.name_weights().T
+    cache = adapter.class_scores(images) - 100 * images @ coder.name_weights().T
     torch.testing.assert_close(cache, torch.tensor([[0.0, 2.0, 0.0]] * 4), atol=1e-4, rtol=0)
 
 
@@ -122,7 +122,7 @@ def test_centring_and_weights() -> None:
     coder, generator = made_up_coder(5, 12, 7)
     support, support_labels, images, _ = few_shot(coder, generator, 2, 8)
     adapter = CoderAdapter(coder, beta=3.0, centre=True, weighting="class", affinity="cosine")
-    found = adapter.fit(support, support_labels).decision_function(images)
+    found = adapter.fit(support, support_labels).class_scores(images)
     rows = coder.prompts.of_kinds(KINDS)
     weights = coder.weights("class")[rows].sqrt().numpy()
 
@@ -164,14 +164,14 @@ def test_training_the_keys_fits_the_support_images() -> None:
     ).fit(support, labels)
 
     def loss(model: TipAdapter) -> float:
-        logits = model.decision_function(support)
+        logits = model.class_scores(support)
         return float(torch.nn.functional.cross_entropy(logits, labels))
 
     assert loss(trained) < loss(plain) / 2
     again = TipAdapterF(**trained.get_params()).fit(support, labels)
-    assert torch.equal(again.decision_function(support), trained.decision_function(support))
+    assert torch.equal(again.class_scores(support), trained.class_scores(support))
     untrained = trained.set_params(epochs=0).fit(support, labels)
-    assert torch.equal(untrained.decision_function(support), plain.decision_function(support))
+    assert torch.equal(untrained.class_scores(support), plain.class_scores(support))
 
 
 def test_draws_of_more_shots_hold_those_of_fewer() -> None:
@@ -197,9 +197,9 @@ CODER = made_up_coder(4, 6, 0)[0]
     [
         (lambda: CoderAdapter(CODER, affinity="near"), [0], "affinity: is 'near'"),
         (lambda: CoderAdapter(CODER, beta=float("nan")), [0], "beta: a finite float32"),
-        (lambda: CoderAdapter(CODER), [4], "labels: must be from 0 to 3, one of 4 classes"),
+        (lambda: CoderAdapter(CODER), [4], "y: must be from 0 to 3, one of 4 classes"),
         (lambda: CoderAdapter(CODER, torch.ones(4, 6)), [0], "class_weights: rows of unit"),
-        (lambda: TipAdapter(torch.eye(5)), [0], "support_features: rows of 5 numbers"),
+        (lambda: TipAdapter(torch.eye(5)), [0], "X: rows of 5 numbers"),
     ],
 )
 def test_names_the_wrong_argument(make, labels: list[int], message: str) -> None:
@@ -312,7 +312,7 @@ def test_curve_with_other_features_of_support_images() -> None:
         test = torch.ones(len(images), dtype=torch.bool)
         test[drawn.ravel()] = False
         assert point.accuracy == model.score(images[test], labels[test])
-        assert (point.alpha, point.beta) == (model.alpha, model.beta)
+        assert (point.alpha, point.beta) == (model.alpha_, model.beta_)
     with pytest.raises(ValueError, match=r"embed_support: \d+ rows are needed, got 120"):
         few_shot_curve(coder, images, labels, shots=[1], embed_support=lambda rows: other)
 

@@ -42,8 +42,8 @@ int main() {
     uint64_t checksum = 0;
     for (const int threads : {1, 2}) {
       Run run{isa + ", " + std::to_string(threads) + " threads", threads};
-      for (const auto check : {check_buffers, check_codes, check_grid, check_plans, check_selection,
-                               check_threads, check_topk_of_parts, check_walk}) {
+      for (const auto check : {check_buffers, check_codes, check_grid, check_peak, check_plans,
+                               check_selection, check_threads, check_topk_of_parts, check_walk}) {
         check(run);
       }
     }

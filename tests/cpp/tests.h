@@ -9,6 +9,7 @@ void check_amx_tiles(Run& run);
 void check_buffers(Run& run);
 void check_codes(Run& run);
 void check_grid(Run& run);
+void check_peak(Run& run);
 void check_plans(Run& run);
 void check_selection(Run& run);
 void check_threads(Run& run);

@@ -343,11 +343,31 @@ def test_what_is_no_source(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent: no such file or folder"):
         find_images(tmp_path / "absent")
     touch(tmp_path, "a.jpg", "b.zip", "c.txt")
-    for name in ("a.jpg", "b.zip"):
-        fails(tmp_path / name, "not a source of images, allowed: a folder, a pattern")
+    fails(tmp_path / "b.zip", "not a source of images, allowed: a folder, a pattern, an image")
     fails(tmp_path / "c.txt", "column is 'x', allowed for .csv, .tsv and .parquet", column="x")
     (tmp_path / "empty").mkdir()
     fails(tmp_path / "empty", "no images in it, allowed: at least one")
+
+
+def test_an_image_alone_and_several_sources(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "a.JPG", "in/b.png", "in/deep/c.jpg")
+    with tarfile.open("e.tar", "w") as archive:
+        add(archive, "f.jpg", b"f")
+    (tmp_path / "list.txt").write_text("a.JPG\nin/b.png\n")
+    assert find_images("in/b.png").names == ("b.png",)
+    assert holds_images("in/b.png")
+    assert find_images(["in"]).names == ("b.png", "deep/c.jpg")
+    found = find_images(["in/b.png", "in", "*.JPG", tmp_path / "list.txt"])
+    assert found.names[:3] == ("in/b.png", "in/deep/c.jpg", "a.JPG")
+    assert found.names[3:] == (str(tmp_path / "a.JPG"), str(tmp_path / "in/b.png"))
+    assert found.read(2) == (tmp_path / "a.JPG").read_bytes()
+    with pytest.raises(ValueError, match=r"^e\.tar: is one of several sources, allowed: files"):
+        find_images(["in", "e.tar"])
+    with pytest.raises(FileNotFoundError, match=r"^gone\.jpg: no such file"):
+        find_images(["in", "gone.jpg"])
+    with pytest.raises(ValueError, match="source: is empty"):
+        find_images([])
 
 
 def test_digest_tells_listings_apart(tmp_path):

@@ -16,6 +16,7 @@ PACKAGES = (
     "fastclip.metrics",
     "fastclip.metrics.openness",
     "fastclip.models",
+    "fastclip.neighbors",
     "fastclip.report",
     "fastclip.sweep",
     "fastclip.training",
@@ -24,17 +25,21 @@ PACKAGES = (
 
 
 def documented_elsewhere(package: str, name: str) -> bool:
-    """Tell whether a name is a package, or the same object as that of another package here.
+    """Tell whether a name is a package, or something that another package here has as its own.
 
     fastclip.train is fastclip.training.train, and fastclip.report repeats what it makes pages of.
     """
     found = getattr(importlib.import_module(package), name)
     if inspect.ismodule(found):
         return found.__name__ in PACKAGES
-    if (package, name) != ("fastclip", "train") and package != "fastclip.report":
-        return False
-    others = [other for other in PACKAGES if other not in ("fastclip", "fastclip.report")]
+    homes = [other for other in PACKAGES if f"{found_in(found)}.".startswith(f"{other}.")]
     return any(
-        getattr(module, name, None) is found and name in module.__all__
-        for module in map(importlib.import_module, others)
+        home not in ("fastclip", package)
+        and getattr(importlib.import_module(home), name, None) is found
+        for home in homes
     )
+
+
+def found_in(found: object) -> str:
+    """Return the module that defines a function or class; constants have none."""
+    return str(getattr(found, "__module__", ""))

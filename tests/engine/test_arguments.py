@@ -40,7 +40,11 @@ GOOD = torch.randn(5, 8)
 
 WRONG = {
     "list": ([[1.0]], TypeError, "tensor, NumPy array or DLPack array is needed, got list"),
-    "vector": (GOOD[0], ValueError, r"2 dimensions \[rows, d\] are needed, got shape \(8,\)"),
+    "vector": (
+        GOOD[0],
+        ValueError,
+        r"2 dimensions \[rows, d\] are needed, got shape \(8,\); pass \w+\[None\] for one row",
+    ),
     "3-D": (GOOD[None], ValueError, r"got shape \(1, 5, 8\)"),
     "float64": (GOOD.double(), TypeError, "float32, float16 or bfloat16 is allowed, got float64"),
     "int64": (GOOD.long(), TypeError, "got int64"),
@@ -176,7 +180,11 @@ PIXELS = torch.randn(2, 8, 3, 4)
 
 WRONG_PIXELS = {
     "list": ([[1.0]], TypeError, "tensor, NumPy array or DLPack array is needed, got list"),
-    "3-D": (PIXELS[0], ValueError, r"4 dimensions \[B, d, h, w\] are needed, got shape"),
+    "3-D": (
+        PIXELS[0],
+        ValueError,
+        r"4 dimensions \[B, d, h, w\] .*; pass pixels\[None\]",
+    ),
     "float64": (PIXELS.double(), TypeError, "float32, float16 or bfloat16 is allowed, got float64"),
     "other device": (PIXELS.to("meta"), ValueError, "is on device 'meta'"),
     "no pixels": (PIXELS[:, :, :0], ValueError, "at least one pixel per image is needed"),
@@ -317,3 +325,8 @@ def test_numbers_between_the_elements_of_rows_are_not_looked_at() -> None:
     apart[4, 2] = torch.nan
     with pytest.raises(ValueError, match="x: row 4 holds NaN or infinity"):
         check_finite("x", apart[:, ::2])
+
+
+def test_keys_as_columns_are_told_to_be_rows() -> None:
+    with pytest.raises(ValueError, match=r"^keys: .* got 4 and 8; pass keys\.T, whose rows"):
+        fastclip.topk(GOOD, torch.randn(8, 4), 1)

@@ -200,6 +200,14 @@ def test_integers_are_no_floats(case: str, number: object) -> None:
         INTEGERS[case](number)
 
 
+@pytest.mark.parametrize("number", [5.0, np.float64(5), np.float32(5), torch.tensor(5.0)])
+def test_a_float_that_is_whole_is_named_with_what_to_pass(number: object) -> None:
+    with pytest.raises(TypeError, match=r"^k: an integer is needed, got float\d* 5\.0; pass 5$"):
+        fastclip.topk(np.eye(8, dtype=np.float32), np.eye(8, dtype=np.float32), number)
+    with pytest.raises(TypeError, match=r"^k: an integer is needed, got float 2\.5$"):
+        fastclip.topk(np.eye(8, dtype=np.float32), np.eye(8, dtype=np.float32), 2.5)
+
+
 @pytest.mark.parametrize("number", [-(2**70), -1, 2**62, 2**63, 2**64, 2**70])
 @pytest.mark.parametrize("case", INTEGERS)
 def test_integers_out_of_range(case: str, number: int) -> None:

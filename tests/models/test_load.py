@@ -168,10 +168,11 @@ def test_weights_of_another_architecture(folder: Path, architecture: str, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("ViT-B-33",), "name: is 'ViT-B-33', allowed: an architecture .*ViT-B-32.*tiny"),
+        (("ViT-B-33",), "name: is 'ViT-B-33', allowed: an architecture .*did you mean 'ViT-B-32'"),
+        (("Tiny",), "name: is 'Tiny', allowed: .*; did you mean 'tiny'"),
         (("/nowhere/model",), "name: is '/nowhere/model', allowed:"),
         (("ViT-B-32",), "pretrained: is None, allowed for ViT-B-32: .*'random'.*openai"),
-        (("ViT-B-32", "opanai"), "pretrained: is 'opanai', allowed for ViT-B-32: .*openai"),
+        (("ViT-B-32", "opanai"), "pretrained: is 'opanai', allowed for ViT-B-32: .*mean 'openai'"),
         (("ViT-B-32", "openai:"), "pretrained: is 'openai:', allowed for ViT-B-32: .*openai"),
         (("tiny", "openai"), "pretrained: is 'openai', but .*tiny has its own weights"),
         (("hf-hub:o/n", "openai"), "pretrained: is 'openai', but hf-hub:o/n has its own"),

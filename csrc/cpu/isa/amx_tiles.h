@@ -29,6 +29,9 @@ class AmxTiles {
       layout.rows[tile] = static_cast<uint8_t>(rows[tile]);
       layout.bytes_of_row[tile] = rows[tile] > 0 ? 64 : 0;
     }
+    // GCC takes the instruction to read 8 bytes, and leaves out what is stored in the others where
+    // all of them are constants.
+    asm volatile("" : : "m"(layout));
     _tile_loadconfig(&layout);
   }
 
@@ -69,6 +72,29 @@ class AmxTiles {
     if (!both) return;
     _tile_stored(2, dots[kRows], kFours);
     _tile_stored(3, dots[kRows] + kTileKeys, kFours);
+  }
+
+  // Products of tiles that stay where they are, for the peak: returns how many operations these
+  // are.
+  static double multiply_registers(int64_t steps) {
+    AmxTiles tiles;
+    tiles.configure(kQueries);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_zero(4);
+    _tile_zero(5);
+    _tile_zero(6);
+    _tile_zero(7);
+    for (int64_t s = 0; s < steps; ++s) {
+      _tile_dpbsud(0, 4, 6);
+      _tile_dpbsud(1, 4, 7);
+      _tile_dpbsud(2, 5, 6);
+      _tile_dpbsud(3, 5, 7);
+    }
+    tiles.release();
+    return 2.0 * 4 * kRows * kRows * 64 * static_cast<double>(steps);
   }
 
  private:

@@ -37,6 +37,7 @@
 #include "cpu/isa/grid_tile.h"
 #include "cpu/isa/kernels.h"
 #include "cpu/isa/neighbours.h"
+#include "cpu/isa/peak_tile.h"
 #include "cpu/isa/screen_tile.h"
 #include "cpu/isa/select_tile.h"
 #include "cpu/isa/tile_sizes.h"
@@ -54,6 +55,7 @@ constexpr Kernels make_kernels(const char* name) {
   using Select = SelectTile<Isa>;
   using Value = ValueTile<kFloats, kTiles.value_queries, kTiles.value_vectors>;
   using Grid = GridTile<kDoubles>;
+  using Peak = PeakTile<Isa>;
   return {
       .name = name,
       .key_tile = Exact::kKeys,
@@ -97,6 +99,13 @@ constexpr Kernels make_kernels(const char* name) {
           {
               .add_and_multiply = Grid::add_and_multiply,
               .where_ahead = Grid::where_ahead,
+          },
+      .peak =
+          {
+              .float32 = Peak::float32,
+              .float64 = Peak::float64,
+              .int8 = Peak::int8,
+              .read = Peak::read,
           },
   };
 }

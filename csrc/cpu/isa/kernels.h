@@ -178,6 +178,15 @@ struct GridKernels {
                             const int64_t* wins_ties, int64_t count);
 };
 
+// See peak_tile.h. Each returns how many operations it did, a multiplication and an addition
+// counting as two (0 where the screen has no such instruction), or bytes that it read.
+struct PeakKernels {
+  double (*float32)(int64_t steps);
+  double (*float64)(int64_t steps);
+  double (*int8)(int64_t steps);
+  double (*read)(const float* numbers, int64_t count);
+};
+
 struct Kernels {
   const char* name;
 
@@ -230,6 +239,7 @@ struct Kernels {
   ValueKernels value;
   PixelKernels pixels;
   GridKernels grid;
+  PeakKernels peak;
 };
 
 extern const Kernels kPortable;

@@ -1,10 +1,9 @@
 """``fastclip coder``: texts about classes, and classification by them."""
 
-import typer
-
+from fastclip.cli._common import commands, register
 from fastclip.cli.coder import classify, few_shot, texts
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app = commands(no_args_is_help=True)
 
 
 @app.callback()
@@ -15,6 +14,6 @@ def coder() -> None:
     """
 
 
-app.command("texts")(texts.command)
-app.command("classify")(classify.command)
-app.command("few-shot")(few_shot.command)
+register(app, "texts", texts.command)
+register(app, "classify", classify.command)
+register(app, "few-shot", few_shot.command)

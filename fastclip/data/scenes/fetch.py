@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from fastclip.data.files import replacing, write_safetensors
+from fastclip.data.progress import progress
 
 from .drawings import LEVELS, SIDE, mips, sources
 from .vocabulary import Word, read_vocabulary
@@ -34,35 +35,31 @@ def fetch(folder: Path, workers: int = 2) -> None:
     Packages are downloaded once into ``folder/packages``, by npm where it is installed and from
     the same registry over https where not; each is checked against its SHA-512.
     """
-    from rich.progress import Progress
-
     if find_spec("resvg_py") is None:
         raise ValueError("resvg-py is needed to render: pip install 'fastclip-kernels[scenes]'")
     table = sources()
     packages = folder / "packages"
     packages.mkdir(parents=True, exist_ok=True)
-    with Progress(transient=True) as bar:
-        task = bar.add_task("downloading", total=1 + len(table["artwork"]))
-        unpacked = {}
-        for key, source in {"names": table["names"], **table["artwork"]}.items():
+    packed = {"names": table["names"], **table["artwork"]}
+    with progress("downloading", "packages") as report:
+        unpacked: dict[str, Path] = {}
+        for key, source in packed.items():
+            report(len(unpacked), len(packed))
             unpacked[key] = _package(source, packages)
-            bar.advance(task)
-        words = read_vocabulary(unpacked.pop("names"))
-        jobs = [
-            (index, artwork, svg)
-            for artwork, path in enumerate(unpacked.values())
-            for index, svg in _match(words, path)
-        ]
-        task = bar.add_task("rendering", total=len(jobs))
-        pixels, kept = [], []
-        with ProcessPoolExecutor(workers) as pool:
-            for job, drawing in zip(
-                jobs, pool.map(render, (svg for *_, svg in jobs), chunksize=32), strict=True
-            ):
-                if drawing is not None:
-                    pixels.append(drawing)
-                    kept.append(job[:2])
-                bar.advance(task)
+    words = read_vocabulary(unpacked.pop("names"))
+    jobs = [
+        (index, artwork, svg)
+        for artwork, path in enumerate(unpacked.values())
+        for index, svg in _match(words, path)
+    ]
+    pixels, kept = [], []
+    with progress("rendering", "drawings") as report, ProcessPoolExecutor(workers) as pool:
+        drawings = pool.map(render, (svg for *_, svg in jobs), chunksize=32)
+        for done, (job, drawing) in enumerate(zip(jobs, drawings, strict=True), start=1):
+            if drawing is not None:
+                pixels.append(drawing)
+                kept.append(job[:2])
+            report(done, len(jobs))
     name_index, set_index = torch.tensor(kept).T
     _write(folder, words, table["artwork"], name_index, set_index, torch.stack(pixels))
 

@@ -1,6 +1,7 @@
 """Lists of words and of classes that come with the package."""
 
 from .class_lists import ClassList, class_list, imagenet_names, read_class_list
+from .names import vocabulary
 from .senses import Sense, noun_senses
 from .wordnet import related, wordnet_nouns
 
@@ -12,5 +13,6 @@ __all__ = [
     "noun_senses",
     "read_class_list",
     "related",
+    "vocabulary",
     "wordnet_nouns",
 ]

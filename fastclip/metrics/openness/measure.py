@@ -7,6 +7,7 @@ from typing import Literal, SupportsIndex
 import torch
 
 from fastclip.data import Features
+from fastclip.data.html import SHOWN, percent, table, together
 from fastclip.data.vocabularies import ClassList
 from fastclip.data.vocabularies.wordnet import plain
 from fastclip.metrics.openness.adversarial import AdversarialVocabulary, adversarial_vocabulary
@@ -61,6 +62,32 @@ class Openness:
     words: int
     adversarial: AdversarialVocabulary | None
     random_accuracy: float | None
+
+    def _repr_html_(self) -> str:
+        found = self.expansion
+        rows = [
+            ("Acc-C, each group alone", percent(found.acc_c)),
+            ("Acc-E, groups join with their images", percent(found.acc_e)),
+            ("Acc-S, groups join without", percent(found.acc_s)),
+            (f"all {len(self.classes):,} classes", percent(found.acc_full)),
+        ]
+        facts = f"Openness: {len(self.images):,} images, {len(self.classes):,} classes"
+        shown = table(
+            f"{facts} in {len(self.classes.group_names):,} groups", ["", "accuracy"], rows
+        )
+        words = self.adversarial
+        if words is None:
+            return shown
+        worst = zip(words.names[:SHOWN], words.accuracy.tolist(), words.images, strict=False)
+        return together(
+            shown,
+            table(
+                f"Words that take the most images, of {self.words:,}",
+                ["word", "accuracy with it", "images that it takes"],
+                ((name, percent(accuracy), f"{len(taken):,}") for name, accuracy, taken in worst),
+                total=len(words.names),
+            ),
+        )
 
 
 def measure_openness(

@@ -23,6 +23,7 @@ from fastclip.data.files import (
     write_safetensors,
 )
 from fastclip.data.job_folder import lock
+from fastclip.data.progress import progress
 from fastclip.data.scenes import (
     Drawings,
     Scene,
@@ -225,7 +226,6 @@ def train(drawings: Drawings, output: Path, seed: int, recipe: Recipe = Recipe()
     if not hasattr(torch.optim, "Muon"):
         raise ValueError(f"torch is {torch.__version__}, training needs 2.9 or newer")
     import open_clip
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     output.mkdir(parents=True, exist_ok=True)
     vocabulary = write_pruned_bpe(output / "bpe.txt.gz", words_of(drawings))
@@ -252,9 +252,8 @@ def train(drawings: Drawings, output: Path, seed: int, recipe: Recipe = Recipe()
 
     # The fused kernel's backward pass takes most of the time at 65 tokens.
     attention = sdpa_kernel(SDPBackend.MATH)
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with attention, Progress(*columns, TextColumn("loss {task.fields[loss]:.3f}")) as bar:
-        task = bar.add_task("training", total=recipe.steps, completed=start, loss=math.nan)
+    with attention, progress("training", "steps") as report:
+        report(start, recipe.steps)
         last, mean = time.monotonic(), None
         for step in range(start, recipe.steps):
             images, captions, same = pictures.batch(step)
@@ -264,7 +263,7 @@ def train(drawings: Drawings, output: Path, seed: int, recipe: Recipe = Recipe()
             optimizer.step(rate)
             log.append((step + 1, loss.item(), rate))
             mean = loss.item() if mean is None else 0.95 * mean + 0.05 * loss.item()
-            bar.update(task, completed=step + 1, loss=mean)
+            report(step + 1, recipe.steps, f"loss {mean:.3f}")
             if time.monotonic() - last > recipe.checkpoint_seconds or step + 1 == recipe.steps:
                 _save(output, optimizer, log, recipe, seed)
                 last = time.monotonic()

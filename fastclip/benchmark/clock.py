@@ -1,4 +1,4 @@
-"""Times of calls on a device or on the CPU, and the memory that they take: for GPU benches."""
+"""Times of calls on a device or on the CPU, and the memory that they take."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def elapsed(call: Callable[[], Any], device: torch.device, repeats: int = 1) -> 
             call()
         end.record()
         end.synchronize()
-        return begin.elapsed_time(end) / 1e3 / repeats
+        return float(begin.elapsed_time(end)) / 1e3 / repeats
     start = time.perf_counter()
     for _ in range(repeats):
         call()
