@@ -177,4 +177,4 @@ bench: .venv/installed-bench
 	$(BIN)/python benches/run.py topk
 
 clean:
-	rm -rf .venv build dist fastclip/_C*.so *.egg-info
+	rm -rf .venv build dist fastclip/_C*.so *.egg-info docs/gallery docs/performance/machines
