@@ -102,8 +102,20 @@ autosummary_generate = False
 
 
 def _readable(app, what, name, obj, options, signature, returned):  # type: ignore[no-untyped-def]
-    """A default that is made anew for each object has no value to show."""
-    return signature and signature.replace("<factory>", "..."), returned
+    """Mend what autodoc cannot know.
+
+    A default that is made anew for each object has no value to show, and of two classes with one
+    name, functions take the one that is no metric of torchmetrics.
+    """
+    if signature:
+        signature = signature.replace("<factory>", "...")
+        signature = signature.replace(": Openness", ": ~fastclip.metrics.openness.Openness")
+    return signature, returned
+
+
+def _is_from_elsewhere(app, what, name, obj, skip, options):  # type: ignore[no-untyped-def]
+    """What scikit-learn adds to estimators is explained in its own documentation."""
+    return True if str(getattr(obj, "__module__", "")).startswith("sklearn.") else None
 
 
 def _begin(app):  # type: ignore[no-untyped-def]
@@ -117,3 +129,4 @@ def _begin(app):  # type: ignore[no-untyped-def]
 def setup(app):  # type: ignore[no-untyped-def]
     app.connect("builder-inited", _begin, priority=100)  # before the scripts of the gallery
     app.connect("autodoc-process-signature", _readable)
+    app.connect("autodoc-skip-member", _is_from_elsewhere)
