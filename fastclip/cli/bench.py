@@ -34,6 +34,7 @@ def command(
         int,
         typer.Option(
             "-k",
+            "--k",
             min=1,
             help="Keys per query; for rank and count_above the place that is asked for, for "
             "group_max the size of a group.",

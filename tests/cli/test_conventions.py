@@ -98,7 +98,7 @@ def test_what_is_asked_for_in_several_commands_is_called_the_same():
         if not param.hidden:
             having.setdefault(param.opts[0], set()).add(path)
     assert having["--vocabulary"] == {"classify", "openness", "tag", "segment"}
-    assert having["-k"] == {"classify", "topk", "tag", "sweep run"}
+    assert having["-k"] == {"bench", "classify", "topk", "tag", "sweep run"}
     assert having["--images"] >= {"train", "distill", "hard-positives"}
     assert having["--cache"] == {"classify", "hard-positives"}
     assert having["--format"] == {"classify", "topk", "hard-positives", "info"}
