@@ -18,7 +18,6 @@ from fastclip._estimator import (
 )
 from fastclip.data.checks import check_choice
 from fastclip.engine.checks import Array, as_integer, as_threshold, check_finite
-from fastclip.engine.packed import PackedKeys
 from fastclip.engine.packing import pack
 from fastclip.neighbors._distances import METRICS, refined, score_below, unit_rows, with_lengths
 from fastclip.neighbors._sparse import scipy_sparse
@@ -132,10 +131,8 @@ class _Neighbors(BaseEstimator):  # type: ignore[misc]  # without types
         if not 1 <= k <= most:
             rows = "the rows fitted" if X is not None else "the rows fitted but the query itself"
             raise ValueError(f"n_neighbors: must be from 1 to {most}, {rows}, got {k}")
-        if X is None:
-            scores, indices = _without_itself(queries, self._keys, k)
-        else:
-            scores, indices = topk(queries, self._keys, k)
+        itself = torch.arange(len(queries), device=queries.device) if X is None else None
+        scores, indices = topk(queries, self._keys, k, exclude=itself)
         if self._fitted_metric == "inner_product":
             return 0 - scores, indices
         indices, order = indices.sort(1)  # so that of equally distant rows the earlier is first
@@ -377,16 +374,6 @@ def _prepared(rows: torch.Tensor, metric: str, are_keys: bool) -> torch.Tensor:
     if metric == "euclidean":
         return with_lengths(rows, are_keys)
     return rows if metric == "inner_product" else unit_rows(rows)
-
-
-def _without_itself(
-    queries: torch.Tensor, keys: PackedKeys, k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return scores and indices of the k best keys of each query but the one of its own number."""
-    scores, indices = topk(queries, keys, k + 1)
-    itself = indices == torch.arange(len(keys), device=indices.device)[:, None]
-    itself[:, -1] |= ~itself.any(1)  # better ones have left no room for it
-    return tuple(found[~itself].view(-1, k) for found in (scores, indices))  # type: ignore[return-value]
 
 
 def _split(parts: np.ndarray[Any, Any], starts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -59,10 +59,11 @@ def pairs_above(
     Returns
     -------
     Tensor [N, V], float32, sparse CSR with int64 indices
-        In order of rows and columns. Beyond inputs and result, 24 bytes for each pair, and each
-        thread uses about 24 bytes * 512 * d of workspace and 2 MiB. On CUDA devices 48 bytes for
-        each pair, the w + 50 bytes of each of up to 8,192 queries, w being d rounded up to a
-        multiple of 64, and 48 MiB (V (w + 12) bytes more for unpacked keys).
+        `fastclip.neighbors.to_scipy` makes a scipy.sparse array of it. In order of rows and
+        columns. Beyond inputs and result, 24 bytes for each pair, and each thread uses about 24
+        bytes * 512 * d of workspace and 2 MiB. On CUDA devices 48 bytes for each pair, the w + 50
+        bytes of each of up to 8,192 queries, w being d rounded up to a multiple of 64, and 48 MiB
+        (V (w + 12) bytes more for unpacked keys).
 
     Raises
     ------
