@@ -6,9 +6,9 @@ SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
 CPP := $(shell find csrc tests/cpp tests/cuda -name '*.h' -o -name '*.cpp' -o -name '*.cu*')
 
 # Two processes of tests share the cores: threads that wait actively would take them from each other.
-test unit avx2 emulate sanitize clang wheel: export OMP_WAIT_POLICY = passive
+test unit avx2 docs emulate sanitize clang wheel: export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test lint unit avx2 cuda emulate sanitize clang isas wheel browser bench clean
+.PHONY: demo test lint unit avx2 docs links cuda emulate sanitize clang isas wheel browser bench clean
 .PHONY: release-checks portable bounds dist workflows tag tagged
 
 demo: .venv/installed
@@ -18,12 +18,13 @@ demo: .venv/installed
 # build do so in one folder, so one after the other.
 test: .venv/installed-dev
 	@$(MAKE) --no-print-directory -j2 --output-sync=target IN_TURNS=1 \
-	  lint unit avx2 cuda emulate sanitize clang isas wheel
+	  lint unit avx2 docs cuda emulate sanitize clang isas wheel
 	@echo "All checks passed."
 
 ifdef IN_TURNS
 unit: | lint
 avx2: | unit
+docs: | avx2
 emulate: | cuda
 sanitize: | emulate
 clang: | sanitize
@@ -51,6 +52,10 @@ endif
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ .venv/installed
 
+.venv/installed-docs: .venv/installed-dev
+	$(BIN)/pip install --quiet --group docs
+	@touch $@
+
 .venv/installed-bench: .venv/installed-dev
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	@touch $@
@@ -71,6 +76,22 @@ avx2: .venv/installed-dev
 	  FASTCLIP_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
 	    ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/pytest -n 2 tests/training tests/ttd tests/metrics; \
 	fi
+
+# The site, into build/docs/html: pages and notebooks are run, warnings are errors, and what pages
+# point to must exist. Sphinx needs Python 3.11.
+docs: .venv/installed-dev
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	  $(MAKE) --no-print-directory .venv/installed-docs && \
+	  rm -rf build/docs docs/gallery && \
+	  $(BIN)/python -m sphinx -b html -q -E -W -j 2 docs build/docs/html && \
+	  $(BIN)/python tests/docs/check_site.py build/docs/html; \
+	else \
+	  echo "Python 3.11 or newer is needed: the site is not built here"; \
+	fi
+
+# Links of the site to elsewhere, which need a network.
+links: .venv/installed-docs
+	$(BIN)/python -m sphinx -b linkcheck -q -D nb_execution_mode=off -D plot_gallery=0 docs build/docs/links
 
 # What the compiler made of the CUDA kernels, which the installation for tests compiles where there
 # is nvcc, and the program that tries Hopper's instructions: no GPU is needed.
@@ -177,4 +198,4 @@ bench: .venv/installed-bench
 	$(BIN)/python benches/run.py topk
 
 clean:
-	rm -rf .venv build dist fastclip/_C*.so *.egg-info
+	rm -rf .venv build dist fastclip/_C*.so *.egg-info docs/gallery docs/performance/machines

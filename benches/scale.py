@@ -1,4 +1,4 @@
-"""The tables of docs/scale.md, from measured rates: python benches/scale.py [--write].
+"""The tables of docs/performance/scale.md, from measured rates: python benches/scale.py [--write].
 
 Prints them, or writes them into the document, each between its two marks.
 """
@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 
 IMAGES, WORDS, DIM = 5e9, 1e6, 512
-DOCUMENT = Path(__file__).parent.parent / "docs" / "scale.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "performance" / "scale.md"
 RESULTS = Path(__file__).parent / "results" / "epyc-zen5-2-cores.json"
 CORES = 64  # of a node
 H100_SECONDS = (
@@ -160,7 +160,7 @@ def written(document: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="into docs/scale.md")
+    parser.add_argument("--write", action="store_true", help="into docs/performance/scale.md")
     if parser.parse_args().write:
         DOCUMENT.write_text(written(DOCUMENT.read_text("utf-8")), "utf-8")
     else:

@@ -1,4 +1,4 @@
-"""The scripts of docs/first-steps.md run as they are written there."""
+"""The scripts of docs/start/first-steps.md run as they are written there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from fastclip.cli import app
 
 pytestmark = pytest.mark.host
-TEXT = (Path(__file__).parent.parent / "docs" / "first-steps.md").read_text("utf-8")
+TEXT = (Path(__file__).parent.parent / "docs" / "start" / "first-steps.md").read_text("utf-8")
 STEPS = re.findall(r"^## (\d+)\. .*?```(\w+)\n(.*?)```", TEXT, flags=re.DOTALL | re.MULTILINE)
 
 

@@ -12,10 +12,10 @@ FASTCLIP_CUDA=0 "$python" -m build --outdir "$work/dist" . > "$work/build.log" 2
   { cat "$work/build.log"; exit 1; }
 ls "$work/dist"
 
-# The source distribution is the repository without measured results, so all checks run from it, too.
+# The source distribution is the repository, so all checks run from it, too.
 if git rev-parse --is-inside-work-tree > /dev/null 2>&1; then
   tar -tzf "$work"/dist/*.tar.gz | sed 's:^[^/]*/::' | sort > "$work/packed"
-  missing=$(git ls-files | grep -v '^benches/results/' | sort | comm -23 - "$work/packed")
+  missing=$(git ls-files | sort | comm -23 - "$work/packed")
   test -z "$missing" || { printf 'MANIFEST.in leaves out:\n%s\n' "$missing"; exit 1; }
 fi
 # People download it with every installation: it is not to grow unnoticed.

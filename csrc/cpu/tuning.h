@@ -127,11 +127,11 @@ inline constexpr int64_t kScreenedQueryBlock = 512;
 // resident, too.
 inline constexpr int64_t kResidentQueryBlock = 64;
 // Each part of the keys has its own k best to find, which takes as long as to screen some thousand
-// keys, the more the larger k is. Very few queries cannot be split instead. Coarse.
+// keys, the more the larger k is. Very few queries cannot be split instead, and a thread that does
+// the same work again is better than one without work. Coarse.
+constexpr int64_t topk_least_keys(int64_t k) { return std::max(kScreenedPartKeys, 8 * k); }
 constexpr int64_t topk_part_keys(int64_t queries, int64_t k) {
-  const int64_t least = queries >= 16 ? 4096 : kScreenedPartKeys;
-  const int64_t needed = (queries >= 16 ? 512 : 8) * k;
-  return least > needed ? least : needed;
+  return queries >= 16 ? std::max<int64_t>(4096, 512 * k) : topk_least_keys(k);
 }
 // Coarse: sets of keys whose best bounds stand in for all, where k is a quarter of them or less.
 inline constexpr int64_t kFoldedSets = 64;

@@ -1,9 +1,10 @@
 """Figures of merit.
 
 Functions take all data at once. The classes `TagScorer`, `MeanAveragePrecision`,
-`SegmentationScorer`, `CaptionMaskScorer`, `RetrievalRecall`, `HardPositives` and `Openness` take it
-batch by batch: they are metrics of torchmetrics, which ``pip install 'fastclip-kernels[metrics]'``
-installs, and are imported when they are first asked for.
+`SegmentationScorer`, `CaptionMaskScorer`, `RetrievalRecall`, `HardPositives` and ``Openness`` take
+it batch by batch: they are metrics of torchmetrics, which
+``pip install 'fastclip-kernels[metrics]'`` installs, and are imported when they are first asked
+for.
 """
 
 import importlib

@@ -33,7 +33,7 @@ class Model:
     module : torch.nn.Module
         The model of open_clip.
     preprocess : callable
-        From a PIL image to a tensor [3, *image_size], as open_clip does it for this model.
+        From a PIL image to a tensor ``[3, *image_size]``, as open_clip does it for this model.
     dim : int
         d, the length of a row of features.
     precision : str

@@ -24,7 +24,7 @@ def refine_masks(
     In every iteration a mask's value becomes the mean of its neighbours' values, weighted by how
     alike the pixels are. Neighbours q of p are the 8 around p at every dilation, with replicated
     borders; p itself is none. With x_k channel k of the image and sigma_k(p) the unbiased standard
-    deviation of x_k over the 3 x 3 windows of all dilations together,
+    deviation of x_k over the 3 x 3 windows of all dilations together::
 
         a(p, q) = softmax over q of  mean over k of  -|x_k(p) - x_k(q)| / (1e-8 + 0.1 sigma_k(p))
         m(p) <- sum over q of a(p, q) m(q)

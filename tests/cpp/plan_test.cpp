@@ -20,12 +20,20 @@ bool covers(int64_t count, int64_t size, int64_t all) {
 
 void check_plan(const Run& run, int64_t queries, int64_t keys, int64_t most, int64_t key_block,
                 int threads) {
-  const cpu::Plan plan(queries, keys, most, key_block, threads);
+  const int64_t least = 1 + random_below(key_block);
+  const cpu::Plan plan(queries, keys, most, key_block, least, threads);
   run.expect(covers(plan.query_blocks, plan.query_block, queries), "blocks of queries");
   run.expect(covers(plan.key_parts, plan.keys_per_part, keys), "parts of the keys");
   run.expect(plan.query_block <= most, "the size of a block of queries");
   run.expect(plan.keys_per_part % cpu::Plan::kPartMultiple == 0, "where parts begin");
-  run.expect(plan.key_parts <= 1 || plan.keys_per_part >= key_block, "the size of a part");
+  run.expect(plan.key_parts <= 1 || plan.keys_per_part >= least, "the size of a part");
+  const bool all_work = plan.tasks() >= threads;
+  run.expect(!all_work || plan.key_parts <= 1 || plan.keys_per_part >= key_block ||
+                 plan.query_blocks * (plan.key_parts - 1) < threads,
+             "no smaller parts than it takes for all threads to have work");
+  // Parts begin at multiples, so that there may be fewer.
+  const int64_t possible = plan.query_blocks * (keys / round_up(least, cpu::Plan::kPartMultiple));
+  run.expect(2 * plan.tasks() >= std::min<int64_t>(threads, possible), "tasks for most threads");
   run.expect(threads > 1 || plan.key_parts <= 1 || queries == 0, "parts for one thread");
   const bool enough = queries >= threads && keys >= 2 * key_block * threads;
   run.expect(!enough || plan.tasks() >= threads, "a task for each thread");
@@ -71,7 +79,7 @@ void check_topk_of_parts(Run& run) {
     for (float& x : scores) x = static_cast<float>(random_below(50));
     for (const int64_t wanted : {1, 10, 300}) {
       const int64_t k = std::min<int64_t>(wanted, keys);
-      const cpu::Plan plan(kQueries, keys, 2, 64, 2 * run.threads);
+      const cpu::Plan plan(kQueries, keys, 2, 64, 64, 2 * run.threads);
       Floats values(kQueries * k), expected_values;
       Indices indices(kQueries * k), expected_indices;
       cpu::reduce_topk(isa, plan, kQueries, keys, k, values.data(), indices.data(), run.threads,

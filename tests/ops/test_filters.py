@@ -124,6 +124,7 @@ def test_counts_and_pairs_of_those_left(
     assert reference.same_bits(pairs.values(), case.scores[tuple(expected.T)])
 
 
+@pytest.mark.host
 @pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("shape", [(3, 9000), (300, 9000), (40, 2500)])
 @pytest.mark.parametrize("density", [0.001, 0.3, 0.9])

@@ -127,7 +127,7 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
                      Screening screening, int threads, Interrupt& interrupt, Make&& make) {
   threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
   const Plan plan(queries.rows, keys.rows, tuning::kFixedQueryBlock, tuning::kScreenedPartKeys,
-                  threads);
+                  tuning::kScreenedPartKeys, threads);
   const Screens screens =
       screens_for(isa, codes, std::min(plan.query_block, queries.rows), screening);
   std::atomic<int64_t> scored{0};

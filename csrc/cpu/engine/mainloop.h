@@ -128,10 +128,12 @@ inline int useful_threads(int threads, int64_t queries, int64_t keys, int64_t co
 
 // Cuts queries x keys into tasks. Where there are enough queries only these are split, since bounds
 // found in one part of the keys help in the next. With few queries the keys are split as well, so
-// that every thread has work. A part has at least `key_block` keys if there are that many.
+// that every thread has work. A part has at least `key_block` keys if there are that many, or
+// `least_key_block` where a thread would have no work otherwise.
 struct Plan {
   static constexpr int64_t kPartMultiple = 32;  // where parts begin
-  Plan(int64_t queries, int64_t keys, int64_t max_query_block, int64_t key_block, int threads) {
+  Plan(int64_t queries, int64_t keys, int64_t max_query_block, int64_t key_block,
+       int64_t least_key_block, int threads) {
     using namespace tuning;
     int64_t blocks = std::max<int64_t>(1, ceil_div(queries, max_query_block));
     if (blocks > threads) {
@@ -146,6 +148,8 @@ struct Plan {
                                                               std::max<int64_t>(query_blocks, 1));
     int64_t parts = std::clamp<int64_t>(keys / key_block, 1, wanted);
     if (parts > threads) parts -= parts % threads;
+    const int64_t each = ceil_div<int64_t>(threads, std::max<int64_t>(query_blocks, 1));
+    parts = std::max(parts, std::min(keys / least_key_block, each));
     keys_per_part = round_up(std::max<int64_t>(1, ceil_div(keys, parts)), kPartMultiple);
     key_parts = ceil_div(keys, keys_per_part);
   }

@@ -37,7 +37,7 @@ void pixel_scores(const PixelScoresCall& call, int threads, Interrupt& interrupt
   const int64_t key_block = key_block_rows(lane_steps(tags.cols), isa.key_tile);
   // Many images keep all threads busy by themselves; only few of them are split.
   const int threads_per_image = static_cast<int>(ceil_div<int64_t>(threads, images));
-  const Plan plan(tags.rows, area, tuning::kMaxQueryBlock, key_block, threads_per_image);
+  const Plan plan(tags.rows, area, tuning::kMaxQueryBlock, key_block, key_block, threads_per_image);
   // A task scores a block of tags with a part of an image's pixels. Every score may be -infinity.
   std::vector<Nearest> nearest(static_cast<size_t>(images * plan.key_parts * tags.rows));
 

@@ -33,7 +33,7 @@ void similarity(const SimilarityCall& call, int threads, Interrupt& interrupt) {
   const Kernels& isa = kernels();
   threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
   const int64_t key_block = key_block_rows(lane_steps(queries.cols), isa.key_tile);
-  const Plan plan(queries.rows, keys.rows, tuning::kMaxQueryBlock, key_block, threads);
+  const Plan plan(queries.rows, keys.rows, tuning::kMaxQueryBlock, key_block, key_block, threads);
   parallel_for(plan.tasks(), threads, interrupt, [&](int64_t task) {
     const int64_t first_query = task / plan.key_parts * plan.query_block;
     const int64_t last_query = std::min(first_query + plan.query_block, queries.rows);

@@ -20,7 +20,8 @@ void exact_topk(const Kernels& isa, const Matrix& queries, const Matrix& keys,
                 int64_t* indices, int threads, Interrupt& interrupt) {
   // Each part of the keys leaves k of them to be merged.
   const int64_t key_block = std::max(key_block_rows(lane_steps(queries.cols), isa.key_tile), 4 * k);
-  const Plan plan(queries.rows, keys.rows, query_block_rows(keys.rows, k), key_block, threads);
+  const Plan plan(queries.rows, keys.rows, query_block_rows(keys.rows, k), key_block, key_block,
+                  threads);
   reduce_topk(isa, plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
               [&](const TopKTask& task, auto&& finish) {
                 TopK best(isa, task.last_query - task.first_query, task.last_key - task.first_key,

@@ -307,7 +307,7 @@ int64_t screened_topk(const Kernels& isa, const Matrix& queries, const Matrix& k
                           resident ? tuning::kResidentQueryBlock : tuning::kScreenedQueryBlock);
   const int64_t key_block = tuning::topk_part_keys(queries.rows, k);
   static_assert(Plan::kPartMultiple % kPanel == 0);
-  const Plan plan(queries.rows, keys.rows, block, key_block, threads);
+  const Plan plan(queries.rows, keys.rows, block, key_block, tuning::topk_least_keys(k), threads);
   reduce_topk(
       isa, plan, queries.rows, keys.rows, k, values, indices, threads, interrupt,
       [&](const TopKTask& task, auto&& finish) {

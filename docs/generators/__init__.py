@@ -1,0 +1,1 @@
+"""Pages that are made from what the commands and the results of benches say."""
