@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fastclip import _C
-from fastclip.data.job_folder import write_record
+from fastclip.data.job_folder import RECORDS, write_record
 from fastclip.engine.packed import PackedKeys
 from fastclip.engine.packing import pack
 from fastclip.engine.stream import Plan, Question, Reader
@@ -75,8 +75,9 @@ def on_ray(
             if row["error"]:
                 raise pickle.loads(row["error"])
             yield int(row["number"])
-    for part in output.glob(f"{RESULTS}/.*.tmp"):
-        part.unlink()  # left by a worker that was killed
+    for folder in (RESULTS, RECORDS):
+        for part in (output / folder).glob(".*.tmp"):
+            part.unlink()  # left by a worker that was killed
 
 
 class _Worker:
