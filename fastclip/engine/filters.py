@@ -22,12 +22,13 @@ from fastclip.engine.arguments import Argument, Sides
 from fastclip.engine.checks import INTEGERS, Array, as_tensor, conversion, short
 from fastclip.engine.columns import Column, as_numbers
 from fastclip.engine.devices import check_movable, on_cuda
-from fastclip.engine.operation import LAST, Part
+from fastclip.engine.operation import LAST, Operation, Part
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.tuning import TUNING
 
 _STRIP = 64  # excluded keys of a query that are scored at a time
 _TABLE = 1 << 18  # members of groups that are scored at a time
+_PADDED = 1 << 22  # numbers of a padded table, as many as there are entries aside: 32 MB
 _ROWS = 1 << 13  # queries that are copied for them
 
 
@@ -60,6 +61,12 @@ class _Mask:
         for part in self._mask.split(TUNING.column_numbers):
             digest.update(part.cpu().contiguous().numpy().data)
         return {"allowed_sha256": digest.hexdigest()}
+
+
+def blocks_of(operation: Operation) -> list[range]:
+    """Return the queries to be taken at a time where these are in memory."""
+    lists = getattr(operation, "exclude", None)
+    return lists.blocks() if lists is not None else [range(operation.sides.queries)]
 
 
 class Allowed(Argument):
@@ -148,6 +155,23 @@ class _Lists:
             table[:, 1:].masked_fill_(again, -1)
             table = table.sort(dim=1).values
         return table
+
+    def blocks(self) -> list[range]:
+        """Return queries whose lists may be padded to one length: a few long ones are apart."""
+        whole = [range(self._sides.queries)]
+        if self._starts is None:
+            return whole
+        starts, found = self._starts.cpu(), []
+        while whole:
+            rows = whole.pop()
+            lengths = starts[rows.start : rows.stop + 1].diff()
+            padded = len(rows) * int(lengths.max()) if len(rows) else 0
+            if len(rows) > 1 and padded > max(_PADDED, 2 * int(lengths.sum())):
+                half = len(rows) // 2
+                whole += [rows[half:], rows[:half]]
+            else:
+                found.append(rows)
+        return found
 
     def _padded(self, begin: int, end: int) -> torch.Tensor:
         assert self._starts is not None

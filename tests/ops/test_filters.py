@@ -87,8 +87,10 @@ def assert_topk(case: Case, k: int) -> None:
 
 @pytest.fixture(params=["gathered", "left out by the kernels"])
 def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the keys that are allowed are searched alone."""
-    monkeypatch.setattr(TUNING, "gather_from_pairs", 0 if request.param == "gathered" else 1 << 40)
+    """Whether the keys that are allowed are searched alone, and lists are padded in blocks."""
+    gathered = request.param == "gathered"
+    monkeypatch.setattr(TUNING, "gather_from_pairs", 0 if gathered else 1 << 40)
+    monkeypatch.setattr(filters, "_PADDED", 8 if gathered else 1 << 40)
 
 
 @pytest.mark.usefixtures("ways")
@@ -236,6 +238,30 @@ def test_many_are_excluded_and_all_of_them_are_found() -> None:
     seen[1, 5:] = -1
     best = fastclip.topk(torch.ones(2, 1), keys, 2, exclude=seen)
     assert best.indices.tolist() == [[300, 301], [5, 6]]
+
+
+def test_long_lists_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One query with many does not make a table as wide for all; all operations take the parts."""
+    monkeypatch.setattr(filters, "_PADDED", 100)
+    rows = torch.randn(40, 16)
+    seen = torch.zeros(40, 40, dtype=torch.bool)
+    seen[17], seen[5, 3] = True, True
+    lists = scipy.sparse.csr_array(seen.numpy())
+    column = filters.Exclude().check(lists, Sides(40, 40, 40, 16, rows.device))
+    assert isinstance(column, filters._Lists)
+    blocks = column.blocks()
+    assert [i for rows in blocks for i in rows] == list(range(40))
+    assert max(len(rows) for rows in blocks if 17 in rows) <= 3
+    scores = fastclip.similarity(rows, rows).masked_fill(seen, -torch.inf)
+    pairs = fastclip.pairs_above(rows, rows, 0.5, exclude=lists)
+    assert torch.equal(pairs.to_dense(), scores.where(scores > 0.5, 0).triu(1))
+    groups, targets = torch.arange(40) // 8, torch.arange(40) % 7
+    best = fastclip.group_max(rows, rows, groups, exclude=lists)
+    assert torch.equal(best.values, scores.view(40, 5, 8).amax(2))
+    limits = fastclip.similarity(rows, rows).gather(1, targets[:, None])
+    ahead = (scores > limits).view(40, 5, 8).any(2)
+    beats = fastclip.group_beats(rows, rows, groups, targets, exclude=lists)
+    assert torch.equal(beats[:, 0], (ahead.long() << torch.arange(5)).sum(1))
 
 
 def test_large_groups_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
