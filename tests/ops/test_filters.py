@@ -87,10 +87,11 @@ def assert_topk(case: Case, k: int) -> None:
 
 @pytest.fixture(params=["gathered", "left out by the kernels"])
 def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the keys that are allowed are searched alone, and lists are padded in blocks."""
+    """Whether the keys that are allowed are searched alone, and lists are taken in parts."""
     gathered = request.param == "gathered"
     monkeypatch.setattr(TUNING, "gather_from_pairs", 0 if gathered else 1 << 40)
     monkeypatch.setattr(filters, "_PADDED", 8 if gathered else 1 << 40)
+    monkeypatch.setattr(filters, "_STRIP", 3 if gathered else 64)
 
 
 @pytest.mark.usefixtures("ways")
@@ -238,6 +239,26 @@ def test_many_are_excluded_and_all_of_them_are_found() -> None:
     seen[1, 5:] = -1
     best = fastclip.topk(torch.ones(2, 1), keys, 2, exclude=seen)
     assert best.indices.tolist() == [[300, 301], [5, 6]]
+
+
+@pytest.mark.usefixtures("ways")
+def test_excluded_keys_that_are_not_allowed_either() -> None:
+    """They are not among those found, however many they are."""
+    keys = torch.linspace(1, 0, 40)[:, None]
+    given = {"allowed": torch.arange(40) >= 20, "exclude": torch.arange(35).expand(2, -1)}
+    best = fastclip.topk(torch.ones(2, 1), keys, 6, **given)
+    assert best.indices.tolist() == [[*range(35, 40), -1]] * 2
+    assert fastclip.rank(torch.ones(2, 1), keys, torch.tensor([36, 0]), **given).tolist() == [1, 0]
+
+
+def test_equal_scores_beside_an_excluded_key() -> None:
+    """A group with an equal key is ahead if that is before the target, and counts itself."""
+    keys = torch.tensor([1.0, 2, 2, 1, 1, 2, 1])[:, None]
+    groups = torch.tensor([0, 0, 1, 2, 1, 3, 3])
+    exclude = torch.tensor([[1, 2, 5, -1], [0, 1, 2, 5]])
+    target = torch.full((2,), 3)
+    beats = fastclip.group_beats(torch.ones(2, 1), keys, groups, target, exclude=exclude)
+    assert beats.tolist() == [[1], [0]]
 
 
 def test_long_lists_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
