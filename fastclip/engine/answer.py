@@ -18,7 +18,7 @@ from fastclip.engine.checks import (
     check_some_rows,
     check_width,
 )
-from fastclip.engine.filters import blocks_of
+from fastclip.engine.filters import blocks_of, check_no_batch
 from fastclip.engine.operation import Operation, Part, State, concatenated
 from fastclip.engine.packed import PackedKeys, as_keys
 from fastclip.engine.packing import pack, worth_packing
@@ -78,6 +78,7 @@ def _filtered(
     given: dict[str, Any],
 ) -> Any:
     """Return the answer about keys in memory of which some do not count."""
+    check_no_batch(queries, keys, *given.values())
     query_rows = queries.rows if isinstance(queries, PackedKeys) else as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)

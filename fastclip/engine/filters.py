@@ -24,6 +24,7 @@ from fastclip.engine.columns import Column, as_numbers
 from fastclip.engine.devices import check_movable, on_cuda
 from fastclip.engine.operation import LAST, Operation, Part
 from fastclip.engine.pair_scores import pair_scores
+from fastclip.engine.transforms import transformed
 from fastclip.engine.tuning import TUNING
 
 _STRIP = 64  # excluded keys of a query that are scored at a time
@@ -253,6 +254,19 @@ Excluding = Array | str | os.PathLike[str] | Any
 """What ``exclude`` may be: integers [N] or [N, m], or a sparse matrix of torch or SciPy [N, V]."""
 
 
+def check_no_batch(*values: Any) -> None:
+    """Check that no argument is of a batch of `torch.func.vmap`: how much is done depends on it."""
+    functorch = torch._C._functorch
+    for value in values:
+        while isinstance(value, torch.Tensor) and functorch.is_functorch_wrapped_tensor(value):
+            if functorch.is_batchedtensor(value):
+                raise NotImplementedError(
+                    "allowed, exclude: cannot be used within torch.func.vmap; call for each of the "
+                    "batch"
+                )
+            value = functorch.get_unwrapped(value)
+
+
 def gathered(queries: Part, keys: Part) -> tuple[Part, torch.Tensor | None, int]:
     """Return the keys, a mask of those that count, and their number; None where all of them do.
 
@@ -352,7 +366,8 @@ def best_member(
     place, column = places.min(dim=1)
     found = place < LAST
     values = scores.gather(1, column[:, None])[:, 0].masked_fill(~found, -torch.inf)
-    if torch.is_grad_enabled() and (queries.requires_grad or keys.requires_grad):
+    backward = torch.is_grad_enabled() and (queries.requires_grad or keys.requires_grad)
+    if backward or transformed():
         picked = keys[place.masked_fill(~found, 0)]
         # In float64, which does not overflow; what is taken off, +0, leaves -0 as it is.
         product = (queries.double() * picked.double()).sum(1).masked_fill(~found, 0)

@@ -322,6 +322,20 @@ def test_gradients(allowed: torch.Tensor | None, exclude: torch.Tensor | None) -
             assert torch.allclose(one, other, atol=1e-5)
 
 
+def test_forward_mode() -> None:
+    """Scores are linear in the queries, so that their tangents along these are scores, too."""
+    queries, keys = torch.randn(6, 16), torch.randn(30, 16)
+    given = {"allowed": torch.arange(30) % 10 < 9, "exclude": (queries @ keys.T).topk(3).indices}
+    calls: list[Callable[..., Any]] = [
+        lambda x: fastclip.topk(x, keys, 5, **given).values,
+        lambda x: fastclip.group_max(x, keys, torch.arange(30) // 3, **given).values,
+    ]
+    for call in calls:
+        values, tangents = torch.func.jvp(call, (queries,), (queries,))
+        assert torch.equal(values, call(queries))
+        assert torch.allclose(values, tangents, atol=1e-5)
+
+
 @pytest.mark.parametrize("gradient", [False, True])
 def test_best_of_a_group_beyond_float32(gradient: bool) -> None:
     """Scores that are infinite, or -0, are those of a call without gradients."""
@@ -428,6 +442,18 @@ def test_lists_are_told_apart_whatever_the_blocks(monkeypatch: pytest.MonkeyPatc
     assert described(np.array([[1, -1], [2, 3], [4, 4]])) != first
     with pytest.raises(ValueError, match=r"exclude: .* got 9"):
         described(np.array([[1, 2], [-1, 3], [4, 9]]))
+
+
+def test_no_filters_in_batches() -> None:
+    queries, keys, groups = torch.randn(2, 3, 4), torch.randn(6, 4), torch.arange(6) // 2
+    calls: list[Callable[..., Any]] = [
+        lambda x: fastclip.topk(x, keys, 1, allowed=groups > 0).values,
+        lambda x: fastclip.group_max(x, keys, groups, exclude=torch.arange(3)).values,
+        torch.func.grad(lambda x: fastclip.topk(x, keys, 1, exclude=groups[:3]).values.sum()),
+    ]
+    for call in calls:
+        with pytest.raises(NotImplementedError, match=r"allowed, exclude: .* torch\.func\.vmap"):
+            torch.func.vmap(call)(queries)
 
 
 def test_what_is_refused_with_filters() -> None:
