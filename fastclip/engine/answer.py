@@ -18,8 +18,10 @@ from fastclip.engine.checks import (
     check_some_rows,
     check_width,
 )
-from fastclip.engine.operation import Operation, Part, concatenated
+from fastclip.engine.filters import blocks_of, check_no_batch
+from fastclip.engine.operation import Operation, Part, State, concatenated
 from fastclip.engine.packed import PackedKeys, as_keys
+from fastclip.engine.packing import pack, worth_packing
 from fastclip.engine.pair_scores import pair_scores
 from fastclip.engine.sharded import ShardedKeys
 from fastclip.engine.sources import MemoryRows, as_source
@@ -76,6 +78,7 @@ def _filtered(
     given: dict[str, Any],
 ) -> Any:
     """Return the answer about keys in memory of which some do not count."""
+    check_no_batch(queries, keys, *given.values())
     query_rows = queries.rows if isinstance(queries, PackedKeys) else as_rows("queries", queries)
     key_rows, screen = as_keys(keys)
     check_same_width(query_rows, key_rows)
@@ -86,22 +89,35 @@ def _filtered(
     operation = kind(sides, **given)
     here = torch.get_default_device() == query_rows.device  # then it takes no time to say so
     with nullcontext() if here else query_rows.device:
-        block = Part(query_rows, 0, operation.columns("query", 0, count))
-        chunk = Part(keys if screen else key_rows, 0, operation.columns("key", 0, of_keys))
         try:
-            if operation.has_targets:
-                targets = block.columns["targets"]
-                block.columns["target_scores"] = pair_scores(query_rows, key_rows, targets)
-            if operation.row == "key":
-                block, chunk = chunk, block
-            state = operation.add(operation.start(len(block)), block, chunk)
+            state = _state(operation, query_rows, keys if screen else key_rows)
         except ValueError:
             # The keys that were searched may be numbered otherwise.
             check_finite("queries", query_rows)
             if not screen:
                 check_finite("keys", key_rows)
             raise
-        return operation.finish(state, block.tensor)
+        return operation.finish(state, query_rows if operation.row == "query" else key_rows)
+
+
+def _state(operation: Operation, queries: torch.Tensor, keys: torch.Tensor | PackedKeys) -> State:
+    """Return what is known after all keys, in as many blocks of queries as their lists need."""
+    blocks = blocks_of(operation)
+    if len(blocks) > 1 and isinstance(keys, torch.Tensor) and not keys.requires_grad:
+        keys = pack(keys, copy=False) if worth_packing(queries, keys) else keys
+    of_keys = Part(keys, 0, operation.columns("key", 0, len(keys)))
+    found: list[State] = []
+    for rows in blocks:
+        columns = operation.columns("query", rows.start, rows.stop)
+        part = Part(queries[rows.start : rows.stop], rows.start, columns)
+        if operation.has_targets:
+            columns["target_scores"] = pair_scores(part.tensor, of_keys.tensor, columns["targets"])
+        if operation.row == "query":
+            found.append(operation.add(operation.start(len(part)), part, of_keys))
+        else:
+            state = found.pop() if found else operation.start(len(keys))
+            found.append(operation.add(state, of_keys, part))
+    return found[0] if len(found) == 1 else operation.join(found)
 
 
 def ask_rows(

@@ -22,26 +22,27 @@ from fastclip.engine.arguments import Argument, Sides
 from fastclip.engine.checks import INTEGERS, Array, as_tensor, conversion, short
 from fastclip.engine.columns import Column, as_numbers
 from fastclip.engine.devices import check_movable, on_cuda
-from fastclip.engine.operation import LAST, Part
+from fastclip.engine.operation import LAST, Operation, Part
 from fastclip.engine.pair_scores import pair_scores
+from fastclip.engine.transforms import transformed
 from fastclip.engine.tuning import TUNING
 
 _STRIP = 64  # excluded keys of a query that are scored at a time
 _TABLE = 1 << 18  # members of groups that are scored at a time
+_PADDED = 1 << 22  # numbers of a padded table, as many as there are entries aside: 32 MB
+_ROWS = 1 << 13  # queries that are copied for them
 
 
 class _Mask:
     """A bool for each of ``count`` keys."""
 
     def __init__(self, value: Any, sides: Sides) -> None:
-        mask = as_numbers("allowed", value, "bool")
-        if isinstance(mask, np.ndarray) and mask.dtype == bool:
-            mask = torch.from_numpy(np.ascontiguousarray(mask))
-        mask = as_tensor("allowed", mask, "bool")
+        given = as_numbers("allowed", value, "bool")
+        mask = as_tensor("allowed", given, "bool")
         if mask.dtype != torch.bool:
             raise TypeError(
                 f"allowed: bool is needed, got {short(mask.dtype)}"
-                + conversion("allowed", value, mask, "bool")
+                + conversion("allowed", given, mask, "bool")
             )
         if mask.shape != (sides.own_keys,):
             raise ValueError(
@@ -61,6 +62,12 @@ class _Mask:
         for part in self._mask.split(TUNING.column_numbers):
             digest.update(part.cpu().contiguous().numpy().data)
         return {"allowed_sha256": digest.hexdigest()}
+
+
+def blocks_of(operation: Operation) -> list[range]:
+    """Return the queries to be taken at a time where these are in memory."""
+    lists = getattr(operation, "exclude", None)
+    return lists.blocks() if lists is not None else [range(operation.sides.queries)]
 
 
 class Allowed(Argument):
@@ -105,10 +112,12 @@ class _Lists:
         given = as_numbers("exclude", value, "np.int64")
         table = as_tensor("exclude", given, "np.int64")
         if table.dtype not in INTEGERS:
-            raise TypeError(
-                f"exclude: integers or a sparse matrix are needed, got {short(table.dtype)}"
-                + conversion("exclude", value, table, "int64")
-            )
+            convert = conversion("exclude", given, table, "int64")
+            if table.dtype == torch.bool:  # whose numbers would be those of two keys
+                matrix = "torch.from_numpy(exclude)" if isinstance(given, np.ndarray) else "exclude"
+                convert = f"; pass {matrix}.to_sparse() for a bool per query and key"
+            got = short(table.dtype)
+            raise TypeError(f"exclude: integers or a sparse matrix are needed, got {got}{convert}")
         count = self._sides.queries
         if table.ndim not in (1, 2) or table.shape[0] != count:
             raise ValueError(
@@ -117,17 +126,22 @@ class _Lists:
             )
         check_movable("exclude", table, self._sides.device)
         table = table if table.ndim == 2 else table[:, None]
-        for begin in range(0, count, TUNING.column_numbers):
-            self._check(table[begin : begin + TUNING.column_numbers], -1)
+        for part in table.split(_rows_at_a_time(table.shape[1])):
+            self._check(part, -1)
         return table
 
     def _check(self, numbers: torch.Tensor, least: int) -> None:
-        wrong = (numbers.long() < least) | (numbers.long() >= self._sides.keys)
+        above = 0  # of what is negative in 64 bits with a sign
+        if numbers.dtype == torch.uint64:
+            least, above = 0, 2**64
+        numbers = numbers.long()
+        wrong = (numbers < least) | (numbers >= self._sides.keys)
         if wrong.any():
             none = ", or -1 for none" if least < 0 else ""
+            number = int(numbers[wrong][0])
             raise ValueError(
                 f"exclude: must be from 0 to {self._sides.keys - 1}, rows of keys{none}, "
-                f"got {int(numbers[wrong][0])}"
+                f"got {number + above if number < 0 else number}"
             )
 
     def __getitem__(self, rows: slice) -> torch.Tensor:
@@ -136,12 +150,29 @@ class _Lists:
             table = self._numbers[begin:end].to(self._sides.device, torch.int64)
         else:
             table = self._padded(begin, end)
-        table = table.sort(dim=1).values
+        table = table.contiguous().sort(dim=1).values
         again = table[:, 1:] == table[:, :-1]
         if again.any():
             table[:, 1:].masked_fill_(again, -1)
             table = table.sort(dim=1).values
         return table
+
+    def blocks(self) -> list[range]:
+        """Return queries whose lists may be padded to one length: a few long ones are apart."""
+        whole = [range(self._sides.queries)]
+        if self._starts is None:
+            return whole
+        starts, found = self._starts.cpu(), []
+        while whole:
+            rows = whole.pop()
+            lengths = starts[rows.start : rows.stop + 1].diff()
+            padded = len(rows) * int(lengths.max()) if len(rows) else 0
+            if len(rows) > 1 and padded > max(_PADDED, 2 * int(lengths.sum())):
+                half = len(rows) // 2
+                whole += [rows[half:], rows[:half]]
+            else:
+                found.append(rows)
+        return found
 
     def _padded(self, begin: int, end: int) -> torch.Tensor:
         assert self._starts is not None
@@ -156,20 +187,46 @@ class _Lists:
 
     def described(self) -> dict[str, object]:
         digest = hashlib.sha256(f"lists of {self._sides.queries}".encode())
-        for i in range(self._sides.queries):
-            row = self[i : i + 1][0]
-            digest.update(row[row >= 0].cpu().numpy().tobytes() + b";")
+        step = _rows_at_a_time(self.row_bytes // 40)
+        lengths = []
+        for begin in range(0, self._sides.queries, step):
+            table = self[begin : begin + step]
+            lengths.append((table >= 0).sum(1).cpu())
+            digest.update(table[table >= 0].cpu().numpy().data)
+        for part in lengths:
+            digest.update(part.numpy().data)
         return {"exclude_sha256": digest.hexdigest()}
+
+
+def _rows_at_a_time(width: int) -> int:
+    return max(1, TUNING.column_numbers // max(1, width))
 
 
 def _as_csr(value: Any) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...]] | None:
     """Return row starts, columns and shape of a sparse matrix of torch or SciPy, else None."""
+    name = type(value).__module__.partition(".")[0]
+    blocks = name == "scipy" and getattr(value, "format", None) == "bsr"
+    if blocks or getattr(value, "layout", None) in (torch.sparse_bsr, torch.sparse_bsc):
+        made = "scipy.sparse.csr_array(exclude.toarray())" if blocks else ""
+        raise TypeError(
+            f"exclude: a sparse matrix of blocks is not allowed, for all numbers of a block are "
+            f"entries; pass {made or 'exclude.to_dense().to_sparse()'}"
+        )
     if isinstance(value, torch.Tensor) and value.layout != torch.strided:
-        csr = value.detach().coalesce() if value.layout == torch.sparse_coo else value.detach()
+        if value.ndim != 2 or value.dense_dim():
+            raise ValueError(
+                f"exclude: a sparse matrix must have 2 dimensions, and both sparse, got shape "
+                f"{tuple(value.shape)}, of which {value.dense_dim()} dense"
+            )
+        csr = value.detach()
+        if csr.layout == torch.sparse_coo:  # torch says of each CSR tensor that it is in beta
+            rows, columns = csr.coalesce().indices()
+            starts = torch.bincount(rows, minlength=len(csr)).cumsum(0)
+            return torch.nn.functional.pad(starts, (1, 0)), columns, tuple(csr.shape)
         if csr.layout != torch.sparse_csr:
             csr = csr.to_sparse_csr()
         return csr.crow_indices().long(), csr.col_indices(), tuple(csr.shape)
-    if type(value).__module__.partition(".")[0] == "scipy" and hasattr(value, "tocsr"):
+    if name == "scipy" and hasattr(value, "tocsr"):
         csr = value.tocsr()
         starts, columns = (torch.from_numpy(x.astype(np.int64)) for x in (csr.indptr, csr.indices))
         return starts, columns, tuple(csr.shape)
@@ -195,6 +252,19 @@ FILTERS: tuple[Argument, ...] = (Allowed(), Exclude())
 
 Excluding = Array | str | os.PathLike[str] | Any
 """What ``exclude`` may be: integers [N] or [N, m], or a sparse matrix of torch or SciPy [N, V]."""
+
+
+def check_no_batch(*values: Any) -> None:
+    """Check that no argument is of a batch of `torch.func.vmap`: how much is done depends on it."""
+    functorch = torch._C._functorch
+    for value in values:
+        while isinstance(value, torch.Tensor) and functorch.is_functorch_wrapped_tensor(value):
+            if functorch.is_batchedtensor(value):
+                raise NotImplementedError(
+                    "allowed, exclude: cannot be used within torch.func.vmap; call for each of the "
+                    "batch"
+                )
+            value = functorch.get_unwrapped(value)
 
 
 def gathered(queries: Part, keys: Part) -> tuple[Part, torch.Tensor | None, int]:
@@ -272,7 +342,7 @@ def members(groups: torch.Tensor, wanted: torch.Tensor) -> Iterator[tuple[torch.
     begin = 0
     while begin < len(ends):
         end = begin + 1
-        while end < len(ends) and (end + 1 - begin) * ends[end] <= _TABLE:
+        while end < len(ends) and (end + 1 - begin) * max(ends[end], _TABLE // _ROWS) <= _TABLE:
             end += 1
         some = by_size[begin:end]
         group = wanted[some]
@@ -296,8 +366,10 @@ def best_member(
     place, column = places.min(dim=1)
     found = place < LAST
     values = scores.gather(1, column[:, None])[:, 0].masked_fill(~found, -torch.inf)
-    if torch.is_grad_enabled() and (queries.requires_grad or keys.requires_grad):
+    backward = torch.is_grad_enabled() and (queries.requires_grad or keys.requires_grad)
+    if backward or transformed():
         picked = keys[place.masked_fill(~found, 0)]
-        product = (queries.float() * picked.float()).sum(1).masked_fill(~found, 0)
-        values = values + (product - product.detach())
+        # In float64, which does not overflow; what is taken off, +0, leaves -0 as it is.
+        product = (queries.double() * picked.double()).sum(1).masked_fill(~found, 0)
+        values = values - (product.detach() - product).float()
     return values, place

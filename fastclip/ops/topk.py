@@ -124,7 +124,7 @@ def topk(
         Rows of ``keys`` that do not count for each query, -1 for none: the query itself, its true
         class, items seen. Of a sparse matrix all entries that it stores. The answer is that of the
         keys that are left, to the bit; beyond their number ``indices`` are -1 and ``values`` minus
-        infinity. Neither is for the transforms of torch.func.
+        infinity. Neither is for torch.func.vmap.
     return_survivors : bool, default False
         Also return how many of the N V pairs were scored exactly, an int64 scalar. It depends on
         threads and instruction set, unlike the answer.

@@ -584,6 +584,7 @@ def main(rank: int) -> None:
         check_count_above,
         check_pairs_above,
         check_groups,
+        check_filters,
         check_sums,
         check_group_mean,
         check_gaussian_potential,

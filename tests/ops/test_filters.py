@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from inputs import Problem, problems
 
 import fastclip
 from fastclip.engine import filters
+from fastclip.engine.arguments import Sides
 from fastclip.engine.tuning import TUNING
 
 
@@ -58,7 +60,7 @@ class Case:
         excluded[row, lists[row, column]] = 1
         matrix = scipy.sparse.csr_matrix(excluded)
         if kind == 3:
-            return matrix.tocoo()
+            return matrix.tocoo() if rng.random() < 0.5 else torch.from_numpy(excluded).to_sparse()
         return torch.from_numpy(excluded).to_sparse_csr() if excluded.size else lists
 
     def targets(self, seed: int) -> np.ndarray:
@@ -85,8 +87,11 @@ def assert_topk(case: Case, k: int) -> None:
 
 @pytest.fixture(params=["gathered", "left out by the kernels"])
 def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the keys that are allowed are searched alone."""
-    monkeypatch.setattr(TUNING, "gather_from_pairs", 0 if request.param == "gathered" else 1 << 40)
+    """Whether the keys that are allowed are searched alone, and lists are taken in parts."""
+    gathered = request.param == "gathered"
+    monkeypatch.setattr(TUNING, "gather_from_pairs", 0 if gathered else 1 << 40)
+    monkeypatch.setattr(filters, "_PADDED", 8 if gathered else 1 << 40)
+    monkeypatch.setattr(filters, "_STRIP", 3 if gathered else 64)
 
 
 @pytest.mark.usefixtures("ways")
@@ -237,6 +242,50 @@ def test_many_are_excluded_and_all_of_them_are_found() -> None:
     assert best.indices.tolist() == [[300, 301], [5, 6]]
 
 
+@pytest.mark.usefixtures("ways")
+def test_excluded_keys_that_are_not_allowed_either() -> None:
+    """They are not among those found, however many they are."""
+    keys = torch.linspace(1, 0, 40)[:, None]
+    given = {"allowed": torch.arange(40) >= 20, "exclude": torch.arange(35).expand(2, -1)}
+    best = fastclip.topk(torch.ones(2, 1), keys, 6, **given)
+    assert best.indices.tolist() == [[*range(35, 40), -1]] * 2
+    assert fastclip.rank(torch.ones(2, 1), keys, torch.tensor([36, 0]), **given).tolist() == [1, 0]
+
+
+def test_equal_scores_beside_an_excluded_key() -> None:
+    """A group with an equal key is ahead if that is before the target, and counts itself."""
+    keys = torch.tensor([1.0, 2, 2, 1, 1, 2, 1])[:, None]
+    groups = torch.tensor([0, 0, 1, 2, 1, 3, 3])
+    exclude = torch.tensor([[1, 2, 5, -1], [0, 1, 2, 5]])
+    target = torch.full((2,), 3)
+    beats = fastclip.group_beats(torch.ones(2, 1), keys, groups, target, exclude=exclude)
+    assert beats.tolist() == [[1], [0]]
+
+
+def test_long_lists_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One query with many does not make a table as wide for all; all operations take the parts."""
+    monkeypatch.setattr(filters, "_PADDED", 100)
+    rows = torch.randn(40, 16)
+    seen = torch.zeros(40, 40, dtype=torch.bool)
+    seen[17], seen[5, 3] = True, True
+    lists = scipy.sparse.csr_array(seen.numpy())
+    column = filters.Exclude().check(lists, Sides(40, 40, 40, 16, rows.device))
+    assert isinstance(column, filters._Lists)
+    blocks = column.blocks()
+    assert [i for rows in blocks for i in rows] == list(range(40))
+    assert max(len(rows) for rows in blocks if 17 in rows) <= 3
+    scores = fastclip.similarity(rows, rows).masked_fill(seen, -torch.inf)
+    pairs = fastclip.pairs_above(rows, rows, 0.5, exclude=lists)
+    assert torch.equal(pairs.to_dense(), scores.where(scores > 0.5, 0).triu(1))
+    groups, targets = torch.arange(40) // 8, torch.arange(40) % 7
+    best = fastclip.group_max(rows, rows, groups, exclude=lists)
+    assert torch.equal(best.values, scores.view(40, 5, 8).amax(2))
+    limits = fastclip.similarity(rows, rows).gather(1, targets[:, None])
+    ahead = (scores > limits).view(40, 5, 8).any(2)
+    beats = fastclip.group_beats(rows, rows, groups, targets, exclude=lists)
+    assert torch.equal(beats[:, 0], (ahead.long() << torch.arange(5)).sum(1))
+
+
 def test_large_groups_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filters, "_TABLE", 8)
     scores = torch.randn(6, 30)
@@ -274,6 +323,36 @@ def test_gradients(allowed: torch.Tensor | None, exclude: torch.Tensor | None) -
             assert torch.allclose(one, other, atol=1e-5)
 
 
+def test_forward_mode() -> None:
+    """Scores are linear in the queries, so that their tangents along these are scores, too."""
+    queries, keys = torch.randn(6, 16), torch.randn(30, 16)
+    given = {"allowed": torch.arange(30) % 10 < 9, "exclude": (queries @ keys.T).topk(3).indices}
+    calls: list[Callable[..., Any]] = [
+        lambda x: fastclip.topk(x, keys, 5, **given).values,
+        lambda x: fastclip.group_max(x, keys, torch.arange(30) // 3, **given).values,
+    ]
+    for call in calls:
+        values, tangents = torch.func.jvp(call, (queries,), (queries,))
+        assert torch.equal(values, call(queries))
+        assert torch.allclose(values, tangents, atol=1e-5)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_best_of_a_group_beyond_float32(gradient: bool) -> None:
+    """Scores that are infinite, or -0, are those of a call without gradients."""
+    queries = torch.tensor([[1e30], [2.0**-149]]).requires_grad_(gradient)
+    keys = torch.tensor([[2e20], [-3e20], [-(2.0**-149)], [1e20]])
+    groups = torch.tensor([0, 0, 1, 1])
+    best = fastclip.group_max(queries, keys, groups, exclude=torch.tensor([[0, -1], [0, 3]]))
+    assert best.indices.tolist() == [[1, 3], [1, 2]]
+    expected = fastclip.similarity(queries, keys).gather(1, best.indices)
+    assert reference.same_bits(best.values.detach(), expected.detach())
+    if gradient:
+        best.values.masked_fill(best.values.isinf(), 0).sum().backward()
+        assert queries.grad is not None
+        assert queries.grad.flatten().tolist() == [0, float(keys[1] + keys[2])]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -287,11 +366,95 @@ def test_gradients(allowed: torch.Tensor | None, exclude: torch.Tensor | None) -
         ({"exclude": torch.eye(3).to_sparse()}, r"exclude: .* queries x keys, \(2, 3\), got \(3,"),
         ({"exclude": scipy.sparse.eye(2)}, r"exclude: .* queries x keys, \(2, 3\), got \(2, 2\)"),
         ({"allowed": [True] * 3}, "allowed: .* got list"),
+        (
+            {"allowed": np.ma.array([True] * 3, mask=[True] * 3)},
+            r"allowed: a masked array .*filled",
+        ),
+        (
+            {"exclude": torch.ones(2, 3) > 0},
+            r"exclude: integers .* got bool; pass .*\.to_sparse\(\)",
+        ),
+        (
+            {"exclude": np.ones((2, 3), bool)},
+            r"got bool; pass torch\.from_numpy\(exclude\)\.to_spar",
+        ),
+        (
+            {"exclude": np.array([2**64 - 1, 0], np.uint64)},
+            r"exclude: .* to 2, .* got 18446744073709",
+        ),
+        ({"exclude": torch.eye(2).to_sparse(1)}, r"exclude: .* 2 dimensions, .* got .* 1 dense"),
+        ({"exclude": torch.ones(2, 2, 3).to_sparse()}, r"exclude: .* must have 2 dimensions"),
+        ({"exclude": scipy.sparse.bsr_array(np.ones((2, 3)))}, r"exclude: .* blocks .*toarray\(\)"),
     ],
 )
 def test_wrong_filters(given: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         fastclip.topk(torch.ones(2, 4), torch.ones(3, 4), 1, **given)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_entries_of_blocks_are_not_taken_for_keys() -> None:
+    matrix = torch.ones(2, 4).to_sparse_bsr((1, 2))
+    with pytest.raises(
+        TypeError, match=r"exclude: .* blocks .*exclude\.to_dense\(\)\.to_sparse\(\)"
+    ):
+        fastclip.topk(torch.ones(2, 4), torch.ones(4, 4), 1, exclude=matrix)
+
+
+def test_files_that_do_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.npy"
+    np.save(path, np.ones(3, np.float32))
+    for name, dtype in (("allowed", "bool"), ("exclude", "int64")):
+        given: dict[str, Any] = {name: path}
+        with pytest.raises(TypeError, match=rf"got float32; pass {name}\.astype\(np\.{dtype}\)"):
+            fastclip.topk(torch.ones(3, 4), torch.ones(3, 4), 1, **given)
+
+
+@pytest.mark.filterwarnings("error")
+def test_memory_of_any_order() -> None:
+    """Read-only, backwards, apart, and one number with the stride of the array it is from."""
+    queries, keys = torch.ones(3, 1), torch.linspace(1, 0, 6)[:, None]
+    mask = np.array([True, False, False, True, True, True])
+    read_only = mask.copy()
+    read_only.flags.writeable = False
+    lists = np.array([[3, -1], [0, 4], [-1, 5]])
+    for same in (read_only, mask[::-1].copy()[::-1], torch.from_numpy(mask.repeat(3))[::3]):
+        for table in (lists, lists.T.copy().T, lists[::-1].copy()[::-1]):
+            best = fastclip.topk(queries, keys, 2, allowed=same, exclude=table)
+            assert best.indices.tolist() == [[0, 4], [3, 5], [0, 3]]
+    one = mask[::-1][:1]
+    assert fastclip.topk(queries, keys[:1], 1, allowed=one).indices.tolist() == [[0]] * 3
+
+
+def test_lists_are_told_apart_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a job is known by: the keys of each query, not in which order or form they came."""
+    sides = Sides(3, 9, 9, 4, torch.device("cpu"))
+
+    def described(lists: Any) -> object:
+        column = filters.Exclude().check(lists, sides)
+        assert column is not None
+        return column.described()
+
+    first = described(np.array([[1, 2], [-1, 3], [4, 4]]))
+    matrix = scipy.sparse.coo_array((np.ones(4), ([2, 1, 0, 0], [4, 3, 2, 1])), (3, 9))
+    assert described(np.array([[2, 1, 2], [3, -1, 3], [-1, 4, -1]])) == first == described(matrix)
+    monkeypatch.setattr(TUNING, "column_numbers", 4)
+    assert described(np.array([[1, 2], [-1, 3], [4, 4]])) == first
+    assert described(np.array([[1, -1], [2, 3], [4, 4]])) != first
+    with pytest.raises(ValueError, match=r"exclude: .* got 9"):
+        described(np.array([[1, 2], [-1, 3], [4, 9]]))
+
+
+def test_no_filters_in_batches() -> None:
+    queries, keys, groups = torch.randn(2, 3, 4), torch.randn(6, 4), torch.arange(6) // 2
+    calls: list[Callable[..., Any]] = [
+        lambda x: fastclip.topk(x, keys, 1, allowed=groups > 0).values,
+        lambda x: fastclip.group_max(x, keys, groups, exclude=torch.arange(3)).values,
+        torch.func.grad(lambda x: fastclip.topk(x, keys, 1, exclude=groups[:3]).values.sum()),
+    ]
+    for call in calls:
+        with pytest.raises(NotImplementedError, match=r"allowed, exclude: .* torch\.func\.vmap"):
+            torch.func.vmap(call)(queries)
 
 
 def test_what_is_refused_with_filters() -> None:
