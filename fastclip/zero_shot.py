@@ -228,7 +228,7 @@ def classify(
         image_names=tuple(source.names[row] for row in places),
         indices=indices,
         cosines=values,
-        probabilities=exponents.exp().float(),
+        probabilities=exponents.clamp(max=0).exp().float(),
         labels=None if truth is None else truth[list(places)],
         unreadable=summary.unreadable,
         source=source,

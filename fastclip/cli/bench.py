@@ -69,6 +69,8 @@ def command(
     """
     targets = [_target(path) for path in output or []]
     ops = _names(op)
+    if not ops:
+        raise typer.BadParameter("names no operation", param_hint="'--op'")
 
     import torch
 

@@ -177,12 +177,12 @@ def _labels(asked: str, source: ImageSource) -> Literal["folders"] | Sequence[st
     from fastclip.data.checks import did_you_mean
     from fastclip.data.texts import kind_of
 
+    if asked == _FOLDERS:
+        return "folders"
+    if asked == "none":
+        return None
     path = Path(asked)
     if not path.exists():
-        if asked == _FOLDERS:
-            return "folders"
-        if asked == "none":
-            return None
         near = did_you_mean(asked, (_FOLDERS, "none"))
         raise FileNotFoundError(f"{asked}: no such file, allowed: a file, folders or none{near}")
     if kind_of(path) == ".txt":

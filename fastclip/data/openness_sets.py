@@ -88,9 +88,9 @@ def openness_set(
     Examples
     --------
     >>> from fastclip.data.openness_sets import openness_set
-    >>> openness_set("cifar10", "data")
+    >>> openness_set("mnist", "data")
     Traceback (most recent call last):
-    ValueError: name: is 'cifar10', allowed: cifar100, entity13, living17, flowers-pets-cars,
+    ValueError: name: is 'mnist', allowed: cifar100, entity13, living17, flowers-pets-cars,
     cifar100-caltech101-sun397, cifar10-cifar100-imagenet
     """
     check_choice("name", name, NAMES)

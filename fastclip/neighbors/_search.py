@@ -156,7 +156,8 @@ class NearestNeighbors(_Neighbors):
     """Find the nearest rows of queries, with the interface of scikit-learn's class.
 
     The neighbours are those that scikit-learn finds with ``algorithm="brute"``. Of equally distant
-    rows the earlier comes first. The matrix of distances is never built.
+    rows the earlier comes first; rows whose scores are equal in float32 (cosines within about 1e-7)
+    count as equally distant when the k are chosen. The matrix of distances is never built.
 
     Parameters
     ----------

@@ -170,4 +170,4 @@ def test_too_many_keys_for_a_device() -> None:
     queries, keys = torch.randn(1, 1), torch.randn(1, 1).expand(2**31, 1)
     result = torch.empty(1, 1), torch.empty(1, 1, dtype=torch.int64), torch.tensor(0)
     with pytest.raises(ValueError, match="keys: at most 2147483647 can be searched at a time"):
-        run("topk", queries, keys, [], *result)
+        run("topk", queries, keys, [], None, *result)

@@ -11,14 +11,14 @@ from fastclip.engine.packing import encode
 pytestmark = [pytest.mark.usefixtures("tensors_on_device"), pytest.mark.once]
 
 OPERATORS = {
-    "topk": lambda q, k: (torch.ops.fastclip.topk.default, (q, k, [], 3)),
+    "topk": lambda q, k: (torch.ops.fastclip.topk.default, (q, k, [], None, 3)),
     "topk, packed": lambda q, k: (
         torch.ops.fastclip.topk.default,
-        (q, k.detach(), encode(k.detach()), 3),
+        (q, k.detach(), encode(k.detach()), None, 3),
     ),
     "count_ahead": lambda q, k: (
         torch.ops.fastclip.count_ahead.default,
-        (q, k, encode(k.detach()), torch.zeros(4), torch.zeros(4, dtype=torch.int64), True),
+        (q, k, encode(k.detach()), None, torch.zeros(4), torch.zeros(4, dtype=torch.int64), True),
     ),
     "group_max": lambda q, k: (
         torch.ops.fastclip.group_max.default,
