@@ -103,7 +103,7 @@ void SearchCase::check_screen(Run& run) const {
   const cpu::PairScorer scorer(isa, q(), k());
   for (const ScreenKeys* codes : {static_cast<const ScreenKeys*>(nullptr), &packed.view}) {
     if (codes != nullptr && isa.query_codes.largest == 0) continue;
-    cpu::BlockScreen block(isa, q(), k(), codes, cpu::longest_key(packed.view), scorer);
+    cpu::BlockScreen block(isa, q(), k(), codes, cpu::longest_key(packed.view), scorer, nullptr);
     const int64_t panels = ceil_div(k().rows, kPanel);
     for (int64_t first = 0; first < panels; first += cpu::tuning::kMaxPanels) {
       run.expect(block.go_to(first, std::min(first + cpu::tuning::kMaxPanels, panels)), "go_to");
@@ -126,7 +126,7 @@ void check_walk(Run& run) {
   cpu::Interrupt interrupt([] { return false; });
   // survive(key): of all queries, from that key to the end of the panels that were gone to.
   const auto walk = [&](int64_t first, int64_t allowance, auto survive) {
-    cpu::BlockScreen block(isa, queries.view(), keys.view(), nullptr, 0, scorer);
+    cpu::BlockScreen block(isa, queries.view(), keys.view(), nullptr, 0, scorer, nullptr);
     int64_t survivors = 0;
     return cpu::walk_panels(block, first, kPanels, allowance, interrupt, [&] {
       for (int64_t j = 0; j < block.num_keys(); ++j) {

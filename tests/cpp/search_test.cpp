@@ -53,8 +53,9 @@ void SearchCase::check_topk(Run& run, const ScreenKeys* screen) const {
     }
   }
   int64_t scored = 0;
-  cpu::topk({q(), k(), screen, table(values, q().rows), table(indices, q().rows), {&scored, {}}},
-            cpu::Screening::kAlways, run.threads, run.interrupt);
+  cpu::topk(
+      {q(), k(), screen, {}, table(values, q().rows), table(indices, q().rows), {&scored, {}}},
+      cpu::Screening::kAlways, run.threads, run.interrupt);
   run.same(values, expected_values, "topk (values)");
   run.same(indices, expected_indices, "topk (indices)");
   expect_screened(run, screen, scored, "topk (pairs scored)");
@@ -72,6 +73,7 @@ void SearchCase::check_count(Run& run, const ScreenKeys* screen) const {
   cpu::count_ahead({q(),
                     k(),
                     screen,
+                    {},
                     array(thresholds_),
                     array(targets_),
                     array(per_query),
