@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Literal, SupportsIndex, TypeAlias
 
 import torch
@@ -24,6 +22,7 @@ from fastclip.data import (
     read_features,
 )
 from fastclip.data.checks import check_strings, did_you_mean
+from fastclip.data.files import folder_or_temporary
 from fastclip.data.job_folder import Progress
 from fastclip.data.vocabularies.class_lists import PHOTO
 from fastclip.data.vocabularies.wordnet import plain
@@ -198,7 +197,7 @@ def classify(
     name = model_name if isinstance(model, Model) else os.fspath(model)
     bars = progress or (lambda what: lambda done, total: None)
 
-    with _folder(cache) as folder:
+    with folder_or_temporary(cache) as folder:
         key = [name, pretrained, encoder.precision]
         place = folder / f"images-{_digest(*key, source.digest())}"
         summary = embed_images(
@@ -270,15 +269,6 @@ def _labels(
             )
         found.append(at)
     return torch.tensor(found)
-
-
-@contextmanager
-def _folder(cache: str | os.PathLike[str] | None) -> Iterator[Path]:
-    if cache is not None:
-        yield Path(cache)
-        return
-    with tempfile.TemporaryDirectory(prefix="fastclip-") as temporary:
-        yield Path(temporary)
 
 
 def _digest(*parts: object) -> str:

@@ -23,6 +23,12 @@ TF32_BOUND = 2.0**-9
 """What is added to it where the factors are rounded to TF32, of 10 bits, first."""
 
 
+def require(right: Any, message: str) -> None:
+    """Raise AssertionError unless an answer is right, also where Python leaves out assertions."""
+    if not right:
+        raise AssertionError(message)
+
+
 class Truth:
     """The scores in float64 of some queries: evenly spaced ones, from the first to the last."""
 
@@ -37,16 +43,16 @@ def check_best(truth: Truth, values: torch.Tensor, indices: torch.Tensor, off: f
     """Raise AssertionError unless these are the best scores and their keys, up to ``off``."""
     k = values.shape[1]
     chosen = indices[truth.rows]
-    assert (chosen.sort(1).values.diff(dim=1) > 0).all(), "a key is named twice"
+    require((chosen.sort(1).values.diff(dim=1) > 0).all(), "a key is named twice")
     check_close(values[truth.rows], truth.scores.topk(k).values, off, "scores")
     check_close(values[truth.rows], truth.scores.gather(1, chosen), off, "scores of the keys named")
 
 
 def check_close(found: torch.Tensor, expected: torch.Tensor, off: float, what: str) -> None:
     """Raise AssertionError where numbers are further apart than ``off``."""
-    assert found.shape == expected.shape, f"{what} have shape {tuple(found.shape)}"
+    require(found.shape == expected.shape, f"{what} have shape {tuple(found.shape)}")
     furthest = (found.double() - expected.double()).abs().max().item() if found.numel() else 0.0
-    assert furthest <= off, f"{what} are off by {furthest:.2g}, allowed: {off:.2g}"
+    require(furthest <= off, f"{what} are off by {furthest:.2g}, allowed: {off:.2g}")
 
 
 def check_counts(truth: Truth, counts: torch.Tensor, thresholds: torch.Tensor, off: float) -> None:
@@ -54,7 +60,7 @@ def check_counts(truth: Truth, counts: torch.Tensor, thresholds: torch.Tensor, o
     limits = thresholds[truth.rows].double()[:, None]
     low, high = ((truth.scores > limits + shift).sum(1) for shift in (off, -off))
     found = counts[truth.rows]
-    assert ((low <= found) & (found <= high)).all(), "other numbers of keys are ahead"
+    require(((low <= found) & (found <= high)).all(), "other numbers of keys are ahead")
 
 
 def check_exact_counts(
@@ -66,7 +72,7 @@ def check_exact_counts(
     if targets is not None:
         rows = torch.arange(scores.shape[1], device=scores.device)
         ahead |= (scores == limits) & (rows < targets[truth.rows, None])
-    assert torch.equal(counts[truth.rows], ahead.sum(1)), "other numbers of keys are ahead"
+    require(torch.equal(counts[truth.rows], ahead.sum(1)), "other numbers of keys are ahead")
 
 
 class SameBits:
@@ -80,4 +86,4 @@ class SameBits:
         if self.first is None:
             self.first = tensors
         for one, other in zip(self.first, tensors, strict=True):
-            assert torch.equal(one, other), "the answer differs from that with keys not packed"
+            require(torch.equal(one, other), "the answer differs from that with keys not packed")

@@ -12,7 +12,7 @@ from fastclip import _C
 from fastclip.benchmark.answers import MOST_CHECKED
 from fastclip.benchmark.case import Case, unit_rows
 from fastclip.benchmark.machine import free_memory
-from fastclip.benchmark.questions import FOR_FAISS, QUESTIONS, Input
+from fastclip.benchmark.questions import CHUNK_SCORES, FOR_FAISS, QUESTIONS, Input
 
 PEERS = {"torch": "", "faiss": "pip install faiss-cpu"}
 """Peers, and how to install them."""
@@ -32,7 +32,7 @@ class Size:
     def __str__(self) -> str:
         return f"{self.queries:,} queries x {self.keys:,} keys x {self.dim:,}"
 
-    def needed(self, peers: Sequence[str]) -> int:
+    def needed(self, peers: Sequence[str], device: torch.device) -> int:
         """Return how many bytes this takes at most while all is there, the whole scores aside."""
         rows = 4 * self.dim
         made = 8 * self.dim * max(self.queries, self.keys)  # while they are being made
@@ -40,7 +40,7 @@ class Size:
         index = self.keys * rows if "faiss" in peers else 0
         answers = 48 * self.queries * min(self.k, self.keys)
         checked = 8 * min(MOST_CHECKED, 16 * self.keys)
-        torch_chunk = 12 * min(2**26, self.queries * self.keys)
+        torch_chunk = 12 * min(CHUNK_SCORES[device.type], self.queries * self.keys)
         return (self.queries + self.keys) * rows + max(
             made, packed + index + answers + checked + torch_chunk
         )
@@ -82,7 +82,7 @@ def check_sizes(sizes: Sequence[Size], peers: Sequence[str], device: torch.devic
     for size in sizes:
         if not 1 <= size.k <= size.keys:
             raise ValueError(f"-k: is {size.k}, allowed: 1 to {size.keys:,}, the number of --keys")
-        needed, free = size.needed(peers), free_memory(device)
+        needed, free = size.needed(peers, device), free_memory(device)
         if free is not None and needed > free:
             raise ValueError(
                 f"{size} needs {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free: "
@@ -105,5 +105,5 @@ class Inputs:
         queries = unit_rows(size.queries, size.dim, 0).to(self.device)
         peers = [name for name in self.peers if name != "faiss" or op in FOR_FAISS]
         free = free_memory(self.device)
-        whole = free is None or size.needed(peers) + size.scores <= free
+        whole = free is None or size.needed(peers, self.device) + size.scores <= free
         return QUESTIONS[op](Input(queries, self._keys, peers=peers, whole=whole), size.k)

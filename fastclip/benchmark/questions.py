@@ -24,6 +24,7 @@ from fastclip.benchmark.answers import (
     check_counts,
     check_exact_counts,
     float32_bound,
+    require,
 )
 from fastclip.benchmark.case import Call, Case
 
@@ -190,7 +191,7 @@ def _check_ahead(
 ) -> Callable[[str, Any], None]:
     def check(who: str, answer: Any) -> None:
         counts = _joined(answer)
-        assert counts.shape == thresholds.shape, f"counts have shape {tuple(counts.shape)}"
+        require(counts.shape == thresholds.shape, f"counts have shape {tuple(counts.shape)}")
         if who in question.ours:
             question.same.check((counts,))
             check_exact_counts(question.given.truth, counts, thresholds, targets)
@@ -250,7 +251,7 @@ def group_max(given: Input, k: int) -> Case:
             question.same.check(answer)
             chosen = answer.indices[truth.rows]
             check_close(expected, truth.scores.gather(1, chosen), off, "scores of the keys named")
-            assert (groups[chosen] == torch.arange(count, device=chosen.device)).all(), "groups"
+            require((groups[chosen] == torch.arange(count, device=chosen.device)).all(), "groups")
 
     return question.case(f"group maximum in {count:,} groups", "int8", check)
 
@@ -297,8 +298,8 @@ def softmax_topk(given: Input, k: int) -> Case:
         expected = (SCALE * truth.scores).softmax(1).topk(k).values
         off = _sum_bound(question, who) + SCALE * question.off(who)
         near = (found - expected).abs() <= 1.1 * off * expected + 1e-30  # of float32's smallest
-        assert found.shape == expected.shape, f"probabilities have shape {tuple(found.shape)}"
-        assert near.all(), f"probabilities are off by more than {off:.2g} of them"
+        require(found.shape == expected.shape, f"probabilities have shape {tuple(found.shape)}")
+        require(near.all(), f"probabilities are off by more than {off:.2g} of them")
 
     return question.case(f"softmax at scale {SCALE:g}, {k} best", "float32", check)
 

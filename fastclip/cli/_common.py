@@ -178,6 +178,11 @@ def _make_folder(path: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "is not a folder", str(path)) from error
 
 
+def written(path: Path, name: Path | None = None) -> str:
+    """Tell what was written, by the name that it was asked for by, and how large it is."""
+    return f"{name or path}: {path.stat().st_size / 1e3:,.0f} kB"
+
+
 def printable(name: str) -> str:
     """Names come from files: no line break or escape sequence of theirs reaches the terminal."""
     return "".join(c if c.isprintable() else " " for c in name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastclip.cli._common import progress, writable
+from fastclip.cli._common import progress, writable, written
 
 if TYPE_CHECKING:
     import torch
@@ -210,7 +210,7 @@ class _Run:
             f"fastclip {facts['fastclip']}, torch {facts['torch']}; all answers were checked"
         )
         for target in self.targets:
-            typer.echo(f"{target}: {target.stat().st_size / 1e3:,.0f} kB")
+            typer.echo(written(target))
 
 
 def _names(text: str) -> list[str]:

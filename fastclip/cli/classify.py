@@ -18,6 +18,7 @@ from fastclip.cli._common import (
     table,
     writable,
     writable_folder,
+    written,
 )
 from fastclip.cli._model import Device, ModelName, ModelPrecision, Pretrained, load_model
 from fastclip.cli._vocabulary import LISTS, NAMES, Prompts, prompts
@@ -153,7 +154,7 @@ def command(
         write_classification(path, found)
     _print(found, format, rows, labels)
     for path in output or ():
-        typer.echo(f"{path}: {path.stat().st_size / 1e3:,.0f} kB", err=True)
+        typer.echo(written(path), err=True)
     if strict and found.unreadable:
         raise typer.Exit(1)
 

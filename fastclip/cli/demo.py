@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastclip.cli._common import table, writable
+from fastclip.cli._common import table, writable, written
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,7 +63,7 @@ def command(
         console.print(shown)
     typer.echo(searches)
     write_page(target, demo, pictures)
-    typer.echo(f"{output}: {target.stat().st_size / 1e3:,.0f} kB")
+    typer.echo(written(target, output))
 
 
 def _pictures(pictures: Pictures) -> Table:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +19,7 @@ from fastclip.cli._common import (
     warnings_as_lines,
     writable,
     writable_folder,
+    written,
 )
 from fastclip.cli._model import Device, ModelName, ModelPrecision, Pretrained, load_model
 
@@ -113,11 +112,12 @@ def command(
             pictures.require_all(images)
         _tell("missing images", pictures.missing)
 
+    from fastclip.data.files import folder_or_temporary
     from fastclip.metrics import measure_hard_positives
     from fastclip.report import write_hard_positives_page
 
     encoder = load_model(model, pretrained, device, precision)
-    with _folder(folder) as place, warnings_as_lines(), ExitStack() as bars:
+    with folder_or_temporary(folder) as place, warnings_as_lines(), ExitStack() as bars:
         report = measure_hard_positives(
             items,
             encoder,
@@ -139,7 +139,7 @@ def command(
         _print(report)
     if page is not None:
         write_hard_positives_page(page, report, " ".join(filter(None, (model, pretrained))))
-        typer.echo(f"{output}: {page.stat().st_size / 1e3:,.0f} kB", err=True)
+        typer.echo(written(page, output), err=True)
 
 
 def scored_items(
@@ -162,15 +162,6 @@ def scored_items(
         scored,
         f"{data}: {len(scored):,} of {len(items):,} items are scored, {' and '.join(lacking)}",
     )
-
-
-@contextlib.contextmanager
-def _folder(folder: Path | None) -> Iterator[Path]:
-    if folder is not None:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="fastclip-") as temporary:
-        yield Path(temporary)
 
 
 def _tell(what: str, reasons: dict[str, str]) -> None:

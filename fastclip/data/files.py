@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,16 @@ _SAFETENSORS_DTYPES = {
     torch.int64: "I64",
     torch.uint8: "U8",
 }
+
+
+@contextmanager
+def folder_or_temporary(folder: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """Yield a folder to keep things in, or one that is gone afterwards."""
+    if folder is not None:
+        yield Path(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="fastclip-") as temporary:
+        yield Path(temporary)
 
 
 @contextmanager

@@ -213,8 +213,8 @@ def test_memory_of_a_size_covers_what_is_made() -> None:
     size = Size(1000, 100_000, 512, 10)
     rows = 4 * 512 * 101_000
     packed = 100_000 * (512 + 12)
-    assert size.needed(()) >= rows + packed
-    assert size.needed(("faiss",)) == size.needed(()) + 4 * 512 * 100_000
+    assert size.needed((), CPU) >= rows + packed
+    assert size.needed(("faiss",), CPU) == size.needed((), CPU) + 4 * 512 * 100_000
     assert size.scores == 2 * 4 * 1000 * 100_000
 
 
