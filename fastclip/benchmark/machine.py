@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 import torch
@@ -46,8 +47,7 @@ def _available() -> int | None:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" in names and "SC_PAGE_SIZE" in names:  # all there is, as on macOS
+    if sys.platform != "win32" and "SC_PHYS_PAGES" in os.sysconf_names:  # all there is, as on macOS
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
 
