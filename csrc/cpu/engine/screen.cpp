@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "cpu/tuning.h"
-#include "fastclip/element.h"
 
 namespace fastclip::cpu {
 namespace {
@@ -16,6 +16,18 @@ double center_length(const ScreenKeys& keys) {
     squares += static_cast<double>(keys.center[j]) * keys.center[j];
   }
   return std::sqrt(squares) * (1 + kSlack);
+}
+
+// Several sums, since one alone would wait for itself.
+double dot(const float* a, const float* b, int64_t cols) {
+  constexpr int kSums = 8;
+  double sums[kSums] = {};
+  const int64_t whole = cols / kSums * kSums;
+  for (int64_t i = 0; i < whole; i += kSums) {
+    for (int s = 0; s < kSums; ++s) sums[s] += static_cast<double>(a[i + s]) * b[i + s];
+  }
+  for (int64_t i = whole; i < cols; ++i) sums[0] += static_cast<double>(a[i]) * b[i];
+  return std::accumulate(sums, sums + kSums, 0.0);
 }
 
 }  // namespace
@@ -114,13 +126,12 @@ void BlockScreen::encode_queries(const Matrix& queries) {
   kernels_.encode_rows(queries, rotation.view(), origin.data(), kernels_.query_codes,
                        scratch.data(), query_codes_.get(), sums.data());
   const double center = center_length(*codes_);
+  AlignedBuffer<float> converted(0);
+  const FloatRows rows = float_rows(queries, converted);
   for (int64_t i = 0; i < queries.rows; ++i) {
     const QueryBounds bounds = bound_query(sums[i], rotation.error(), center);
     reach_ = std::max(reach_, bounds.reach);
-    for (int64_t j = 0; j < queries.cols; ++j) {
-      offset_[i] +=
-          static_cast<double>(element(queries, i, j)) * static_cast<double>(codes_->center[j]);
-    }
+    offset_[i] = dot(rows.row(i), codes_->center, queries.cols);
     scale_[i] = bounds.scale;
     gamma_[i] = bounds.gamma;
     coefficients_[i] = bounds.coefficients;

@@ -64,7 +64,7 @@ constexpr Kernels make_kernels(const char* name) {
       .score_pairs = Exact::score_pairs,
       .score_keys = Exact::score_keys,
       .find_nonfinite = Exact::find_nonfinite,
-      .encode_rows = encode_rows,
+      .encode_rows = encode_rows<kFloats>,
       .query_codes = Isa::kQueryCodes,
       .find_hits = Screen::find_hits,
       .count_sure = Screen::count_sure,
