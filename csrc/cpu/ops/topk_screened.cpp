@@ -137,7 +137,10 @@ class ScreenedTopK {
     std::copy_n(lower, kFolded, best);
     for (int64_t begin = kFolded; begin < keys; begin += kFolded) {
       const int64_t count = std::min(kFolded, keys - begin);
-      for (int64_t j = 0; j < count; ++j) best[j] = std::max(best[j], lower[begin + j]);
+      for (int64_t j = 0; j < count; ++j) {  // not std::max, which GCC does not vectorise
+        const float x = lower[begin + j];
+        best[j] = x > best[j] ? x : best[j];
+      }
     }
     return kernels_.kth_largest(best, kFolded, k_, more);
   }
@@ -225,13 +228,24 @@ class ScreenedTopK {
   }
 
   // Scores the candidates of `queries_` that take(i, upper bound) says. They are in order of their
-  // keys: all queries take those of one window of keys before they go to the next.
+  // keys. Where keys have several candidates each, all queries take those of one window of keys
+  // before they go to the next, so that a key is read from memory once; else queries go one after
+  // the other, whose own rows are read once.
   template <class Take>
   void score(Take&& take) {
     constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
-    for (const int64_t i : queries_) places_[i] = 0;
-    for (int64_t key = 0, next = 0; key != kNone; key = next) {
-      const int64_t end = key + window_;
+    int64_t pairs = 0, next = kNone, last = 0;
+    for (const int64_t i : queries_) {
+      const int64_t count = candidates_.count(i);
+      places_[i] = 0;
+      if (count == 0) continue;
+      pairs += count;
+      next = std::min(next, candidates_.keys(i)[0]);
+      last = std::max(last, candidates_.keys(i)[count - 1]);
+    }
+    const int64_t window = pairs > last - next ? window_ : kNone - last;
+    for (int64_t key = next; key != kNone; key = next) {
+      const int64_t end = key + window;
       next = kNone;
       for (const int64_t i : queries_) {
         const float* uppers = candidates_.uppers(i);
