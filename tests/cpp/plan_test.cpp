@@ -27,6 +27,16 @@ void check_plan(const Run& run, int64_t queries, int64_t keys, int64_t most, int
   run.expect(plan.query_block <= most, "the size of a block of queries");
   run.expect(plan.keys_per_part % cpu::Plan::kPartMultiple == 0, "where parts begin");
   run.expect(plan.key_parts <= 1 || plan.keys_per_part >= least, "the size of a part");
+  int64_t pairs = 0, last_key = 0;
+  for (int64_t index = 0; index < plan.tasks(); ++index) {
+    const cpu::PlanTask task = plan.task(index);
+    pairs += (task.last_query - task.first_query) * (task.last_key - task.first_key);
+    run.expect(task.first_key == task.part * plan.keys_per_part && task.last_key >= last_key &&
+                   task.last_query <= queries && task.last_key <= keys,
+               "tasks in the order of their keys");
+    last_key = task.last_key;
+  }
+  run.expect(pairs == queries * keys, "the pairs of all tasks");
   const bool all_work = plan.tasks() >= threads;
   run.expect(!all_work || plan.key_parts <= 1 || plan.keys_per_part >= key_block ||
                  plan.query_blocks * (plan.key_parts - 1) < threads,

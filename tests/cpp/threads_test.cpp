@@ -10,6 +10,7 @@
 #include <chrono>
 #include <stdexcept>
 #include <thread>
+#include <vector>
 
 #include "tests.h"
 #if defined(__SSE2__)
@@ -29,6 +30,22 @@ bool each_once(int64_t tasks, int threads) {
     if (count != 1) return false;
   }
   return true;
+}
+
+// Each thread begins with its own share, in every call.
+void check_shares(const Run& run) {
+  Interrupt interrupt([] { return false; });
+  std::vector<std::thread::id> first(run.threads), again(run.threads);
+  for (auto* ids : {&first, &again}) {
+    std::atomic<int> begun{0};
+    parallel_for(run.threads, run.threads, interrupt, [&](int64_t task) {
+      (*ids)[task] = std::this_thread::get_id();
+      ++begun;
+      while (begun < run.threads) std::this_thread::yield();  // none takes two
+    });
+  }
+  run.expect(first[0] == std::this_thread::get_id(), "the share of the calling thread");
+  run.expect(first == again, "the shares of the others");
 }
 
 // A child has none of its parent's threads, but starts its own.
@@ -95,6 +112,7 @@ void check_threads(Run& run) {
   for (const int64_t tasks : {0, 1, 7, 1000}) {
     run.expect(each_once(tasks, run.threads), "parallel_for");
   }
+  check_shares(run);
   std::atomic<int> right{0};
   std::vector<std::thread> callers;
   for (int c = 0; c < 3; ++c) callers.emplace_back([&] { right += each_once(500, run.threads); });

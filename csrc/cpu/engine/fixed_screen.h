@@ -132,12 +132,9 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
       screens_for(isa, codes, std::min(plan.query_block, queries.rows), screening);
   std::atomic<int64_t> scored{0};
   parallel_for(plan.tasks(), threads, interrupt, [&](int64_t index) {
-    const int64_t first_query = index / plan.key_parts * plan.query_block;
-    const Matrix rows =
-        queries.slice(first_query, std::min(first_query + plan.query_block, queries.rows));
-    const int64_t first_key = index % plan.key_parts * plan.keys_per_part;
-    const int64_t last_key = std::min(first_key + plan.keys_per_part, keys.rows);
-    auto task = make(first_query, rows.rows);
+    const PlanTask part = plan.task(index);
+    const Matrix rows = queries.slice(part.first_query, part.last_query);
+    auto task = make(part.first_query, rows.rows);
 
     struct Search {
       FixedScreen fixed;
@@ -151,8 +148,10 @@ int64_t search_fixed(const Kernels& isa, const Matrix& queries, const Matrix& ke
       int64_t finish() const { return fixed.scored(); }
     };
     scored += search_keys(
-        isa, rows, keys, first_key, last_key, screens, allowed, interrupt,
-        [&](BlockScreen& block) { return Search{FixedScreen(block, scores + first_query), task}; },
+        isa, rows, keys, part.first_key, part.last_key, screens, allowed, interrupt,
+        [&](BlockScreen& block) {
+          return Search{FixedScreen(block, scores + part.first_query), task};
+        },
         [&](const float* block, int64_t ld, int64_t begin, int64_t count) {
           task.exact(block, ld, begin, count);
         });

@@ -126,6 +126,13 @@ inline int useful_threads(int threads, int64_t queries, int64_t keys, int64_t co
       std::clamp(products / tuning::kProductsPerThread, 1.0, std::max(1.0, 1.0 * threads)));
 }
 
+// A task: some queries with some keys.
+struct PlanTask {
+  int64_t first_query, last_query;
+  int64_t part;  // of the keys
+  int64_t first_key, last_key;
+};
+
 // Cuts queries x keys into tasks. Where there are enough queries only these are split, since bounds
 // found in one part of the keys help in the next. With few queries the keys are split as well, so
 // that every thread has work. A part has at least `key_block` keys if there are that many, or
@@ -133,7 +140,8 @@ inline int useful_threads(int threads, int64_t queries, int64_t keys, int64_t co
 struct Plan {
   static constexpr int64_t kPartMultiple = 32;  // where parts begin
   Plan(int64_t queries, int64_t keys, int64_t max_query_block, int64_t key_block,
-       int64_t least_key_block, int threads) {
+       int64_t least_key_block, int threads)
+      : queries(queries), keys(keys) {
     using namespace tuning;
     int64_t blocks = std::max<int64_t>(1, ceil_div(queries, max_query_block));
     if (blocks > threads) {
@@ -156,6 +164,16 @@ struct Plan {
 
   int64_t tasks() const { return query_blocks * key_parts; }
 
+  // Tasks that follow each other share their keys: a thread goes on where these are in its cache,
+  // and meets those that it packed itself (parallel_for).
+  PlanTask task(int64_t index) const {
+    const int64_t part = index / query_blocks;
+    const int64_t query = index % query_blocks * query_block, key = part * keys_per_part;
+    return {query, std::min(query + query_block, queries), part, key,
+            std::min(key + keys_per_part, keys)};
+  }
+
+  int64_t queries, keys;
   int64_t query_block;
   int64_t query_blocks;
   int64_t keys_per_part = 1;

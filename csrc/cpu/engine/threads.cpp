@@ -11,6 +11,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "cpu/tuning.h"
 #include "fastclip/exact_score.h"
@@ -18,21 +19,34 @@
 namespace fastclip::cpu {
 namespace {
 
-// One parallel_for. Each thread that works on it takes the next task until none is left.
+// One parallel_for. Each thread that works on it takes the tasks of its own share one after the
+// other, then what is left of the shares of others.
 class Job {
  public:
-  Job(int64_t tasks, Interrupt& interrupt, const std::function<void(int64_t)>& task)
-      : tasks_(tasks), interrupt_(interrupt), task_(task) {}
+  Job(int64_t tasks, int workers, Interrupt& interrupt, const std::function<void(int64_t)>& task)
+      : shares_(workers), interrupt_(interrupt), task_(task) {
+    for (int w = 0; w < workers; ++w) {
+      shares_[w].next = tasks / workers * w + std::min<int64_t>(tasks % workers, w);
+      if (w > 0) shares_[w - 1].end = shares_[w].next;
+    }
+    shares_.back().end = tasks;
+  }
 
-  void work() {
+  // Threads of the same number have the same share of jobs with as many workers.
+  void work(int thread) {
     FloatEnvironment environment;
-    for (int64_t i = next_++; i < tasks_ && !interrupt_.poll(); i = next_++) {
-      try {
-        task_(i);
-      } catch (...) {
-        std::lock_guard lock(mutex_);
-        if (!error_) error_ = std::current_exception();
-        interrupt_.stop();
+    for (size_t after = 0; after < shares_.size(); ++after) {
+      Share& share = shares_[(thread + after) % shares_.size()];
+      while (share.next < share.end && !interrupt_.poll()) {
+        const int64_t index = share.next++;
+        if (index >= share.end) break;
+        try {
+          task_(index);
+        } catch (...) {
+          std::lock_guard lock(mutex_);
+          if (!error_) error_ = std::current_exception();
+          interrupt_.stop();
+        }
       }
     }
   }
@@ -44,10 +58,13 @@ class Job {
   std::atomic<int> helpers{0};  // pool threads at work on it; changes under the pool's mutex
 
  private:
-  const int64_t tasks_;
+  struct alignas(64) Share {  // on a cache line of its own
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+  std::vector<Share> shares_;
   Interrupt& interrupt_;
   const std::function<void(int64_t)>& task_;
-  std::atomic<int64_t> next_{0};
   std::mutex mutex_;
   std::exception_ptr error_;
 };
@@ -69,7 +86,7 @@ void spin(Done&& done) {
 class Team {
  public:
   // Where torch has loaded GNU's OpenMP or one that can stand in for it.
-  static bool exists() { return parallel() != nullptr; }
+  static bool exists() { return parallel() != nullptr && thread_number() != nullptr; }
 
   static void run(Job& job, int helpers, Interrupt& interrupt) {
     Team team{job, helpers, interrupt};
@@ -88,23 +105,31 @@ class Team {
 
  private:
   using Parallel = void(void (*work)(void*), void* data, unsigned threads, unsigned flags);
+  using ThreadNumber = int();
 
-  static Parallel* parallel() {
 #if defined(_WIN32)
-    return nullptr;  // no OpenMP there has this function
+  static Parallel* parallel() { return nullptr; }  // no OpenMP there has this function
+  static ThreadNumber* thread_number() { return nullptr; }
 #else
+  static Parallel* parallel() {
     static auto* const found = reinterpret_cast<Parallel*>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
     return found;
-#endif
   }
+  static ThreadNumber* thread_number() {
+    static auto* const found =
+        reinterpret_cast<ThreadNumber*>(dlsym(RTLD_DEFAULT, "omp_get_thread_num"));
+    return found;
+  }
+#endif
 
   Team(Job& job, int helpers, Interrupt& interrupt)
       : job_(job), helpers_(helpers), interrupt_(interrupt) {}
 
   void help() {
-    if (started_++ >= helpers_) return;
+    const int number = thread_number()();
+    if (number > helpers_) return;
     ++at_work_;
-    job_.work();
+    job_.work(number);
     if (--at_work_ > 0) return;
     std::lock_guard lock(mutex_);
     idle_.notify_one();
@@ -112,7 +137,7 @@ class Team {
 
   // On the calling thread, which alone can notice an interrupt.
   void lead() {
-    job_.work();
+    job_.work(0);
     spin([&] { return at_work_ == 0; });
     std::unique_lock lock(mutex_);
     while (!idle_.wait_for(lock, Interrupt::kInterval, [&] { return at_work_ == 0; })) {
@@ -124,7 +149,7 @@ class Team {
   const int helpers_;
   Interrupt& interrupt_;
   const std::thread::id caller_ = std::this_thread::get_id();
-  std::atomic<int> started_{0}, at_work_{0};
+  std::atomic<int> at_work_{0};
   std::mutex mutex_;
   std::condition_variable idle_;
 };
@@ -135,12 +160,12 @@ class Pool {
   void run(Job& job, int helpers, Interrupt& interrupt) {
     {
       std::lock_guard lock(mutex_);
-      for (; started_ < helpers; ++started_) std::thread([this] { serve(); }).detach();
+      while (started_ < helpers) std::thread([this, n = ++started_] { serve(n); }).detach();
       for (int i = 0; i < helpers; ++i) waiting_.push_back(&job);
       calls_ += helpers;
     }
     wake_.notify_all();
-    job.work();
+    job.work(0);
     std::unique_lock lock(mutex_);
     // Helpers that have not started on this job are no longer needed.
     waiting_.erase(std::remove(waiting_.begin(), waiting_.end(), &job), waiting_.end());
@@ -155,7 +180,7 @@ class Pool {
   }
 
  private:
-  void serve() {
+  void serve(int number) {
     std::unique_lock lock(mutex_);
     while (true) {
       wake_.wait(lock, [&] { return !waiting_.empty(); });
@@ -163,7 +188,7 @@ class Pool {
       waiting_.pop_front();
       ++job->helpers;
       lock.unlock();
-      job->work();
+      job->work(number);
       lock.lock();
       if (--job->helpers == 0) idle_.notify_all();
       if (waiting_.empty() && !crowded(started_)) {
@@ -203,8 +228,9 @@ bool forked = false;
 
 void parallel_for(int64_t tasks, int threads, Interrupt& interrupt,
                   const std::function<void(int64_t)>& task) {
-  Job job(tasks, interrupt, task);
-  const int helpers = static_cast<int>(std::min<int64_t>(threads, tasks)) - 1;
+  const int workers = static_cast<int>(std::clamp<int64_t>(tasks, 1, std::max(threads, 1)));
+  const int helpers = workers - 1;
+  Job job(tasks, workers, interrupt, task);
   if (helpers > 0) {
     if (Team::exists() && !forked) {
       Team::run(job, helpers, interrupt);
@@ -212,7 +238,7 @@ void parallel_for(int64_t tasks, int threads, Interrupt& interrupt,
       pool->run(job, helpers, interrupt);
     }
   } else {
-    job.work();
+    job.work(0);
   }
   job.rethrow();
 }

@@ -43,6 +43,10 @@ class Interrupt {
 // FloatEnvironment set. Returns when all have ended; the first exception of a task is thrown again
 // here. Tasks not yet begun when `interrupt` stops are left out. Safe to call from several threads
 // at once and after fork().
+//
+// Each thread begins with its own, contiguous share of the tasks, the same in every call: where
+// packing and searching cut the keys in the same order, a thread reads what it wrote, which lies in
+// the memory of its own processor on machines with several.
 void parallel_for(int64_t tasks, int threads, Interrupt& interrupt,
                   const std::function<void(int64_t)>& task);
 

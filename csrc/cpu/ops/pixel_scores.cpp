@@ -41,20 +41,16 @@ void pixel_scores(const PixelScoresCall& call, int threads, Interrupt& interrupt
   // A task scores a block of tags with a part of an image's pixels. Every score may be -infinity.
   std::vector<Nearest> nearest(static_cast<size_t>(images * plan.key_parts * tags.rows));
 
-  parallel_for(images * plan.tasks(), threads, interrupt, [&](int64_t task) {
-    const int64_t part = task % plan.key_parts;
-    const int64_t first_tag = task / plan.key_parts % plan.query_blocks * plan.query_block;
-    const int64_t last_tag = std::min(first_tag + plan.query_block, tags.rows);
-    const int64_t image = task / plan.tasks();
-    const int64_t first_pixel = part * plan.keys_per_part;
-    const int64_t last_pixel = std::min(first_pixel + plan.keys_per_part, area);
-    Nearest* best = nearest.data() + (image * plan.key_parts + part) * tags.rows + first_tag;
-    std::fill_n(best, last_tag - first_tag,
-                Nearest{-std::numeric_limits<float>::infinity(), first_pixel});
-    sweep(isa, tags.slice(first_tag, last_tag), pixels.slice(image * area, (image + 1) * area),
-          first_pixel, last_pixel, interrupt,
-          [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
-            for (int64_t i = 0; i < last_tag - first_tag; ++i) {
+  parallel_for(images * plan.tasks(), threads, interrupt, [&](int64_t index) {
+    const int64_t image = index / plan.tasks();
+    const PlanTask task = plan.task(index % plan.tasks());
+    const Matrix block = tags.slice(task.first_query, task.last_query);
+    Nearest* best =
+        nearest.data() + (image * plan.key_parts + task.part) * tags.rows + task.first_query;
+    std::fill_n(best, block.rows, Nearest{-std::numeric_limits<float>::infinity(), task.first_key});
+    sweep(isa, block, pixels.slice(image * area, (image + 1) * area), task.first_key, task.last_key,
+          interrupt, [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
+            for (int64_t i = 0; i < block.rows; ++i) {
               best[i].accumulate(scores + i * ld, count, begin);
             }
           });

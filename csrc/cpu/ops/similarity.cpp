@@ -34,15 +34,13 @@ void similarity(const SimilarityCall& call, int threads, Interrupt& interrupt) {
   threads = useful_threads(threads, queries.rows, keys.rows, keys.cols);
   const int64_t key_block = key_block_rows(lane_steps(queries.cols), isa.key_tile);
   const Plan plan(queries.rows, keys.rows, tuning::kMaxQueryBlock, key_block, key_block, threads);
-  parallel_for(plan.tasks(), threads, interrupt, [&](int64_t task) {
-    const int64_t first_query = task / plan.key_parts * plan.query_block;
-    const int64_t last_query = std::min(first_query + plan.query_block, queries.rows);
-    const int64_t first_key = task % plan.key_parts * plan.keys_per_part;
-    const int64_t last_key = std::min(first_key + plan.keys_per_part, keys.rows);
-    sweep(isa, queries.slice(first_query, last_query), keys, first_key, last_key, interrupt,
+  parallel_for(plan.tasks(), threads, interrupt, [&](int64_t index) {
+    const PlanTask task = plan.task(index);
+    sweep(isa, queries.slice(task.first_query, task.last_query), keys, task.first_key,
+          task.last_key, interrupt,
           [&](const float* scores, int64_t ld, int64_t begin, int64_t count) {
-            for (int64_t i = first_query; i < last_query; ++i) {
-              store(scores + (i - first_query) * ld, count, out.dtype, out.row(i), begin);
+            for (int64_t i = task.first_query; i < task.last_query; ++i) {
+              store(scores + (i - task.first_query) * ld, count, out.dtype, out.row(i), begin);
             }
           });
   });

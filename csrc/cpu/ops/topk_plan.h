@@ -13,9 +13,7 @@
 
 namespace fastclip::cpu {
 
-struct TopKTask {
-  int64_t first_query, last_query;
-  int64_t first_key, last_key;
+struct TopKTask : PlanTask {
   int64_t k;  // no more than the keys of the task
 };
 
@@ -34,18 +32,13 @@ void reduce_topk(const Kernels& isa, const Plan& plan, int64_t queries, int64_t 
   std::vector<int64_t> part_counts(slots);
 
   parallel_for(plan.tasks(), threads, interrupt, [&](int64_t index) {
-    const int64_t part = index % plan.key_parts;
-    TopKTask task;
-    task.first_query = index / plan.key_parts * plan.query_block;
-    task.last_query = std::min(task.first_query + plan.query_block, queries);
-    task.first_key = part * plan.keys_per_part;
-    task.last_key = std::min(task.first_key + plan.keys_per_part, keys);
+    TopKTask task{plan.task(index), k};
     task.k = std::min(k, task.last_key - task.first_key);
     search(task, [&](TopK& best) {
       for (int64_t query = task.first_query; query < task.last_query; ++query) {
         const int64_t row = query - task.first_query;
         if (split) {
-          const int64_t slot = query * plan.key_parts + part;
+          const int64_t slot = query * plan.key_parts + task.part;
           part_counts[slot] = best.finish(row, part_values.data() + slot * part_k,
                                           part_indices.data() + slot * part_k);
         } else {
