@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#if defined(FASTCLIP_AVX_VNNI) || defined(FASTCLIP_AMX)
+#ifdef FASTCLIP_X86
 #include <cpuid.h>
 #endif
 #ifdef FASTCLIP_AMX
@@ -20,23 +20,47 @@ namespace {
 
 constexpr const char* kVariable = "FASTCLIP_CPU_CAPABILITY";
 
-#ifdef FASTCLIP_AVX_VNNI
-// Not every compiler knows it by a name: clang has __builtin_cpu_supports("avxvnni") from 15 on.
-bool has_avx_vnni() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
-}
+#ifdef FASTCLIP_X86
+// What the processor has and the system keeps between threads. __builtin_cpu_supports rests on a
+// library of the compiler that clang for Windows does not link, and zig leaves empty.
+class Processor {
+ public:
+  Processor() {
+    unsigned other = 0;
+    if (__get_cpuid(1, &other, &other, &basic_, &other) == 0 || !has(basic_, 27)) return;  // xgetbv
+    __get_cpuid_count(7, 0, &other, &b_, &c_, &d_);
+    __get_cpuid_count(7, 1, &a1_, &other, &other, &other);
+    unsigned low = 0, high = 0;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    constexpr unsigned kYmm = 0x6, kZmm = 0xe6;
+    keeps_ymm_ = (low & kYmm) == kYmm;
+#if defined(__APPLE__)
+    keeps_zmm_ = keeps_ymm_;  // macOS sets these bits once a thread uses the registers
+#else
+    keeps_zmm_ = (low & kZmm) == kZmm;
+#endif
+  }
+
+  bool avx2() const { return keeps_ymm_ && has(basic_, 12) && has(basic_, 28) && has(b_, 5); }
+  bool avx2_vnni() const { return avx2() && has(a1_, 4); }
+  bool avx512() const {  // F, DQ, BW, VL
+    return keeps_zmm_ && avx2() && has(b_, 16) && has(b_, 17) && has(b_, 30) && has(b_, 31);
+  }
+  bool avx512_vnni() const { return avx512() && has(c_, 11); }
+  bool amx() const { return avx512_vnni() && has(d_, 24) && has(d_, 25); }  // tiles, int8
+
+ private:
+  static bool has(unsigned bits, int bit) { return (bits >> bit & 1) != 0; }
+
+  unsigned basic_ = 0, b_ = 0, c_ = 0, d_ = 0, a1_ = 0;  // registers of cpuid
+  bool keeps_ymm_ = false, keeps_zmm_ = false;
+};
 #endif
 
 #ifdef FASTCLIP_AMX
 // Linux has to be asked for the registers of the matrix units, once for all threads of the process:
 // it may lack them, or a sandbox refuse.
-bool has_amx() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kTile) == 0 || (d & kInt8) == 0) {
-    return false;
-  }
+bool may_use_amx() {
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
@@ -59,22 +83,16 @@ bool has_dot_product() {
 std::vector<const Kernels*> find_available() {
   std::vector<const Kernels*> available;
 #ifdef FASTCLIP_X86
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
-    if (__builtin_cpu_supports("avx512vnni")) {
+  const Processor processor;
 #ifdef FASTCLIP_AMX
-      if (has_amx()) available.push_back(&kAmx);
+  if (processor.amx() && may_use_amx()) available.push_back(&kAmx);
 #endif
-      available.push_back(&kAvx512Vnni);
-    }
-    available.push_back(&kAvx512);
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+  if (processor.avx512_vnni()) available.push_back(&kAvx512Vnni);
+  if (processor.avx512()) available.push_back(&kAvx512);
 #ifdef FASTCLIP_AVX_VNNI
-    if (has_avx_vnni()) available.push_back(&kAvx2Vnni);
+  if (processor.avx2_vnni()) available.push_back(&kAvx2Vnni);
 #endif
-    available.push_back(&kAvx2);
-  }
+  if (processor.avx2()) available.push_back(&kAvx2);
 #endif
 #ifdef FASTCLIP_ARM64
   if (has_dot_product()) available.push_back(&kNeonDot);
