@@ -32,12 +32,11 @@ class Processor {
     __get_cpuid_count(7, 1, &a1_, &other, &other, &other);
     unsigned low = 0, high = 0;
     asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    constexpr unsigned kYmm = 0x6, kZmm = 0xe6;
-    keeps_ymm_ = (low & kYmm) == kYmm;
+    keeps_ymm_ = (low & 0x6) == 0x6;
 #if defined(__APPLE__)
     keeps_zmm_ = keeps_ymm_;  // macOS sets these bits once a thread uses the registers
 #else
-    keeps_zmm_ = (low & kZmm) == kZmm;
+    keeps_zmm_ = (low & 0xe6) == 0xe6;
 #endif
   }
 
