@@ -35,7 +35,10 @@ compile x86_64-linux-musl Linux x86_64 isa_test
 found=$(build/portable/x86_64-linux-musl/isa_test)
 printf 'musl:\n%s\n' "$found"
 if command -v wine > /dev/null; then
-  windows=$(WINEDEBUG=-all WINEPREFIX=$PWD/build/portable/wine \
+  # Not in build/: it holds a link to /, which setuptools would follow.
+  prefix=$(mktemp -d)
+  trap 'rm -rf "$prefix"' EXIT
+  windows=$(WINEDEBUG=-all WINEPREFIX=$prefix \
     wine build/portable/x86_64-windows-gnu/isa_test.exe 2> /dev/null | tr -d '\r')
   printf 'Windows:\n%s\n' "$windows"
   found+=$'\n'$windows

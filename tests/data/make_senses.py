@@ -1,17 +1,18 @@
-"""Write fastclip/data/vocabularies/wordnet-senses.tsv.gz: make_senses.py DICT.
+"""Write fastclip/data/vocabularies/wordnet-senses.tsv.br: make_senses.py DICT.
 
 DICT is the folder of WordNet 3.0's own files (Debian: package wordnet-base, /usr/share/wordnet). A
-line belongs to the line of wordnet-nouns.tsv.gz with the same number: the definition, the sense
+line belongs to the line of wordnet-nouns.tsv.br with the same number: the definition, the sense
 number of each lemma, and the lines of the parts.
 """
 
 from __future__ import annotations
 
-import gzip
 import sys
 from pathlib import Path
 
-TARGET = Path(__file__).parents[2] / "fastclip/data/vocabularies/wordnet-senses.tsv.gz"
+import pyarrow as pa
+
+TARGET = Path(__file__).parents[2] / "fastclip/data/vocabularies/wordnet-senses.tsv.br"
 
 
 def main(folder: Path) -> None:
@@ -33,7 +34,7 @@ def main(folder: Path) -> None:
         parts = [str(place[pointers[i + 1]]) for i in starts if pointers[i] == "%p"]
         definition = gloss.split('; "')[0].strip()  # what follows are examples of its use
         out.append("\t".join((definition, " ".join(numbers), " ".join(parts))) + "\n")
-    TARGET.write_bytes(gzip.compress("".join(out).encode(), 9, mtime=0))
+    TARGET.write_bytes(pa.Codec("brotli", 11).compress("".join(out).encode(), asbytes=True))
 
 
 def _lines(path: Path) -> list[str]:

@@ -12,6 +12,8 @@ import json
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+
 TARGET = Path(__file__).parents[2] / "fastclip/data/vocabularies"
 
 
@@ -24,8 +26,8 @@ def wordnet(source: Path) -> None:
         lemmas = dict.fromkeys(lemma.lower().replace("_", " ") for lemma in row[1].split("|"))
         above = [str(place[wnid]) for wnid in f"{row[3]} {row[4]}".split()]
         lines.append("|".join(lemmas) + "\t" + " ".join(above) + "\n")
-    packed = gzip.compress("".join(lines).encode(), 9, mtime=0)
-    (TARGET / "wordnet-nouns.tsv.gz").write_bytes(packed)
+    packed = pa.Codec("brotli", 11).compress("".join(lines).encode(), asbytes=True)
+    (TARGET / "wordnet-nouns.tsv.br").write_bytes(packed)
 
 
 def class_lists(folder: Path) -> None:

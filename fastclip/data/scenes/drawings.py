@@ -202,13 +202,13 @@ def sources() -> dict[str, Any]:
 
 
 def _shipped() -> Drawings:
-    """The drawings of ``shipped/``: one PNG sheet of equal tiles and a table."""
+    """The drawings of ``shipped/``: one sheet of equal tiles and a table."""
     import numpy as np
     from PIL import Image
 
     with as_file(files(__package__) / "shipped") as folder:
         tables = json.loads((folder / "drawings.json").read_text("utf-8"))
-        with Image.open(folder / "drawings.png") as image:
+        with Image.open(folder / "drawings.webp") as image:
             sheet = torch.from_numpy(np.array(image.convert("RGBA")))
     columns = sheet.shape[1] // SIDE
     tiles = sheet.unflatten(0, (-1, SIDE)).unflatten(2, (columns, SIDE)).permute(0, 2, 4, 1, 3)

@@ -1,11 +1,9 @@
 """What a noun can mean: definitions, synonyms, parts and sister terms of WordNet 3.0."""
 
-import gzip
 from functools import cache
-from importlib.resources import files
 from typing import NamedTuple
 
-from .wordnet import _synsets, plain
+from .wordnet import _synsets, plain, table_lines
 
 
 class Sense(NamedTuple):
@@ -81,9 +79,8 @@ def _sense(row: int) -> Sense:
 
 @cache
 def _lines() -> list[_Line]:
-    packed = (files(__package__) / "wordnet-senses.tsv.gz").read_bytes()
     lines = []
-    for line in gzip.decompress(packed).decode().splitlines():
+    for line in table_lines("wordnet-senses"):
         definition, numbers, parts = line.split("\t")
         lines.append(
             _Line(definition, tuple(map(int, numbers.split())), tuple(map(int, parts.split())))

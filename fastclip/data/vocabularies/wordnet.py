@@ -1,6 +1,5 @@
 """The nouns of WordNet 3.0, and which of them could name the same thing."""
 
-import gzip
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
@@ -93,11 +92,19 @@ def _reached(start: Iterable[int], edges: list[tuple[int, ...]]) -> set[int]:
     return found
 
 
+def table_lines(name: str) -> list[str]:
+    """The lines of a table that lies beside this file, compressed."""
+    import pyarrow as pa
+
+    packed = (files(__package__) / f"{name}.tsv.br").read_bytes()
+    with pa.input_stream(pa.py_buffer(packed), compression="brotli") as stream:
+        return bytes(stream.read()).decode().splitlines()
+
+
 @cache
 def _synsets() -> _Synsets:
-    packed = (files(__package__) / "wordnet-nouns.tsv.gz").read_bytes()
     lemmas, above = [], []
-    for line in gzip.decompress(packed).decode().splitlines():
+    for line in table_lines("wordnet-nouns"):
         words, _, lines = line.partition("\t")
         lemmas.append(tuple(words.split("|")))
         above.append(tuple(map(int, lines.split())))

@@ -35,7 +35,9 @@ def main(source: Path, target: Path) -> None:
         raise SystemExit(f"no drawing of {missing}")
     index = [drawings.name_index[row_of[name]] for name in names]
     pixels = drawings.mips[0][[row_of[name] for name in names]].float()
-    pixels[:, :3] *= 255 / pixels[:, 3:].clamp(min=1)  # PNG holds colours that alpha did not scale
+    pixels[:, :3] *= 255 / pixels[:, 3:].clamp(
+        min=1
+    )  # a file holds colours that alpha did not scale
     tiles = pixels.clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
     rows = -(-len(tiles) // COLUMNS)
     sheet = np.zeros((rows * COLUMNS, *tiles.shape[1:]), dtype=np.uint8)
@@ -43,7 +45,7 @@ def main(source: Path, target: Path) -> None:
     side = tiles.shape[1]
     sheet = sheet.reshape(rows, COLUMNS, side, side, 4).swapaxes(1, 2)
     Image.fromarray(sheet.reshape(rows * side, COLUMNS * side, 4)).save(
-        target / "drawings.png", optimize=True
+        target / "drawings.webp", lossless=True, quality=100, method=6, exact=True
     )
     tables = {
         "names": names,
