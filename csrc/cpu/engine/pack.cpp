@@ -10,19 +10,20 @@
 #include "cpu/engine/screen.h"
 #include "cpu/isa/isa.h"
 #include "cpu/tuning.h"
-#include "fastclip/element.h"
 #include "fastclip/ops/pack.h"
 
 namespace fastclip::cpu {
 namespace {
 
 // Any centre is right. The mean of a sample gives bounds nearly as tight as the mean of all keys.
-void sample_mean(const Matrix& keys, float* center, Interrupt& interrupt) {
+void sample_mean(const Kernels& isa, const Matrix& keys, float* center, Interrupt& interrupt) {
   const int64_t count = std::min(keys.rows, tuning::kCenterSample);
+  std::vector<float> row(keys.cols);
   std::vector<double> sums(keys.cols);
   for (int64_t i = 0; i < count && !interrupt.poll(); ++i) {
     const int64_t at = i * keys.rows / count;
-    for (int64_t j = 0; j < keys.cols; ++j) sums[j] += element(keys, at, j);
+    isa.value.pack(keys.slice(at, at + 1), 1, row.data());
+    for (int64_t j = 0; j < keys.cols; ++j) sums[j] += row[j];
   }
   for (int64_t j = 0; j < keys.cols; ++j) {
     center[j] = static_cast<float>(sums[j] / static_cast<double>(count));
@@ -71,7 +72,7 @@ int64_t pack(const PackCall& call, int threads, Interrupt& interrupt) {
   NonFiniteRow nonfinite;
   {
     FloatEnvironment environment;
-    sample_mean(keys, center, interrupt);
+    sample_mean(isa, keys, center, interrupt);
   }
   parallel_for(ceil_div(panels, kPanelsPerTask), threads, interrupt, [&](int64_t task) {
     std::vector<float> scratch(width);
