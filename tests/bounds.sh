@@ -14,12 +14,15 @@ wheel=$(ls build/bounds/*.whl)
 for resolution in lowest-direct highest; do
   environment=build/bounds/$resolution
   "$bin/uv" venv --quiet --python "$python" "$environment"
-  "$bin/uv" pip install --quiet --python "$environment" --resolution $resolution \
-    "fastclip-kernels[metrics,scenes,sklearn,tags,test,training] @ file://$PWD/$wheel"
+  # From pyproject.toml: what a wheel asks for is not direct.
+  "$bin/uv" pip install --quiet --python "$environment" --resolution $resolution --requirement pyproject.toml \
+    --extra metrics --extra scenes --extra sklearn --extra tags --extra test --extra training
+  "$bin/uv" pip install --quiet --python "$environment" --no-deps "$wheel"
   "$bin/uv" pip freeze --python "$environment" > "$environment.txt"
   (
     # Not from here, where fastclip is the checkout.
     cp -r tests pyproject.toml "$environment"
+    mkdir -p "$environment/benches" && cp -r benches/results "$environment/benches"
     cd "$environment"
     bin/python -m pytest -n 2 -p no:cacheprovider tests/cli tests/data tests/engine tests/metrics \
       tests/models tests/neighbors tests/ops tests/sweep tests/training tests/ttd \

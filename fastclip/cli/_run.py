@@ -42,15 +42,16 @@ TensorBoard = Annotated[
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each setting of the class of its parameter ``settings``."""
-    hints = get_type_hints(command, include_extras=True)
-    kind = hints["settings"]
+    # Not get_type_hints, which wraps what is None by default in Python 3.10.
+    declared = inspect.signature(command, eval_str=True).parameters
+    kind = declared["settings"].annotation
     options = list(_options(kind))
     parameters = []
-    for one in inspect.signature(command).parameters.values():
+    for one in declared.values():
         if one.name == "settings":
             parameters += options
         else:
-            parameters.append(one.replace(annotation=hints[one.name], kind=one.KEYWORD_ONLY))
+            parameters.append(one.replace(kind=one.KEYWORD_ONLY))
 
     def run(**given: Any) -> None:
         chosen = {one.name: given.pop(one.name) for one in options}

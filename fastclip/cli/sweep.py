@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -58,9 +58,8 @@ def _option(help: str, *names: str, metavar: str | None = None) -> Any:
 
 def _with_arguments(command: Callable[..., None]) -> Callable[..., None]:
     """Give the command an option for each argument of an operation, in place of ``arguments``."""
-    hints = get_type_hints(command, include_extras=True)
-    shared = list(inspect.signature(command).parameters.values())[:-1]
-    parameters = [one.replace(annotation=hints[one.name]) for one in shared]
+    # Not get_type_hints, which wraps what is None by default in Python 3.10.
+    parameters = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
     for a in {a.name: a for kind in OPERATIONS.values() for a in kind.arguments}.values():
         of = [op for op, kind in OPERATIONS.items() if a.name in kind.argument_names()]
         text = inspect.getdoc(a) or ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import sys
 import struct
 import tarfile
 import zlib
@@ -120,6 +121,7 @@ def test_masks(tmp_path: Path, content: bytes, reason: str) -> None:
 
 TABLE = "caption,hard_negative,name,group\na cat,a dog,cat,animals\nan oak,a fir,oak,trees\n"
 LINE = json.dumps({"caption": "a cat", "hard_negative": "a dog"})
+NUL = "line contains NUL" if sys.version_info < (3, 11) else None  # csv reads it from then on
 
 
 @pytest.mark.parametrize(
@@ -127,13 +129,17 @@ LINE = json.dumps({"caption": "a cat", "hard_negative": "a dog"})
     [
         ("a.csv", TABLE.encode("utf-16"), "not UTF-8|codec"),
         ("a.csv", TABLE.replace("oak", "chêne").encode("latin-1"), "not UTF-8|codec"),
-        ("a.csv", TABLE.replace("oak", "o\0k").encode(), None),
+        ("a.csv", TABLE.replace("oak", "o\0k").encode(), NUL),
         ("a.csv", TABLE.replace("oak", "o" * 200_000).encode(), "field larger than field limit"),
         ("a.csv", TABLE.replace(",", ";").encode(), "several with semicolons between them"),
         ("a.csv", TABLE.replace(",trees", ',"trees').encode(), "unexpected end of data"),
         ("a.csv", b"\xef\xbb\xbf" + TABLE.encode(), None),
         ("a.csv", b"", "no line in it, allowed: a first one that names"),
-        ("a.csv", b"PAR1" + bytes(99), "needs name and group|column|caption is missing|no item"),
+        (
+            "a.csv",
+            b"PAR1" + bytes(99),
+            "needs name and group|column|caption is missing|no item|NUL",
+        ),
         ("a.csv.gz", gzip.compress(TABLE.encode())[:-6] + b"123456", "CRC|not a list of classes"),
         ("a.jsonl", b"\xef\xbb\xbf" + LINE.encode() + b"\n\n", None),
         ("a.jsonl", LINE.encode("utf-16"), "not UTF-8"),
