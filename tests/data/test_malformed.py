@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import sys
 import struct
+import sys
 import tarfile
 import zlib
 from pathlib import Path
