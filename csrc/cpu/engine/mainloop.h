@@ -164,8 +164,8 @@ struct Plan {
 
   int64_t tasks() const { return query_blocks * key_parts; }
 
-  // Tasks that follow each other share their keys: a thread goes on where these are in its cache,
-  // and meets those that it packed itself (parallel_for).
+  // Tasks are in the order of their keys: where these are split, a thread meets those that it
+  // packed itself (parallel_for).
   PlanTask task(int64_t index) const {
     const int64_t part = index / query_blocks;
     const int64_t query = index % query_blocks * query_block, key = part * keys_per_part;

@@ -10,14 +10,6 @@
 namespace fastclip::cpu {
 namespace {
 
-double center_length(const ScreenKeys& keys) {
-  double squares = 0;
-  for (int64_t j = 0; j < keys.cols; ++j) {
-    squares += static_cast<double>(keys.center[j]) * keys.center[j];
-  }
-  return std::sqrt(squares) * (1 + kSlack);
-}
-
 // Several sums, since one alone would wait for itself.
 double dot(const float* a, const float* b, int64_t cols) {
   constexpr int kSums = 8;
@@ -28,6 +20,10 @@ double dot(const float* a, const float* b, int64_t cols) {
   }
   for (int64_t i = whole; i < cols; ++i) sums[0] += static_cast<double>(a[i]) * b[i];
   return std::accumulate(sums, sums + kSums, 0.0);
+}
+
+double center_length(const ScreenKeys& keys) {
+  return std::sqrt(dot(keys.center, keys.center, keys.cols)) * (1 + kSlack);
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ class Job {
     shares_.back().end = tasks;
   }
 
-  // Threads of the same number have the same share of jobs with as many workers.
+  // Threads of the same number begin with the same share of jobs with as many workers.
   void work(int thread) {
     FloatEnvironment environment;
     for (size_t after = 0; after < shares_.size(); ++after) {
@@ -126,10 +126,9 @@ class Team {
       : job_(job), helpers_(helpers), interrupt_(interrupt) {}
 
   void help() {
-    const int number = thread_number()();
-    if (number > helpers_) return;
+    if (started_++ >= helpers_) return;
     ++at_work_;
-    job_.work(number);
+    job_.work(thread_number()());
     if (--at_work_ > 0) return;
     std::lock_guard lock(mutex_);
     idle_.notify_one();
@@ -149,7 +148,7 @@ class Team {
   const int helpers_;
   Interrupt& interrupt_;
   const std::thread::id caller_ = std::this_thread::get_id();
-  std::atomic<int> at_work_{0};
+  std::atomic<int> started_{0}, at_work_{0};
   std::mutex mutex_;
   std::condition_variable idle_;
 };
@@ -160,7 +159,9 @@ class Pool {
   void run(Job& job, int helpers, Interrupt& interrupt) {
     {
       std::lock_guard lock(mutex_);
-      while (started_ < helpers) std::thread([this, n = ++started_] { serve(n); }).detach();
+      for (; started_ < helpers; ++started_) {
+        std::thread([this, number = started_ + 1] { serve(number); }).detach();
+      }
       for (int i = 0; i < helpers; ++i) waiting_.push_back(&job);
       calls_ += helpers;
     }

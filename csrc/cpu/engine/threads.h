@@ -44,9 +44,9 @@ class Interrupt {
 // here. Tasks not yet begun when `interrupt` stops are left out. Safe to call from several threads
 // at once and after fork().
 //
-// Each thread begins with its own, contiguous share of the tasks, the same in every call: where
-// packing and searching cut the keys in the same order, a thread reads what it wrote, which lies in
-// the memory of its own processor on machines with several.
+// Each of torch's threads begins with its own, contiguous share of the tasks, the same in all calls
+// with as many threads. Packing cuts the keys in the order in which few queries search them, so a
+// thread reads what it wrote: memory of its own processor on machines with several.
 void parallel_for(int64_t tasks, int threads, Interrupt& interrupt,
                   const std::function<void(int64_t)>& task);
 

@@ -12,8 +12,6 @@
 namespace fastclip::cpu {
 namespace {
 
-constexpr int64_t kEncodeLanes = 16;
-
 template <class Stored, class ToFloat>
 void load_centred(const char* row, int64_t cols, const Rotation& rotation, const float* center,
                   float* x, ToFloat to_float) {
@@ -40,8 +38,8 @@ inline void load_centred(const Matrix& rows, int64_t i, const Rotation& rotation
   }
 }
 
-// Sixteen numbers in vectors of W. A fixed number of lanes gives the same codes everywhere, and GCC
-// takes apart into single numbers what is wider than the registers.
+// Sixteen numbers in vectors of W: a fixed number of lanes, so that sums have one order whatever W
+// is. GCC takes apart into single numbers what is wider than the registers.
 template <int W>
 struct Sixteen {
   using V = Vectors<W>;
@@ -125,13 +123,13 @@ void rotate(float* x, const Rotation& rotation) {
   if (blocks == 1) return;
   // Reflection across the blocks: I - 2/m 11^T mixes them without a power of two.
   const float weight = 2.0f / static_cast<float>(blocks);
-  for (int64_t i = 0; i < n; i += kEncodeLanes) {
-    float total[kEncodeLanes] = {};
+  for (int64_t i = 0; i < n; i += 16) {
+    float total[16] = {};
     for (int64_t b = 0; b < blocks; ++b) {
-      for (int l = 0; l < kEncodeLanes; ++l) total[l] += x[b * n + i + l];
+      for (int l = 0; l < 16; ++l) total[l] += x[b * n + i + l];
     }
     for (int64_t b = 0; b < blocks; ++b) {
-      for (int l = 0; l < kEncodeLanes; ++l) x[b * n + i + l] -= weight * total[l];
+      for (int l = 0; l < 16; ++l) x[b * n + i + l] -= weight * total[l];
     }
   }
 }

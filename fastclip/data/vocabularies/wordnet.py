@@ -98,7 +98,7 @@ def table_lines(name: str) -> list[str]:
 
     packed = (files(__package__) / f"{name}.tsv.br").read_bytes()
     with pa.input_stream(pa.py_buffer(packed), compression="brotli") as stream:
-        return bytes(stream.read()).decode().splitlines()
+        return str(stream.read(), "utf-8").splitlines()
 
 
 @cache
